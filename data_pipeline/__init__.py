@@ -1,0 +1,1 @@
+"""Photographs and labels into batches: numpy only, no jax in this package."""

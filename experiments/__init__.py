@@ -1,0 +1,1 @@
+"""Command-line programs and experiment configs. Nothing imports this package."""

@@ -1,0 +1,1 @@
+"""Timings as ratios, with the machine named."""

@@ -1,0 +1,1 @@
+"""Experiment configs: one file each, found by file name."""

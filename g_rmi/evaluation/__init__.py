@@ -1,0 +1,1 @@
+"""COCO's numbers and what lies behind them."""

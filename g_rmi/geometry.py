@@ -1,0 +1,73 @@
+"""Host-side geometry in numpy: boxes, the fixed-aspect crop, its affine map and the inverse.
+
+No jax here: data-loading workers import this module. Frames as in `g_rmi.types`.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+Affine = Float[np.ndarray, "2 3"]
+
+
+def pose_box(
+    box: Float[np.ndarray, "... 4"], *, aspect: float, scale: float = 1.0
+) -> Float[np.ndarray, "... 4"]:
+    """Extends a box to a fixed aspect around its centre, then enlarges it (paper, section 3.2.1).
+
+    The shorter side (relative to the aspect) grows; nothing is ever squashed or cut.
+
+    Args:
+      box: `(x0, y0, x1, y1)`, any leading axes.
+      aspect: Height / width of the crop, 353 / 257 in the paper.
+      scale: Enlargement after the extension: 1.25 at evaluation, U(1.0, 1.5) in training.
+
+    Returns:
+      Boxes of the same shape and centres, with height / width == aspect. A box without width and
+      height becomes one pixel high.
+    """
+    box = np.asarray(box, np.float64)
+    centre = (box[..., :2] + box[..., 2:]) / 2
+    width, height = np.moveaxis(np.abs(box[..., 2:] - box[..., :2]), -1, 0)
+    height = scale * np.maximum(np.maximum(height, width * aspect), 1.0)
+    half = np.stack([height / aspect, height], axis=-1) / 2
+    return np.concatenate([centre - half, centre + half], axis=-1)
+
+
+def box_to_crop(
+    box: Float[np.ndarray, "4"], *, height: int, width: int, angle: float = 0.0, flip: bool = False
+) -> Affine:
+    """Affine map from image points to crop pixels, align-corners.
+
+    The corners of the box land on the centres of the crop's corner pixels. `angle` turns the crop
+    window around the box's centre; `flip` mirrors the crop left-right after that.
+
+    Args:
+      box: `(x0, y0, x1, y1)` with non-zero sides.
+      height: Crop height in pixels.
+      width: Crop width in pixels.
+      angle: Radians; positive turns the content of the crop clockwise on the screen.
+      flip: Mirror the crop.
+
+    Returns:
+      Matrix A: crop point = A @ (x, y, 1).
+    """
+    x0, y0, x1, y1 = np.asarray(box, np.float64)
+    centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
+    scale = np.diag([(width - 1) / (x1 - x0), (height - 1) / (y1 - y0)])
+    cos, sin = np.cos(angle), np.sin(angle)
+    linear = scale @ np.array([[cos, -sin], [sin, cos]])
+    if flip:
+        linear = np.diag([-1.0, 1.0]) @ linear
+    offset = np.array([(width - 1) / 2, (height - 1) / 2]) - linear @ centre
+    return np.concatenate([linear, offset[:, None]], axis=1)
+
+
+def invert_affine(affine: Affine) -> Affine:
+    """The map back: `apply_affine(invert_affine(A), apply_affine(A, p)) == p`."""
+    linear = np.linalg.inv(affine[:, :2])
+    return np.concatenate([linear, -linear @ affine[:, 2:]], axis=1)
+
+
+def apply_affine(affine: Affine, points: Float[np.ndarray, "... 2"]) -> Float[np.ndarray, "... 2"]:
+    """Maps points `(x, y)`, any leading axes."""
+    return np.asarray(points) @ affine[:, :2].T + affine[:, 2]

@@ -1,0 +1,1 @@
+"""Pure kernels: unbatched, fixed shapes, boolean masks; batch them with `jax.vmap`."""

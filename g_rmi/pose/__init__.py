@@ -1,0 +1,1 @@
+"""The second stage: person crops to keypoints (paper, section 3.2)."""

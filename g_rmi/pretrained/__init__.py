@@ -1,0 +1,1 @@
+"""ImageNet weights from other frameworks."""

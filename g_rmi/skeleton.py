@@ -1,0 +1,140 @@
+"""Keypoint sets: names, mirror pairs, limbs and OKS sigmas. COCO's 17 joints, and a way to add one.
+
+Pure numpy, no jax: data-loading workers import this module.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Skeleton:
+    """A keypoint set.
+
+    Attributes:
+      names: Joint names, in the order of every K axis.
+      flip: `flip[k]` is the joint that k becomes in a mirrored image.
+      limbs: Pairs of joint indices to draw as sticks.
+      sigmas: OKS fall-off per joint, as in pycocotools' `kpt_oks_sigmas` (the k_i of the COCO
+        formula is 2 sigma_i).
+    """
+
+    names: tuple[str, ...]
+    flip: tuple[int, ...]
+    limbs: tuple[tuple[int, int], ...]
+    sigmas: tuple[float, ...]
+
+    def __post_init__(self):
+        k = len(self.names)
+        if len(set(self.names)) != k:
+            raise ValueError(f"skeleton names are not unique: {self.names}")
+        if len(self.flip) != k or any(self.flip.index(i) != j for i, j in enumerate(self.flip)):
+            raise ValueError(f"skeleton flip must pair the {k} joints with each other: {self.flip}")
+        if len(self.sigmas) != k or min(self.sigmas) <= 0:
+            raise ValueError(f"skeleton needs {k} positive sigmas, got {self.sigmas}")
+        if any(not 0 <= j < k for limb in self.limbs for j in limb):
+            raise ValueError(f"skeleton limbs name joints outside 0..{k - 1}: {self.limbs}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def create(
+        cls,
+        names: Sequence[str],
+        *,
+        limbs: Sequence[tuple[str, str]],
+        sigmas: Sequence[float],
+    ) -> "Skeleton":
+        """Builds a skeleton from names alone: `left_x` and `right_x` mirror each other."""
+        index = {name: i for i, name in enumerate(names)}
+
+        def mirror(name: str) -> int:
+            if name.startswith("left_"):
+                return index.get("right_" + name[5:], index[name])
+            if name.startswith("right_"):
+                return index.get("left_" + name[6:], index[name])
+            return index[name]
+
+        for limb in limbs:
+            for name in limb:
+                if name not in index:
+                    raise ValueError(
+                        f"limb {limb} names {name!r}, which is not one of {tuple(names)}"
+                    )
+        return cls(
+            names=tuple(names),
+            flip=tuple(mirror(name) for name in names),
+            limbs=tuple((index[a], index[b]) for a, b in limbs),
+            sigmas=tuple(float(s) for s in sigmas),
+        )
+
+    @property
+    def flip_index(self) -> np.ndarray:
+        """`flip` as an index array, int32[K]."""
+        return np.asarray(self.flip, np.int32)
+
+
+COCO = Skeleton.create(
+    names=(
+        "nose",
+        "left_eye",
+        "right_eye",
+        "left_ear",
+        "right_ear",
+        "left_shoulder",
+        "right_shoulder",
+        "left_elbow",
+        "right_elbow",
+        "left_wrist",
+        "right_wrist",
+        "left_hip",
+        "right_hip",
+        "left_knee",
+        "right_knee",
+        "left_ankle",
+        "right_ankle",
+    ),
+    limbs=(
+        ("left_ankle", "left_knee"),
+        ("left_knee", "left_hip"),
+        ("right_ankle", "right_knee"),
+        ("right_knee", "right_hip"),
+        ("left_hip", "right_hip"),
+        ("left_shoulder", "left_hip"),
+        ("right_shoulder", "right_hip"),
+        ("left_shoulder", "right_shoulder"),
+        ("left_shoulder", "left_elbow"),
+        ("right_shoulder", "right_elbow"),
+        ("left_elbow", "left_wrist"),
+        ("right_elbow", "right_wrist"),
+        ("left_eye", "right_eye"),
+        ("nose", "left_eye"),
+        ("nose", "right_eye"),
+        ("left_eye", "left_ear"),
+        ("right_eye", "right_ear"),
+        ("left_ear", "left_shoulder"),
+        ("right_ear", "right_shoulder"),
+    ),
+    sigmas=(
+        0.026,
+        0.025,
+        0.025,
+        0.035,
+        0.035,
+        0.079,
+        0.079,
+        0.072,
+        0.072,
+        0.062,
+        0.062,
+        0.107,
+        0.107,
+        0.087,
+        0.087,
+        0.089,
+        0.089,
+    ),
+)

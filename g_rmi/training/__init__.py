@@ -1,0 +1,1 @@
+"""The trainer: it knows a Task, neither detectors nor poses."""

@@ -1,0 +1,63 @@
+"""Arrays, frames and the records that travel between the parts.
+
+THE FRAME, used everywhere in this project:
+
+* Images and maps are `[..., y, x, channel]`.
+* Points and offsets are `(x, y)` in pixels. The centre of the pixel in row i, column j is the
+  point (j, i).
+* Boxes are `(x0, y0, x1, y1)` in the same frame. `xywh` exists only in `evaluation/coco.py` and in
+  the reader of COCO files.
+* A crop of H x W pixels maps the centres of its corner pixels onto the corners of its box
+  ("align-corners"): crop pixel (j, i) is the image point
+  (x0 + j (x1 - x0) / (W - 1), y0 + i (y1 - y0) / (H - 1)).
+
+Axis names in shape annotations:
+
+    B  batch        K  keypoints (joints) of the skeleton      H W  rows, columns
+    N  boxes/people P  other people in a crop                  C    channels
+"""
+
+from typing import NamedTuple
+
+from jaxtyping import Array, Bool, Float, UInt8
+
+Image = UInt8[Array, "H W 3"]
+Points = Float[Array, "... 2"]
+Boxes = Float[Array, "N 4"]
+
+
+class PoseBatch(NamedTuple):
+    """Person crops and their labels, as the host sends them; targets are made on the device.
+
+    Attributes:
+      image: RGB crops.
+      keypoints: Joints of the person the crop is centred on, in crop pixels.
+      visible: The joint is annotated in this picture (COCO v > 0): it has a disk and an offset.
+      labelled: The joint takes part in the loss. False where the data set never labels the joint,
+        or, by choice of the data config, where COCO gives v = 0.
+      other_keypoints: Joints of the other people in the picture, in crop pixels.
+      other_visible: Those of them that are annotated; all False for padding.
+      weight: 1, or 0 for a row that only fills the batch.
+    """
+
+    image: UInt8[Array, "B H W 3"]
+    keypoints: Float[Array, "B K 2"]
+    visible: Bool[Array, "B K"]
+    labelled: Bool[Array, "B K"]
+    other_keypoints: Float[Array, "B P K 2"]
+    other_visible: Bool[Array, "B P K"]
+    weight: Float[Array, " B"]
+
+
+class Poses(NamedTuple):
+    """Decoded people, one row each.
+
+    Attributes:
+      keypoints: In the pixels of the map's own frame (crop or image; the producer says which).
+      keypoint_scores: Maximum of each joint's vote map f_k.
+      scores: The pose score, 1/K sum_k max_x f_k(x) (paper, section 3.2.3).
+    """
+
+    keypoints: Float[Array, "... K 2"]
+    keypoint_scores: Float[Array, "... K"]
+    scores: Float[Array, "..."]

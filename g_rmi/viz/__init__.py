@@ -1,0 +1,1 @@
+"""Drawing people, boxes and maps."""
