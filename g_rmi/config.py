@@ -211,7 +211,7 @@ class PoseExperiment:
 
 
 def nearest(name: str, choices: typing.Iterable[str]) -> str:
-    """ "; did you mean 'x'?" or the list of choices: the end of an error message."""
+    """The end of an error message: the closest choice, or all of them."""
     choices = list(choices)
     close = difflib.get_close_matches(name, choices, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; choices: {', '.join(choices)}"
