@@ -40,9 +40,11 @@ class PoseConfig:
       offset_weight: Weight of the Huber loss on the offsets.
       auxiliary_weight: Weight of the intermediate heatmap head; 0 leaves the head out.
       huber_delta: Where the Huber loss turns linear, in crop pixels.
+      loss_stride: Grid of the losses in crop pixels: 1 is the paper's full resolution; the maps'
+        own stride saves the up-sampling in training.
     """
 
-    depth: int = 101
+    depth: Literal[26, 50, 101, 152] = 101
     width: int = 64
     output_stride: Literal[8, 16, 32] = 8
     top_down: int = 0
@@ -57,8 +59,12 @@ class PoseConfig:
     offset_weight: float = 1.0
     auxiliary_weight: float = 4.0
     huber_delta: float = 1.0
+    loss_stride: int = 1
 
     def __post_init__(self):
+        _require(
+            self.loss_stride in (1, 2, 4, 8), "loss_stride", self.loss_stride, "1, 2, 4 or 8"
+        )
         for name in ("crop_height", "crop_width"):
             size = getattr(self, name)
             stride = self.output_stride

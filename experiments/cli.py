@@ -1,0 +1,56 @@
+"""What the command-line programs share: config overrides and one-line errors."""
+
+import dataclasses
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import tyro
+
+from experiments import configs
+
+T = TypeVar("T")
+
+
+def parse(arguments: type[T], argv: Sequence[str], *, prog: str) -> T:
+    """Parses `--config NAME`, the program's own options, and any field of that config.
+
+    Fields are given by their last name, `--learning-rate 0.01`; the full path,
+    `--optim.learning-rate 0.01`, means the same.
+
+    Args:
+      arguments: Dataclass with fields `config: str` and `experiment`, which the config fills.
+      argv: The command line without the program's name.
+      prog: Program name for the help text.
+    """
+    argv = [re.sub(r"^--(?:[a-z_-]+\.)+", "--", word) for word in argv]
+    name = next(field.default for field in dataclasses.fields(arguments) if field.name == "config")
+    for position, word in enumerate(argv):
+        if word == "--config" and position + 1 < len(argv):
+            name = argv[position + 1]
+        elif word.startswith("--config="):
+            name = word.partition("=")[2]
+    default = arguments(config=name, experiment=configs.get(name))
+    return tyro.cli(
+        arguments,
+        default=default,
+        args=argv,
+        prog=prog,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+        description=arguments.__doc__,
+    )
+
+
+def run(main: Callable[[Sequence[str]], Any]) -> None:
+    """Runs a program: a user's mistake is one line on standard error and exit status 2."""
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (ValueError, KeyError, OSError, FloatingPointError) as error:
+        if os.environ.get("G_RMI_TRACEBACK"):
+            raise
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"error: {message}", file=sys.stderr)
+        print("(G_RMI_TRACEBACK=1 shows where)", file=sys.stderr)
+        sys.exit(2)

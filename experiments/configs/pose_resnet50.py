@@ -1,0 +1,15 @@
+"""The paper's lighter pose network: ResNet-50 at output stride 8 on 353 x 257 crops.
+
+Command:   python -m experiments.train --config pose_resnet50 --data COCO --workdir runs/r50
+Paper:     an ablation of ResNet-101; the same schedule.
+Ours:      not run: it needs COCO and an accelerator.
+"""
+
+import dataclasses
+
+from g_rmi.config import PoseConfig, PoseExperiment
+
+
+def get_config() -> PoseExperiment:
+    """The paper's values with half the depth."""
+    return dataclasses.replace(PoseExperiment(), model=PoseConfig(depth=50))

@@ -1,0 +1,123 @@
+"""The pose stage as the trainer and the evaluators see it: init, loss, predict."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num, PRNGKeyArray
+
+from g_rmi.config import PoseConfig
+from g_rmi.ops.image import resize_align_corners
+from g_rmi.pose.losses import heatmap_loss, offset_loss
+from g_rmi.pose.model import PoseMaps, PoseNetwork
+from g_rmi.pose.targets import PoseTargets, pose_targets
+from g_rmi.skeleton import COCO, Skeleton
+from g_rmi.training.metrics import Mean
+from g_rmi.types import PoseBatch
+
+
+@dataclasses.dataclass(frozen=True)
+class PoseTask:
+    """Trains and runs the pose network of a config on a skeleton."""
+
+    config: PoseConfig
+    skeleton: Skeleton = COCO
+
+    @property
+    def network(self) -> PoseNetwork:
+        """The linen module."""
+        return PoseNetwork(self.config, len(self.skeleton))
+
+    def init(self, key: PRNGKeyArray) -> dict:
+        """Fresh variables: {"params": ..., "batch_stats": ...}."""
+        image = jnp.zeros((1, self.config.crop_height, self.config.crop_width, 3), jnp.uint8)
+        return self.network.init(key, image)
+
+    def targets(self, batch: PoseBatch) -> PoseTargets:
+        """Targets of a batch on the grid of the losses."""
+        c = self.config
+        targets = partial(
+            pose_targets,
+            height=c.crop_height,
+            width=c.crop_width,
+            radius=c.radius,
+            stride=c.loss_stride,
+        )
+        return jax.vmap(targets)(
+            batch.keypoints,
+            batch.visible,
+            batch.labelled,
+            batch.other_keypoints,
+            batch.other_visible,
+        )
+
+    def loss(
+        self, params: dict, model_state: dict, batch: PoseBatch, key: PRNGKeyArray, *, train: bool
+    ) -> tuple[Float[Array, ""], tuple[dict, dict[str, Mean]]]:
+        """The paper's loss: 4 heatmap + 1 offset, plus the auxiliary heatmap head.
+
+        Every term is a sum over labelled joints and grid positions divided by the constant
+        B K H W, so that the terms keep the paper's proportions whatever is labelled, and
+        micro-batches and shards add up exactly.
+
+        Returns:
+          The loss, the new batch statistics and the terms as metrics.
+        """
+        del key  # The network draws no random numbers.
+        maps, new_state = self.network.apply(
+            {"params": params, **model_state}, batch.image, train=train, mutable=list(model_state)
+        )
+        targets = self.targets(batch)
+        _, rows, columns, k = targets.heatmap.shape
+        c = self.config
+
+        def example(heatmap, offset, auxiliary, target: PoseTargets):
+            resize = partial(resize_align_corners, height=rows, width=columns)
+            labelled = jnp.broadcast_to(target.labelled, (rows, columns, k))
+            offset = resize(offset.reshape(*offset.shape[:2], -1)).reshape(rows, columns, k, 2)
+            terms = {
+                "heatmap": heatmap_loss(resize(heatmap), target.heatmap, labelled),
+                "offset": offset_loss(
+                    offset, target.offset, target.inside & labelled, delta=c.huber_delta
+                ),
+            }
+            if auxiliary is not None:
+                include = labelled & ~target.elsewhere
+                terms["auxiliary"] = heatmap_loss(resize(auxiliary), target.heatmap, include)
+            return {name: term / (rows * columns * k) for name, term in terms.items()}
+
+        terms = jax.vmap(example)(maps.heatmap, maps.offset, maps.auxiliary, targets)
+        metrics = {
+            name: Mean(jnp.sum(term * batch.weight), jnp.sum(batch.weight))
+            for name, term in terms.items()
+        }
+        weights = {
+            "heatmap": c.heatmap_weight,
+            "offset": c.offset_weight,
+            "auxiliary": c.auxiliary_weight,
+        }
+        total = sum(weights[name] * term for name, term in terms.items())
+        return jnp.mean(total * batch.weight), (new_state, metrics)
+
+    def predict(
+        self, variables: dict, image: Num[Array, "B H W 3"], *, flip_test: bool = False
+    ) -> PoseMaps:
+        """Coarse maps of crops.
+
+        Args:
+          variables: Parameters and statistics.
+          image: RGB crops in 0..255.
+          flip_test: Average the maps with those of the mirrored crops.
+
+        Returns:
+          Maps without the auxiliary head.
+        """
+        maps = self.network.apply(variables, image)
+        if not flip_test:
+            return maps
+        mirrored = self.network.apply(variables, image[:, :, ::-1])
+        order = self.skeleton.flip_index
+        heatmap = mirrored.heatmap[:, :, ::-1, order]
+        offset = mirrored.offset[:, :, ::-1, order] * jnp.array([-1.0, 1.0])
+        return PoseMaps((maps.heatmap + heatmap) / 2, (maps.offset + offset) / 2, None)
