@@ -1,0 +1,82 @@
+"""The convolution of this project: NHWC maps, HWIO kernels, PyTorch's padding."""
+
+import jax
+from flax import linen as nn
+from jax import lax
+from jax import numpy as jnp
+from jaxtyping import Array, Float
+
+# He et al. 2015, fan-out: keeps the size of the gradients through ReLUs.
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+def conv2d(
+    x: Float[Array, "B H W C"],
+    kernel: Float[Array, "k k C D"],
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+) -> Float[Array, "B h w D"]:
+    """Cross-correlation with PyTorch's padding of `dilation * (k // 2)` zeros on each side.
+
+    Args:
+      x: Maps.
+      kernel: Square, of odd size k.
+      stride: Of the output; its position i is centred on input position `stride * i`.
+      dilation: Distance between the kernel's taps.
+
+    Returns:
+      Maps of `(H - 1) // stride + 1` rows.
+    """
+    if kernel.shape[0] == 1:
+        # XLA's CPU convolution is half as fast as the matrix product that this is.
+        return jnp.einsum("bhwc,cd->bhwd", x[:, ::stride, ::stride], kernel[0, 0])
+    pad = dilation * (kernel.shape[0] // 2)
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        ((pad, pad), (pad, pad)),
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+class Conv(nn.Module):
+    """A convolution with float32 weights and arithmetic in `dtype`.
+
+    Attributes:
+      features: Output channels.
+      size: Side k of the kernel, odd.
+      stride: See `conv2d`.
+      dilation: See `conv2d`.
+      use_bias: Add a learned value per channel.
+      dtype: Type of the arithmetic and of the result.
+      kernel_init: Initialiser of the kernel.
+      bias_init: Initialiser of the bias.
+    """
+
+    features: int
+    size: int
+    stride: int = 1
+    dilation: int = 1
+    use_bias: bool = False
+    dtype: jnp.dtype = jnp.float32
+    kernel_init: jax.nn.initializers.Initializer = he_normal
+    bias_init: jax.nn.initializers.Initializer = nn.initializers.zeros_init()
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
+        """Convolves `x`."""
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        x = conv2d(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            stride=self.stride,
+            dilation=self.dilation,
+        )
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
+            x = x + bias.astype(self.dtype)[None, None, None]
+        return x

@@ -1,0 +1,143 @@
+"""Fully convolutional residual networks (He et al. 2016) with a choice of output stride."""
+
+from collections import OrderedDict
+
+from flax import linen as nn
+from jax import lax
+from jax import numpy as jnp
+from jaxtyping import Array, Float
+
+from g_rmi.nn.conv import Conv
+from g_rmi.nn.norm import Norm
+
+# Units of blocks 1-4; depth = conv1 + three convolutions a unit + the classifier (not built here).
+UNITS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+OUTPUT_STRIDES = (8, 16, 32)
+# A unit's output has four times the channels of its 3x3 convolution.
+EXPANSION = 4
+
+
+def middle_unit(depth: int) -> int:
+    """The unit of block 3, counted from 1, by which half of the network's layers have passed.
+
+    For depth 101, half is layer 50, the paper's place for the auxiliary head: after conv1 (1),
+    block 1 (9) and block 2 (12), unit 9 of block 3 ends with layer 49 and unit 10 with layer 52.
+    """
+    before = 1 + 3 * (UNITS[depth][0] + UNITS[depth][1])
+    return max(1, (depth // 2 - before) // 3)
+
+
+class Unit(nn.Module):
+    """Bottleneck unit: 1x1, 3x3, 1x1 convolutions around a shortcut; stride in the 3x3 ("v1.5").
+
+    Attributes:
+      width: Channels of the 3x3 convolution.
+      stride: Of the unit.
+      dilation: Of the 3x3 convolution.
+      norm: Policy of `g_rmi.nn.norm.Norm`.
+      dtype: Type of the arithmetic.
+    """
+
+    width: int
+    stride: int = 1
+    dilation: int = 1
+    norm: str = "batch"
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
+        """Maps `x` to 4 * width channels."""
+        dtype, features = self.dtype, EXPANSION * self.width
+        y = Conv(self.width, 1, dtype=dtype, name="conv1")(x)
+        y = nn.relu(Norm(self.norm, dtype, name="norm1")(y, train=train))
+        y = Conv(self.width, 3, self.stride, self.dilation, dtype=dtype, name="conv2")(y)
+        y = nn.relu(Norm(self.norm, dtype, name="norm2")(y, train=train))
+        y = Conv(features, 1, dtype=dtype, name="conv3")(y)
+        # A unit that starts as the identity makes deep networks trainable from the first step.
+        zeros = nn.initializers.zeros_init()
+        y = Norm(self.norm, dtype, scale_init=zeros, name="norm3")(y, train=train)
+        if self.stride > 1 or x.shape[-1] != features:
+            x = Conv(features, 1, self.stride, dtype=dtype, name="shortcut_conv")(x)
+            x = Norm(self.norm, dtype, name="shortcut_norm")(x, train=train)
+        return nn.relu(y + x)
+
+
+class ResNet(nn.Module):
+    """The trunk of both stages, without the classifier.
+
+    Padding, strides and dilations are those of PyTorch's ResNets ("v1.5"; below stride 32 its
+    `replace_stride_with_dilation`), so imported weights give the same features.
+
+    Attributes:
+      depth: 50, 101 or 152; 26 is a small one for CPUs.
+      output_stride: Stride of the last block, 8, 16 or 32. Blocks past it keep their field of view
+        by dilation.
+      width: Channels of the stem; 64 is the standard.
+      norm: "batch", "frozen" or "group"; see `g_rmi.nn.norm.Norm`.
+      dtype: Type of the arithmetic and the outputs; weights stay float32.
+      remat: Store only the outputs of the units and compute the rest again in the backward pass.
+    """
+
+    depth: int
+    output_stride: int = 32
+    width: int = 64
+    norm: str = "batch"
+    dtype: jnp.dtype = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B H W 3"], *, train: bool = False
+    ) -> dict[str, Float[Array, "B _ _ _"]]:
+        """Computes the features.
+
+        Args:
+          x: Normalised RGB images.
+          train: Normalise by the statistics of the batch and record them (norm "batch").
+
+        Returns:
+          In this order: "stem" at stride 2 (before the max-pool), "middle" (see `middle_unit`), and
+          "block1" to "block4" at strides 4, 8, 16 and 32 or `output_stride` if that is less. At
+          stride s, position i is centred on input pixel s * i and there are (H - 1) // s + 1 rows.
+
+        Raises:
+          ValueError: `depth` or `output_stride` is not one of the choices.
+        """
+        if self.depth not in UNITS:
+            raise ValueError(f"depth = {self.depth}: must be one of {', '.join(map(str, UNITS))}")
+        if self.output_stride not in OUTPUT_STRIDES:
+            choices = ", ".join(map(str, OUTPUT_STRIDES))
+            raise ValueError(f"output_stride = {self.output_stride}: must be one of {choices}")
+        x = Conv(self.width, 7, 2, dtype=self.dtype, name="conv1")(x)
+        x = stem = nn.relu(Norm(self.norm, self.dtype, name="norm1")(x, train=train))
+        x = max_pool(x)
+        unit_class = nn.remat(Unit, static_argnums=(2,)) if self.remat else Unit
+        blocks, middle = {}, None
+        reached, dilation = 4, 1
+        for block, units in enumerate(UNITS[self.depth], 1):
+            wanted = 1 if block == 1 else 2
+            stride = wanted if reached * wanted <= self.output_stride else 1
+            # As in PyTorch, the first unit of a dilated block still has the dilation before it.
+            first, dilation = dilation, dilation * wanted // stride
+            reached *= stride
+            for unit in range(1, units + 1):
+                x = unit_class(
+                    self.width * 2 ** (block - 1),
+                    stride if unit == 1 else 1,
+                    first if unit == 1 else dilation,
+                    self.norm,
+                    self.dtype,
+                    name=f"block{block}_unit{unit}",
+                )(x, train)
+                if block == 3 and unit == middle_unit(self.depth):
+                    middle = x
+            blocks[f"block{block}"] = x
+        # A plain dict would leave `jit` sorted by key.
+        return OrderedDict(stem=stem, middle=middle, **blocks)
+
+
+def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
+    """3x3 maximum at stride 2; the border of 1 never wins."""
+    return lax.reduce_window(
+        x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0))
+    )
