@@ -89,10 +89,11 @@ class PoseNetwork(nn.Module):
             features = block4
         # Starting from "nowhere" (p = .01) instead of p = .5 spares the first steps.
         rare = nn.initializers.constant(-4.6)
+        small = nn.initializers.normal(0.01)
 
         def head(features: Array, channels: int, name: str, **kwargs) -> Array:
-            conv = Conv(channels, 1, use_bias=True, dtype=dtype, name=name, **kwargs)
-            return conv(features).astype(jnp.float32)
+            kwargs = {"use_bias": True, "dtype": dtype, "kernel_init": small, **kwargs}
+            return Conv(channels, 1, name=name, **kwargs)(features).astype(jnp.float32)
 
         heatmap = head(features, k, "heatmap", bias_init=rare)
         offset = head(features, 2 * k, "offset")

@@ -13,7 +13,7 @@ from g_rmi.pose.losses import heatmap_loss, offset_loss
 from g_rmi.pose.model import PoseMaps, PoseNetwork
 from g_rmi.pose.targets import PoseTargets, pose_targets
 from g_rmi.skeleton import COCO, Skeleton
-from g_rmi.training.metrics import Mean
+from g_rmi.training.metrics import Mean, masked_mean
 from g_rmi.types import PoseBatch
 
 
@@ -58,8 +58,8 @@ class PoseTask:
         """The paper's loss: 4 heatmap + 1 offset, plus the auxiliary heatmap head.
 
         Every term is a sum over labelled joints and grid positions divided by the constant
-        B K H W, so that the terms keep the paper's proportions whatever is labelled, and
-        micro-batches and shards add up exactly.
+        K H W, so that the terms keep the paper's proportions whatever is labelled; then the
+        weighted mean over the rows of the batch.
 
         Returns:
           The loss, the new batch statistics and the terms as metrics.
@@ -88,17 +88,16 @@ class PoseTask:
             return {name: term / (rows * columns * k) for name, term in terms.items()}
 
         terms = jax.vmap(example)(maps.heatmap, maps.offset, maps.auxiliary, targets)
-        metrics = {
-            name: Mean(jnp.sum(term * batch.weight), jnp.sum(batch.weight))
-            for name, term in terms.items()
-        }
         weights = {
             "heatmap": c.heatmap_weight,
             "offset": c.offset_weight,
             "auxiliary": c.auxiliary_weight,
         }
-        total = sum(weights[name] * term for name, term in terms.items())
-        return jnp.mean(total * batch.weight), (new_state, metrics)
+        terms["loss"] = sum(weights[name] * term for name, term in terms.items())
+        metrics = {name: masked_mean(term, batch.weight) for name, term in terms.items()}
+        loss = metrics["loss"]
+        # A batch of nothing but filling rows has loss 0, not nan.
+        return loss.total / jnp.maximum(loss.count, 1e-6), (new_state, metrics)
 
     def predict(
         self, variables: dict, image: Num[Array, "B H W 3"], *, flip_test: bool = False

@@ -1,0 +1,76 @@
+# G-RMI in JAX. `make train` and `make test` need nothing but Python 3.11-3.13 and make.
+#
+#   make train [CONFIG=pose_resnet101] [DATA="DIR ..."] [WORKDIR=DIR] [ARGS="--steps 100 ..."]
+#   make evaluate WORKDIR=DIR [DATA=DIR] [ARGS="--flip-test ..."]
+#   ACCEL=cpu|cuda12|cuda13|tpu picks the jax that is installed into .venv.
+
+PYTHON ?= python3
+ACCEL ?= cpu
+CONFIG ?= pose_synthetic
+WORKDIR ?= runs/$(CONFIG)
+DATA ?=
+ARGS ?=
+
+BIN := .venv/bin
+JAX_cpu := jax
+JAX_cuda12 := jax[cuda12]
+JAX_cuda13 := jax[cuda13]
+JAX_tpu := jax[tpu]
+DATA_FLAG = $(if $(DATA),--data $(DATA))
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train evaluate doctor check-data test test-slow lint format types ci bench clean
+
+help: ## This list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.venv/.runtime-$(ACCEL): requirements.txt
+	@$(if $(JAX_$(ACCEL)),true,echo "error: ACCEL = $(ACCEL): must be cpu, cuda12, cuda13 or tpu" >&2; exit 2)
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"error: Python {v[0]}.{v[1]} found, 3.11 to 3.13 needed: make PYTHON=python3.12")'
+	@echo "setting up .venv for $(ACCEL) (once; a minute or two)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) '$(JAX_$(ACCEL))' -r requirements.txt
+	@rm -f .venv/.runtime-*; touch $@
+
+.venv/.dev: requirements-dev.txt .venv/.runtime-$(ACCEL)
+	@$(PIP) -r requirements-dev.txt
+	@touch $@
+
+setup: .venv/.runtime-$(ACCEL) ## Create .venv
+
+train: setup ## Train (the embedded set without DATA), evaluate, draw
+	@$(BIN)/python -m experiments.train --config $(CONFIG) --workdir $(WORKDIR) $(DATA_FLAG) $(ARGS)
+	@$(BIN)/python -m experiments.evaluate --workdir $(WORKDIR) $(DATA_FLAG)
+
+evaluate: setup ## Evaluate WORKDIR's newest checkpoint
+	@$(BIN)/python -m experiments.evaluate --workdir $(WORKDIR) $(DATA_FLAG) $(ARGS)
+
+doctor: setup ## Versions, devices, memory, cache, disk, data
+	@$(BIN)/python -m experiments.doctor $(DATA_FLAG)
+
+check-data: setup ## Lint the data directory DATA
+	@$(BIN)/python -m data_pipeline.check $(DATA) $(ARGS)
+
+test: .venv/.dev ## The fast tests
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+test-slow: .venv/.dev ## The slow tests, against other frameworks where they are installed
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: .venv/.dev ## Lint and check the format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: .venv/.dev ## Format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: .venv/.dev ## Check the types
+	@$(BIN)/pyrefly check
+
+ci: lint types test ## What must pass before a change lands
+
+clean: ## Remove .venv and caches (never runs/)
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
