@@ -59,13 +59,10 @@ def time_interleaved(
 def machine() -> str:
     """The machine a number was measured on: device, usable cores, processor, jax."""
     device = jax.devices()[0]
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return (
-        f"{len(jax.devices())} x {device.device_kind} ({device.platform}), "
-        f"{cores} cores of {_processor()}, jax {jax.__version__}, Python {platform.python_version()}"
+        f"{len(jax.devices())} x {device.device_kind} ({device.platform}), {cores} cores of "
+        f"{_processor()}, jax {jax.__version__}, Python {platform.python_version()}"
     )
 
 

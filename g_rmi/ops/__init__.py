@@ -1,1 +1,13 @@
-"""Pure kernels: unbatched, fixed shapes, boolean masks; batch them with `jax.vmap`."""
+"""Pure kernels: unbatched, fixed shapes, boolean masks; batch them with `jax.vmap`.
+
+    boxes      iou
+    image      resize_align_corners  crop_boxes
+    heatmaps   disk_targets
+    hough      hough_vote
+    oks        oks  pairwise_oks
+    nms        greedy_nms  box_nms  oks_nms
+
+Every kernel computes in float32 whatever floats it is given, carries no `jit` of its own, takes its
+options by keyword, accepts axes of size 0 and breaks ties by the lowest index. Frames as in
+`g_rmi.types`.
+"""

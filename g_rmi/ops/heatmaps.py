@@ -1,0 +1,48 @@
+"""Keypoints to disk heatmaps and offset fields."""
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Real
+
+
+def disk_targets(
+    keypoints: Real[ArrayLike, "K 2"],
+    visible: Bool[ArrayLike, " K"],
+    *,
+    height: int,
+    width: int,
+    radius: Real[ArrayLike, ""],
+) -> tuple[Float[Array, "H W K"], Float[Array, "H W K 2"], Bool[Array, "H W K"]]:
+    """What the pose network should answer (paper, section 3.2.2).
+
+        h_k(x) = 1 where ||x - l_k|| <= R, else 0        F_k(x) = l_k - x
+
+    A keypoint outside the map still paints the part of its disk that lies inside.
+
+    Args:
+      keypoints: l_k as `(x, y)`, in pixels of the map.
+      visible: Joints that have a disk. One with a non-finite position has none either.
+      height: Rows H of the map.
+      width: Columns W of the map.
+      radius: R, in pixels of the map; the rim belongs to the disk.
+
+    Returns:
+      The heatmap; the offset `(x, y)`, filled everywhere for visible joints and 0 for the others;
+      and the disk as a mask.
+    """
+    keypoints = jnp.asarray(keypoints, jnp.float32)
+    radius = jnp.asarray(radius, jnp.float32)
+    visible = jnp.asarray(visible) & jnp.isfinite(keypoints).all(axis=-1)
+    x = jnp.arange(width, dtype=jnp.float32)[None, :, None]
+    y = jnp.arange(height, dtype=jnp.float32)[:, None, None]
+    shape = (height, width, keypoints.shape[0])
+    offset = jnp.stack(
+        [
+            jnp.broadcast_to(keypoints[None, None, :, 0] - x, shape),
+            jnp.broadcast_to(keypoints[None, None, :, 1] - y, shape),
+        ],
+        axis=-1,
+    )
+    offset = jnp.where(visible[None, None, :, None], offset, 0.0)
+    inside = (jnp.sum(offset**2, axis=-1) <= radius**2) & visible[None, None, :]
+    return inside.astype(jnp.float32), offset, inside
