@@ -1,0 +1,339 @@
+"""Drawing people, boxes and maps: a uint8 RGB picture in, a new one out.
+
+Strokes go onto a transparent canvas that is larger than a small picture, and are laid over the
+picture once: edges are smooth and widths fractional at every size. Left, right and middle of the
+body have their own hues (blue, orange, green); each person has a shade of the three.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from g_rmi.skeleton import COCO, Skeleton
+
+Picture = UInt8[np.ndarray, "H W 3"]
+Colour = tuple[int, int, int, int]
+"""Red, green, blue, alpha; the first three already multiplied by alpha."""
+
+# Hue in degrees and chroma in OKLCh, where equal lightness looks equally light.
+_SIDES = {"left": (252.0, 0.16), "right": (48.0, 0.18), "middle": (148.0, 0.17)}
+# Lightness and turn of the hue, person after person.
+_SHADES = ((0.74, 0.0), (0.84, 22.0), (0.64, -16.0), (0.80, -30.0), (0.70, 30.0), (0.90, 4.0))
+_OUTLINE: Colour = (0, 0, 0, 165)
+_PLATE: Colour = (17, 17, 20, 200)
+_WHITE: Colour = (255, 255, 255, 255)
+_FONT = cv2.FONT_HERSHEY_DUPLEX
+_CANVAS_SIDE = 1500
+_FURTHEST = 20_000.0
+
+
+class _Canvas:
+    """A transparent, premultiplied RGBA layer over an image, `zoom` times its size."""
+
+    def __init__(self, image: np.ndarray):
+        _check(image)
+        self.image = image
+        height, width = image.shape[:2]
+        self.reference = float(np.sqrt(height * width))
+        self.zoom = int(np.clip(_CANVAS_SIDE // max(height, width), 1, 8))
+        self.layer = np.zeros((height * self.zoom, width * self.zoom, 4), np.uint8)
+
+    def _point(self, point: np.ndarray) -> tuple[int, int]:
+        x, y = np.round(((np.asarray(point) + 0.5) * self.zoom - 0.5) * 16).astype(int).tolist()
+        return x, y
+
+    def _width(self, width: float) -> int:
+        return max(1, round(width * self.zoom))
+
+    def line(self, start: np.ndarray, end: np.ndarray, colour: Colour, width: float) -> None:
+        points = self._point(start), self._point(end)
+        cv2.line(self.layer, *points, colour, self._width(width), cv2.LINE_AA, shift=4)
+
+    def disc(self, centre: np.ndarray, radius: float, colour: Colour, ring: float = 0) -> None:
+        """A filled disc, or a ring of that width."""
+        size, thickness = round(radius * self.zoom * 16), self._width(ring) if ring else -1
+        cv2.circle(self.layer, self._point(centre), size, colour, thickness, cv2.LINE_AA, shift=4)
+
+    def box(self, box: np.ndarray, colour: Colour, width: float) -> None:
+        corners = self._point(box[:2]), self._point(box[2:])
+        cv2.rectangle(self.layer, *corners, colour, self._width(width), cv2.LINE_AA, shift=4)
+
+    def label(self, text: str, x: float, y: float, size: float) -> None:
+        """Text on a plate whose lower left corner is at (x, y), moved into the picture."""
+        scale = size * self.zoom / cv2.getTextSize("0", _FONT, 1.0, 1)[0][1]
+        thickness = max(1, round(size * self.zoom / 11))
+        (width, height), _ = cv2.getTextSize(text, _FONT, scale, thickness)
+        pad = max(1, round(0.35 * size * self.zoom))
+        bottom, right = self.layer.shape[:2]
+        left = int(np.clip(x * self.zoom, 0, max(0, right - width - 2 * pad)))
+        top = int(np.clip(y * self.zoom - height - 2 * pad, 0, max(0, bottom - height - 2 * pad)))
+        corner = (left + width + 2 * pad, top + height + 2 * pad)
+        cv2.rectangle(self.layer, (left, top), corner, _PLATE, cv2.FILLED)
+        origin = (left + pad, top + pad + height)
+        cv2.putText(self.layer, text, origin, _FONT, scale, _WHITE, thickness, cv2.LINE_AA)
+
+    def flatten(self, opacity: float = 1.0) -> Picture:
+        """The image with the layer over it."""
+        out = self.image.copy()
+        height, width = out.shape[:2]
+        layer = cv2.resize(self.layer, (width, height), interpolation=cv2.INTER_AREA)
+        x, y, w, h = cv2.boundingRect(np.ascontiguousarray(layer[..., 3]))
+        part = layer[y : y + h, x : x + w].astype(np.float32) * opacity
+        below = out[y : y + h, x : x + w] * (1 - part[..., 3:] / 255)
+        out[y : y + h, x : x + w] = np.clip(np.round(below + part[..., :3]), 0, 255)
+        return out
+
+
+def draw_people(
+    image: np.ndarray,
+    keypoints: Float[np.ndarray, "N K 2"],
+    keypoint_scores: Float[np.ndarray, "N K"],
+    scores: Float[np.ndarray, " N"] | None = None,
+    boxes: Float[np.ndarray, "N 4"] | None = None,
+    *,
+    visibility: Int[np.ndarray, "N K"] | None = None,
+    skeleton: Skeleton = COCO,
+    min_score: float = 0.2,
+    opacity: float = 0.92,
+) -> Picture:
+    """Draws people as sticks and discs; the best score lies on top.
+
+    Args:
+      image: uint8 RGB [H, W, 3]; left as it is.
+      keypoints: In the image's pixels; may lie outside it.
+      keypoint_scores: Joints below `min_score` are not drawn, nor are limbs that end in one.
+      scores: Pose scores to write beside the people.
+      boxes: `(x0, y0, x1, y1)` to draw.
+      visibility: COCO's v of labelled people: 0 is not drawn, 1 (occluded) is hollow.
+      skeleton: Keypoint set.
+      min_score: Smallest joint score to draw.
+      opacity: Of everything drawn, 0 to 1.
+
+    Returns:
+      A new picture; pixels that nothing touches are the image's.
+
+    Raises:
+      ValueError: The image is not uint8 RGB.
+    """
+    canvas = _Canvas(image)
+    shown = (keypoint_scores >= min_score) & (np.abs(keypoints) < _FURTHEST).all(-1)
+    hollow = np.zeros_like(shown)
+    if visibility is not None:
+        shown, hollow = shown & (visibility > 0), visibility == 1
+    order = np.argsort(np.zeros(len(keypoints)) if scores is None else scores, kind="stable")
+    for n in order:
+        if boxes is not None and (np.abs(boxes[n]) < _FURTHEST).all():
+            width = max(1.0, 0.003 * canvas.reference)
+            canvas.box(boxes[n], _OUTLINE, 1.8 * width)
+            canvas.box(boxes[n], _colour("middle", n), width)
+        _person(canvas, keypoints[n], shown[n], hollow[n], n, skeleton)
+    for n in order if scores is not None else ():
+        corners = boxes[n : n + 1, :2] if boxes is not None else keypoints[n][shown[n]]
+        if len(corners) and np.isfinite(corners).all():
+            size = max(6.0, 0.02 * canvas.reference)
+            x, y = corners.min(axis=0)
+            canvas.label(f"{scores[n]:.2f}", x, y - (0 if boxes is not None else size), size)
+    return canvas.flatten(opacity)
+
+
+def _person(
+    canvas: _Canvas,
+    joints: np.ndarray,
+    shown: np.ndarray,
+    hollow: np.ndarray,
+    number: int,
+    skeleton: Skeleton,
+) -> None:
+    if not shown.any():
+        return
+    extent = float(np.ptp(joints[shown], axis=0).max())
+    low, high = 0.0045 * canvas.reference, 0.011 * canvas.reference
+    width = max(1.1, float(np.clip(0.022 * extent, low, high)))
+    edge = max(0.6, 0.22 * width)
+    limbs = [limb for limb in skeleton.limbs if shown[list(limb)].all()]
+    for grow, outline in ((2 * edge, True), (0.0, False)):
+        for a, b in limbs:
+            colour = _OUTLINE if outline else _colour(_limb_side(skeleton, a, b), number)
+            canvas.line(joints[a], joints[b], colour, width + grow)
+    for k in np.flatnonzero(shown):
+        # Discs shrink where joints crowd, as on a small face.
+        distances = np.linalg.norm(joints[shown] - joints[k], axis=-1)
+        near = min(distances[distances > 0], default=np.inf)
+        radius = float(np.clip(0.4 * near, 0.7 * width, 1.05 * width))
+        colour = _colour(_side(skeleton.names[k]), number, lighter=0.08)
+        canvas.disc(joints[k], radius + edge, _OUTLINE)
+        if hollow[k]:
+            canvas.disc(joints[k], radius, (20, 20, 20, 255))
+            canvas.disc(joints[k], radius, colour, ring=max(0.8, 0.45 * radius))
+        else:
+            canvas.disc(joints[k], radius, colour)
+
+
+def _side(name: str) -> str:
+    return next((side for side in ("left", "right") if name.startswith(side + "_")), "middle")
+
+
+def _limb_side(skeleton: Skeleton, a: int, b: int) -> str:
+    """The side of a limb that has only one; a limb from side to side is a middle one."""
+    sides = {_side(skeleton.names[a]), _side(skeleton.names[b])} - {"middle"}
+    return sides.pop() if len(sides) == 1 else "middle"
+
+
+def _colour(side: str, number: int, *, lighter: float = 0.0) -> Colour:
+    """The person's shade of a side, from OKLCh to sRGB."""
+    hue, chroma = _SIDES[side]
+    lightness, turn = _SHADES[number % len(_SHADES)]
+    lightness, angle = min(lightness + lighter, 0.97), np.deg2rad(hue + turn)
+    oklab = np.array([lightness, chroma * np.cos(angle), chroma * np.sin(angle)])
+    lms = (_OKLAB_TO_LMS @ oklab) ** 3
+    linear = np.clip(_LMS_TO_RGB @ lms, 0, 1)
+    rgb = np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
+    red, green, blue = np.round(255 * rgb).astype(int).tolist()
+    return red, green, blue, 255
+
+
+_OKLAB_TO_LMS = np.array(
+    [
+        [1.0, 0.3963377774, 0.2158037573],
+        [1.0, -0.1055613458, -0.0638541728],
+        [1.0, -0.0894841775, -1.2914855480],
+    ]
+)
+_LMS_TO_RGB = np.array(
+    [
+        [4.0767416621, -3.3077115913, 0.2309699292],
+        [-1.2684380046, 2.6097574011, -0.3413193965],
+        [-0.0041960863, -0.7034186147, 1.7076147010],
+    ]
+)
+
+
+def draw_heatmap(
+    image: np.ndarray,
+    heatmap: Float[np.ndarray, "h w"],
+    *,
+    maximum: float | None = None,
+    opacity: float = 0.8,
+) -> Picture:
+    """Lays a map over a picture in perceptually even colours; where it is zero nothing changes.
+
+    Args:
+      image: uint8 RGB [H, W, 3].
+      heatmap: Of any resolution; its corner cells lie on the image's corner pixels.
+      maximum: Value of the brightest colour; the map's own maximum by default.
+      opacity: Of the brightest colour, 0 to 1.
+
+    Returns:
+      A new picture.
+
+    Raises:
+      ValueError: The image is not uint8 RGB.
+    """
+    _check(image)
+    height, width = image.shape[:2]
+    rows = np.linspace(0, heatmap.shape[0] - 1, height, dtype=np.float32)
+    columns = np.linspace(0, heatmap.shape[1] - 1, width, dtype=np.float32)
+    grid = np.meshgrid(columns, rows)
+    values = np.nan_to_num(heatmap.astype(np.float32), posinf=0, neginf=0)
+    values = cv2.remap(values, *grid, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    top = float(values.max()) if maximum is None else maximum
+    share = np.clip(values / top, 0, 1) if top > 0 else np.zeros_like(values)
+    bgr = cv2.applyColorMap(np.round(255 * share).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    alpha = opacity * np.sqrt(share)[..., None]
+    return np.round(image * (1 - alpha) + bgr[..., ::-1] * alpha).astype(np.uint8)
+
+
+def contact_sheet(
+    images: Sequence[np.ndarray],
+    *,
+    columns: int = 4,
+    cell: tuple[int, int] = (256, 256),
+    titles: Sequence[str] | None = None,
+) -> Picture:
+    """Pictures in a grid, each fitted into its cell without being squashed.
+
+    Args:
+      images: uint8 RGB pictures of any sizes, row by row.
+      columns: Cells per row.
+      cell: Height and width of a cell in pixels.
+      titles: A line for each picture.
+
+    Raises:
+      ValueError: A picture is not uint8 RGB, or the titles are not as many.
+    """
+    if titles is not None and len(titles) != len(images):
+        raise ValueError(f"{len(titles)} titles for {len(images)} pictures")
+    height, width = cell
+    gap = max(2, min(cell) // 64)
+    columns = max(1, min(columns, len(images)))
+    rows = -(-len(images) // columns)
+    sheet = np.full(
+        (rows * (height + gap) + gap, columns * (width + gap) + gap, 3), _PAPER, np.uint8
+    )
+    for i, image in enumerate(images):
+        _check(image)
+        scale = min(height / image.shape[0], width / image.shape[1])
+        size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        small = cv2.resize(image, size, interpolation=method)
+        if titles is not None:
+            canvas = _Canvas(small)
+            canvas.label(titles[i], 0, 0, max(6.0, 0.035 * min(cell)))
+            small = canvas.flatten()
+        top = gap + (i // columns) * (height + gap) + (height - small.shape[0]) // 2
+        left = gap + (i % columns) * (width + gap) + (width - small.shape[1]) // 2
+        sheet[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return sheet
+
+
+_PAPER = 245
+
+
+def compare(
+    image: np.ndarray,
+    truth: Float[np.ndarray, "M K 2"],
+    visibility: Int[np.ndarray, "M K"],
+    keypoints: Float[np.ndarray, "N K 2"],
+    keypoint_scores: Float[np.ndarray, "N K"],
+    scores: Float[np.ndarray, " N"] | None = None,
+    *,
+    skeleton: Skeleton = COCO,
+    min_score: float = 0.2,
+) -> Picture:
+    """Labels on the left, predictions on the right.
+
+    Args:
+      image: uint8 RGB [H, W, 3].
+      truth: Labelled people.
+      visibility: COCO's v of their joints.
+      keypoints: Predicted people.
+      keypoint_scores: Scores of their joints.
+      scores: Pose scores to write beside them.
+      skeleton: Keypoint set of both.
+      min_score: Smallest joint score to draw.
+
+    Returns:
+      A picture twice as wide and a gap more.
+    """
+    ones = np.ones(visibility.shape)
+    left = draw_people(image, truth, ones, visibility=visibility, skeleton=skeleton)
+    right = draw_people(
+        image, keypoints, keypoint_scores, scores, skeleton=skeleton, min_score=min_score
+    )
+    return contact_sheet([left, right], columns=2, cell=image.shape[:2], titles=["truth", "found"])
+
+
+def _check(image: np.ndarray) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        hint = ""
+        if image.ndim == 2 or image.shape[-1:] == (1,):
+            hint = "; a greyscale picture becomes one with cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)"
+        elif image.shape[-1:] == (4,):
+            hint = "; drop the alpha channel with image[..., :3]"
+        elif np.issubdtype(image.dtype, np.floating):
+            hint = "; scale to 0..255 and convert with astype(np.uint8)"
+        raise ValueError(
+            f"the image must be uint8 RGB [H, W, 3], got {image.dtype} {list(image.shape)}{hint}"
+        )
