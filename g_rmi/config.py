@@ -8,7 +8,7 @@ names the nearest one.
 import dataclasses
 import difflib
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 Norm = Literal["batch", "frozen", "group"]
@@ -216,7 +216,7 @@ class PoseExperiment:
     train: TrainConfig = TrainConfig()
 
 
-def nearest(name: str, choices: typing.Iterable[str]) -> str:
+def nearest(name: str, choices: Iterable[str]) -> str:
     """The end of an error message: the closest choice, or all of them."""
     choices = list(choices)
     close = difflib.get_close_matches(name, choices, n=1)

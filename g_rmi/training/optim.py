@@ -1,0 +1,96 @@
+"""Optimiser, learning-rate schedule, weight decay mask and averaging, from one `OptimConfig`."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PyTree
+
+from g_rmi.config import OptimConfig, TrainConfig
+
+Schedule = Callable[[Int[Array, ""] | int], Float[Array, ""]]
+
+
+def make_schedule(optim: OptimConfig, steps: int) -> Schedule:
+    """Learning rate as a function of the number of finished steps.
+
+    Args:
+      optim: Peak, shape, boundaries and warm-up.
+      steps: Length of the training; only "cosine" depends on it.
+
+    Returns:
+      Function of the step: a linear rise from zero over the warm-up, then constant, a cosine that
+      reaches zero at `steps`, or a tenth from each boundary on.
+    """
+
+    def schedule(step):
+        step = jnp.asarray(step, jnp.float32)
+        rate = jnp.float32(optim.learning_rate)
+        if optim.schedule == "cosine":
+            done = (step - optim.warmup_steps) / max(steps - optim.warmup_steps, 1)
+            rate *= 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(done, 0.0, 1.0)))
+        elif optim.schedule == "steps":
+            passed = jnp.sum(step >= jnp.asarray(optim.boundaries, jnp.float32))
+            rate *= 0.1 ** passed.astype(jnp.float32)
+        if optim.warmup_steps:
+            rise = jnp.float32(optim.learning_rate) * step / optim.warmup_steps
+            rate = jnp.where(step < optim.warmup_steps, rise, rate)
+        return rate
+
+    return schedule
+
+
+def decay_mask(params: PyTree) -> PyTree:
+    """True where weight decay applies: kernels, not biases and norms (one axis or none)."""
+    return jax.tree.map(lambda x: x.ndim > 1, params)
+
+
+def make_optimizer(optim: OptimConfig, steps: int) -> optax.GradientTransformation:
+    """The chain clip -> (L2) -> sgd or adamw -> schedule.
+
+    Args:
+      optim: The optimiser's config.
+      steps: Length of the training, for the schedule.
+    """
+    schedule = make_schedule(optim, steps)
+    parts = [optax.clip_by_global_norm(optim.clip_norm)] if optim.clip_norm else []
+    if optim.optimizer == "sgd":
+        if optim.weight_decay:
+            parts.append(optax.add_decayed_weights(optim.weight_decay, decay_mask))
+        parts.append(optax.sgd(schedule, momentum=optim.momentum or None))
+    else:
+        parts.append(optax.adamw(schedule, weight_decay=optim.weight_decay, mask=decay_mask))
+    return optax.chain(*parts)
+
+
+def averaging_decay(decay: float, step: Int[Array, ""]) -> Float[Array, ""]:
+    """Decay of the average at step n, min(decay, (1 + n) / (10 + n)): early weights fade fast."""
+    n = step.astype(jnp.float32)
+    return jnp.minimum(jnp.float32(decay), (1 + n) / (10 + n))
+
+
+def describe(optim: OptimConfig, train: TrainConfig, devices: int) -> str:
+    """One line that says how the learning rate and the batch hang together.
+
+    Args:
+      optim: The optimiser's config.
+      train: Batch, accumulation and length.
+      devices: Devices over all hosts.
+    """
+    rate = f"{optim.learning_rate:g} {optim.schedule}"
+    if optim.schedule == "steps":
+        rate += f" (/ 10 at {', '.join(map(str, optim.boundaries))})"
+    if optim.warmup_steps:
+        rate += f" after {optim.warmup_steps} warm-up steps"
+    name = optim.optimizer
+    if name == "sgd" and optim.momentum:
+        name += f" momentum {optim.momentum:g}"
+    each = train.batch_size // (devices * train.accumulate)
+    batch = f"{train.batch_size} = {devices} device{'s' * (devices > 1)} x {each}"
+    if train.accumulate > 1:
+        batch += f" x {train.accumulate} micro-batches"
+    return (
+        f"{name}, learning rate {rate}, for the global batch {batch} "
+        f"(not rescaled with devices), {train.steps} steps"
+    )

@@ -1,0 +1,68 @@
+"""Data parallelism: a mesh axis "data" splits the batch; everything else is replicated."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+
+def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh with the axis "data" over the given devices (default: all, of all hosts)."""
+    devices = jax.devices() if devices is None else devices
+    return Mesh(np.asarray(devices), ("data",), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same array on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The leading axis split over the devices."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def check_batch_size(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
+    """Checks that every device gets the same number of rows in every micro-batch.
+
+    Raises:
+      ValueError: It does not; the message names batch sizes that would do.
+    """
+    unit = mesh.size * accumulate
+    if batch_size % unit:
+        low = batch_size // unit * unit
+        choices = f"{low} or {low + unit}" if low else f"{unit}"
+        raise ValueError(
+            f"batch_size = {batch_size} does not split evenly over {mesh.size} devices x "
+            f"{accumulate} micro-batches: use a multiple of {unit}, such as {choices}"
+        )
+
+
+def put_batch(mesh: Mesh, batch: PyTree) -> PyTree:
+    """Host arrays -> one global batch, split over the mesh.
+
+    Args:
+      mesh: The mesh.
+      batch: Numpy arrays with the rows of this host; hosts hold equal numbers of rows.
+
+    Returns:
+      Arrays whose leading axis runs over the rows of all hosts.
+    """
+    sharding = batch_sharding(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def abstract_on_mesh(create: Callable[..., PyTree], mesh: Mesh, *args) -> PyTree:
+    """Shapes, types and (replicated) shardings of what `create(*args)` makes, without making it."""
+    sharding = replicated(mesh)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        jax.eval_shape(create, *args),
+    )
+
+
+def create_on_mesh(create: Callable[..., PyTree], mesh: Mesh, *args) -> PyTree:
+    """Runs `create(*args)` compiled, its results born on every device of the mesh."""
+    return jax.jit(create, out_shardings=replicated(mesh))(*args)

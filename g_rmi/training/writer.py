@@ -1,0 +1,126 @@
+"""Where metrics go: `metrics.jsonl`, TensorBoard, and the console."""
+
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import rich.progress
+import tensorboardX
+
+
+class Writer:
+    """Writes the metrics of one run; on hosts other than the first it does nothing.
+
+    Args:
+      workdir: Gets `metrics.jsonl` and `tensorboard/`.
+      steps: Length of the training.
+      step: Where the run begins. Lines of an earlier run past it are dropped.
+    """
+
+    def __init__(self, workdir: pathlib.Path, *, steps: int, step: int):
+        self._active = jax.process_index() == 0
+        self.evaluated: set[int] = set()
+        if not self._active:
+            return
+        path = workdir / "metrics.jsonl"
+        kept = _lines_until(path, step)
+        self.evaluated = {line["step"] for line in kept if any("eval/" in name for name in line)}
+        path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self._file = path.open("a", buffering=1)
+        self._board = tensorboardX.SummaryWriter(
+            str(workdir / "tensorboard"), purge_step=step + 1 if step else None
+        )
+        self._console = _Console(steps, step)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes named numbers of one step."""
+        if not self._active:
+            return
+        line = {"step": step, "time": round(time.time(), 3), **values}
+        self._file.write(json.dumps(line) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """Writes named RGB pictures, uint8 [H, W, 3], for TensorBoard."""
+        if self._active:
+            for name, image in images.items():
+                self._board.add_image(name, image, step, dataformats="HWC")
+
+    def progress(self, step: int, loss: float, rate: float, seconds_left: float) -> None:
+        """Shows how far the training is; rate in examples per second."""
+        if self._active:
+            self._console.progress(step, loss, rate, seconds_left)
+
+    def say(self, text: str) -> None:
+        """Prints a line."""
+        if self._active:
+            self._console.say(text)
+
+    def close(self) -> None:
+        """Closes the files and ends the progress bar."""
+        if self._active:
+            self._file.close()
+            self._board.close()
+            self._console.close()
+
+
+class _Console:
+    """A progress bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self, steps: int, step: int):
+        self._steps = steps
+        self._bar = None
+        if sys.stdout.isatty():
+            self._bar = rich.progress.Progress(
+                "[progress.description]{task.description}",
+                rich.progress.BarColumn(),
+                rich.progress.MofNCompleteColumn(),
+                "{task.fields[status]}",
+            )
+            self._task = self._bar.add_task("train", total=steps, completed=step, status="")
+            self._bar.start()
+
+    def progress(self, step: int, loss: float, rate: float, seconds_left: float) -> None:
+        left = _duration(seconds_left)
+        status = f"loss {loss:.4g}  {rate:.1f} examples/s  {left} left"
+        if self._bar:
+            self._bar.update(self._task, completed=step, status=status)
+        else:
+            self.say(f"step {step}/{self._steps}  {status}")
+
+    def say(self, text: str) -> None:
+        if self._bar:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, flush=True)
+
+    def close(self) -> None:
+        if self._bar:
+            self._bar.stop()
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"
+
+
+def _lines_until(path: pathlib.Path, step: int) -> list[dict[str, Any]]:
+    """Lines of a JSONL file up to a step; a line that a crash cut short is dropped."""
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if line["step"] <= step:
+            lines.append(line)
+    return lines
