@@ -1,0 +1,146 @@
+"""What the reader of a data directory returns: tables of images and people, and the image bytes.
+
+Frames as in `g_rmi.types`. K is the number of joints of the data set's skeleton.
+"""
+
+import dataclasses
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int32, Int64, Shaped, UInt8
+
+from g_rmi.skeleton import Skeleton
+
+
+class DataError(ValueError):
+    """A data directory that cannot be used; the message is one line that says where and why."""
+
+
+class MissingDataError(DataError, FileNotFoundError):
+    """A directory or file that is not there."""
+
+
+@runtime_checkable
+class ImageSource(Protocol):
+    """The encoded pictures of a data set, by row of `Images`."""
+
+    def read(self, index: int) -> bytes:
+        """The encoded picture."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Where the picture lies, for messages."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """One row per picture.
+
+    Attributes:
+      id: COCO image ids.
+      file_name: Relative to the image folder.
+      width: Pixels, as the annotations say.
+      height: Pixels.
+      boxes_complete: Every person in the picture has a box.
+    """
+
+    id: Int64[np.ndarray, " M"]
+    file_name: tuple[str, ...]
+    width: Int32[np.ndarray, " M"]
+    height: Int32[np.ndarray, " M"]
+    boxes_complete: Bool[np.ndarray, " M"]
+
+    def __len__(self) -> int:
+        return len(self.file_name)
+
+
+@dataclasses.dataclass(frozen=True)
+class People:
+    """One row per annotated person (or crowd), the people of a picture side by side.
+
+    Attributes:
+      id: COCO annotation ids.
+      image: Row of the picture in `Images`, ascending.
+      box: `(x0, y0, x1, y1)` = COCO's `(x, y, x + w, y + h)`.
+      area: Square pixels of the person's mask, as annotated.
+      is_crowd: The box holds a group.
+      keypoints: Image pixels; (0, 0) where not annotated.
+      visibility: COCO's v: 0 not annotated, 1 hidden, 2 visible.
+    """
+
+    id: Int64[np.ndarray, " N"]
+    image: Int32[np.ndarray, " N"]
+    box: Float[np.ndarray, "N 4"]
+    area: Float[np.ndarray, " N"]
+    is_crowd: Bool[np.ndarray, " N"]
+    keypoints: Float32[np.ndarray, "N K 2"]
+    visibility: UInt8[np.ndarray, "N K"]
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    @cached_property
+    def num_keypoints(self) -> Int64[np.ndarray, " N"]:
+        """Annotated joints (v > 0) per person."""
+        return np.count_nonzero(self.visibility, axis=1).astype(np.int64)
+
+    def take(self, rows: Shaped[np.ndarray, " R"]) -> "People":
+        """The people of `rows` (indices or a mask)."""
+        fields = dataclasses.fields(self)
+        return People(**{field.name: getattr(self, field.name)[rows] for field in fields})
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """One split of one data directory.
+
+    Attributes:
+      directory: Where it was read from.
+      split: "train" or "val".
+      skeleton: Meaning of the K axis.
+      images: The pictures, in the order of the annotation file.
+      people: Their people; see `people_of`.
+      source: The encoded pictures.
+    """
+
+    directory: Path
+    split: str
+    skeleton: Skeleton
+    images: Images
+    people: People
+    source: ImageSource
+
+    @cached_property
+    def labelled(self) -> Bool[np.ndarray, " K"]:
+        """Joints that are annotated at least once in the whole set."""
+        return self.people.visibility.any(axis=0)
+
+    @cached_property
+    def _first(self) -> Int64[np.ndarray, " starts"]:
+        return np.searchsorted(self.people.image, np.arange(len(self.images) + 1)).astype(np.int64)
+
+    def people_of(self, image: int) -> slice:
+        """Rows of `people` that belong to a row of `images`."""
+        return slice(int(self._first[image]), int(self._first[image + 1]))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the tables: equal exactly if images, people and joint names are."""
+        digest = hashlib.sha256(repr((self.skeleton.names, self.images.file_name)).encode())
+        for table in (self.images, self.people):
+            for field in dataclasses.fields(table):
+                value = getattr(table, field.name)
+                if isinstance(value, np.ndarray):
+                    digest.update(f"{field.name} {value.dtype} {value.shape}".encode())
+                    digest.update(np.ascontiguousarray(value).tobytes())
+        return digest.hexdigest()[:16]
+
+    def __repr__(self) -> str:
+        return (
+            f"Dataset({str(self.directory)!r}, {self.split!r}: {len(self.images)} images, "
+            f"{len(self.people)} people)"
+        )
