@@ -4,6 +4,7 @@ import jax
 from flax import linen as nn
 from jax import lax
 from jax import numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 # He et al. 2015, fan-out: keeps the size of the gradients through ReLUs.
@@ -61,7 +62,7 @@ class Conv(nn.Module):
     stride: int = 1
     dilation: int = 1
     use_bias: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     kernel_init: jax.nn.initializers.Initializer = he_normal
     bias_init: jax.nn.initializers.Initializer = nn.initializers.zeros_init()
 

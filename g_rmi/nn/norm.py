@@ -6,6 +6,7 @@ import jax
 from flax import linen as nn
 from jax import lax
 from jax import numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 EPSILON = 1e-5
@@ -32,7 +33,7 @@ class Norm(nn.Module):
     """
 
     kind: str
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     scale_init: jax.nn.initializers.Initializer = nn.initializers.ones_init()
 
     @nn.compact

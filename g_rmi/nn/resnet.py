@@ -5,6 +5,7 @@ from collections import OrderedDict
 from flax import linen as nn
 from jax import lax
 from jax import numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from g_rmi.nn.conv import Conv
@@ -18,13 +19,13 @@ EXPANSION = 4
 
 
 def middle_unit(depth: int) -> int:
-    """The unit of block 3, counted from 1, by which half of the network's layers have passed.
+    """The unit of block 3, counted from 0, with which the first half of the layers ends.
 
-    For depth 101, half is layer 50, the paper's place for the auxiliary head: after conv1 (1),
-    block 1 (9) and block 2 (12), unit 9 of block 3 ends with layer 49 and unit 10 with layer 52.
+    For depth 101, half is layer 50, the paper's place for the auxiliary head: conv1 (1), block 1
+    (9) and block 2 (12) come before, so the ninth unit ends with layer 49, the tenth with 52.
     """
     before = 1 + 3 * (UNITS[depth][0] + UNITS[depth][1])
-    return max(1, (depth // 2 - before) // 3)
+    return max(0, (depth // 2 - before) // 3 - 1)
 
 
 class Unit(nn.Module):
@@ -42,7 +43,7 @@ class Unit(nn.Module):
     stride: int = 1
     dilation: int = 1
     norm: str = "batch"
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
@@ -82,7 +83,7 @@ class ResNet(nn.Module):
     output_stride: int = 32
     width: int = 64
     norm: str = "batch"
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     remat: bool = False
 
     @nn.compact
@@ -120,11 +121,11 @@ class ResNet(nn.Module):
             # As in PyTorch, the first unit of a dilated block still has the dilation before it.
             first, dilation = dilation, dilation * wanted // stride
             reached *= stride
-            for unit in range(1, units + 1):
+            for unit in range(units):
                 x = unit_class(
                     self.width * 2 ** (block - 1),
-                    stride if unit == 1 else 1,
-                    first if unit == 1 else dilation,
+                    stride if unit == 0 else 1,
+                    first if unit == 0 else dilation,
                     self.norm,
                     self.dtype,
                     name=f"block{block}_unit{unit}",

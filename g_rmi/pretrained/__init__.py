@@ -1,1 +1,3 @@
-"""ImageNet weights from other frameworks."""
+"""Import of pretrained weights."""
+
+from g_rmi.pretrained.resnet import load_resnet as load_resnet
