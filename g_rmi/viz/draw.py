@@ -19,11 +19,13 @@ Colour = tuple[int, int, int, int]
 
 # Hue in degrees and chroma in OKLCh, where equal lightness looks equally light.
 _SIDES = {"left": (252.0, 0.16), "right": (48.0, 0.18), "middle": (148.0, 0.17)}
-# Lightness and turn of the hue, person after person.
-_SHADES = ((0.74, 0.0), (0.84, 22.0), (0.64, -16.0), (0.80, -30.0), (0.70, 30.0), (0.90, 4.0))
+# A person's shade: three lightnesses by five turns of the hue.
+_LIGHTNESS = (0.74, 0.85, 0.64)
+_TURN = (0.0, 22.0, -16.0, -28.0, 10.0)
 _OUTLINE: Colour = (0, 0, 0, 165)
-_PLATE: Colour = (17, 17, 20, 200)
-_WHITE: Colour = (255, 255, 255, 255)
+_PLATE: Colour = (14, 14, 18, 205)
+_INK: Colour = (16, 16, 20, 255)
+_PAPER: Colour = (245, 245, 245, 255)
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 _CANVAS_SIDE = 1500
 _FURTHEST = 20_000.0
@@ -60,7 +62,9 @@ class _Canvas:
         corners = self._point(box[:2]), self._point(box[2:])
         cv2.rectangle(self.layer, *corners, colour, self._width(width), cv2.LINE_AA, shift=4)
 
-    def label(self, text: str, x: float, y: float, size: float) -> None:
+    def label(
+        self, text: str, x: float, y: float, size: float, *, ink: Colour, plate: Colour
+    ) -> None:
         """Text on a plate whose lower left corner is at (x, y), moved into the picture."""
         scale = size * self.zoom / cv2.getTextSize("0", _FONT, 1.0, 1)[0][1]
         thickness = max(1, round(size * self.zoom / 11))
@@ -70,9 +74,9 @@ class _Canvas:
         left = int(np.clip(x * self.zoom, 0, max(0, right - width - 2 * pad)))
         top = int(np.clip(y * self.zoom - height - 2 * pad, 0, max(0, bottom - height - 2 * pad)))
         corner = (left + width + 2 * pad, top + height + 2 * pad)
-        cv2.rectangle(self.layer, (left, top), corner, _PLATE, cv2.FILLED)
+        cv2.rectangle(self.layer, (left, top), corner, plate, cv2.FILLED)
         origin = (left + pad, top + pad + height)
-        cv2.putText(self.layer, text, origin, _FONT, scale, _WHITE, thickness, cv2.LINE_AA)
+        cv2.putText(self.layer, text, origin, _FONT, scale, ink, thickness, cv2.LINE_AA)
 
     def flatten(self, opacity: float = 1.0) -> Picture:
         """The image with the layer over it."""
@@ -134,7 +138,8 @@ def draw_people(
         if len(corners) and np.isfinite(corners).all():
             size = max(6.0, 0.02 * canvas.reference)
             x, y = corners.min(axis=0)
-            canvas.label(f"{scores[n]:.2f}", x, y - (0 if boxes is not None else size), size)
+            above = size if boxes is None else 0.0
+            canvas.label(f"{scores[n]:.2f}", x, y - above, size, ink=_PAPER, plate=_PLATE)
     return canvas.flatten(opacity)
 
 
@@ -184,8 +189,8 @@ def _limb_side(skeleton: Skeleton, a: int, b: int) -> str:
 def _colour(side: str, number: int, *, lighter: float = 0.0) -> Colour:
     """The person's shade of a side, from OKLCh to sRGB."""
     hue, chroma = _SIDES[side]
-    lightness, turn = _SHADES[number % len(_SHADES)]
-    lightness, angle = min(lightness + lighter, 0.97), np.deg2rad(hue + turn)
+    lightness = min(_LIGHTNESS[number % len(_LIGHTNESS)] + lighter, 0.97)
+    angle = np.deg2rad(hue + _TURN[number % len(_TURN)])
     oklab = np.array([lightness, chroma * np.cos(angle), chroma * np.sin(angle)])
     lms = (_OKLAB_TO_LMS @ oklab) ** 3
     linear = np.clip(_LMS_TO_RGB @ lms, 0, 1)
@@ -241,7 +246,7 @@ def draw_heatmap(
     top = float(values.max()) if maximum is None else maximum
     share = np.clip(values / top, 0, 1) if top > 0 else np.zeros_like(values)
     bgr = cv2.applyColorMap(np.round(255 * share).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    alpha = opacity * np.sqrt(share)[..., None]
+    alpha = opacity * share[..., None] ** 0.75
     return np.round(image * (1 - alpha) + bgr[..., ::-1] * alpha).astype(np.uint8)
 
 
@@ -267,28 +272,27 @@ def contact_sheet(
         raise ValueError(f"{len(titles)} titles for {len(images)} pictures")
     height, width = cell
     gap = max(2, min(cell) // 64)
+    size = float(np.clip(0.04 * min(cell), 7, 20))
+    line = 0 if titles is None else round(2 * size)
     columns = max(1, min(columns, len(images)))
     rows = -(-len(images) // columns)
-    sheet = np.full(
-        (rows * (height + gap) + gap, columns * (width + gap) + gap, 3), _PAPER, np.uint8
-    )
+    shape = (rows * (height + line + gap) + gap, columns * (width + gap) + gap, 3)
+    sheet = np.full(shape, _PAPER[0], np.uint8)
     for i, image in enumerate(images):
         _check(image)
+        top = gap + (i // columns) * (height + line + gap)
+        left = gap + (i % columns) * (width + gap)
         scale = min(height / image.shape[0], width / image.shape[1])
-        size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
+        h, w = (max(1, round(side * scale)) for side in image.shape[:2])
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        small = cv2.resize(image, size, interpolation=method)
+        y, x = top + height - h, left + (width - w) // 2
+        sheet[y : y + h, x : x + w] = cv2.resize(image, (w, h), interpolation=method)
         if titles is not None:
-            canvas = _Canvas(small)
-            canvas.label(titles[i], 0, 0, max(6.0, 0.035 * min(cell)))
-            small = canvas.flatten()
-        top = gap + (i // columns) * (height + gap) + (height - small.shape[0]) // 2
-        left = gap + (i % columns) * (width + gap) + (width - small.shape[1]) // 2
-        sheet[top : top + small.shape[0], left : left + small.shape[1]] = small
+            strip = slice(top + height, top + height + line), slice(left, left + width)
+            canvas = _Canvas(sheet[strip])
+            canvas.label(titles[i], x - left, line, size, ink=_INK, plate=_PAPER)
+            sheet[strip] = canvas.flatten()
     return sheet
-
-
-_PAPER = 245
 
 
 def compare(
