@@ -2,7 +2,7 @@
 
 Command:   python -m experiments.train --config pose_resnet101 --data COCO --workdir runs/r101
            (start from ImageNet weights with --pretrained resnet101.safetensors)
-Paper:     COCO test-dev AP .649 with its own detector's boxes; 8 GPUs' worth of batch 24, 800 k steps.
+Paper:     COCO test-dev AP .649 with its own detector's boxes; batch 24, 800 k steps.
 Ours:      not run: it needs COCO and an accelerator.
 Variants:  --depth 50; --crop-height 257 --crop-width 185 (the paper's small crops).
 """

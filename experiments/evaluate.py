@@ -1,0 +1,251 @@
+"""Evaluates a training: `python -m experiments.evaluate --workdir DIR [--data DIR]`."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import tyro
+from jaxtyping import Bool, Float
+from rich.console import Console
+from rich.table import Table
+
+from data_pipeline.boxes import PersonBoxes, ground_truth_boxes, read_boxes
+from data_pipeline.images import decode
+from data_pipeline.loader import box_crops
+from data_pipeline.schema import Dataset
+from experiments import cli, data
+from g_rmi import config
+from g_rmi.compile_cache import enable_compilation_cache
+from g_rmi.evaluation import coco
+from g_rmi.evaluation.evaluator import Decoding, predict_boxes, rank_and_suppress
+from g_rmi.pose.task import PoseTask
+from g_rmi.training.checkpoint import load_variables
+from g_rmi.types import Poses
+from g_rmi.viz.draw import compare, contact_sheet
+
+
+class Evaluation(NamedTuple):
+    """Predictions for every box, who of them stays, and COCO's numbers."""
+
+    poses: Poses
+    scores: Float[np.ndarray, " N"]
+    keep: Bool[np.ndarray, " N"]
+    results: list[dict]
+    metrics: dict[str, float]
+
+
+def load_task(workdir: Path) -> tuple[PoseTask, dict]:
+    """The task and the evaluation weights of a training.
+
+    Raises:
+      ValueError: Not a work directory, or its config is not one of this version.
+    """
+    values, variables = load_variables(workdir)
+    experiment = config.from_dict(config.PoseExperiment, values)
+    return PoseTask(experiment.model), variables
+
+
+def predict(
+    task: PoseTask,
+    variables: dict,
+    dataset: Dataset,
+    boxes: PersonBoxes,
+    decoding: Decoding,
+    *,
+    batch_size: int = 32,
+) -> Poses:
+    """A pose for every box, in image pixels."""
+    batches = box_crops(
+        dataset,
+        boxes,
+        height=task.config.crop_height,
+        width=task.config.crop_width,
+        box_scale=task.config.box_scale,
+        batch_size=batch_size,
+    )
+    return predict_boxes(task, variables, batches, len(boxes), decoding)
+
+
+def score(
+    task: PoseTask, dataset: Dataset, boxes: PersonBoxes, poses: Poses, decoding: Decoding
+) -> Evaluation:
+    """Ranks the people, drops duplicates, and asks COCO's evaluation."""
+    image_ids = dataset.images.id[boxes.image]
+    sides = boxes.box[:, 2:] - boxes.box[:, :2]
+    scores, keep = rank_and_suppress(
+        poses,
+        image_ids,
+        boxes.score,
+        sides[:, 0] * sides[:, 1],
+        sigmas=task.skeleton.sigmas,
+        decoding=decoding,
+    )
+    results = coco.keypoint_results(
+        image_ids[keep], poses.keypoints[keep], poses.keypoint_scores[keep], scores[keep]
+    )
+    metrics = coco.evaluate_keypoints(data.annotations(dataset), results, skeleton=task.skeleton)
+    return Evaluation(poses, scores, keep, results, metrics)
+
+
+def options_table(
+    task: PoseTask,
+    variables: dict,
+    dataset: Dataset,
+    boxes: PersonBoxes,
+    decoding: Decoding,
+    batch_size: int,
+) -> dict[str, dict[str, float]]:
+    """COCO's numbers with one option at a time changed from `decoding`."""
+    changes = [
+        {},
+        {"method": "argmax"},
+        {"method": "argmax_offset"},
+        {"method": "hough"},
+        {"refine": not decoding.refine},
+        {"flip_test": not decoding.flip_test},
+        {"score": "pose"},
+        {"score": "box"},
+        {"score": "product"},
+        *({"oks_threshold": threshold} for threshold in (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)),
+    ]
+    rows, predicted = {}, {}
+    for change in changes:
+        variant = dataclasses.replace(decoding, **change)
+        if change and variant == decoding:
+            continue
+        network = (variant.method, variant.refine, variant.flip_test)
+        if network not in predicted:
+            predicted[network] = predict(
+                task, variables, dataset, boxes, variant, batch_size=batch_size
+            )
+        name = ", ".join(f"{k} = {v}" for k, v in change.items()) or "as given"
+        rows[name] = score(task, dataset, boxes, predicted[network], variant).metrics
+    return rows
+
+
+def draw(
+    dataset: Dataset, boxes: PersonBoxes, evaluation: Evaluation, out: Path, count: int
+) -> None:
+    """Draws truth beside prediction for the first pictures that have people, and one sheet."""
+    out.mkdir(parents=True, exist_ok=True)
+    sheet = []
+    for row in np.unique(boxes.image)[:count]:
+        image = decode(dataset.source.read(int(row)))
+        people = dataset.people.take(dataset.people_of(int(row)))
+        people = people.take(~people.is_crowd & (people.num_keypoints > 0))
+        shown = np.flatnonzero((boxes.image == row) & evaluation.keep)
+        picture = compare(
+            image,
+            people.keypoints,
+            people.visibility,
+            evaluation.poses.keypoints[shown],
+            evaluation.poses.keypoint_scores[shown],
+            evaluation.scores[shown],
+            skeleton=dataset.skeleton,
+        )
+        name = Path(dataset.images.file_name[row]).stem
+        cv2.imwrite(str(out / f"{name}.jpg"), picture[..., ::-1])
+        sheet.append(picture)
+    if sheet:
+        page = contact_sheet(sheet, columns=2, cell=(360, 960))
+        cv2.imwrite(str(out / "contact_sheet.jpg"), page[..., ::-1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Evaluates the newest checkpoint of a training.
+
+    Writes metrics.json, keypoints.json (COCO's results format) and drawn pictures.
+
+    Attributes:
+      workdir: Directory of the training.
+      data: Data directory; the embedded synthetic set without it.
+      split: Which split of it.
+      boxes: "gt", or a file of person boxes in COCO's results format.
+      min_score: Boxes of the file that score lower are left out.
+      max_per_image: Best boxes of each picture that are kept.
+      out: Where the results go. Default: WORKDIR/evaluation.
+      table: Also evaluate with each option changed, one row each.
+      pictures: Pictures to draw.
+      batch_size: Crops per batch.
+      decoding: How maps become people.
+    """
+
+    workdir: Path
+    data: Path | None = None
+    split: str = "val"
+    boxes: str = "gt"
+    min_score: float = 0.0
+    max_per_image: int = 30
+    out: Path | None = None
+    table: bool = False
+    pictures: int = 12
+    batch_size: int = 32
+    decoding: Decoding = Decoding()
+
+
+def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
+    """The boxes that `--boxes` names."""
+    if arguments.boxes == "gt":
+        return ground_truth_boxes(dataset)
+    return read_boxes(
+        arguments.boxes,
+        dataset,
+        min_score=arguments.min_score,
+        max_per_image=arguments.max_per_image,
+    )
+
+
+def show(rows: dict[str, dict[str, float]], title: str) -> None:
+    """Prints COCO's ten numbers, one row per name."""
+    table = Table("", *coco.KEYPOINT_METRICS, title=title)
+    for name, metrics in rows.items():
+        table.add_row(name, *(f"{metrics[column]:.3f}" for column in coco.KEYPOINT_METRICS))
+    Console().print(table)
+
+
+def main(argv: Sequence[str]) -> None:
+    """The program."""
+    arguments = tyro.cli(
+        Arguments,
+        args=argv,
+        prog="python -m experiments.evaluate",
+        description=Arguments.__doc__,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    enable_compilation_cache()
+    task, variables = load_task(arguments.workdir)
+    directories = data.directories([arguments.data] if arguments.data else [])
+    (dataset,) = data.read_split(directories, arguments.split)
+    boxes = read_box_source(arguments, dataset)
+    poses = predict(
+        task, variables, dataset, boxes, arguments.decoding, batch_size=arguments.batch_size
+    )
+    evaluation = score(task, dataset, boxes, poses, arguments.decoding)
+    image_ids = dataset.images.id[boxes.image]
+    found = coco.box_results(image_ids, boxes.box, boxes.score)
+    box_metrics = coco.evaluate_boxes(data.annotations(dataset), found)
+    metrics = {**evaluation.metrics, **box_metrics, "boxes": len(boxes)}
+    out = arguments.out or arguments.workdir / "evaluation"
+    out.mkdir(parents=True, exist_ok=True)
+    coco.write_results(out / "keypoints.json", evaluation.results)
+    coco.write_results(out / "boxes.json", found)
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    draw(dataset, boxes, evaluation, out / "pictures", arguments.pictures)
+    rows = {f"boxes: {arguments.boxes}": metrics}
+    if arguments.table:
+        rows = options_table(
+            task, variables, dataset, boxes, arguments.decoding, arguments.batch_size
+        )
+        (out / "options.json").write_text(json.dumps(rows, indent=2) + "\n")
+    title = f"{arguments.workdir} on {len(boxes)} boxes ({arguments.boxes}) of {dataset.directory}"
+    show(rows, f"{title}; box_AP50 {metrics['box_AP50']:.3f}")
+    print(f"wrote {out}/metrics.json, keypoints.json, boxes.json and pictures/")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,162 @@
+"""Crops in, people out: runs a pose network over boxes, rescores and suppresses duplicates."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from functools import lru_cache, partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Num
+
+from g_rmi.ops.nms import oks_nms
+from g_rmi.pose.decode import decode
+from g_rmi.pose.task import PoseTask
+from g_rmi.types import Poses
+
+Score = Literal["pose", "box", "product"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """How maps become people; the defaults are the paper's.
+
+    Attributes:
+      method: Hough voting, or the heatmap's maximum without or with the offset there.
+      refine: Sub-pixel refinement of the peak.
+      flip_test: Average the maps with those of the mirrored crop.
+      score: What ranks the people: the pose score, the box score, or their product.
+      oks_threshold: OKS above which the lower-scored of two people is dropped; 1 keeps all.
+    """
+
+    method: Literal["hough", "argmax", "argmax_offset"] = "hough"
+    refine: bool = False
+    flip_test: bool = False
+    score: Score = "pose"
+    oks_threshold: float = 0.5
+
+
+def crop_to_image(
+    keypoints: Float[Array, "B K 2"], box: Float[Array, "B 4"], *, height: int, width: int
+) -> Float[Array, "B K 2"]:
+    """Crop pixels to image points; crop corners lie on box corners (align-corners)."""
+    last = jnp.array([width - 1, height - 1], jnp.float32)
+    scale = (box[:, 2:] - box[:, :2]) / last[None]
+    return box[:, None, :2] + keypoints * scale[:, None]
+
+
+@lru_cache
+def make_predict(task: PoseTask, decoding: Decoding):
+    """The jitted map (variables, crops, boxes) -> Poses in the images' own pixels; made once."""
+    config = task.config
+    size = {"height": config.crop_height, "width": config.crop_width}
+
+    @jax.jit
+    def predict(variables: Any, image: Num[Array, "B H W 3"], box: Float[Array, "B 4"]) -> Poses:
+        maps = task.predict(variables, image, flip_test=decoding.flip_test)
+        options = {"radius": config.radius, "method": decoding.method, "refine": decoding.refine}
+        poses = jax.vmap(partial(decode, **size, **options))(maps.heatmap, maps.offset)
+        return poses._replace(keypoints=crop_to_image(poses.keypoints, box, **size))
+
+    return predict
+
+
+def predict_boxes(
+    task: PoseTask,
+    variables: Any,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    count: int,
+    decoding: Decoding,
+) -> Poses:
+    """Runs the network over every box of a table.
+
+    Args:
+      task: The pose task.
+      variables: Its variables.
+      batches: Crops as `data_pipeline.loader.box_crops` makes them: "image", "box" (enlarged, in
+        image pixels), "index" (row of the table), "weight" (0 for filling rows).
+      count: Rows of the table.
+      decoding: How maps become people.
+
+    Returns:
+      Numpy poses in image pixels, one row for each box.
+    """
+    predict = make_predict(task, decoding)
+    k = len(task.skeleton)
+    people = Poses(
+        np.zeros((count, k, 2), np.float32),
+        np.zeros((count, k), np.float32),
+        np.zeros(count, np.float32),
+    )
+
+    def collect(batch: Mapping[str, np.ndarray], poses: Poses) -> None:
+        real = batch["weight"] > 0
+        for table, values in zip(people, poses, strict=True):
+            table[batch["index"][real]] = np.asarray(values)[real]
+
+    pending = None
+    for batch in batches:
+        poses = predict(variables, batch["image"], batch["box"])
+        # Fetching one batch late keeps the device busy while the host reads the next crops.
+        if pending is not None:
+            collect(*pending)
+        pending = (batch, poses)
+    if pending is not None:
+        collect(*pending)
+    return people
+
+
+@partial(jax.jit, static_argnames="sigmas")
+def _keep(keypoints, scores, areas, valid, threshold, sigmas):
+    sigmas = jnp.array(sigmas, jnp.float32)
+    return oks_nms(keypoints, scores, areas, valid, sigmas=sigmas, threshold=threshold)
+
+
+def rank_and_suppress(
+    poses: Poses,
+    image_ids: Int[np.ndarray, " N"],
+    box_scores: Float[np.ndarray, " N"],
+    box_areas: Float[np.ndarray, " N"],
+    *,
+    sigmas: tuple[float, ...],
+    decoding: Decoding,
+) -> tuple[Float[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
+    """Scores people and drops duplicates within each image by OKS-NMS (paper, section 3.2.3).
+
+    Args:
+      poses: People in image pixels.
+      image_ids: The image each belongs to.
+      box_scores: Scores of the boxes they came from.
+      box_areas: Areas of those boxes, the scale of the OKS.
+      sigmas: OKS fall-offs.
+      decoding: Gives the score and the threshold.
+
+    Returns:
+      Scores, and a mask of the people who stay.
+    """
+    scores = {
+        "pose": poses.scores,
+        "box": box_scores,
+        "product": poses.scores * box_scores,
+    }[decoding.score]
+    keep = np.ones(len(scores), bool)
+    if decoding.oks_threshold >= 1:
+        return scores, keep
+    order = np.argsort(image_ids, kind="stable")
+    starts = np.flatnonzero(np.diff(image_ids[order], prepend=-1))
+    for rows in np.split(order, starts[1:]):
+        if len(rows) < 2:
+            continue
+        # Power-of-two padding: few compilations for any number of people.
+        pad = (0, (1 << (len(rows) - 1).bit_length()) - len(rows))
+        kept = _keep(
+            np.pad(np.asarray(poses.keypoints)[rows], (pad, (0, 0), (0, 0))),
+            np.pad(scores[rows], pad),
+            np.pad(box_areas[rows].astype(np.float32), pad),
+            np.pad(np.ones(len(rows), bool), pad),
+            decoding.oks_threshold,
+            sigmas,
+        )
+        keep[rows] = np.asarray(kept)[: len(rows)]
+    return scores, keep
