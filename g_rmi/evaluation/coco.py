@@ -174,7 +174,7 @@ def evaluate_keypoints(
     """
     truth = ground_truth(annotations, joints=len(skeleton))
     evaluation = run(truth, results, "keypoints", skeleton=skeleton, image_ids=image_ids)
-    return _numbers(evaluation, KEYPOINT_METRICS)
+    return numbers(evaluation, KEYPOINT_METRICS)
 
 
 def evaluate_boxes(
@@ -194,7 +194,7 @@ def evaluate_boxes(
       ValueError: An annotation or a result is malformed, or names an image that is not there.
     """
     evaluation = run(ground_truth(annotations), results, "bbox", image_ids=image_ids)
-    return _numbers(evaluation, BOX_METRICS)
+    return numbers(evaluation, BOX_METRICS)
 
 
 def ground_truth(annotations: Annotations, *, joints: int | None = None) -> CocoIndex:
@@ -275,7 +275,8 @@ def run(
     return evaluation
 
 
-def _numbers(evaluation: COCOeval, names: Sequence[str]) -> dict[str, float]:
+def numbers(evaluation: COCOeval, names: Sequence[str]) -> dict[str, float]:
+    """What pycocotools' `summarize` prints, by name."""
     with _silence():
         evaluation.summarize()
     # pycocotools' precision is tp / (tp + fp + 2^-52): perfection may come as 1 - 2^-52.

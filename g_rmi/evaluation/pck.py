@@ -1,0 +1,138 @@
+"""PCK: the share of labelled joints found within a part of the torso's length.
+
+The measure of data sets with one labelled person a picture, such as Leeds Sports Pose.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from g_rmi.evaluation import coco
+from g_rmi.skeleton import COCO, Skeleton
+
+
+class Pck(NamedTuple):
+    """Counts behind a PCK, which add up over parts of a data set.
+
+    Attributes:
+      correct: Joints found, by joint.
+      labelled: Joints looked for, by joint.
+      people: People who count.
+      excluded: Labelled people who do not, because no diagonal of their torso is labelled.
+    """
+
+    correct: Int[np.ndarray, " K"]
+    labelled: Int[np.ndarray, " K"]
+    people: int
+    excluded: int
+
+    def merge(self, other: "Pck") -> "Pck":
+        """The counts of both parts."""
+        return Pck(*(a + b for a, b in zip(self, other, strict=True)))
+
+    def numbers(self, skeleton: Skeleton = COCO) -> dict[str, float]:
+        """`PCK` over all joints, `PCK_<joint>` (-1 for a joint nobody has labelled), the counts."""
+        correct, labelled = int(self.correct.sum()), int(self.labelled.sum())
+        values = {"PCK": correct / labelled if labelled else -1.0}
+        for name, right, count in zip(skeleton.names, self.correct, self.labelled, strict=True):
+            values[f"PCK_{name}"] = float(right / count) if count else -1.0
+        return values | {"PCK_people": float(self.people), "PCK_excluded": float(self.excluded)}
+
+
+def torso_lengths(
+    keypoints: Float[np.ndarray, "N K 2"],
+    visible: Bool[np.ndarray, "N K"],
+    *,
+    skeleton: Skeleton = COCO,
+) -> Float[np.ndarray, " N"]:
+    """The longer diagonal of the torso: left shoulder to right hip, or right shoulder to left hip.
+
+    The longer of two is the same in a mirrored picture and does not collapse in a profile. Where
+    only one diagonal has both ends labelled it is that one; where none has, NaN.
+
+    Raises:
+      ValueError: The skeleton has no shoulders or hips.
+    """
+    lengths = np.full((2, len(keypoints)), np.nan)
+    pairs = (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip"))
+    for length, pair in zip(lengths, pairs, strict=True):
+        if missing := [name for name in pair if name not in skeleton.names]:
+            raise ValueError(f"the torso needs {missing[0]!r}, which the skeleton does not have")
+        a, b = (skeleton.names.index(name) for name in pair)
+        known = visible[:, a] & visible[:, b]
+        length[known] = np.linalg.norm(keypoints[known, a] - keypoints[known, b], axis=-1)
+    return np.fmax(*lengths)
+
+
+def pck(
+    keypoints: Float[np.ndarray, "N K 2"],
+    visible: Bool[np.ndarray, "N K"],
+    predictions: Float[np.ndarray, "N K 2"],
+    *,
+    threshold: float = 0.2,
+    reference: Literal["torso"] | Float[np.ndarray, " N"] = "torso",
+    skeleton: Skeleton = COCO,
+) -> Pck:
+    """Counts the labelled joints whose prediction is within `threshold` times the reference length.
+
+    Args:
+      keypoints: Labelled joints, in pixels.
+      visible: The joint is labelled.
+      predictions: One for each person, in the same pixels; NaN for a joint that was not found,
+        which counts as wrong.
+      threshold: Share of the reference length, which itself is still within.
+      reference: "torso" for `torso_lengths`, or a length in pixels for each person; NaN or zero
+        takes the person out.
+      skeleton: Keypoint set.
+    """
+    if isinstance(reference, str):
+        reference = torso_lengths(keypoints, visible, skeleton=skeleton)
+    counts = reference > 0
+    labelled = visible & counts[:, None]
+    distances = np.linalg.norm(predictions - keypoints, axis=-1)
+    correct = labelled & (distances <= threshold * reference[:, None])
+    return Pck(
+        correct=correct.sum(axis=0),
+        labelled=labelled.sum(axis=0),
+        people=int((counts & visible.any(axis=1)).sum()),
+        excluded=int((~counts & visible.any(axis=1)).sum()),
+    )
+
+
+def evaluate_pck(
+    annotations: coco.Annotations,
+    annotation_ids: Sequence[int] | Int[np.ndarray, " N"],
+    predictions: Float[np.ndarray, "N K 2"],
+    *,
+    threshold: float = 0.2,
+    skeleton: Skeleton = COCO,
+) -> Pck:
+    """PCK of the torso over all labelled people of a COCO file; crowds are left out.
+
+    Args:
+      annotations: COCO annotations of people: the file, or what it holds.
+      annotation_ids: Whom each prediction is for. A person without one is missed in every joint.
+      predictions: In the pixels of the image.
+      threshold: Share of the torso.
+      skeleton: Keypoint set of both.
+
+    Raises:
+      ValueError: An annotation is malformed, or an id occurs twice or is not in the file.
+    """
+    truth = coco.ground_truth(annotations, joints=len(skeleton)).dataset["annotations"]
+    rows: dict[int, int] = {}
+    for row, i in enumerate(np.asarray(annotation_ids).tolist()):
+        if i in rows:
+            raise ValueError(f"annotation {i} has two predictions")
+        rows[i] = row
+    if unknown := sorted(set(rows) - {person["original_id"] for person in truth}):
+        raise ValueError(f"predictions for annotation {unknown[0]}, which the file does not have")
+    people = [person for person in truth if not person["iscrowd"]]
+    labels = np.array([p["keypoints"] for p in people], np.float64).reshape(-1, len(skeleton), 3)
+    aligned = np.full(labels[..., :2].shape, np.nan)
+    for n, person in enumerate(people):
+        if (row := rows.get(person["original_id"])) is not None:
+            aligned[n] = predictions[row]
+    return pck(labels[..., :2], labels[..., 2] > 0, aligned, threshold=threshold, skeleton=skeleton)
