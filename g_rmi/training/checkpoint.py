@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
@@ -41,15 +42,18 @@ FREE_FIELDS = frozenset(
 
 
 class Restored(NamedTuple):
-    """What a checkpoint held, and the steps newer than it that could not be read."""
+    """What a checkpoint held, and the newer ones that could not be read, with the reasons."""
 
+    step: int
     state: TrainState
     iterator: Json
     unreadable: dict[int, str]
 
 
 def write_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
-    """Writes `config.json`, whole or not at all."""
+    """Writes `config.json`, whole or not at all; the first host does."""
+    if jax.process_index():
+        return
     workdir.mkdir(parents=True, exist_ok=True)
     part = workdir / "config.json.part"
     part.write_text(json.dumps(config, indent=2) + "\n")
@@ -88,15 +92,23 @@ class Checkpoints:
             item_names=("state", "iterator", "config", "data"),
         )
 
-    def save(self, state: TrainState, iterator: Json, config: Json, data: Json) -> None:
-        """Starts to save; the state may be donated as soon as this returns."""
+    def save(self, step: int, state: TrainState, iterator: Json, config: Json, data: Json) -> None:
+        """Starts to save; the state may be donated as soon as this returns.
+
+        Args:
+          step: Finished steps, `state.step`.
+          state: The state.
+          iterator: Position of this host's data, before the next batch.
+          config: The experiment.
+          data: Fingerprint of the data.
+        """
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(_to_tree(state)),
             iterator=ocp.args.JsonSave({"processes": _from_all_processes(iterator)}),
             config=ocp.args.JsonSave(config),
             data=ocp.args.JsonSave(data),
         )
-        self._manager.save(int(state.step), args=items, force=True)
+        self._manager.save(step, args=items, force=True)
 
     def restore_latest(self, abstract: TrainState, config: Json, data: Json) -> Restored | None:
         """Restores the newest checkpoint that can be read; None if there is none at all.
@@ -126,7 +138,7 @@ class Checkpoints:
                 continue
             self._set_aside(unreadable)
             iterator = _own_process(saved["iterator"]["processes"])
-            return Restored(_from_tree(tree), iterator, unreadable)
+            return Restored(step, _from_tree(tree), iterator, unreadable)
         if unreadable:
             reasons = "; ".join(f"step {step}: {reason}" for step, reason in unreadable.items())
             raise ValueError(f"{self._directory}: no checkpoint can be read ({reasons})")
@@ -159,7 +171,7 @@ def load_variables(workdir: str | pathlib.Path) -> tuple[Json, Variables]:
       workdir: Directory of a training.
 
     Returns:
-      Its config and the (averaged) variables, as numpy arrays.
+      Its config and the (averaged) variables, on the default device.
 
     Raises:
       ValueError: The directory is not a workdir, or holds no readable checkpoint.
@@ -190,7 +202,8 @@ def _load(manager: ocp.CheckpointManager, step: int) -> Variables:
         partial_restore=True,
     )
     tree = manager.restore(step, args=ocp.args.Composite(state=args))["state"]
-    return tree.get("average") or {"params": tree["params"], **tree["model_state"]}
+    variables = tree.get("average") or {"params": tree["params"], **tree["model_state"]}
+    return jax.tree.map(jnp.asarray, variables)
 
 
 def _not_a_workdir(path: pathlib.Path) -> str:
@@ -238,15 +251,9 @@ def _from_all_processes(value: Json) -> list[Json]:
 
 
 def _own_process(values: list[Json]) -> Json:
-    """This host's value; with another number of hosts than saved, the one all had in common."""
-    if len(values) == jax.process_count():
-        return values[jax.process_index()]
-    if any(value != values[0] for value in values):
-        raise ValueError(
-            f"the checkpoint was written by {len(values)} hosts whose data positions differ; "
-            f"it cannot continue on {jax.process_count()}"
-        )
-    return values[0]
+    """This host's value; with another number of hosts than saved, the first one's."""
+    same = len(values) == jax.process_count()
+    return values[jax.process_index() if same else 0]
 
 
 def _flatten(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -10,8 +10,8 @@ The order within one iteration, with n steps finished, is a contract:
    are not finite, naming the record ids of that step's batch;
 6. write.
 
-Before 1 and 2 the outstanding metrics are fetched and checked first, so that a state that went
-wrong is neither evaluated nor saved over a good one. After the last step: 1, 2, wait, close.
+Before 1 and 2 the outstanding metrics are fetched and checked, so that a state that went wrong is
+neither evaluated nor saved over a good one. After the last step: 1, 2, wait, close.
 """
 
 import contextlib
@@ -27,18 +27,19 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
+from jaxtyping import Int64, PyTree
 
 from g_rmi.config import OptimConfig, TrainConfig
 from g_rmi.training import sharding
 from g_rmi.training.checkpoint import Checkpoints, write_config
-from g_rmi.training.metrics import compute, merge
-from g_rmi.training.optim import describe, make_optimizer, make_schedule
+from g_rmi.training.metrics import Mean, compute, merge
+from g_rmi.training.optim import Schedule, describe, make_optimizer, make_schedule
 from g_rmi.training.state import TrainState, create_state, evaluation_variables
 from g_rmi.training.step import train_step
 from g_rmi.training.task import Batches, Task, Variables
 from g_rmi.training.writer import Writer
 
-Evaluate = Callable[[Variables, int], Mapping[str, float | np.ndarray]]
+Evaluate = Callable[[Variables, int], Mapping[str, Any]]
 
 
 def train(
@@ -79,11 +80,9 @@ def train(
     """
     mesh = mesh or sharding.data_mesh()
     sharding.check_batch_size(mesh, train_config.batch_size, train_config.accumulate)
-    workdir = pathlib.Path(workdir)
-    config_dict, data_fingerprint = dict(config_dict), dict(data_fingerprint)
-    steps = train_config.steps
+    workdir, steps = pathlib.Path(workdir), train_config.steps
+    records = dict(config_dict), dict(data_fingerprint)
     optimizer = make_optimizer(optim_config, steps)
-    schedule = make_schedule(optim_config, steps)
     averaging = optim_config.averaging
 
     def create(given):
@@ -98,78 +97,117 @@ def train(
     with contextlib.ExitStack() as stack:
         checkpoints = Checkpoints(workdir, keep=train_config.keep)
         stack.callback(checkpoints.close)
-        abstract = sharding.abstract_on_mesh(create, mesh, None)
-        restored = checkpoints.restore_latest(abstract, config_dict, data_fingerprint)
+        restored = checkpoints.restore_latest(sharding.abstract(create, mesh, None), *records)
         if restored:
-            state = restored.state
+            state, first = restored.state, restored.step
             batches.set_state(restored.iterator)
         else:
-            state = sharding.create_on_mesh(create, mesh, init_variables)
-        first = int(state.step)
-        if jax.process_index() == 0:
-            write_config(workdir, config_dict)
+            state, first = sharding.initialise(create, mesh, init_variables), 0
+        write_config(workdir, records[0])
         writer = Writer(workdir, steps=steps, step=first)
         stack.callback(writer.close)
-        stop = stack.enter_context(_StopRequest())
         if restored:
-            for bad, reason in restored.unreadable.items():
-                writer.say(f"checkpoint {bad} cannot be read ({reason}): set aside")
+            for damaged, reason in restored.unreadable.items():
+                writer.say(f"checkpoint {damaged} cannot be read and was set aside: {reason}")
             writer.say(f"continuing {workdir} at step {first}")
         writer.say(describe(optim_config, train_config, mesh.size))
-
-        clock = _Clock(first)
-        pending, window = None, {}
-
-        def settle(pending, window):
-            """Fetches one step's metrics, checks them, and writes when it is time."""
-            if pending is None:
-                return window
-            step, ids, metrics = pending
-            metrics = jax.device_get(metrics)
-            if metrics["finite"].compute() < 1:
-                values = ", ".join(f"{k} = {v:g}" for k, v in compute(metrics).items())
-                raise FloatingPointError(
-                    f"loss or gradient is not finite at step {step} ({values}); "
-                    f"records {np.asarray(ids).tolist()}; the last good checkpoint is kept"
-                )
-            window = merge(window, metrics)
-            if step % train_config.log_every and step != steps:
-                return window
-            rate = clock.lap(step) * train_config.batch_size
-            values = {f"train/{name}": value for name, value in compute(window).items()}
-            values["train/learning_rate"] = float(schedule(step - 1))
-            values["train/examples_per_second"] = rate
-            writer.scalars(step, values)
-            left = (steps - step) * train_config.batch_size / rate if rate else 0.0
-            writer.progress(step, values["train/loss"], rate, left)
-            return {}
+        monitor = _Monitor(writer, make_schedule(optim_config, steps), train_config, first)
+        stop = stack.enter_context(_StopRequest())
 
         for step in range(first, steps + 1):
-            last, stopping = step == steps, stop.requested(step)
-            every = train_config.evaluate_every
-            evaluation_due = last or (every and step and step % every == 0)
-            evaluation_due &= evaluate is not None and step not in writer.evaluated and not stopping
-            save_due = last or stopping or step % train_config.checkpoint_every == 0
-            save_due &= step > first
-            if evaluation_due or save_due:
-                window, pending = settle(pending, window), None
-                with clock.paused():
-                    if evaluation_due:
+            stopping = stop.requested(step)
+            last = step >= steps or stopping
+            evaluates = evaluate and not stopping and monitor.evaluation_due(step)
+            saves = step > first and (last or step % train_config.checkpoint_every == 0)
+            if evaluates or saves:
+                monitor.settle()
+                with monitor.paused():
+                    if evaluates:
                         _evaluate(evaluate, state, step, writer)
-                    if save_due:
-                        checkpoints.save(state, batches.get_state(), config_dict, data_fingerprint)
-            if last or stopping:
+                    if saves:
+                        checkpoints.save(step, state, batches.get_state(), *records)
+            if last:
                 break
-            ids, batch = next(batches)
-            batch = sharding.put_batch(mesh, batch)
-            with clock.paused() if step == first else contextlib.nullcontext():  # compiles
-                state, metrics = one_step(state, batch)
-            window, pending = settle(pending, window), (step + 1, ids, metrics)
-        if stopping and not last:
-            writer.say(f"stopped and saved at step {step}; the same command continues from there")
-            stack.close()
-            raise SystemExit(128 + stop.signal)
+            ids, batch = _next(batches, step)
+            state, metrics = one_step(state, sharding.put_batch(mesh, batch))
+            monitor.dispatched(step + 1, ids, metrics)
+
+    if stopping and step < steps:
+        print(f"stopped at step {step}; the same command continues {workdir} from there")
+        raise SystemExit(128 + stop.signal)
     return state
+
+
+class _Monitor:
+    """Metrics on their way from the device to the files; those of one step are outstanding."""
+
+    def __init__(self, writer: Writer, schedule: Schedule, config: TrainConfig, first: int):
+        self._writer = writer
+        self._schedule = schedule
+        self._config = config
+        self._first = first
+        self._evaluated = writer.evaluated
+        self._outstanding: tuple[int, Any, dict[str, Mean]] | None = None
+        self._window: dict[str, Mean] = {}
+        self._lap_step, self._lap_start = first, time.perf_counter()
+
+    def evaluation_due(self, step: int) -> bool:
+        """At every n-th step and the last one, unless an earlier run has done it."""
+        if step == self._first and (self._evaluated or step == 0 < self._config.steps):
+            return False
+        every = self._config.evaluate_every
+        return step == self._config.steps or (every > 0 and step % every == 0)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves the time inside out of the rate."""
+        begin = time.perf_counter()
+        yield
+        self._lap_start += time.perf_counter() - begin
+
+    def dispatched(self, step: int, ids: Int64[np.ndarray, " B"], metrics: PyTree) -> None:
+        """Takes the metrics of the step under way, and settles the one before it."""
+        if step == self._first + 1:  # compiling has ended
+            self._lap_start = time.perf_counter()
+        self.settle()
+        self._outstanding = step, ids, metrics
+
+    def settle(self) -> None:
+        """Fetches and checks what is outstanding; writes it when it is time.
+
+        Raises:
+          FloatingPointError: Not finite; names the step and its records.
+        """
+        if self._outstanding is None:
+            return
+        (step, ids, metrics), self._outstanding = self._outstanding, None
+        metrics = jax.device_get(metrics)
+        if metrics["finite"].compute() < 1:
+            values = ", ".join(f"{name} {value:g}" for name, value in compute(metrics).items())
+            raise FloatingPointError(
+                f"not finite at step {step}: {values}; records {np.asarray(ids).tolist()}"
+            )
+        self._window = merge(self._window, metrics)
+        if step % self._config.log_every == 0 or step == self._config.steps:
+            self._write(step)
+
+    def _write(self, step: int) -> None:
+        now = time.perf_counter()
+        rate = (step - self._lap_step) * self._config.batch_size / (now - self._lap_start)
+        values = {f"train/{name}": value for name, value in compute(self._window).items()}
+        values["train/learning_rate"] = float(self._schedule(step - 1))
+        values["train/examples_per_second"] = rate
+        self._writer.scalars(step, values)
+        left = (self._config.steps - step) * self._config.batch_size / rate
+        self._writer.progress(step, values["train/loss"], rate, left)
+        self._window, self._lap_step, self._lap_start = {}, step, now
+
+
+def _next(batches: Batches, step: int) -> tuple[Int64[np.ndarray, " B"], PyTree]:
+    try:
+        return next(batches)
+    except StopIteration:
+        raise ValueError(f"the training data ended after {step} steps; it must repeat") from None
 
 
 def _evaluate(evaluate: Evaluate, state: TrainState, step: int, writer: Writer) -> None:
@@ -180,41 +218,22 @@ def _evaluate(evaluate: Evaluate, state: TrainState, step: int, writer: Writer) 
     writer.say(f"step {step}  " + "  ".join(f"{k} {v:.4g}" for k, v in scalars.items()))
 
 
-class _Clock:
-    """Steps per second, without the time spent in pauses."""
-
-    def __init__(self, step: int):
-        self._start = time.perf_counter()
-        self._step = step
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        begin = time.perf_counter()
-        yield
-        self._start += time.perf_counter() - begin
-
-    def lap(self, step: int) -> float:
-        now = time.perf_counter()
-        rate = (step - self._step) / (now - self._start)
-        self._start, self._step = now, step
-        return rate
-
-
 class _StopRequest:
     """Turns SIGTERM and Ctrl-C into a request that the loop meets between steps.
 
-    A second Ctrl-C interrupts at once. With several hosts JAX's own preemption notice is used, so
-    that all of them stop at the same step.
+    A second signal interrupts at once. With several hosts JAX's preemption notice (SIGTERM) is
+    used, which all of them see at the same step.
     """
 
     def __init__(self):
-        self.signal = 0
+        self.signal = signal.SIGTERM
+        self._requested = False
         self._previous: dict[int, Any] = {}
 
     def requested(self, step: int) -> bool:
         if jax.process_count() > 1:
             return multihost_utils.reached_preemption_sync_point(step)
-        return self.signal != 0
+        return self._requested
 
     def __enter__(self) -> "_StopRequest":
         if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
@@ -227,7 +246,7 @@ class _StopRequest:
             signal.signal(number, handler)
 
     def _handle(self, number: int, _) -> None:
-        if self.signal:
+        if self._requested:
             raise KeyboardInterrupt
-        self.signal = number
+        self.signal, self._requested = signal.Signals(number), True
         print("stopping after this step; once more to stop at once", file=sys.stderr, flush=True)

@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 from g_rmi.config import OptimConfig, TrainConfig
 
-Schedule = Callable[[Int[Array, ""] | int], Float[Array, ""]]
+Schedule = Callable[[Int[Array, ""] | int], Float[Array, ""] | np.floating]
 
 
 def make_schedule(optim: OptimConfig, steps: int) -> Schedule:
@@ -21,22 +22,23 @@ def make_schedule(optim: OptimConfig, steps: int) -> Schedule:
 
     Returns:
       Function of the step: a linear rise from zero over the warm-up, then constant, a cosine that
-      reaches zero at `steps`, or a tenth from each boundary on.
+      reaches zero at `steps`, or a tenth from each boundary on. For an `int` it computes on the
+      host, so that logging the rate does not wait for the device.
     """
 
     def schedule(step):
-        step = jnp.asarray(step, jnp.float32)
-        rate = jnp.float32(optim.learning_rate)
+        xp = jnp if isinstance(step, jax.Array) else np
+        step = xp.float32(step)
+        shape = xp.float32(1)
         if optim.schedule == "cosine":
             done = (step - optim.warmup_steps) / max(steps - optim.warmup_steps, 1)
-            rate *= 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(done, 0.0, 1.0)))
+            shape = 0.5 + 0.5 * xp.cos(np.float32(np.pi) * xp.clip(done, 0.0, 1.0))
         elif optim.schedule == "steps":
-            passed = jnp.sum(step >= jnp.asarray(optim.boundaries, jnp.float32))
-            rate *= 0.1 ** passed.astype(jnp.float32)
+            passed = xp.sum(step >= np.asarray(optim.boundaries, np.float32))
+            shape = xp.float32(0.1) ** passed.astype(np.float32)
         if optim.warmup_steps:
-            rise = jnp.float32(optim.learning_rate) * step / optim.warmup_steps
-            rate = jnp.where(step < optim.warmup_steps, rise, rate)
-        return rate
+            shape = xp.where(step < optim.warmup_steps, step / optim.warmup_steps, shape)
+        return optim.learning_rate * shape
 
     return schedule
 

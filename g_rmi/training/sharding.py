@@ -54,15 +54,15 @@ def put_batch(mesh: Mesh, batch: PyTree) -> PyTree:
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
-def abstract_on_mesh(create: Callable[..., PyTree], mesh: Mesh, *args) -> PyTree:
-    """Shapes, types and (replicated) shardings of what `create(*args)` makes, without making it."""
+def abstract(init: Callable[..., PyTree], mesh: Mesh, *args: PyTree) -> PyTree:
+    """Shapes, types and shardings of what `initialise` would make; computes nothing."""
     sharding = replicated(mesh)
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        jax.eval_shape(create, *args),
+        jax.eval_shape(init, *args),
     )
 
 
-def create_on_mesh(create: Callable[..., PyTree], mesh: Mesh, *args) -> PyTree:
-    """Runs `create(*args)` compiled, its results born on every device of the mesh."""
-    return jax.jit(create, out_shardings=replicated(mesh))(*args)
+def initialise(init: Callable[..., PyTree], mesh: Mesh, *args: PyTree) -> PyTree:
+    """Runs `init(*args)` compiled; its results are born on every device of the mesh."""
+    return jax.jit(init, out_shardings=replicated(mesh))(*args)

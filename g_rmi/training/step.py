@@ -68,7 +68,7 @@ def train_step(
         inputs = split_rows(batch, accumulate), jnp.arange(accumulate)
         (total, model_state), metrics = jax.lax.scan(micro, (zeros, state.model_state), inputs)
         metrics = jax.tree.map(lambda x: jnp.sum(x, axis=0), metrics)
-        weight = metrics["loss"].count
+        weight = jnp.maximum(metrics["loss"].count, 1e-6)  # all rows may be padding
         return jax.tree.map(lambda g: g / weight.astype(g.dtype), total), model_state, metrics
 
     def step(state, batch):

@@ -35,7 +35,8 @@ class Task(Protocol):
         (under `jit` with a sharded batch a plain `jnp.sum` is already global). `metrics["loss"]` is
         the same mean undivided: its count, sum_i w_i, is the weight with which the step adds up
         gradients of micro-batches, so that accumulation over padded rows equals one large batch.
-        A loss with several terms divides all of them by this one count.
+        A loss with several terms divides all of them by this one count. A batch of nothing but
+        padding has count 0 and a finite loss.
 
         Args:
           params: Trained parameters.

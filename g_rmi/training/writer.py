@@ -1,6 +1,7 @@
 """Where metrics go: `metrics.jsonl`, TensorBoard, and the console."""
 
 import json
+import math
 import pathlib
 import sys
 import time
@@ -16,21 +17,29 @@ import tensorboardX
 class Writer:
     """Writes the metrics of one run; on hosts other than the first it does nothing.
 
-    Args:
-      workdir: Gets `metrics.jsonl` and `tensorboard/`.
-      steps: Length of the training.
-      step: Where the run begins. Lines of an earlier run past it are dropped.
+    Attributes:
+      evaluated: An earlier run has evaluated the step where this one begins.
     """
 
     def __init__(self, workdir: pathlib.Path, *, steps: int, step: int):
+        """Opens the files.
+
+        Args:
+          workdir: Gets `metrics.jsonl` and `tensorboard/`.
+          steps: Length of the training.
+          step: Where the run begins. Lines of an earlier run past it are dropped.
+        """
         self._active = jax.process_index() == 0
-        self.evaluated: set[int] = set()
-        if not self._active:
-            return
         path = workdir / "metrics.jsonl"
         kept = _lines_until(path, step)
-        self.evaluated = {line["step"] for line in kept if any("eval/" in name for name in line)}
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self.evaluated = any(
+            line["step"] == step and any(name.startswith("eval/") for name in line) for line in kept
+        )
+        if not self._active:
+            return
+        part = path.with_suffix(".part")
+        part.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        part.replace(path)
         self._file = path.open("a", buffering=1)
         self._board = tensorboardX.SummaryWriter(
             str(workdir / "tensorboard"), purge_step=step + 1 if step else None
@@ -41,7 +50,8 @@ class Writer:
         """Writes named numbers of one step."""
         if not self._active:
             return
-        line = {"step": step, "time": round(time.time(), 3), **values}
+        numbers = {k: v if math.isfinite(v) else None for k, v in values.items()}  # JSON has no nan
+        line = {"step": step, "time": round(time.time(), 3), **numbers}
         self._file.write(json.dumps(line) + "\n")
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
