@@ -62,9 +62,7 @@ class PoseConfig:
     loss_stride: int = 1
 
     def __post_init__(self):
-        _require(
-            self.loss_stride in (1, 2, 4, 8), "loss_stride", self.loss_stride, "1, 2, 4 or 8"
-        )
+        _require(self.loss_stride in (1, 2, 4, 8), "loss_stride", self.loss_stride, "1, 2, 4 or 8")
         for name in ("crop_height", "crop_width"):
             size = getattr(self, name)
             stride = self.output_stride
@@ -228,6 +226,16 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
+def _check_type(hint: Any, field: str, value: Any) -> None:
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        _require(value in choices, field, value, f"one of {choices}")
+        return
+    hint = typing.get_origin(hint) or hint
+    right = isinstance(value, int | float if hint is float else hint)
+    _require(right and isinstance(value, bool) == (hint is bool), field, value, hint.__name__)
+
+
 T = typing.TypeVar("T")
 
 
@@ -245,8 +253,9 @@ def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
         hint = hints[name]
         if dataclasses.is_dataclass(hint):
             value = from_dict(hint, value, f"{path}{name}.")
-        elif isinstance(value, list):
-            value = tuple(value)
+        else:
+            value = tuple(value) if isinstance(value, list) else value
+            _check_type(hint, path + name, value)
         kwargs[name] = value
     try:
         return cls(**kwargs)

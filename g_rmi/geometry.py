@@ -4,13 +4,13 @@ No jax here: data-loading workers import this module. Frames as in `g_rmi.types`
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 Affine = Float[np.ndarray, "2 3"]
 
 
 def pose_box(
-    box: Float[np.ndarray, "... 4"], *, aspect: float, scale: float = 1.0
+    box: Real[np.ndarray, "... 4"], *, aspect: float, scale: float = 1.0
 ) -> Float[np.ndarray, "... 4"]:
     """Extends a box to a fixed aspect around its centre, then enlarges it (paper, section 3.2.1).
 
@@ -34,7 +34,7 @@ def pose_box(
 
 
 def box_to_crop(
-    box: Float[np.ndarray, "4"], *, height: int, width: int, angle: float = 0.0, flip: bool = False
+    box: Real[np.ndarray, "4"], *, height: int, width: int, angle: float = 0.0, flip: bool = False
 ) -> Affine:
     """Affine map from image points to crop pixels, align-corners.
 
@@ -68,6 +68,6 @@ def invert_affine(affine: Affine) -> Affine:
     return np.concatenate([linear, -linear @ affine[:, 2:]], axis=1)
 
 
-def apply_affine(affine: Affine, points: Float[np.ndarray, "... 2"]) -> Float[np.ndarray, "... 2"]:
+def apply_affine(affine: Affine, points: Real[np.ndarray, "... 2"]) -> Float[np.ndarray, "... 2"]:
     """Maps points `(x, y)`, any leading axes."""
     return np.asarray(points) @ affine[:, :2].T + affine[:, 2]

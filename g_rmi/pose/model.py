@@ -70,7 +70,8 @@ class PoseNetwork(nn.Module):
         """Maps RGB crops in 0..255 to coarse float32 maps."""
         config, k = self.config, self.num_keypoints
         dtype = jnp.dtype(config.dtype)
-        x = (image.astype(jnp.float32) / 255.0 - jnp.asarray(MEAN)) / jnp.asarray(STD)
+        mean, std = (jnp.array(v, jnp.float32)[None, None, None] for v in (MEAN, STD))
+        x = (image.astype(jnp.float32) / 255.0 - mean) / std
         outputs = ResNet(
             depth=config.depth,
             output_stride=config.output_stride,

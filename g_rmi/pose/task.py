@@ -74,7 +74,7 @@ class PoseTask:
 
         def example(heatmap, offset, auxiliary, target: PoseTargets):
             resize = partial(resize_align_corners, height=rows, width=columns)
-            labelled = jnp.broadcast_to(target.labelled, (rows, columns, k))
+            labelled = jnp.broadcast_to(target.labelled[None, None], (rows, columns, k))
             offset = resize(offset.reshape(*offset.shape[:2], -1)).reshape(rows, columns, k, 2)
             terms = {
                 "heatmap": heatmap_loss(resize(heatmap), target.heatmap, labelled),
@@ -118,5 +118,5 @@ class PoseTask:
         mirrored = self.network.apply(variables, image[:, :, ::-1])
         order = self.skeleton.flip_index
         heatmap = mirrored.heatmap[:, :, ::-1, order]
-        offset = mirrored.offset[:, :, ::-1, order] * jnp.array([-1.0, 1.0])
+        offset = mirrored.offset[:, :, ::-1, order] * jnp.array([-1.0, 1.0])[(None,) * 4]
         return PoseMaps((maps.heatmap + heatmap) / 2, (maps.offset + offset) / 2, None)

@@ -1,0 +1,128 @@
+"""Says what this machine offers and whether the data is sound: `python -m experiments.doctor`."""
+
+import dataclasses
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from data_pipeline import coco
+from data_pipeline.schema import DataError, MissingDataError
+from experiments import cli
+from g_rmi.compile_cache import enable_compilation_cache
+
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "tensorflow-datasets",
+    "grain",
+    "pycocotools",
+    "numpy",
+    "opencv-python-headless",
+)
+LOW_DISK = 5 * 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Prints versions, devices, memory, compile cache, free disk, and looks at the data.
+
+    Attributes:
+      data: Data directories to look at.
+    """
+
+    data: tuple[Path, ...] = ()
+
+
+def gigabytes(size: float) -> str:
+    """Bytes as GiB."""
+    return f"{size / 2**30:.1f} GiB"
+
+
+def host_memory() -> int:
+    """Bytes of main memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def machine() -> Iterator[tuple[str, str, bool]]:
+    """Rows of (what, finding, sound) about the machine."""
+    yield "Python", f"{platform.python_version()} on {platform.platform()}", True
+    for name in PACKAGES:
+        try:
+            yield name, metadata.version(name), True
+        except metadata.PackageNotFoundError:
+            yield name, "missing: run `make setup`", False
+    yield "cores, memory", f"{os.cpu_count()} cores, {gigabytes(host_memory())}", True
+    for device in jax.local_devices():
+        limit = (device.memory_stats() or {}).get("bytes_limit")
+        memory = f", {gigabytes(limit)}" if limit else ""
+        yield f"device {device.id}", f"{device.platform}: {device.device_kind}{memory}", True
+    # A product whose value is known: a broken driver fails or lies here, not an hour later.
+    product = float(jax.jit(lambda x: (x @ x).sum())(jnp.ones((256, 256))))
+    yield "computes", f"256^3 products sum to {product:.0f}", product == 256**3
+
+
+def storage() -> Iterator[tuple[str, str, bool]]:
+    """Rows about the compile cache and the disk."""
+    cache = Path(str(jax.config.jax_compilation_cache_dir or "off"))
+    files = [f for f in cache.rglob("*") if f.is_file()] if cache.is_dir() else []
+    size = gigabytes(sum(f.stat().st_size for f in files))
+    yield "compile cache", f"{cache}: {len(files)} files, {size}", True
+    free = shutil.disk_usage(Path.cwd()).free
+    yield "free disk here", gigabytes(free), free > LOW_DISK
+
+
+def data_directory(directory: Path) -> Iterator[tuple[str, str, bool]]:
+    """Rows about a data directory; `python -m data_pipeline.check` looks closer."""
+    found = False
+    for split in ("train", "val"):
+        try:
+            dataset = coco.read(directory, split)
+            dataset.source.read(0)
+        except MissingDataError as error:
+            yield f"data, {split}", str(error), found  # Not every set has a val split.
+            continue
+        except (DataError, OSError) as error:
+            yield f"data, {split}", str(error), False
+            continue
+        found = True
+        labelled = int((dataset.people.num_keypoints > 0).sum())
+        summary = (
+            f"{directory}: {len(dataset.images)} pictures, {len(dataset.people)} people, "
+            f"{labelled} with keypoints"
+        )
+        yield f"data, {split}", summary, True
+    if found:
+        yield "data, closer", f"python -m data_pipeline.check {directory}", True
+
+
+def main(argv: Sequence[str]) -> int:
+    """The program; exit status 1 if something is not sound."""
+    arguments = tyro.cli(
+        Arguments, args=argv, prog="python -m experiments.doctor", description=Arguments.__doc__
+    )
+    enable_compilation_cache()
+    rows = [*machine(), *storage()]
+    for directory in arguments.data:
+        rows += data_directory(directory)
+    table = Table("", "finding", "")
+    for what, finding, sound in rows:
+        table.add_row(what, finding, "" if sound else "LOOK")
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    return 0 if all(sound for *_, sound in rows) else 1
+
+
+if __name__ == "__main__":
+    cli.run(main)
