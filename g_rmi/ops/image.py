@@ -85,7 +85,7 @@ def _sample_axis(x, start, stop, count, *, axis):
 
     def tap(index):
         inside = (index >= 0) & (index < size) & jnp.isfinite(position)
-        weight = jnp.where(inside, 1.0 - jnp.abs(position - index), 0.0)
+        weight = jnp.where(inside, jnp.maximum(1.0 - jnp.abs(position - index), 0.0), 0.0)
         weight = jnp.expand_dims(weight, [i for i in range(x.ndim) if i != axis])
         taken = jnp.take(x, index.astype(jnp.int32), axis=axis, mode="clip")
         return weight * taken.astype(jnp.float32)

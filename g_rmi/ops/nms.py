@@ -1,6 +1,6 @@
 """Greedy non-maximum suppression: the result of the sequential algorithm, found in parallel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 from jax import lax
@@ -69,7 +69,7 @@ def oks_nms(
     areas: Real[ArrayLike, " N"],
     valid: Bool[ArrayLike, " N"],
     *,
-    sigmas: Real[ArrayLike, " K"],
+    sigmas: Sequence[float] | Real[ArrayLike, " K"],
     threshold: Real[ArrayLike, ""],
 ) -> Bool[Array, " N"]:
     """`greedy_nms` by the OKS of poses (paper, section 3.2.3).

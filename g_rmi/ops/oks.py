@@ -1,5 +1,7 @@
 """Object keypoint similarity, COCO's measure of how well two poses agree."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Real
@@ -20,7 +22,7 @@ def oks(
     area: Real[ArrayLike, ""],
     keypoints: Real[ArrayLike, "N K 2"],
     *,
-    sigmas: Real[ArrayLike, " K"],
+    sigmas: Sequence[float] | Real[ArrayLike, " K"],
 ) -> Float[Array, " N"]:
     """OKS of N poses with one annotated person, by COCO's formula.
 
@@ -50,7 +52,7 @@ def pairwise_oks(
     keypoints: Real[ArrayLike, "N K 2"],
     areas: Real[ArrayLike, " N"],
     *,
-    sigmas: Real[ArrayLike, " K"],
+    sigmas: Sequence[float] | Real[ArrayLike, " K"],
 ) -> Float[Array, "N N"]:
     """OKS of every pair of poses, over all K joints and with the mean of the two areas.
 
