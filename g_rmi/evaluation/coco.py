@@ -123,10 +123,7 @@ def read_results(path: str | os.PathLike, *, kind: Kind) -> list[Result]:
     Raises:
       ValueError: The file is not a JSON array, or an entry is not a result of this kind.
     """
-    try:
-        results = json.loads(Path(path).read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: not a JSON file ({error})") from None
+    results = _load(path)
     if not isinstance(results, list):
         raise ValueError(f"{path}: a results file is a JSON array, not {type(results).__name__}")
     for i, entry in enumerate(results):
@@ -213,22 +210,20 @@ def ground_truth(annotations: Annotations, *, joints: int | None = None) -> Coco
     """
     name = "annotations" if isinstance(annotations, Mapping) else os.fspath(annotations)
     if not isinstance(annotations, Mapping):
-        annotations = json.loads(Path(annotations).read_text())
+        annotations = _load(annotations)
     for field in ("images", "annotations"):
         if field not in annotations:
             raise ValueError(f"{name}: not a COCO annotation file, it has no {field!r}")
     index = CocoIndex()
+    people = [_person(annotation, joints, name) for annotation in annotations["annotations"]]
+    people = [person for person in people if person["category_id"] == PERSON]
+    for i, person in enumerate(people, 1):
+        person["original_id"], person["id"] = person["id"], i
     index.dataset = {
         "images": [{"id": image["id"]} for image in annotations["images"]],
-        "annotations": [
-            _person(annotation, joints, name)
-            for annotation in annotations["annotations"]
-            if annotation["category_id"] == PERSON
-        ],
+        "annotations": people,
         "categories": [{"id": PERSON, "name": "person"}],
     }
-    for i, person in enumerate(index.dataset["annotations"], 1):
-        person["original_id"], person["id"] = person["id"], i
     with _silence():
         index.createIndex()
     return index
@@ -283,6 +278,13 @@ def numbers(evaluation: COCOeval, names: Sequence[str]) -> dict[str, float]:
     return {name: round(float(x), 12) for name, x in zip(names, evaluation.stats, strict=True)}
 
 
+def _load(path: str | os.PathLike) -> Any:
+    try:
+        return json.loads(Path(path).read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: not a JSON file ({error})") from None
+
+
 def _silence() -> contextlib.AbstractContextManager:
     return contextlib.redirect_stdout(io.StringIO())
 
@@ -290,11 +292,11 @@ def _silence() -> contextlib.AbstractContextManager:
 def _person(annotation: Mapping[str, Any], joints: int | None, name: str) -> dict[str, Any]:
     """A copy of one annotation with everything that pycocotools reads."""
     where = f"{name}: annotation {annotation.get('id')}"
-    for field in ("id", "image_id", "bbox", "area"):
+    for field in ("id", "image_id", "category_id", "bbox", "area"):
         if field not in annotation:
-            raise ValueError(f"{where} has no {field!r}")
+            raise ValueError(f"{where} has no {field!r}{nearest(field, annotation)}")
     person = {"iscrowd": 0, **annotation}
-    if joints is not None:
+    if joints is not None and person["category_id"] == PERSON:
         keypoints = person.setdefault("keypoints", [0] * (3 * joints))
         if len(keypoints) != 3 * joints:
             raise ValueError(
@@ -310,22 +312,21 @@ def _check_result(entry: Any, kind: Kind, where: str, *, joints: int | None = No
     for field in ("image_id", "category_id", kind, "score"):
         if field not in entry:
             raise ValueError(f"{where} has no {field!r}{nearest(field, entry)}")
-    numbers = entry[kind]
+    values = entry[kind] if isinstance(entry[kind], list) else []
     if kind == "bbox":
-        wanted, right = "4 numbers, width and height not negative", len(numbers) == 4
+        wanted, right = "4 numbers", len(values) == 4
     elif joints is None:
-        wanted, right = "3 numbers a joint", len(numbers) > 0 and len(numbers) % 3 == 0
+        wanted, right = "3 numbers a joint", len(values) > 0 and len(values) % 3 == 0
     else:
-        wanted, right = f"3 x {joints} numbers", len(numbers) == 3 * joints
+        wanted, right = f"3 x {joints} numbers", len(values) == 3 * joints
+    if not right:
+        raise ValueError(f"{where}: {kind} must be a list of {wanted}, got {len(values)}")
     # A NaN compares as a match in pycocotools: it must not come that far.
-    if not right or not _finite(numbers) or (kind == "bbox" and min(numbers[2:]) < 0):
-        raise ValueError(f"{where}: {kind} must be {wanted}, got {numbers}")
-    if not _finite([entry["score"]]):
-        raise ValueError(f"{where}: score must be a number, got {entry['score']!r}")
-
-
-def _finite(numbers: Sequence[Any]) -> bool:
-    return all(isinstance(x, int | float) and math.isfinite(x) for x in numbers)
+    for value in (*values, entry["score"]):
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"{where}: {value!r} is not a finite number")
+    if kind == "bbox" and min(values[2:]) < 0:
+        raise ValueError(f"{where}: bbox is [x, y, width, height], got {values}")
 
 
 def _check_images(image_ids: Iterable[int], truth: CocoIndex, what: str) -> None:

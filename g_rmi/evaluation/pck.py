@@ -3,6 +3,7 @@
 The measure of data sets with one labelled person a picture, such as Leeds Sports Pose.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -20,7 +21,7 @@ class Pck(NamedTuple):
       correct: Joints found, by joint.
       labelled: Joints looked for, by joint.
       people: People who count.
-      excluded: Labelled people who do not, because no diagonal of their torso is labelled.
+      excluded: Labelled people who do not, because no shoulder or no hip is labelled.
     """
 
     correct: Int[np.ndarray, " K"]
@@ -47,23 +48,23 @@ def torso_lengths(
     *,
     skeleton: Skeleton = COCO,
 ) -> Float[np.ndarray, " N"]:
-    """The longer diagonal of the torso: left shoulder to right hip, or right shoulder to left hip.
+    """The longest of the labelled shoulder-to-hip distances: as a rule, a diagonal of the torso.
 
-    The longer of two is the same in a mirrored picture and does not collapse in a profile. Where
-    only one diagonal has both ends labelled it is that one; where none has, NaN.
+    Taking the longest makes it the same in a mirrored picture and keeps it from collapsing in a
+    profile. NaN where no shoulder or no hip is labelled.
 
     Raises:
       ValueError: The skeleton has no shoulders or hips.
     """
-    lengths = np.full((2, len(keypoints)), np.nan)
-    pairs = (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip"))
+    lengths = np.full((4, len(keypoints)), np.nan)
+    pairs = itertools.product(("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"))
     for length, pair in zip(lengths, pairs, strict=True):
         if missing := [name for name in pair if name not in skeleton.names]:
             raise ValueError(f"the torso needs {missing[0]!r}, which the skeleton does not have")
         a, b = (skeleton.names.index(name) for name in pair)
         known = visible[:, a] & visible[:, b]
         length[known] = np.linalg.norm(keypoints[known, a] - keypoints[known, b], axis=-1)
-    return np.fmax(*lengths)
+    return np.fmax.reduce(lengths)
 
 
 def pck(

@@ -1,0 +1,72 @@
+"""The per-joint table, against hand-made mistakes."""
+
+import numpy as np
+import pytest
+
+from g_rmi.evaluation import coco, keypoint_table
+from g_rmi.skeleton import COCO
+from tests.g_rmi.evaluation.people import annotations, labelled
+
+RIGHT_KNEE, LEFT_ANKLE, LEFT_SHOULDER = (
+    COCO.names.index(name) for name in ("right_knee", "left_ankle", "left_shoulder")
+)
+
+
+def results(data, change=lambda points, people: points):
+    people, keypoints = labelled(data)
+    points = change(keypoints[..., :2].copy(), people)
+    image_ids = [a["image_id"] for a in people]
+    scores = np.linspace(0.9, 0.6, len(people))
+    return coco.keypoint_results(image_ids, points, np.ones(points.shape[:2]), scores)
+
+
+def test_one_joint_wrong_and_one_half_right():
+    data = annotations()
+
+    def change(points, people):
+        points[:, RIGHT_KNEE, 0] += 1e4
+        for point, person in zip(points[:, LEFT_ANKLE], people, strict=True):
+            point[1] += 2 * COCO.sigmas[LEFT_ANKLE] * np.sqrt(-2 * person["area"] * np.log(0.62))
+        return points
+
+    table = keypoint_table.keypoint_table(data, results(data, change))
+    rows = {row.name: row for row in table}
+    assert list(rows) == [*COCO.names, "all"]
+    assert rows["right_knee"][1:] == (4, 4, 0.0, 0.0, 0.0)
+    ankle = rows["left_ankle"]
+    assert (ankle.labelled, ankle.found, ankle.within) == (3, 3, 1.0)
+    # Rounding to hundredths of a pixel shows in the fourth digit.
+    assert ankle.oks == pytest.approx(0.62, abs=1e-3)
+    assert ankle.ap == pytest.approx(0.3)  # found at .5, .55 and .6
+    assert rows["left_shoulder"][1:] == (4, 4, 1.0, 1.0, 1.0)
+    assert rows["nose"].labelled == 2  # two of the four people have no face labelled
+    whole = rows["all"]
+    assert whole.labelled == whole.found == sum(row.labelled for row in table[:-1])
+    assert whole.within == pytest.approx(1 - 4 / whole.labelled)
+    assert whole.ap == coco.evaluate_keypoints(data, results(data, change))["AP"]
+
+
+def test_people_who_are_not_found_are_misses():
+    data = annotations()
+    first = results(data)[:2]
+    shoulder = keypoint_table.keypoint_table(data, first)[LEFT_SHOULDER]
+    assert shoulder[1:5] == (4, 2, 1.0, 0.5)
+    none = keypoint_table.keypoint_table(data, [])[LEFT_SHOULDER]
+    assert none[1:] == (4, 0, -1.0, 0.0, 0.0)
+    nobody = keypoint_table.keypoint_table(data | {"annotations": []}, first)[LEFT_SHOULDER]
+    assert nobody[1:] == (0, 0, -1.0, -1.0, -1.0)
+    part = keypoint_table.keypoint_table(data, first, image_ids=[7])[LEFT_SHOULDER]
+    assert part[1:] == (2, 2, 1.0, 1.0, 1.0)
+
+
+def test_format():
+    rows = [
+        keypoint_table.KeypointRow("left_ankle", 120, 99, 0.51234, 0.4, 0.25),
+        keypoint_table.KeypointRow("all", 0, 0, -1.0, -1.0, -1.0),
+    ]
+    assert keypoint_table.format_table(rows) == (
+        "| name       | labelled | found |   oks | within |    ap |\n"
+        "| ---------- | -------: | ----: | ----: | -----: | ----: |\n"
+        "| left_ankle |      120 |    99 | 0.512 |  0.400 | 0.250 |\n"
+        "| all        |        0 |     0 |     - |      - |     - |\n"
+    )
