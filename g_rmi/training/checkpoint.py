@@ -12,21 +12,27 @@ and tools), `checkpoints/STEP/{state,iterator,config,data}`, and the metrics.
 """
 
 import json
+import logging
 import pathlib
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
+from jaxtyping import Array, UInt32
 
 from g_rmi.config import nearest
 from g_rmi.training.state import TrainState
 from g_rmi.training.task import Variables
 
 Json = dict[str, Any]
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 # Fields of an experiment that may change between a run and its continuation.
 FREE_FIELDS = frozenset(
@@ -42,12 +48,11 @@ FREE_FIELDS = frozenset(
 
 
 class Restored(NamedTuple):
-    """What a checkpoint held, and the newer ones that could not be read, with the reasons."""
+    """What a training continues from."""
 
     step: int
     state: TrainState
     iterator: Json
-    unreadable: dict[int, str]
 
 
 def write_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
@@ -60,37 +65,63 @@ def write_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
     part.replace(workdir / "config.json")
 
 
+class Mismatch(ValueError):
+    """A checkpoint is sound, but belongs to another experiment."""
+
+
 def check_same(
-    what: str, saved: Mapping[str, Any], wanted: Mapping[str, Any], free: frozenset[str]
+    workdir: pathlib.Path, what: str, saved: Json, wanted: Json, *, free: frozenset[str]
 ) -> None:
     """Checks that a run continues with what it was started with.
 
+    Args:
+      workdir: For the message.
+      what: "another config" or "other data", for the message.
+      saved: Values of the checkpoint.
+      wanted: Values of the run that wants to continue it.
+      free: Dotted names of fields that may differ.
+
     Raises:
-      ValueError: One line that names the fields that differ, with both values.
+      Mismatch: One line that names the fields that differ, with both values.
     """
     old, new = dict(_flatten(saved)), dict(_flatten(json.loads(json.dumps(wanted))))
     different = [
-        f"{name} = {old.get(name, 'absent')!r} there, {new.get(name, 'absent')!r} here"
-        for name in sorted(old.keys() | new.keys())
-        if name not in free and (name not in old or name not in new or old[name] != new[name])
+        f"{name} was {old.get(name)!r}, is {new.get(name)!r}"
+        for name in sorted((old.keys() | new.keys()) - free)
+        if name not in old or name not in new or old[name] != new[name]
     ]
     if different:
-        raise ValueError(
-            f"{what} differs from the checkpoint's: {'; '.join(different)}. "
-            "Use the same values to continue it, or another workdir"
+        raise Mismatch(
+            f"{workdir} was started with {what}: {'; '.join(different)} "
+            "(go back to the first values, or choose another workdir)"
         )
 
 
 class Checkpoints:
-    """The checkpoints of one workdir. Saving is asynchronous; `close` waits for it."""
+    """The checkpoints of one workdir. Saving is asynchronous; closing waits for it."""
 
-    def __init__(self, workdir: pathlib.Path, *, keep: int):
+    def __init__(self, workdir: pathlib.Path, *, keep: int | None = None):
+        """Opens the directory.
+
+        Args:
+          workdir: Directory of the training.
+          keep: Newest checkpoints kept when saving; None for all.
+        """
+        self._workdir = workdir
         self._directory = (workdir / "checkpoints").absolute()
+        json_items = {name: ocp.JsonCheckpointHandler() for name in ("iterator", "config", "data")}
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(max_to_keep=keep),
-            item_names=("state", "iterator", "config", "data"),
+            item_handlers={"state": ocp.PyTreeCheckpointHandler(), **json_items},
         )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._manager.wait_until_finished()
+        self._manager.close()
 
     def save(self, step: int, state: TrainState, iterator: Json, config: Json, data: Json) -> None:
         """Starts to save; the state may be donated as soon as this returns.
@@ -103,8 +134,8 @@ class Checkpoints:
           data: Fingerprint of the data.
         """
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(_to_tree(state)),
-            iterator=ocp.args.JsonSave({"processes": _from_all_processes(iterator)}),
+            state=ocp.args.PyTreeSave(_to_tree(state)),
+            iterator=ocp.args.JsonSave({"hosts": _from_all_hosts(iterator)}),
             config=ocp.args.JsonSave(config),
             data=ocp.args.JsonSave(data),
         )
@@ -113,54 +144,90 @@ class Checkpoints:
     def restore_latest(self, abstract: TrainState, config: Json, data: Json) -> Restored | None:
         """Restores the newest checkpoint that can be read; None if there is none at all.
 
+        Damaged checkpoints that are newer are renamed, so that their steps can be saved again.
+
         Args:
           abstract: Shapes, types and shardings; the device count may differ from the saved one.
-          config: The requested experiment; it must equal the saved one but for `FREE_FIELDS`.
-          data: The fingerprint of the data; it must equal the saved one.
+          config: The requested experiment; must equal the saved one but for `FREE_FIELDS`.
+          data: The fingerprint of the data; must equal the saved one.
 
         Raises:
-          ValueError: Config or data differ (the fields are named), or no checkpoint can be read.
+          Mismatch: Config or data differ; the fields are named.
+          ValueError: There are checkpoints, but none can be read.
         """
-        unreadable = {}
+        wanted = jax.eval_shape(_to_tree, abstract)
+        sharding = abstract.step.sharding
+        wanted = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), wanted
+        )
+
+        def read(step: int) -> Restored:
+            saved = self._read_json(step, "config")
+            check_same(self._workdir, "another config", saved, config, free=FREE_FIELDS)
+            saved = self._read_json(step, "data")
+            check_same(self._workdir, "other data", saved, data, free=frozenset())
+            hosts = self._read_json(step, "iterator")["hosts"]
+            # On another number of hosts each takes the first one's position.
+            own = jax.process_index() if len(hosts) == jax.process_count() else 0
+            restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
+            tree = self._read_arrays(step, wanted, restore_args)
+            return Restored(step, _from_tree(tree), hosts[own])
+
+        restored = self._newest_readable(read)
+        if restored:
+            self._set_aside([step for step in self._manager.all_steps() if step > restored.step])
+        return restored
+
+    def load_latest(self) -> tuple[Json, Variables] | None:
+        """Loads config and evaluation variables of the newest checkpoint that can be read."""
+
+        def read(step: int) -> tuple[Json, Variables]:
+            tree = self._manager.item_metadata(step)["state"].tree
+            names = ("params", "model_state") if tree["average"] is None else ("average",)
+            wanted = {name: tree[name] for name in (*names, "checksums")}
+            as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+            tree = self._read_arrays(step, wanted, jax.tree.map(lambda _: as_numpy, wanted))
+            variables = tree.get("average") or {"params": tree["params"], **tree["model_state"]}
+            return self._read_json(step, "config"), variables
+
+        return self._newest_readable(read)
+
+    def _read_json(self, step: int, name: str) -> Json:
+        args = ocp.args.Composite(**{name: ocp.args.JsonRestore()})
+        return self._manager.restore(step, args=args)[name]
+
+    def _read_arrays(self, step: int, wanted: Json, restore_args: Json) -> Json:
+        args = ocp.args.PyTreeRestore(wanted, restore_args=restore_args, partial_restore=True)
+        tree = self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
+        tree = jax.tree.map(jnp.asarray, tree)
+        saved = tree.pop("checksums")
+        for name, value in _checksums(tree).items():
+            if value != saved[name]:
+                raise ValueError(f"checksum of {name} is wrong")
+        return tree
+
+    def _newest_readable(self, read: Callable[[int], T]) -> T | None:
+        """What `read` makes of the newest step that it can read; names the steps it cannot."""
+        reasons = []
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                saved = self._read(step, "iterator", "config", "data")
+                return read(step)
+            except Mismatch:
+                raise
             except Exception as error:  # damage shows up as any of a dozen types
-                unreadable[step] = _first_line(error)
-                continue
-            check_same("the config", saved["config"], config, FREE_FIELDS)
-            check_same("the data", saved["data"], data, frozenset())
-            try:
-                args = ocp.args.StandardRestore(_to_tree(abstract))
-                tree = self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
-            except Exception as error:
-                unreadable[step] = _first_line(error)
-                continue
-            self._set_aside(unreadable)
-            iterator = _own_process(saved["iterator"]["processes"])
-            return Restored(step, _from_tree(tree), iterator, unreadable)
-        if unreadable:
-            reasons = "; ".join(f"step {step}: {reason}" for step, reason in unreadable.items())
-            raise ValueError(f"{self._directory}: no checkpoint can be read ({reasons})")
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                reasons.append(f"{self._directory / str(step)} cannot be read: {reason:.120}")
+                _log.warning("%s", reasons[-1])
+        if reasons:
+            raise ValueError(f"no readable checkpoint: {reasons[0]}")
         return None
 
-    def close(self) -> None:
-        """Waits for what is being saved."""
-        self._manager.wait_until_finished()
-        self._manager.close()
-
-    def _read(self, step: int, *names: str) -> dict[str, Json]:
-        args = ocp.args.Composite(**{name: ocp.args.JsonRestore() for name in names})
-        restored = self._manager.restore(step, args=args)
-        return {name: restored[name] for name in names}
-
-    def _set_aside(self, steps: Mapping[int, str]) -> None:
-        """Renames damaged checkpoints, so that their steps can be saved again."""
-        if steps and jax.process_index() == 0:
-            for step in steps:
-                (self._directory / str(step)).rename(self._directory / f"unreadable-{step}")
-        if steps:
-            multihost_utils.sync_global_devices("damaged checkpoints set aside")
+    def _set_aside(self, steps: list[int]) -> None:
+        for step in steps:
+            if jax.process_index() == 0:
+                name = f"unreadable-{step}-{time.time():.0f}"
+                (self._directory / str(step)).rename(self._directory / name)
+            multihost_utils.sync_global_devices(f"set {step} aside")
             self._manager.reload()
 
 
@@ -177,33 +244,13 @@ def load_variables(workdir: str | pathlib.Path) -> tuple[Json, Variables]:
       ValueError: The directory is not a workdir, or holds no readable checkpoint.
     """
     workdir = pathlib.Path(workdir)
-    directory = (workdir / "checkpoints").absolute()
-    if not directory.is_dir():
+    if not (workdir / "checkpoints").is_dir():
         raise ValueError(_not_a_workdir(workdir))
-    handlers = {"state": ocp.PyTreeCheckpointHandler(), "config": ocp.JsonCheckpointHandler()}
-    with ocp.CheckpointManager(directory, item_handlers=handlers) as manager:
-        unreadable = []
-        for step in sorted(manager.all_steps(), reverse=True):
-            try:
-                config = ocp.args.Composite(config=ocp.args.JsonRestore())
-                return manager.restore(step, args=config)["config"], _load(manager, step)
-            except Exception as error:
-                unreadable.append(f"step {step}: {_first_line(error)}")
-    raise ValueError(f"{workdir}: no readable checkpoint ({'; '.join(unreadable) or 'none saved'})")
-
-
-def _load(manager: ocp.CheckpointManager, step: int) -> Variables:
-    tree = manager.item_metadata(step)["state"].tree
-    names = ("params", "model_state") if tree["average"] is None else ("average",)
-    wanted = {name: tree[name] for name in names}
-    args = ocp.args.PyTreeRestore(
-        wanted,
-        restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted),
-        partial_restore=True,
-    )
-    tree = manager.restore(step, args=ocp.args.Composite(state=args))["state"]
-    variables = tree.get("average") or {"params": tree["params"], **tree["model_state"]}
-    return jax.tree.map(jnp.asarray, variables)
+    with Checkpoints(workdir) as checkpoints:
+        loaded = checkpoints.load_latest()
+    if loaded is None:
+        raise ValueError(f"{workdir} has no checkpoint yet")
+    return loaded
 
 
 def _not_a_workdir(path: pathlib.Path) -> str:
@@ -218,28 +265,41 @@ def _not_a_workdir(path: pathlib.Path) -> str:
 
 
 def _to_tree(state: TrainState) -> Json:
-    """A state, or its shapes, as the plain tree that is stored."""
-    key = state.key
-    if isinstance(key, jax.ShapeDtypeStruct):
-        data = jax.eval_shape(jax.random.key_data, key)
-        data = jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=key.sharding)
-    else:
-        data = jax.random.key_data(key)
-    return {
+    """A state as the plain tree that is stored: key as numbers, a checksum per entry."""
+    tree = {
         "step": state.step,
         "params": state.params,
         "model_state": state.model_state,
         "opt_state": state.opt_state,
         "average": state.average,
-        "key": data,
+        "key": jax.random.key_data(state.key),
     }
+    return {**tree, "checksums": _checksums(tree)}
 
 
 def _from_tree(tree: Json) -> TrainState:
     return TrainState(**{**tree, "key": jax.random.wrap_key_data(tree["key"])})
 
 
-def _from_all_processes(value: Json) -> list[Json]:
+@jax.jit
+def _checksums(tree: Json) -> dict[str, UInt32[Array, ""]]:
+    """Per entry sum_i (2 i + 1) word_i modulo 2^32, over the bits of its arrays.
+
+    The files have no checksum of their own and what is missing from them reads as zeros. Integer
+    sums do not depend on the number of devices, and odd factors let no single error vanish.
+    """
+
+    def checksum(x: Array) -> UInt32[Array, ""]:
+        width = 8 * x.dtype.itemsize
+        words = x if x.dtype == bool else jax.lax.bitcast_convert_type(x, f"uint{width}")
+        words = words.astype(jnp.uint32).ravel()
+        return jnp.sum(words * (2 * jnp.arange(words.size, dtype=jnp.uint32) + 1))
+
+    zero = jnp.uint32(0)
+    return {name: sum(map(checksum, jax.tree.leaves(part)), zero) for name, part in tree.items()}
+
+
+def _from_all_hosts(value: Json) -> list[Json]:
     """Every host's value, in host order, on every host."""
     if jax.process_count() == 1:
         return [value]
@@ -250,19 +310,9 @@ def _from_all_processes(value: Json) -> list[Json]:
     return [json.loads(bytes(row)) for row in multihost_utils.process_allgather(padded)]
 
 
-def _own_process(values: list[Json]) -> Json:
-    """This host's value; with another number of hosts than saved, the first one's."""
-    same = len(values) == jax.process_count()
-    return values[jax.process_index() if same else 0]
-
-
 def _flatten(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in tree.items():
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{path}{name}.")
         else:
             yield path + name, value
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

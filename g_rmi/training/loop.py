@@ -16,22 +16,19 @@ neither evaluated nor saved over a good one. After the last step: 1, 2, wait, cl
 
 import contextlib
 import pathlib
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import Int64, PyTree
 
 from g_rmi.config import OptimConfig, TrainConfig
 from g_rmi.training import sharding
 from g_rmi.training.checkpoint import Checkpoints, write_config
+from g_rmi.training.interrupt import StopRequest
 from g_rmi.training.metrics import Mean, compute, merge
 from g_rmi.training.optim import Schedule, describe, make_optimizer, make_schedule
 from g_rmi.training.state import TrainState, create_state, evaluation_variables
@@ -95,8 +92,7 @@ def train(
         out_shardings=sharding.replicated(mesh),
     )
     with contextlib.ExitStack() as stack:
-        checkpoints = Checkpoints(workdir, keep=train_config.keep)
-        stack.callback(checkpoints.close)
+        checkpoints = stack.enter_context(Checkpoints(workdir, keep=train_config.keep))
         restored = checkpoints.restore_latest(sharding.abstract(create, mesh, None), *records)
         if restored:
             state, first = restored.state, restored.step
@@ -107,12 +103,10 @@ def train(
         writer = Writer(workdir, steps=steps, step=first)
         stack.callback(writer.close)
         if restored:
-            for damaged, reason in restored.unreadable.items():
-                writer.say(f"checkpoint {damaged} cannot be read and was set aside: {reason}")
             writer.say(f"continuing {workdir} at step {first}")
         writer.say(describe(optim_config, train_config, mesh.size))
         monitor = _Monitor(writer, make_schedule(optim_config, steps), train_config, first)
-        stop = stack.enter_context(_StopRequest())
+        stop = stack.enter_context(StopRequest())
 
         for step in range(first, steps + 1):
             stopping = stop.requested(step)
@@ -216,37 +210,3 @@ def _evaluate(evaluate: Evaluate, state: TrainState, step: int, writer: Writer) 
     writer.scalars(step, scalars)
     writer.images(step, {name: value for name, value in results.items() if name not in scalars})
     writer.say(f"step {step}  " + "  ".join(f"{k} {v:.4g}" for k, v in scalars.items()))
-
-
-class _StopRequest:
-    """Turns SIGTERM and Ctrl-C into a request that the loop meets between steps.
-
-    A second signal interrupts at once. With several hosts JAX's preemption notice (SIGTERM) is
-    used, which all of them see at the same step.
-    """
-
-    def __init__(self):
-        self.signal = signal.SIGTERM
-        self._requested = False
-        self._previous: dict[int, Any] = {}
-
-    def requested(self, step: int) -> bool:
-        if jax.process_count() > 1:
-            return multihost_utils.reached_preemption_sync_point(step)
-        return self._requested
-
-    def __enter__(self) -> "_StopRequest":
-        if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._previous[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, _) -> None:
-        if self._requested:
-            raise KeyboardInterrupt
-        self.signal, self._requested = signal.Signals(number), True
-        print("stopping after this step; once more to stop at once", file=sys.stderr, flush=True)
