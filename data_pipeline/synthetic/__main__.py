@@ -1,0 +1,87 @@
+"""Makes a synthetic data directory from the command line."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import tyro
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from data_pipeline.synthetic.dataset import (
+    DEFAULT_SIZE,
+    DEFAULT_TRAIN,
+    DEFAULT_VAL,
+    default_directory,
+    make,
+)
+from data_pipeline.synthetic.sheet import contact_sheet
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Draws synthetic people and writes them, with labels, in COCO's layout.
+
+    Attributes:
+      out: Data directory to make; the embedded default's place in the user's cache if left out.
+      train: Training pictures.
+      val: Validation pictures.
+      seed: Of all scenes.
+      size: Height and width of the pictures.
+      workers: Processes; one per core if left out.
+      contact_sheet: Also write the first 36 training scenes as one picture to this file.
+    """
+
+    out: Path | None = None
+    train: Annotated[int, tyro.conf.arg(metavar="N")] = DEFAULT_TRAIN
+    val: Annotated[int, tyro.conf.arg(metavar="M")] = DEFAULT_VAL
+    seed: int = 0
+    size: tuple[int, int] = DEFAULT_SIZE
+    workers: int | None = None
+    contact_sheet: Path | None = None
+
+
+def main() -> None:
+    """The command; bad input ends it with one line."""
+    args = tyro.cli(Arguments, prog="python -m data_pipeline.synthetic")
+    options = {
+        "train_images": args.train,
+        "val_images": args.val,
+        "seed": args.seed,
+        "size": args.size,
+    }
+    columns = (
+        TextColumn("synthetic scenes"), BarColumn(), MofNCompleteColumn(),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    try:
+        out = args.out or default_directory(**options)
+        with Progress(*columns) as bar:
+            task = bar.add_task("", total=args.train + args.val)
+            make(
+                out,
+                workers=args.workers,
+                progress=lambda done, _: bar.update(task, completed=done),
+                **options,
+            )
+            bar.update(task, completed=args.train + args.val)
+        print(out)
+        if args.contact_sheet:
+            sheet = contact_sheet(seed=args.seed, size=args.size)
+            if not cv2.imwrite(str(args.contact_sheet), sheet[..., ::-1]):
+                raise OSError(f"{args.contact_sheet} could not be written")
+            print(args.contact_sheet)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

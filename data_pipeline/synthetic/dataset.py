@@ -1,0 +1,261 @@
+"""Writes synthetic scenes as a data directory in COCO's layout, all of it or nothing."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import SimpleQueue
+
+import cv2
+import numpy as np
+
+from data_pipeline.synthetic.scene import scene
+from g_rmi.skeleton import COCO
+
+# Raised with every change of what a seed draws, so that no old cache passes for a new data set.
+VERSION = 1
+DEFAULT_TRAIN, DEFAULT_VAL, DEFAULT_SIZE = 1500, 200, (256, 320)
+_STAMP = "synthetic.json"
+_SPLITS = ("train", "val")
+_FEW = 24  # scenes up to which starting further processes costs more than it saves
+Record = tuple[str, int, list[dict]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Everything that the content of a synthetic data directory depends on."""
+
+    train_images: int = DEFAULT_TRAIN
+    val_images: int = DEFAULT_VAL
+    seed: int = 0
+    size: tuple[int, int] = DEFAULT_SIZE
+    version: int = VERSION
+
+    def __post_init__(self):
+        for name in ("train_images", "val_images", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 0")
+        if min(self.size) < 64:
+            raise ValueError(f"size = {self.size}: height and width must be at least 64")
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of the recipe."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def count(self, split: str) -> int:
+        """Number of pictures of "train" or "val"."""
+        return self.train_images if split == "train" else self.val_images
+
+
+def image_id(split: str, index: int) -> int:
+    """COCO id of a picture, unique over both splits."""
+    return index + 1 + (1_000_000 if split == "val" else 0)
+
+
+def default_directory(
+    *,
+    train_images: int = DEFAULT_TRAIN,
+    val_images: int = DEFAULT_VAL,
+    seed: int = 0,
+    size: tuple[int, int] = DEFAULT_SIZE,
+) -> Path:
+    """Where the embedded data set of these parameters lives, below the user's cache directory."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    recipe = Recipe(train_images, val_images, seed, size)
+    return Path(cache) / "g_rmi" / f"synthetic-{recipe.fingerprint}"
+
+
+def make(
+    directory: str | os.PathLike,
+    *,
+    train_images: int = DEFAULT_TRAIN,
+    val_images: int = DEFAULT_VAL,
+    seed: int = 0,
+    size: tuple[int, int] = DEFAULT_SIZE,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Makes a data directory of synthetic scenes, or returns the one that is already there.
+
+    Everything is written into a temporary neighbour that takes the final name at the end: an
+    interrupted run leaves no directory. Same parameters, same bytes, with any number of workers.
+
+    Args:
+      directory: Where the data set goes; its parents are made.
+      train_images: Pictures in train2017.
+      val_images: Pictures in val2017.
+      seed: Of all scenes.
+      size: (height, width) of every picture.
+      workers: Processes; None for one per available core.
+      progress: Called with (pictures done, pictures in all) as they are made.
+
+    Returns:
+      The directory.
+
+    Raises:
+      FileExistsError: The directory holds something else, or a set made with other parameters.
+      ValueError: A parameter is impossible.
+    """
+    directory = Path(directory)
+    recipe = Recipe(train_images, val_images, seed, (int(size[0]), int(size[1])))
+    if _complete(directory, recipe):
+        return directory
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        _write(temporary, recipe, workers or _cores(), progress)
+        temporary.chmod(0o755)
+        try:
+            if directory.exists():  # empty, or `_complete` would have raised
+                directory.rmdir()
+            temporary.rename(directory)
+        except OSError:  # somebody else was faster
+            if not _complete(directory, recipe):
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return directory
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _complete(directory: Path, recipe: Recipe) -> bool:
+    """Whether the directory already holds this data set; raises if it holds another."""
+    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
+        return False
+    stamp = directory / _STAMP
+    if not stamp.is_file():
+        raise FileExistsError(f"{directory} exists and is not a synthetic data set: choose another")
+    found, wanted = (
+        json.loads(stamp.read_text()),
+        json.loads(json.dumps(dataclasses.asdict(recipe))),
+    )
+    if found != wanted:
+        differ = ", ".join(f"{k} = {found.get(k)}" for k in wanted if found.get(k) != wanted[k])
+        raise FileExistsError(
+            f"{directory} holds a synthetic data set with {differ} (wanted "
+            f"{', '.join(str(wanted[k]) for k in wanted if found.get(k) != wanted[k])}): "
+            "remove it or choose another directory"
+        )
+    return True
+
+
+def _write(
+    directory: Path, recipe: Recipe, workers: int, progress: Callable[[int, int], None] | None
+) -> None:
+    items = [(split, i) for split in _SPLITS for i in range(recipe.count(split))]
+    for split in _SPLITS:
+        (directory / f"{split}2017").mkdir()
+    (directory / "annotations").mkdir()
+    workers = 1 if len(items) <= _FEW else min(workers, len(items))
+    if workers == 1:
+        records = draw(directory, recipe, items)
+    else:
+        records = _draw_in_processes(directory, recipe, items, workers)
+    found: dict[str, dict[int, list[dict]]] = {split: {} for split in _SPLITS}
+    for done, (split, index, annotations) in enumerate(records, 1):
+        found[split][index] = annotations
+        if progress:
+            progress(done, len(items))
+    for split in _SPLITS:
+        path = directory / "annotations" / f"person_keypoints_{split}2017.json"
+        path.write_text(json.dumps(_coco(recipe, split, found[split]), separators=(",", ":")))
+    (directory / _STAMP).write_text(json.dumps(dataclasses.asdict(recipe), indent=1) + "\n")
+
+
+def draw(directory: Path, recipe: Recipe, items: list[tuple[str, int]]) -> Iterator[Record]:
+    """Draws some of the scenes, writes their pictures and yields their annotations."""
+    height, width = recipe.size
+    for split, index in items:
+        rng = np.random.default_rng([recipe.seed, _SPLITS.index(split), index])
+        picture, annotations = scene(rng, height=height, width=width)
+        quality = int(rng.integers(60, 96))
+        path = directory / f"{split}2017" / f"{image_id(split, index):012d}.jpg"
+        if not cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality]):
+            raise OSError(f"{path} could not be written")
+        yield split, index, annotations
+
+
+def _draw_in_processes(
+    directory: Path, recipe: Recipe, items: list[tuple[str, int]], workers: int
+) -> Iterator[Record]:
+    """`draw` in fresh interpreters that import nothing but this package.
+
+    Plain subprocesses and not `multiprocessing`: that would fork a process in which jax runs
+    threads, or import the caller's main module, and jax with it, once more in every worker.
+    """
+    package_root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "data_pipeline.synthetic.worker", str(directory.resolve())]
+    queue: SimpleQueue[str | None] = SimpleQueue()
+
+    def forward(stream) -> None:
+        for line in stream:
+            queue.put(line)
+        queue.put(None)
+
+    processes = []
+    try:
+        for worker in range(workers):
+            job = {"recipe": dataclasses.asdict(recipe), "items": items[worker::workers]}
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
+            )  # fmt: skip
+            processes.append(process)
+            process.stdin.write(json.dumps(job))
+            process.stdin.close()
+            threading.Thread(target=forward, args=(process.stdout,), daemon=True).start()
+        running = workers
+        while running:
+            line = queue.get()
+            if line is None:
+                running -= 1
+            else:
+                split, index, annotations = json.loads(line)
+                yield split, index, annotations
+        if any(process.wait() for process in processes):
+            raise RuntimeError("a process that draws synthetic scenes failed; its error is above")
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+def _coco(recipe: Recipe, split: str, found: dict[int, list[dict]]) -> dict:
+    height, width = recipe.size
+    images, annotations = [], []
+    for index in range(recipe.count(split)):
+        number = image_id(split, index)
+        name = f"{number:012d}.jpg"
+        images.append({"id": number, "file_name": name, "height": height, "width": width})
+        for rank, annotation in enumerate(found[index]):
+            annotations.append({"id": 100 * number + rank, "image_id": number, **annotation})
+    category = {
+        "supercategory": "person",
+        "id": 1,
+        "name": "person",
+        "keypoints": list(COCO.names),
+        "skeleton": [[a + 1, b + 1] for a, b in COCO.limbs],
+    }
+    info = {"description": "synthetic people", **dataclasses.asdict(recipe)}
+    return {
+        "info": info,
+        "licenses": [],
+        "images": images,
+        "annotations": annotations,
+        "categories": [category],
+    }

@@ -1,0 +1,292 @@
+"""Composes people, things and a background into a picture with COCO's labels."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from data_pipeline.synthetic.backdrop import backdrop
+from data_pipeline.synthetic.body import Sculptor, View, cloth_colour, dress
+from data_pipeline.synthetic.pose import Build, Figure, sample_build, sample_figure, turn
+from data_pipeline.synthetic.props import accompany, obstruct
+from data_pipeline.synthetic.render import OVERSAMPLE, Canvas, visible_mask
+from g_rmi.skeleton import COCO
+
+# Metres by which a joint may lie under the visible surface and still be seen: its flesh and cloth.
+_COVER = {"nose": 0.03, "eye": 0.025, "ear": 0.04, "shoulder": 0.12, "elbow": 0.09,
+          "wrist": 0.075, "hip": 0.19, "knee": 0.11, "ankle": 0.10}  # fmt: skip
+_COVERS = np.array([_COVER[name.split("_")[-1]] for name in COCO.names])
+# Chance that an annotator marks a joint nobody can see.
+_GUESSED = {"nose": 0.08, "eye": 0.04, "ear": 0.08, "shoulder": 0.85, "elbow": 0.62,
+            "wrist": 0.45, "hip": 0.85, "knee": 0.7, "ankle": 0.6}  # fmt: skip
+_GUESSES = np.array([_GUESSED[name.split("_")[-1]] for name in COCO.names])
+_PEOPLE = np.array([0.05, 0.30, 0.24, 0.16, 0.10, 0.06, 0.04, 0.03, 0.02])
+_DRAWN_AREA = 60  # visible pixels from which a person is annotated at all
+_KEYPOINT_AREA = 600  # and from which the joints are
+_CAMERA = np.diag([1.0, -1.0, -1.0])  # body axes of somebody who faces the camera -> camera frame
+
+
+@dataclasses.dataclass(frozen=True)
+class Person:
+    """One placed figure; `figure` is in the camera frame."""
+
+    figure: Figure
+    build: Build
+    view: View
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """How the picture was taken: samples, metres and degrees."""
+
+    height: int
+    width: int
+    focal: float
+    horizon: float
+    altitude: float
+    pitch: float
+    roll: float
+
+
+def _heading(rng: np.random.Generator) -> float:
+    kind = rng.random()
+    if kind < 0.58:
+        return rng.normal(0, 38)
+    return rng.normal(180, 32) if kind < 0.74 else rng.uniform(-180, 180)
+
+
+def _pitch(rng: np.random.Generator) -> float:
+    kind = rng.random()
+    if kind < 0.85:
+        return rng.normal(4, 6)
+    return rng.normal(28, 12) if kind < 0.96 else rng.normal(-14, 6)
+
+
+def _pose(rng: np.random.Generator, camera: Camera, heading: float | None) -> tuple[Figure, Build]:
+    build = sample_build(rng)
+    yaw = _heading(rng) if heading is None else heading + rng.normal(0, 25)
+    roll = turn(2, camera.roll + rng.normal(0, 2))
+    tilt = turn(0, camera.pitch + rng.normal(0, 2))
+    figure = sample_figure(rng, build)
+    return figure.rotate(_CAMERA @ roll @ tilt @ turn(1, yaw)), build
+
+
+def _extent(figure: Figure) -> tuple[float, float]:
+    """Lowest and highest point (camera frame, metres below the hips)."""
+    rows = [p[1] for p in figure.points.values()]
+    return max(rows) + 0.02, min(rows) - 0.10
+
+
+def _camera(rng: np.random.Generator, height: int, width: int) -> Camera:
+    return Camera(
+        height=OVERSAMPLE * height,
+        width=OVERSAMPLE * width,
+        focal=OVERSAMPLE * width * rng.uniform(0.9, 1.8),
+        horizon=OVERSAMPLE * height * rng.uniform(0.1, 0.6),
+        altitude=rng.uniform(0.9, 2.0),
+        pitch=_pitch(rng),
+        roll=rng.normal(0, 3.5) if rng.random() < 0.9 else rng.normal(0, 18),
+    )
+
+
+def _place_first(rng: np.random.Generator, camera: Camera, figure: Figure) -> tuple[Camera, View]:
+    """The main subject: a size, then a row that shows its head or all of it."""
+    low, high = _extent(figure)
+    tall = low - high
+    share = np.exp(rng.uniform(np.log(0.28), np.log(2.3)))
+    scale = share * camera.height / max(tall, 0.9)
+    body = tall * scale
+    if body < 0.9 * camera.height:
+        foot = rng.uniform(min(body + 0.02 * camera.height, 0.98 * camera.height), camera.height)
+    elif rng.random() < 0.9:
+        foot = body + rng.uniform(-0.04, 0.25) * camera.height
+    else:  # cut at the top: legs, or a torso without a head
+        foot = camera.height * rng.uniform(0.75, 1.05)
+    column = camera.width * float(np.clip(rng.normal(0.5, 0.2), 0.0, 1.0))
+    camera = dataclasses.replace(camera, horizon=foot - camera.altitude * scale)
+    return camera, _view(camera, column, foot - low * scale, scale)
+
+
+def _view(camera: Camera, x: float, y: float, scale: float) -> View:
+    depth = camera.focal / scale
+    return View(float(x), float(y), float(scale), float(depth), float(max(depth, 2.0)))
+
+
+def _place_next(
+    rng: np.random.Generator, camera: Camera, figure: Figure, others: list[Person]
+) -> View:
+    """Somebody else on the same ground: beside, behind or in front of the others."""
+    low, high = _extent(figure)
+    near = others[rng.integers(len(others))].view
+    beside = rng.random() < 0.5
+    scale = near.scale * np.exp(rng.normal(-0.02, 0.08) if beside else rng.normal(-0.35, 0.55))
+    smallest = 0.11 * camera.height / (low - high)
+    scale = float(np.clip(scale, smallest, 1.6 * camera.height))
+    if beside:
+        step = rng.choice([-1, 1]) * rng.uniform(0.25, 0.95)
+        column = near.x + step * scale
+    else:
+        column = rng.uniform(0.0, 1.0) * camera.width
+    foot = camera.horizon + camera.altitude * scale + rng.normal(0, 0.03) * camera.height
+    return _view(camera, column, foot - low * scale, scale)
+
+
+def _gather(rng: np.random.Generator, camera: Camera) -> tuple[Camera, list[Person]]:
+    people: list[Person] = []
+    count = rng.choice(len(_PEOPLE), p=_PEOPLE / _PEOPLE.sum())
+    shared = _heading(rng) if rng.random() < 0.35 else None  # a row that looks one way
+    for _ in range(count):
+        figure, build = _pose(rng, camera, shared)
+        if people:
+            view = _place_next(rng, camera, figure, people)
+        else:
+            camera, view = _place_first(rng, camera, figure)
+        people.append(Person(figure, build, view))
+    return camera, people
+
+
+def _crowd(rng: np.random.Generator, camera: Camera) -> list[Person]:
+    """A far group, too small to tell apart."""
+    scale = camera.height * rng.uniform(0.035, 0.055)
+    x, y = rng.uniform(0.1, 0.9) * camera.width, rng.uniform(0.15, 0.6) * camera.height
+    people = []
+    for _ in range(rng.integers(10, 22)):
+        figure, build = _pose(rng, camera, None)
+        at = rng.normal((x, y), (1.6 * scale, 0.25 * scale))
+        people.append(Person(figure, build, _view(camera, *at, scale * rng.uniform(0.9, 1.1))))
+    return people
+
+
+def _draw_people(
+    rng: np.random.Generator, canvas: Canvas, people: list[Person], owners: list[int]
+) -> None:
+    team = cloth_colour(rng) if rng.random() < 0.15 else None
+    for owner, person in zip(owners, people, strict=True):
+        wear = dress(rng, canvas, owner, team)
+        person_brush = Sculptor(canvas, person.figure, person.view, person.build, wear)
+        person_brush.draw()
+        if person.view.scale > 20:
+            accompany(rng, person_brush)
+
+
+def _keypoints(
+    rng: np.random.Generator, person: Person, canvas: Canvas, mask: Bool[np.ndarray, "h w"]
+) -> Float[np.ndarray, "17 3"]:
+    """Where the joints are and whether they are seen: the depth buffer and the mask decide."""
+    height, width = mask.shape
+    projected = np.array([person.view.project(person.figure.points[name]) for name in COCO.names])
+    points = ((projected[:, :2] - (OVERSAMPLE - 1) / 2) / OVERSAMPLE).round(1)
+    depth = canvas.depth[1::OVERSAMPLE, 1::OVERSAMPLE]
+    column, row = np.round(points).astype(int).T
+    inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
+    column, row = column.clip(0, width - 1), row.clip(0, height - 1)
+    covers = _COVERS * person.build.height / 1.71
+    seen = inside & mask[row, column] & (projected[:, 2] - depth[row, column] < covers)
+    guessed = inside & ~seen & (rng.random(len(points)) < _GUESSES)
+    flags = np.where(seen, 2, np.where(guessed, 1, 0))
+    points = points.clip(0, (width - 1, height - 1))
+    return np.concatenate([points * (flags > 0)[:, None], flags[:, None]], axis=1)
+
+
+def run_lengths(mask: Bool[np.ndarray, "h w"]) -> dict:
+    """COCO's uncompressed run lengths: down the columns, starting with the background."""
+    flat = mask.ravel(order="F")
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    runs = np.diff(np.concatenate([[0], edges, [flat.size]]))
+    counts = runs.tolist()
+    return {"counts": [0, *counts] if flat[0] else counts, "size": list(mask.shape)}
+
+
+def _annotation(mask: Bool[np.ndarray, "h w"], keypoints: Float[np.ndarray, "17 3"], crowd: bool):
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    x, y = int(columns[0]), int(rows[0])
+    return {
+        "bbox": [float(x), float(y), float(columns[-1] + 1 - x), float(rows[-1] + 1 - y)],
+        "area": float(mask.sum()),
+        "segmentation": run_lengths(mask),
+        "iscrowd": int(crowd),
+        "keypoints": [float(v) for v in keypoints.ravel()],
+        "num_keypoints": int((keypoints[:, 2] > 0).sum()),
+        "category_id": 1,
+    }
+
+
+def _develop(
+    rng: np.random.Generator, picture: Float[np.ndarray, "h w 3"]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """What cameras add: exposure, colour cast, blur, motion, noise."""
+    gain = np.exp(rng.normal(0, 0.22)) * np.exp(rng.normal(0, 0.06, 3))
+    picture = picture * gain.astype(np.float32) + np.float32(rng.normal(0, 8))
+    if rng.random() < 0.3:
+        grey = picture.mean(axis=2, keepdims=True)
+        picture = grey + (picture - grey) * np.float32(
+            0.0 if rng.random() < 0.12 else rng.uniform(0.4, 1.4)
+        )
+    if rng.random() < 0.6:
+        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.35, 1.1))
+    if rng.random() < 0.07:
+        length, angle = rng.uniform(3, 9), rng.uniform(0, np.pi)
+        kernel = np.zeros((11, 11), np.float32)
+        reach = length / 2 * np.array([np.cos(angle), np.sin(angle)])
+        ends = np.round(5 - reach).astype(int).tolist(), np.round(5 + reach).astype(int).tolist()
+        cv2.line(kernel, *ends, 1.0)
+        picture = cv2.filter2D(picture, -1, kernel / kernel.sum())
+    gamma = np.exp(rng.normal(0, 0.15))
+    picture = 255 * (np.clip(picture, 0, 255) / 255) ** np.float32(gamma)
+    noise = rng.standard_normal(picture.shape, np.float32) * np.float32(rng.exponential(3.0))
+    return np.clip(picture + noise, 0, 255).astype(np.uint8)
+
+
+def scene(
+    rng: np.random.Generator, *, height: int, width: int
+) -> tuple[UInt8[np.ndarray, "h w 3"], list[dict]]:
+    """Draws one picture with its labels; a pure function of the generator's state.
+
+    Args:
+      rng: Source of all randomness.
+      height: Rows, at least 64.
+      width: Columns, at least 64.
+
+    Returns:
+      The RGB picture and one COCO annotation per visible person or crowd, without `id` and
+      `image_id`.
+    """
+    picture, annotations, _ = scene_with_owners(rng, height=height, width=width)
+    return picture, annotations
+
+
+def scene_with_owners(
+    rng: np.random.Generator, *, height: int, width: int
+) -> tuple[UInt8[np.ndarray, "h w 3"], list[dict], Int[np.ndarray, "h w"]]:
+    """`scene`, with the id-buffer: annotation i owns the pixels that are i + 1."""
+    camera = _camera(rng, height, width)
+    light = np.array([rng.normal(0, 0.8), rng.normal(-0.8, 0.4), rng.normal(-0.8, 0.35)])
+    canvas = Canvas(height, width, light, rng.uniform(0.35, 0.75))
+    camera, people = _gather(rng, camera)
+    crowd = _crowd(rng, camera) if rng.random() < 0.03 else []
+    owners = list(range(1, len(people) + 1))
+    _draw_people(rng, canvas, people, owners)
+    _draw_people(rng, canvas, crowd, [len(people) + 1] * len(crowd))
+    for _ in range(rng.poisson(0.8)):
+        depth = camera.focal / (camera.height * np.exp(rng.uniform(np.log(0.15), np.log(1.2))))
+        row = camera.horizon + camera.altitude * camera.focal / depth
+        obstruct(rng, canvas, depth, row)
+    drawn, coverage = canvas.resolve()
+    background = backdrop(rng, height, width, camera.horizon / OVERSAMPLE)
+    exposure = np.float32(np.exp(rng.normal(0.15, 0.18)))
+    picture = exposure * drawn + (1 - coverage[..., None]) * background
+    buffer = canvas.owners()
+    annotations, table = [], np.zeros(len(people) + 2, np.int32)
+    for owner in range(1, len(people) + 1 + bool(crowd)):
+        mask = visible_mask(buffer, owner)
+        area, is_crowd = int(mask.sum()), owner > len(people)
+        if area < _DRAWN_AREA:
+            continue
+        keypoints = np.zeros((len(COCO), 3))
+        if not is_crowd and area >= _KEYPOINT_AREA:
+            keypoints = _keypoints(rng, people[owner - 1], canvas, mask)
+        annotations.append(_annotation(mask, keypoints, is_crowd))
+        table[owner] = len(annotations)
+    seen = table[buffer[1::OVERSAMPLE, 1::OVERSAMPLE]]
+    return _develop(rng, picture), annotations, seen
