@@ -22,6 +22,8 @@ from g_rmi import config
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.evaluation import coco
 from g_rmi.evaluation.evaluator import Decoding, predict_boxes, rank_and_suppress
+from g_rmi.evaluation.keypoint_table import format_table, keypoint_table
+from g_rmi.evaluation.pck import evaluate_pck
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.checkpoint import load_variables
 from g_rmi.types import Poses
@@ -200,6 +202,31 @@ def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
     )
 
 
+def torso_pck(
+    task: PoseTask, dataset: Dataset, boxes: PersonBoxes, poses: Poses
+) -> dict[str, float]:
+    """PCK@.2 of the torso, for skeletons that have one; needs a box for every labelled person."""
+    if not {"left_shoulder", "left_hip"} <= set(task.skeleton.names):
+        return {}
+    counts = evaluate_pck(
+        data.annotations(dataset),
+        dataset.people.id[boxes.person],
+        poses.keypoints,
+        skeleton=task.skeleton,
+    )
+    return counts.numbers(task.skeleton)
+
+
+def describe_boxes(source: str, metrics: dict[str, float]) -> str:
+    """One line on the boxes that the poses were found in."""
+    line = f"{metrics['boxes']} boxes ({source}), person box_AP {metrics['box_AP']:.3f}"
+    if "PCK" in metrics:
+        line += (
+            f"; PCK@.2 of the torso {metrics['PCK']:.3f} over {metrics['PCK_people']:.0f} people"
+        )
+    return line
+
+
 def show(rows: dict[str, dict[str, float]], title: str) -> None:
     """Prints COCO's ten numbers, one row per name."""
     table = Table("", *coco.KEYPOINT_METRICS, title=title)
@@ -230,11 +257,16 @@ def main(argv: Sequence[str]) -> None:
     found = coco.box_results(image_ids, boxes.box, boxes.score)
     box_metrics = coco.evaluate_boxes(data.annotations(dataset), found)
     metrics = {**evaluation.metrics, **box_metrics, "boxes": len(boxes)}
+    if arguments.boxes == "gt":
+        metrics |= torso_pck(task, dataset, boxes, poses)
     out = arguments.out or arguments.workdir / "evaluation"
     out.mkdir(parents=True, exist_ok=True)
     coco.write_results(out / "keypoints.json", evaluation.results)
     coco.write_results(out / "boxes.json", found)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    truth = data.annotations(dataset)
+    joints = keypoint_table(truth, evaluation.results, skeleton=task.skeleton)
+    (out / "joints.md").write_text(format_table(joints))
     draw(dataset, boxes, evaluation, out / "pictures", arguments.pictures)
     rows = {f"boxes: {arguments.boxes}": metrics}
     if arguments.table:
@@ -242,9 +274,11 @@ def main(argv: Sequence[str]) -> None:
             task, variables, dataset, boxes, arguments.decoding, arguments.batch_size
         )
         (out / "options.json").write_text(json.dumps(rows, indent=2) + "\n")
-    title = f"{arguments.workdir} on {len(boxes)} boxes ({arguments.boxes}) of {dataset.directory}"
-    show(rows, f"{title}; box_AP50 {metrics['box_AP50']:.3f}")
-    print(f"wrote {out}/metrics.json, keypoints.json, boxes.json and pictures/")
+    print(format_table(joints))
+    title = f"{arguments.workdir} on {dataset.directory}, {dataset.split}"
+    show(rows, title)
+    print(describe_boxes(arguments.boxes, metrics))
+    print(f"wrote metrics.json, keypoints.json, boxes.json, joints.md and pictures/ to {out}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ from jaxtyping import Array, Bool, Float
 
 
 def heatmap_loss(
-    logits: Float[Array, "*grid K"], target: Float[Array, "*grid K"], include: Bool[Array, "*grid K"]
+    logits: Float[Array, "*grid K"],
+    target: Float[Array, "*grid K"],
+    include: Bool[Array, "*grid K"],
 ) -> Float[Array, ""]:
     """Logistic loss, summed over the included positions and joints."""
     # log(1 + e^z) - y z: one softplus, and exact for the soft targets of mixed pictures too.
