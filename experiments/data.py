@@ -5,18 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.progress import Progress
 
 from data_pipeline import coco, synthetic
 from data_pipeline.schema import Dataset, MissingDataError
-
-EMBEDDED = {"train_images": 1_500, "val_images": 200, "seed": 0}
 
 
 def directories(given: Sequence[Path]) -> tuple[Path, ...]:
     """The given data directories, or the embedded synthetic one, made on first use."""
     if given:
         return tuple(given)
-    return (synthetic.make(synthetic.default_directory(**EMBEDDED), **EMBEDDED),)
+    with Progress(*Progress.get_default_columns(), transient=True) as bars:
+        bar = bars.add_task("drawing synthetic scenes", total=None)
+
+        def progress(done: int, total: int) -> None:
+            bars.update(bar, completed=done, total=total)
+
+        return (synthetic.make(synthetic.default_directory(), progress=progress),)
 
 
 def read_split(directories: Sequence[Path], split: str) -> list[Dataset]:
