@@ -126,7 +126,8 @@ def draw_people(
     hollow = np.zeros_like(shown)
     if visibility is not None:
         shown, hollow = shown & (visibility > 0), visibility == 1
-    order = np.argsort(np.zeros(len(keypoints)) if scores is None else scores, kind="stable")
+    ranks = np.zeros(len(keypoints)) if scores is None else scores
+    order = np.argsort(ranks, kind="stable").tolist()
     for n in order:
         if boxes is not None and (np.abs(boxes[n]) < _FURTHEST).all():
             width = max(1.0, 0.003 * canvas.reference)
@@ -290,7 +291,7 @@ def contact_sheet(
         if titles is not None:
             strip = slice(top + height, top + height + line), slice(left, left + width)
             canvas = _Canvas(sheet[strip])
-            canvas.label(titles[i], x - left, line, size, ink=_INK, plate=_PAPER)
+            canvas.label(titles[i], float(x - left), float(line), size, ink=_INK, plate=_PAPER)
             sheet[strip] = canvas.flatten()
     return sheet
 

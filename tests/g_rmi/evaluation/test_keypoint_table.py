@@ -5,7 +5,7 @@ import pytest
 
 from g_rmi.evaluation import coco, keypoint_table
 from g_rmi.skeleton import COCO
-from tests.g_rmi.evaluation.people import annotations, labelled
+from tests.g_rmi.evaluation.people import annotations, labelled, person
 
 RIGHT_KNEE, LEFT_ANKLE, LEFT_SHOULDER = (
     COCO.names.index(name) for name in ("right_knee", "left_ankle", "left_shoulder")
@@ -25,8 +25,8 @@ def test_one_joint_wrong_and_one_half_right():
 
     def change(points, people):
         points[:, RIGHT_KNEE, 0] += 1e4
-        for point, person in zip(points[:, LEFT_ANKLE], people, strict=True):
-            point[1] += 2 * COCO.sigmas[LEFT_ANKLE] * np.sqrt(-2 * person["area"] * np.log(0.62))
+        for point, label in zip(points[:, LEFT_ANKLE], people, strict=True):
+            point[1] += 2 * COCO.sigmas[LEFT_ANKLE] * np.sqrt(-2 * label["area"] * np.log(0.62))
         return points
 
     table = keypoint_table.keypoint_table(data, results(data, change))
@@ -53,6 +53,8 @@ def test_people_who_are_not_found_are_misses():
     assert shoulder[1:5] == (4, 2, 1.0, 0.5)
     none = keypoint_table.keypoint_table(data, [])[LEFT_SHOULDER]
     assert none[1:] == (4, 0, -1.0, 0.0, 0.0)
+    data["annotations"].append(person(40, 10, (30, 30, 80, 200), crowd=1))
+    assert keypoint_table.keypoint_table(data, first)[LEFT_SHOULDER] == shoulder
     nobody = keypoint_table.keypoint_table(data | {"annotations": []}, first)[LEFT_SHOULDER]
     assert nobody[1:] == (0, 0, -1.0, -1.0, -1.0)
     part = keypoint_table.keypoint_table(data, first, image_ids=[7])[LEFT_SHOULDER]
