@@ -95,9 +95,12 @@ def test_people_have_different_shades_and_the_best_lies_on_top():
         shades.add(tuple(at(picture, points[0, 9]).tolist()))
     assert len(shades) == 3
     both, ones = np.concatenate([points, points]), np.ones((2, 17))
+    wrist = points[0, 9]
+    alone = [draw.draw_people(image, both, ones * [[n == 0], [n == 1]]) for n in (0, 1)]
     first = draw.draw_people(image, both, ones, np.array([0.9, 0.1]))
     second = draw.draw_people(image, both, ones, np.array([0.1, 0.9]))
-    assert (at(first, points[0, 9]) != at(second, points[0, 9])).any()
+    np.testing.assert_array_equal(at(first, wrist), at(alone[0], wrist))
+    np.testing.assert_array_equal(at(second, wrist), at(alone[1], wrist))
 
 
 def test_boxes_and_scores():
@@ -113,7 +116,7 @@ def test_boxes_and_scores():
     plate = changed(picture, labelled)
     assert 10 < np.ptp(np.nonzero(plate)[1]) < 80
     assert labelled[plate].max() > 200  # light text
-    assert np.median(labelled[plate]) < 60  # on a dark plate
+    assert (labelled[plate].max(-1) < 60).mean() > 0.25  # on a dark plate
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 60), (129, 97), (700, 40), (1500, 2500)])
