@@ -7,6 +7,7 @@ Three layouts of files are understood, tried in this order (SPLIT is "train" or 
     annotations.json                              + images/           train only
 """
 
+import dataclasses
 import difflib
 import json
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.prepared import SPLITS, find_prepared, read_prepared
 from data_pipeline.schema import DataError, Dataset, Images, MissingDataError, People
 from g_rmi.skeleton import COCO, Skeleton
 
@@ -56,16 +58,38 @@ def find_split(directory: str | Path, split: str) -> tuple[Path, Path]:
     )
 
 
+def find_splits(directory: str | Path) -> tuple[str, ...]:
+    """The splits a directory has.
+
+    Raises:
+      MissingDataError: It has none.
+    """
+    found, missing = [], None
+    for split in SPLITS:
+        try:
+            find_split(directory, split)
+            found.append(split)
+        except MissingDataError as error:
+            missing = missing or error
+    if not found:
+        raise missing
+    return tuple(found)
+
+
 def read(directory: str | Path, split: str, skeleton: Skeleton = COCO) -> Dataset:
-    """Reads one split of a data directory, in any layout this module knows.
+    """Reads one split of a data directory: in a layout of this module, or a prepared one.
 
     Raises:
       MissingDataError: See `find_split`.
       DataError: The annotations are not what COCO's format asks for; names the file, the
         annotation and the field.
     """
+    if prepared := find_prepared(directory):
+        dataset = read_prepared(prepared, split, skeleton)
+        return dataclasses.replace(dataset, directory=Path(directory))
     path, folder = find_split(directory, split)
     content = load_json(path)
+    _check_joints(path, content, skeleton)
     images = _images(path, content)
     return Dataset(
         directory=Path(directory),
@@ -112,17 +136,58 @@ def is_inside(file_name: str) -> bool:
     return not (anchored or ".." in windows.parts or "\0" in file_name or not posix.name)
 
 
-def person_category(content: Mapping[str, Any]) -> int:
-    """The category id of people: the category named "person", or 1."""
-    categories = content.get("categories") or []
-    return next((c["id"] for c in categories if c.get("name") == "person"), 1)
+def person_category(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The category of people: the one named "person", or that with id 1."""
+    categories = content.get("categories") or [{"id": 1, "keypoints": None}]
+    named = [c for c in categories if c.get("name") == "person"]
+    return (named or [c for c in categories if c.get("id") == 1] or [{"id": 1}])[0]
 
 
 def has_keypoints(content: Mapping[str, Any]) -> bool:
     """Whether the person category declares joints; a set of boxes only does not."""
-    categories = content.get("categories") or []
-    person = [c for c in categories if c.get("id") == person_category(content)]
-    return not person or "keypoints" in person[0]
+    return "keypoints" in person_category(content)
+
+
+def joint_mismatch(content: Mapping[str, Any], skeleton: Skeleton) -> str | None:
+    """How the declared joints differ from a skeleton's, in words; None if they do not."""
+    declared = person_category(content).get("keypoints")
+    if declared is None or list(declared) == list(skeleton.names):
+        return None
+    if len(declared) != len(skeleton):
+        return f"{len(declared)} joints are declared, the skeleton has {len(skeleton)}"
+    k = next(k for k, name in enumerate(skeleton.names) if declared[k] != name)
+    return f"joint {k} is {declared[k]!r}, the skeleton has {skeleton.names[k]!r}"
+
+
+def as_coco(dataset: Dataset) -> dict[str, Any]:
+    """The tables as the content of a COCO annotation file, as its evaluation wants it."""
+    images, people = dataset.images, dataset.people
+    joints = np.concatenate([people.keypoints, people.visibility[..., None]], axis=-1)
+    box = np.concatenate([people.box[:, :2], people.box[:, 2:] - people.box[:, :2]], axis=1)
+    columns = zip(
+        people.id.tolist(),
+        images.id[people.image].tolist(),
+        box.tolist(),
+        people.area.tolist(),
+        people.is_crowd.astype(int).tolist(),
+        joints.reshape(len(people), -1).tolist(),
+        people.num_keypoints.tolist(),
+    )
+    names = ("id", "image_id", "bbox", "area", "iscrowd", "keypoints", "num_keypoints")
+    return {
+        "images": [
+            {
+                "id": int(images.id[i]),
+                "file_name": images.file_name[i],
+                "width": int(images.width[i]),
+                "height": int(images.height[i]),
+                "person_boxes_complete": bool(images.boxes_complete[i]),
+            }
+            for i in range(len(images))
+        ],
+        "annotations": [dict(zip(names, row), category_id=1) for row in columns],
+        "categories": [{"id": 1, "name": "person", "keypoints": list(dataset.skeleton.names)}],
+    }
 
 
 def _existing(path: Path) -> str:
@@ -139,10 +204,16 @@ def _folder(folder: Path) -> Path:
     return folder
 
 
+def _check_joints(path: Path, content: Any, skeleton: Skeleton) -> None:
+    if isinstance(content, dict) and (problem := joint_mismatch(content, skeleton)):
+        raise DataError(f"{path}: {problem}")
+
+
 def _section(path: Path, content: Any, name: str) -> list:
-    if not isinstance(content, dict) or not isinstance(content.get(name), list):
-        raise DataError(f"{path}: no list {name!r}: not a COCO annotation file")
-    return content[name]
+    records = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
+        raise DataError(f"{path}: no list of {name!r}: not a COCO annotation file")
+    return records
 
 
 def _check_unique(path: Path, what: str, ids: np.ndarray) -> None:
@@ -188,7 +259,7 @@ def _images(path: Path, content: Any) -> Images:
 
 
 def _people(path: Path, content: Any, images: Images, skeleton: Skeleton) -> People:
-    person = person_category(content)
+    person = person_category(content)["id"]
     records = _section(path, content, "annotations")
     records = [record for record in records if record.get("category_id", person) == person]
     ids = _integers(path, "annotation", records, "id")

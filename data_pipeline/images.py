@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 
 from g_rmi.geometry import Affine, apply_affine, invert_affine
 
-Picture = UInt8[np.ndarray, "H W 3"]
+Picture = UInt8[np.ndarray, "_ _ 3"]  # RGB of any size
 
 MAX_PIXELS = 178_956_970  # What Pillow, too, refuses as a decompression bomb.
 

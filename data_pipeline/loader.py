@@ -153,8 +153,9 @@ def pose_batches(
         try:
             return makers[dataset](person, rng)
         except (ImageError, OSError) as error:
-            source = datasets[dataset].source
-            return _Broken(f"{source.name(int(datasets[dataset].people.image[person]))}: {error}")
+            return _Broken(
+                _reason(datasets[dataset], int(datasets[dataset].people.image[person]), error)
+            )
 
     mixed = grain.MapDataset.mix(streams, config.weights or [1.0] * len(streams))
     stream = mixed.random_map(example, seed=_seed(seed, len(datasets)))[host::hosts]
@@ -217,7 +218,7 @@ def box_crops(
             data = dataset.source.read(image_row)
             image = cut(data, affine, height=height, width=width, size=size)
         except (ImageError, OSError) as error:
-            raise DataError(f"{dataset.source.name(image_row)}: {error}") from None
+            raise DataError(_reason(dataset, image_row, error)) from None
         return image, windows[row].astype(np.float32), np.int64(row), np.float32(1)
 
     empty = (
@@ -235,6 +236,11 @@ def box_crops(
         batch = list(itertools.islice(crops, batch_size))
         batch += [empty] * (batch_size - len(batch))
         yield dict(zip(names, (np.stack(column) for column in zip(*batch))))
+
+
+def _reason(dataset: Dataset, image: int, error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return f"{dataset.source.name(image)}: {text}"
 
 
 def _read_options(threads: int, batch_size: int) -> grain.ReadOptions:

@@ -1,0 +1,105 @@
+r"""The TFDS builder of a data directory in COCO's layout: pictures, people, keypoints.
+
+    python -m data_pipeline.prepare --data DIR --out OUT
+
+is the command; it needs no TensorFlow. Where TensorFlow is installed, TFDS's own command line,
+which imports it, does the same:
+
+    tfds build data_pipeline/coco_person.py --file_format=array_record \
+        --manual_dir=DIR --data_dir=OUT
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from data_pipeline import coco
+from data_pipeline.prepared import write_tables
+from data_pipeline.schema import DataError, Dataset
+from g_rmi.skeleton import COCO
+
+_K = len(COCO)
+
+
+class CocoPerson(tfds.core.GeneratorBasedBuilder):
+    """People with COCO's 17 keypoints, crowds and original ids included.
+
+    Records keep the order of the annotation file. Beside them lie the tables of all images and
+    people (`data_pipeline.prepared`), so that people can be indexed without reading pictures.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = """
+    manual_dir is a directory in COCO's layout: annotations/person_keypoints_{train,val}2017.json,
+    train2017/ and val2017/ (or another layout that data_pipeline/coco.py lists).
+    """
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="People with keypoints, from a data directory in COCO's layout.",
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(None, None, 3)),
+                    "image/id": np.int64,
+                    "image/filename": tfds.features.Text(),
+                    "image/width": np.int32,
+                    "image/height": np.int32,
+                    "image/boxes_complete": np.bool_,
+                    "persons": tfds.features.Sequence(
+                        {
+                            "id": np.int64,
+                            # (x0, y0, x1, y1) in pixels, the frame of g_rmi.types.
+                            "bbox": tfds.features.Tensor(shape=(4,), dtype=np.float32),
+                            "area": np.float32,
+                            "is_crowd": np.bool_,
+                            "keypoints": tfds.features.Tensor(shape=(_K, 2), dtype=np.float32),
+                            "visibility": tfds.features.Tensor(shape=(_K,), dtype=np.uint8),
+                        }
+                    ),
+                }
+            ),
+            homepage="https://cocodataset.org",
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+        directory = Path(dl_manager.manual_dir)
+        return {
+            split: self._generate_examples(coco.read(directory, split))
+            for split in coco.find_splits(directory)
+        }
+
+    def _generate_examples(self, dataset: Dataset) -> Iterator[tuple[int, dict[str, Any]]]:
+        write_tables(Path(self.data_path), dataset)
+        images, people = dataset.images, dataset.people
+        for i in range(len(images)):
+            try:
+                image = dataset.source.read(i)
+            except OSError as error:
+                raise DataError(f"{dataset.source.name(i)}: {error.strerror}") from None
+            yield (
+                i,
+                {
+                    "image": image,
+                    "image/id": images.id[i],
+                    "image/filename": images.file_name[i],
+                    "image/width": images.width[i],
+                    "image/height": images.height[i],
+                    "image/boxes_complete": images.boxes_complete[i],
+                    "persons": [
+                        {
+                            "id": people.id[j],
+                            "bbox": people.box[j].astype(np.float32),
+                            "area": np.float32(people.area[j]),
+                            "is_crowd": people.is_crowd[j],
+                            "keypoints": people.keypoints[j],
+                            "visibility": people.visibility[j],
+                        }
+                        for j in range(len(people))[dataset.people_of(i)]
+                    ],
+                },
+            )

@@ -1,0 +1,105 @@
+"""Reads what `data_pipeline.prepare` wrote: an ArrayRecord data set of TFDS, as a `Dataset`.
+
+The pictures stay in the records. The tables of images and people lie beside them as
+`tables_{split}.npz`, so that opening a data set does not read the pictures.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.schema import DataError, Dataset, Images, MissingDataError, People
+from g_rmi.skeleton import COCO, Skeleton
+
+SPLITS = ("train", "val")
+NAME = "coco_person"
+
+
+def find_prepared(directory: str | Path) -> Path | None:
+    """The directory of the records: `directory` itself, or the newest version below it."""
+    directory = Path(directory)
+    candidates = [directory, *sorted(directory.glob(f"{NAME}/*"), key=_version, reverse=True)]
+    return next((path for path in candidates if (path / "dataset_info.json").is_file()), None)
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    parts = path.name.split(".")
+    return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else ()
+
+
+def write_tables(directory: Path, dataset: Dataset) -> None:
+    """Writes the tables of a split beside its records."""
+    tables = {f"images.{k}": np.asarray(v) for k, v in _columns(dataset.images).items()}
+    tables |= {f"people.{k}": v for k, v in _columns(dataset.people).items()}
+    with open(_tables(directory, dataset.split), "wb") as file:
+        np.savez(file, joints=np.array(dataset.skeleton.names), **tables)
+
+
+def read_prepared(directory: Path, split: str, skeleton: Skeleton = COCO) -> Dataset:
+    """Opens a split of a directory that `find_prepared` found.
+
+    Raises:
+      MissingDataError: No such split.
+      DataError: Made for other joints, or records and tables do not belong together.
+    """
+    path = _tables(directory, split)
+    if not path.is_file():
+        found = [s for s in SPLITS if _tables(directory, s).is_file()]
+        raise MissingDataError(f"{directory}: no split {split!r}; found {', '.join(found)}")
+    with np.load(path, allow_pickle=False) as tables:
+        names = tuple(map(str, tables["joints"]))
+        if names != skeleton.names:
+            raise DataError(f"{path}: joints {names} are not the skeleton's {skeleton.names}")
+        columns = {f.name: tables[f"images.{f.name}"] for f in dataclasses.fields(Images)}
+        columns["file_name"] = tuple(map(str, columns["file_name"]))
+        people = {f.name: tables[f"people.{f.name}"] for f in dataclasses.fields(People)}
+    images = Images(**columns)
+    return Dataset(
+        directory=directory,
+        split=split,
+        skeleton=skeleton,
+        images=images,
+        people=People(**people),
+        source=Records(directory, split, images.file_name),
+    )
+
+
+class Records:
+    """Encoded pictures in the ArrayRecord files of a TFDS data set."""
+
+    def __init__(self, directory: Path, split: str, file_names: tuple[str, ...]):
+        # TFDS takes a second to import, and only prepared data needs it.
+        import tensorflow_datasets as tfds
+
+        self._directory = directory
+        self._file_names = file_names
+        builder = tfds.builder_from_directory(directory)
+        self._records = builder.as_data_source(
+            split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
+        # Parsing the picture alone is 2.5 times as fast as parsing the people, too.
+        self._features = tfds.features.FeaturesDict({"image": builder.info.features["image"]})
+        self._decoders = {"image": tfds.decode.SkipDecoding()}
+        if len(self._records) != len(file_names):
+            raise DataError(
+                f"{directory}: {len(self._records)} records of split {split!r}, but "
+                f"{len(file_names)} images in its tables"
+            )
+
+    def read(self, index: int) -> bytes:
+        """The encoded picture of a record."""
+        record = self._records[index]
+        return self._features.deserialize_example_np(record, decoders=self._decoders)["image"]
+
+    def name(self, index: int) -> str:
+        """The record, by the original file name."""
+        return f"{self._directory}: record {index} ({self._file_names[index]})"
+
+
+def _tables(directory: Path, split: str) -> Path:
+    return directory / f"tables_{split}.npz"
+
+
+def _columns(table: Images | People) -> dict:
+    return {field.name: getattr(table, field.name) for field in dataclasses.fields(table)}

@@ -1,0 +1,134 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from data_pipeline.check import ERRORS, WARNINGS, check_split, main
+from data_pipeline.prepare import prepare
+from g_rmi.skeleton import COCO
+
+K = len(COCO)
+
+
+def people(content):
+    return content["annotations"]
+
+
+# Each fault, planted alone in a sound directory: kind, count, change of the annotation file.
+FAULTS = {
+    "duplicate image id": lambda c: c["images"][3].update(id=c["images"][0]["id"]),
+    "duplicate annotation id": lambda c: people(c)[1].update(id=people(c)[0]["id"]),
+    "unsafe file name": lambda c: c["images"][0].update(file_name="../x.jpg"),
+    "missing image": lambda c: c["images"][0].update(file_name="nothing.jpg"),
+    "size mismatch": lambda c: c["images"][0].update(width=95, height=81),
+    "unknown image": lambda c: people(c)[0].update(image_id=3),
+    "unknown category": lambda c: people(c)[0].update(category_id=9),
+    "keypoint count": lambda c: people(c)[0].update(keypoints=[0.0] * 50),
+    "keypoint flag": lambda c: people(c)[0]["keypoints"].__setitem__(2, 4),
+    "no area": lambda c: people(c)[0].update(area=0),
+    "degenerate box": lambda c: people(c)[0].update(bbox=[1, 2, 0, 5]),
+    "malformed": lambda c: people(c)[0].update(bbox=[1, 2, "x", 5]),
+    "wrong joints": lambda c: c["categories"][0]["keypoints"].reverse(),
+    "keypoint outside": lambda c: people(c)[0]["keypoints"].__setitem__(slice(0, 3), [-3, 4, 2]),
+    "box outside": lambda c: people(c)[0].update(bbox=[80, 40, 30, 5]),
+    "num_keypoints": lambda c: people(c)[0].update(num_keypoints=3),
+    "no keypoints": lambda c: people(c)[0].update(keypoints=[0] * 3 * K, num_keypoints=0),
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_planted_fault_is_found(make_coco, edit, kind):
+    directory = make_coco()
+    assert not check_split(directory, "train").count
+    edit(directory, FAULTS[kind])
+    report = check_split(directory, "train")
+    assert report.count[kind] == 1
+    assert report.examples[kind]
+    others = set(report.count) - {kind}
+    # The people of an image that is left out have none.
+    assert others <= {"unknown image"} if "image" in kind or "file" in kind else not others
+    assert report.errors == sum(report.count[k] for k in report.count if k in ERRORS)
+
+
+def test_another_category_is_a_warning(make_coco, edit):
+    directory = make_coco()
+
+    def change(content):
+        content["categories"].append({"id": 3, "name": "car"})
+        people(content)[0]["category_id"] = 3
+
+    edit(directory, change)
+    report = check_split(directory, "train")
+    assert report.count == {"other category": 1}
+    assert report.errors == 0
+
+
+def test_a_directory_without_people(make_coco, edit):
+    directory = make_coco()
+    edit(directory, lambda content: people(content).clear())
+    assert check_split(directory, "train").count == {"no people": 1}
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"images": []}', '{"images": [], "annotations": [1]}']
+)
+def test_a_file_that_is_no_annotation_file(make_coco, text):
+    directory = make_coco()
+    (directory / "annotations/person_keypoints_train2017.json").write_text(text)
+    assert check_split(directory, "train").count == {"malformed": 1}
+
+
+def test_every_kind_is_planted_here():
+    tested = {*FAULTS, "undecodable image", "other category", "no people"}
+    assert tested == ERRORS.keys() | WARNINGS.keys()
+
+
+def break_pixels(path):
+    """Leaves the header intact."""
+    ok, data = cv2.imencode(".png", np.zeros((80, 96, 3), np.uint8))
+    assert ok
+    path.write_bytes(data.tobytes()[:45] + b"garbage")
+
+
+def test_headers_alone_are_quicker_but_see_less(make_coco):
+    directory = make_coco()
+    break_pixels(directory / "train2017/000000.jpg")
+    report = check_split(directory, "train")
+    assert report.count == {"undecodable image": 1}
+    assert "000000.jpg" in report.examples["undecodable image"][0]
+    assert not check_split(directory, "train", decoding=False).count
+
+
+def test_the_command(make_coco, edit, tmp_path, capsys):
+    directory = make_coco()
+    assert main(directory) == 0
+    assert "0 errors, 0 warnings" in capsys.readouterr().out
+    edit(directory, FAULTS["num_keypoints"])
+    assert main(directory) == 0
+    edit(directory, FAULTS["no area"])
+    assert main(directory, split="train", report=tmp_path / "report.json") == 1
+    out = capsys.readouterr().out
+    assert "no area" in out
+    assert "annotation 100: area 0" in out
+    found = json.loads((tmp_path / "report.json").read_text())["train"]
+    assert found["errors"] == {"no area": 1}
+    assert found["warnings"] == {"num_keypoints": 1}
+    assert found["images"] == 6
+
+
+def test_the_command_names_what_is_missing(make_coco, capsys):
+    directory = make_coco()
+    assert main(directory.parent / "dat") == 1
+    assert f"did you mean {directory}" in capsys.readouterr().err
+    assert main(directory, split="val") == 1
+    assert "no annotations of split 'val'" in capsys.readouterr().err
+
+
+def test_a_prepared_directory_can_be_checked(make_coco, edit, tmp_path):
+    directory = make_coco()
+    edit(directory, FAULTS["no area"])
+    prepare(directory, tmp_path / "out")
+    report = check_split(tmp_path / "out", "train")
+    assert report.count == {"no area": 1}
+    assert report.images == 6

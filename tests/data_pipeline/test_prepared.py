@@ -1,0 +1,167 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_pipeline import coco
+from data_pipeline.loader import pose_batches
+from data_pipeline.prepare import main, prepare
+from data_pipeline.prepared import find_prepared
+from data_pipeline.schema import DataError, MissingDataError
+from g_rmi.config import PoseDataConfig
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def original(make_coco, edit):
+    make_coco(images=5, split="val", seed=1, first=500)
+    directory = make_coco(images=7)
+
+    def change(content):
+        content["annotations"][0]["iscrowd"] = 1
+        content["annotations"][1]["keypoints"][:6] = [0] * 6
+        content["images"][2]["person_boxes_complete"] = False
+
+    edit(directory, change)
+    return directory
+
+
+@pytest.fixture
+def prepared(original, tmp_path):
+    prepare(original, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def test_people_and_pictures_read_back_exactly(original, prepared):
+    assert find_prepared(prepared) == prepared / "coco_person" / "1.0.0"
+    assert find_prepared(original) is None
+    for split in ("train", "val"):
+        want, got = coco.read(original, split), coco.read(prepared, split)
+        assert got.fingerprint == want.fingerprint
+        assert got.directory == prepared
+        assert got.images.file_name == want.images.file_name
+        for name in ("id", "width", "height", "boxes_complete"):
+            np.testing.assert_array_equal(getattr(got.images, name), getattr(want.images, name))
+        for name in ("id", "image", "box", "area", "is_crowd", "keypoints", "visibility"):
+            a, b = getattr(got.people, name), getattr(want.people, name)
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+        for i in range(len(want.images)):
+            assert got.source.read(i) == want.source.read(i)
+        assert want.images.file_name[1] in got.source.name(1)
+
+
+def test_the_records_hold_everything_without_the_tables(original, prepared):
+    import tensorflow_datasets as tfds
+
+    want = coco.read(original, "train")
+    records = tfds.builder_from_directory(prepared / "coco_person/1.0.0").as_data_source("train")
+    assert len(records) == len(want.images)
+    for i, record in enumerate(records):
+        rows = want.people_of(i)
+        assert record["image/id"] == want.images.id[i]
+        assert record["image/filename"].decode() == want.images.file_name[i]
+        assert record["image/boxes_complete"] == want.images.boxes_complete[i]
+        assert record["image"].shape == (want.images.height[i], want.images.width[i], 3)
+        people = record["persons"]
+        k = len(want.skeleton)
+        for name, shape, column in (
+            ("id", (-1,), want.people.id),
+            ("bbox", (-1, 4), want.people.box.astype(np.float32)),
+            ("area", (-1,), want.people.area.astype(np.float32)),
+            ("is_crowd", (-1,), want.people.is_crowd),
+            ("keypoints", (-1, k, 2), want.people.keypoints),
+            ("visibility", (-1, k), want.people.visibility),
+        ):
+            np.testing.assert_array_equal(np.reshape(people[name], shape), column[rows])
+
+
+def test_the_loader_makes_the_same_batches_from_both(original, prepared):
+    streams = [
+        pose_batches(
+            [coco.read(directory, "train")],
+            height=33,
+            width=25,
+            config=PoseDataConfig(threads=2),
+            batch_size=4,
+            seed=0,
+        )
+        for directory in (original, prepared)
+    ]
+    for _ in range(3):
+        (ids, arrays), (other_ids, others) = (next(stream) for stream in streams)
+        np.testing.assert_array_equal(ids, other_ids)
+        for name in arrays:
+            np.testing.assert_array_equal(arrays[name], others[name])
+
+
+def test_tfds_build_builds_it_without_tensorflow(original, tmp_path):
+    # The `build` command of TFDS's own command line; its main module imports TensorFlow.
+    code = """
+import sys
+from tensorflow_datasets.scripts.cli import build, cli_utils
+cli_utils.make_flags_parser(build.Args, description="build")(sys.argv).execute()
+sys.exit("tensorflow" in sys.modules)
+"""
+    command = [sys.executable, "-c", code, "data_pipeline/coco_person.py"]
+    command += [
+        "--file_format=array_record",
+        f"--manual_dir={original}",
+        f"--data_dir={tmp_path}/o",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    built, want = coco.read(tmp_path / "o", "val"), coco.read(original, "val")
+    assert built.fingerprint == want.fingerprint
+
+
+def test_a_missing_split_names_the_others(make_coco, tmp_path):
+    out = prepare(make_coco(images=2), tmp_path / "out")
+    with pytest.raises(MissingDataError, match="no split 'val'; found train"):
+        coco.read(tmp_path / "out", "val")
+    with pytest.raises(DataError, match="already prepared"):
+        prepare(tmp_path / "data", tmp_path / "out")
+    assert coco.read(out, "train").directory == out
+
+
+def test_records_and_tables_must_belong_together(make_coco, tmp_path):
+    small = prepare(make_coco("small", images=2), tmp_path / "a")
+    large = prepare(make_coco("large", images=3), tmp_path / "b")
+    (small / "tables_train.npz").write_bytes((large / "tables_train.npz").read_bytes())
+    with pytest.raises(DataError, match="2 records of split 'train', but 3 images"):
+        coco.read(small, "train")
+
+
+def delete_a_picture(directory, edit):
+    (directory / "train2017/000003.jpg").unlink()
+
+
+def break_an_annotation(directory, edit):
+    edit(directory, lambda content: content["annotations"][0].pop("bbox"))
+
+
+def empty(directory, edit):
+    (directory / "annotations").rename(directory / "a")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (empty, "looked for annotations/person_keypoints_train2017.json"),
+        (break_an_annotation, "annotation 100: field 'bbox' is missing"),
+        (delete_a_picture, "000003.jpg: No such file"),
+    ],
+)
+def test_the_command_reports_in_one_line(make_coco, edit, tmp_path, capsys, change, words):
+    directory = make_coco()
+    change(directory, edit)
+    assert main(directory, tmp_path / "out") == 1
+    err = capsys.readouterr().err
+    assert words in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert not find_prepared(tmp_path / "out")
+    with pytest.raises(MissingDataError):
+        coco.read(tmp_path / "out", "train")

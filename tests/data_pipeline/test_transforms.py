@@ -1,0 +1,292 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from data_pipeline.schema import Dataset, Images, People
+from data_pipeline.transforms import (
+    PoseExamples,
+    half_body_box,
+    jitter_colour,
+    nearest_others,
+    occlude,
+)
+from g_rmi.config import PoseAugmentation
+from g_rmi.skeleton import COCO
+
+K = len(COCO)
+NONE = PoseAugmentation(scale=(1.25, 1.25), flip=0.0)
+GEOMETRY = PoseAugmentation(
+    scale=(0.9, 1.5), flip=0.5, shift=0.1, rotation=45.0, rotation_probability=1.0
+)
+ALL = PoseAugmentation(
+    scale=(0.8, 1.5), shift=0.1, rotation=40.0, colour=0.8, half_body=0.5, occlusion=0.5
+)
+
+
+class Memory:
+    """Encoded pictures that were never files."""
+
+    def __init__(self, image):
+        self._data = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+
+    def read(self, index):
+        return self._data
+
+    def name(self, index):
+        return f"picture {index}"
+
+
+def dataset_of(image, boxes, keypoints, visibility, crowd=None):
+    n = len(boxes)
+    return Dataset(
+        directory=Path("memory"),
+        split="train",
+        skeleton=COCO,
+        images=Images(
+            id=np.array([5]),
+            file_name=("a.png",),
+            width=np.array([image.shape[1]], np.int32),
+            height=np.array([image.shape[0]], np.int32),
+            boxes_complete=np.array([True]),
+        ),
+        people=People(
+            id=np.arange(n) + 70,
+            image=np.zeros(n, np.int32),
+            box=np.asarray(boxes, float),
+            area=np.ones(n),
+            is_crowd=np.zeros(n, bool) if crowd is None else np.asarray(crowd),
+            keypoints=np.asarray(keypoints, np.float32),
+            visibility=np.asarray(visibility, np.uint8),
+        ),
+        source=Memory(image),
+    )
+
+
+def painted(step=40, sigma=5.0):
+    """One person whose joints are spots: red left, green right, blue central ones."""
+    points = np.array([[60.3 + step * (k % 5), 70.6 + step * (k // 5)] for k in range(K)])
+    image = np.zeros((320, 330, 3))
+    i, j = np.mgrid[:320, :330]
+    for k, (x, y) in enumerate(points):
+        channel = {"left": 0, "righ": 1}.get(COCO.names[k][:4], 2)
+        image[..., channel] += 255 * np.exp(-((j - x) ** 2 + (i - y) ** 2) / (2 * sigma**2))
+    box = [[*(points.min(0) - 20), *(points.max(0) + 20)]]
+    return dataset_of(np.round(image).astype(np.uint8), box, points[None], np.full((1, K), 2))
+
+
+def examples(dataset, augmentation=NONE, *, unlabelled="negative", max_others=3):
+    return PoseExamples(dataset, 129, 97, augmentation, max_others, unlabelled)
+
+
+def make(maker, person=0, seed=0):
+    return maker(person, np.random.default_rng(seed))
+
+
+def spot_centre(image, channel, near):
+    """Centre of mass of a channel around a point, or None at the border or where it is dark."""
+    x, y = np.round(near).astype(int)
+    r = 9
+    if not (r <= x < image.shape[1] - r and r <= y < image.shape[0] - r):
+        return None
+    weight = image[y - r : y + r + 1, x - r : x + r + 1, channel].astype(float)
+    if weight.max() < 100:
+        return None
+    i, j = np.mgrid[-r : r + 1, -r : r + 1]
+    return np.array([x + (weight * j).sum() / weight.sum(), y + (weight * i).sum() / weight.sum()])
+
+
+def test_fields_types_and_a_hand_computed_crop():
+    keypoints = np.zeros((1, K, 2))
+    keypoints[0, 3] = [30, 40]
+    visibility = np.zeros((1, K))
+    visibility[0, 3] = 1
+    # Aspect 129/97: the box is widened to 72.18 x 96 around (30, 40), then enlarged by 1.25.
+    dataset = dataset_of(np.zeros((80, 60, 3), np.uint8), [[28, -8, 32, 88]], keypoints, visibility)
+    example = make(examples(dataset))
+    assert example.record_id == 70
+    assert example.image.shape == (129, 97, 3)
+    np.testing.assert_allclose(example.keypoints[3], [48, 64], atol=1e-5)
+    assert example.visible.tolist() == [k == 3 for k in range(K)]
+    assert (example.keypoints[~example.visible] == 0).all()
+    assert example.other_keypoints.shape == (3, K, 2)
+    assert not example.other_visible.any()
+    assert example.weight == 1
+    assert [np.asarray(field).dtype.name for field in example] == [
+        "int64", "uint8", "float32", "bool", "bool", "float32", "bool", "float32",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_spots_move_with_their_joints(seed):
+    example = make(examples(painted(), GEOMETRY), seed=seed)
+    checked = 0
+    for k in range(K):
+        channel = {"left": 0, "righ": 1}.get(COCO.names[k][:4], 2)
+        flipped = np.linalg.det(affine_of(example)[:, :2]) < 0
+        painted_channel = {0: 1, 1: 0, 2: 2}[channel] if flipped else channel
+        centre = spot_centre(example.image, painted_channel, example.keypoints[k])
+        if centre is not None:
+            checked += 1
+            assert np.abs(centre - example.keypoints[k]).max() < 0.3
+    assert checked >= 5
+
+
+def affine_of(example):
+    """The map that was used, from the joints before and after, whichever way they were named."""
+    before = painted().people.keypoints[0].astype(float)
+    ones = np.ones((K, 1))
+    best = None
+    for order in (np.arange(K), COCO.flip_index):
+        system = np.concatenate([before[order], ones], axis=1)
+        solution, residual, *_ = np.linalg.lstsq(system, example.keypoints, rcond=None)
+        if best is None or residual.sum() < best[0]:
+            best = (residual.sum(), solution.T)
+    assert best[0] < 1e-3
+    return best[1]
+
+
+def test_both_orientations_are_drawn():
+    signs = {
+        np.sign(np.linalg.det(affine_of(make(examples(painted(), GEOMETRY), seed=s))[:, :2]))
+        for s in range(6)
+    }
+    assert signs == {1.0, -1.0}
+
+
+def test_a_flip_is_the_mirror_image_with_left_and_right_swapped():
+    dataset = painted()
+    plain = make(examples(dataset))
+    flipped = make(examples(dataset, PoseAugmentation(scale=(1.25, 1.25), flip=1.0)))
+    assert np.abs(flipped.image.astype(int) - plain.image[:, ::-1]).max() <= 2
+    left, right = COCO.names.index("left_wrist"), COCO.names.index("right_wrist")
+    np.testing.assert_allclose(flipped.keypoints[left], [96, 0] + [-1, 1] * plain.keypoints[right])
+    np.testing.assert_allclose(flipped.keypoints[0], [96, 0] + [-1, 1] * plain.keypoints[0])
+
+
+def test_a_flip_swaps_the_flags_too():
+    dataset = painted()
+    visibility = dataset.people.visibility
+    visibility[0, COCO.names.index("left_knee")] = 0
+    always = PoseAugmentation(flip=1.0)
+    for unlabelled in ("negative", "ignore"):
+        example = make(examples(dataset, always, unlabelled=unlabelled))
+        wanted = [name != "right_knee" for name in COCO.names]
+        assert example.visible.tolist() == wanted
+        assert example.labelled.tolist() == wanted
+
+
+def test_what_an_unlabelled_joint_teaches():
+    points = np.ones((2, K, 2))
+    visibility = np.full((2, K), 2)
+    visibility[:, :5] = 0  # never labelled in the whole set
+    visibility[0, 7] = 0
+    image = np.zeros((40, 40, 3), np.uint8)
+    dataset = dataset_of(image, [[0, 0, 30, 30]] * 2, points, visibility)
+    negative = make(examples(dataset, unlabelled="negative")).labelled
+    ignore = make(examples(dataset, unlabelled="ignore")).labelled
+    assert negative.tolist() == [k >= 5 for k in range(K)]
+    assert ignore.tolist() == [k >= 5 and k != 7 for k in range(K)]
+
+
+def crowd_of_people():
+    centres = [50, 60, 90, 52, 130, 20]
+    boxes = [[c - 5, 0, c + 5, 20] for c in centres]
+    points = np.array([np.full((K, 2), c) for c in centres])
+    visibility = np.full((6, K), 2)
+    visibility[3] = 0
+    crowd = [False, False, False, False, False, True]
+    return dataset_of(np.zeros((40, 150, 3), np.uint8), boxes, points, visibility, crowd)
+
+
+def test_others_are_the_nearest_labelled_people():
+    dataset = crowd_of_people()
+    assert nearest_others(dataset, 0, 8).tolist() == [1, 2, 4]
+    assert nearest_others(dataset, 0, 2).tolist() == [1, 2]
+    assert nearest_others(dataset, 4, 2).tolist() == [2, 1]
+    assert nearest_others(dataset, 0, 0).tolist() == []
+
+
+def test_others_share_the_map_of_the_person():
+    example = make(examples(crowd_of_people(), GEOMETRY, max_others=4))
+    assert example.other_visible.tolist() == [[True] * K] * 3 + [[False] * K]
+    assert (example.other_keypoints[3] == 0).all()
+    # On a line in the picture, so on a line in the crop, at distances 10, 40, 80 from the person.
+    away = np.linalg.norm(example.other_keypoints[:3, 0] - example.keypoints[0], axis=1)
+    np.testing.assert_allclose(away / away[0], [1, 4, 8], rtol=1e-4)
+
+
+def test_the_same_generator_gives_the_same_example():
+    dataset = painted()
+    first, again, other = (make(examples(dataset, ALL), seed=s) for s in (3, 3, 4))
+    for a, b in zip(first, again):
+        np.testing.assert_array_equal(a, b)
+    assert (first.image != other.image).any()
+
+
+def test_the_papers_augmentation_keeps_the_centre_and_the_scale_range():
+    scales = []
+    for seed in range(40):
+        example = make(examples(painted(), PoseAugmentation()), seed=seed)
+        affine = affine_of(example)
+        box = painted().people.box[0]
+        centre = affine @ [*((box[:2] + box[2:]) / 2), 1]
+        np.testing.assert_allclose(centre, [48, 64], atol=0.01)
+        # This box is wider than the crop's aspect: at scale 1 its width spans the crop's.
+        scales.append(96 / (abs(affine[0, 0]) * (box[2] - box[0])))
+    assert 0.999 < min(scales) < 1.1
+    assert 1.4 < max(scales) < 1.501
+
+
+def test_a_half_body_crop_follows_the_joints_of_one_half():
+    points = np.zeros((K, 2), np.float32)
+    lower = np.array([name.split("_")[-1] in ("hip", "knee", "ankle") for name in COCO.names])
+    points[lower] = np.stack([np.linspace(10, 30, lower.sum()), np.full(lower.sum(), 80)], 1)
+    points[~lower] = np.stack([np.linspace(40, 50, (~lower).sum()), np.full((~lower).sum(), 20)], 1)
+    box = np.array([0.0, 0, 60, 100])
+    rng = np.random.default_rng(0)
+    boxes = {tuple(half_body_box(box, points, np.ones(K, bool), COCO, rng)) for _ in range(20)}
+    # 1.5 times the extent of the joints around their middle.
+    assert boxes == {(5.0, 80.0, 35.0, 80.0), (37.5, 20.0, 52.5, 20.0)}
+    few = np.arange(K) < 7
+    assert half_body_box(box, points, few, COCO, rng) is box
+
+
+def test_colour_jitter_keeps_the_picture_recognisable_and_the_outside_black():
+    rng = np.random.default_rng(0)
+    image = np.random.default_rng(1).integers(0, 256, (40, 30, 3), np.uint8)
+    changed = jitter_colour(image, 0.5, rng)
+    assert changed.dtype == np.uint8
+    assert (changed != image).any()
+    assert np.corrcoef(changed.ravel(), image.ravel())[0, 1] > 0.8
+    np.testing.assert_allclose(jitter_colour(image, 0.0, rng).astype(int), image, atol=1)
+    grey = np.full((4, 4, 3), 90, np.uint8)
+    assert np.ptp(jitter_colour(grey, 1.0, rng).astype(int)) <= 2  # hue and saturation spare grey
+
+    white = dataset_of(
+        np.full((40, 40, 3), 255, np.uint8), [[0, 0, 39, 39]], np.ones((1, K, 2)), np.ones((1, K))
+    )
+    bright = PoseAugmentation(scale=(2.0, 2.0), flip=0.0, colour=1.0)
+    for seed in range(5):
+        crop = make(examples(white, bright), seed=seed).image
+        assert (crop[:20] == 0).all()
+        assert (crop[60:70, 45:50] > 0).all()
+
+
+def test_an_occlusion_is_a_rectangle():
+    rng = np.random.default_rng(0)
+    shares = []
+    for _ in range(20):
+        image = np.full((100, 80, 3), 7, np.uint8)
+        image[::2] = 200  # so that a pasted part of the picture may differ from what it covers
+        before = image.copy()
+        changed = (occlude(image, rng) != before).any(axis=2)
+        if changed.any():
+            rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+            assert (
+                changed[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].mean() > 0.9
+            )
+            shares.append(changed.mean())
+    assert shares
+    assert max(shares) < 0.45**2
