@@ -6,6 +6,7 @@
 draws one picture with its labels.
 """
 
+from data_pipeline.synthetic.compose import scene
 from data_pipeline.synthetic.dataset import (
     DEFAULT_SIZE,
     DEFAULT_TRAIN,
@@ -13,7 +14,6 @@ from data_pipeline.synthetic.dataset import (
     default_directory,
     make,
 )
-from data_pipeline.synthetic.scene import scene
 from data_pipeline.synthetic.sheet import contact_sheet
 
 __all__ = [

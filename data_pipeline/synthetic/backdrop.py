@@ -5,6 +5,7 @@ import numpy as np
 from jaxtyping import Float
 
 from data_pipeline.synthetic.body import cloth_colour, skin_colour
+from data_pipeline.synthetic.render import TEXELS, textures
 
 Number = float | int
 Picture = Float[np.ndarray, "h w 3"]
@@ -22,8 +23,41 @@ def _fractal(rng: np.random.Generator, height: int, width: int, cell: Number) ->
     return sum(0.6**i * _noise(rng, height, width, max(c, 1.5)) for i, c in enumerate(cells))
 
 
+_WALLS = (
+    (222, 214, 198), (236, 236, 232), (188, 186, 182), (158, 134, 106), (120, 84, 56),
+    (94, 100, 108), (176, 190, 196), (206, 184, 148), (140, 150, 132), (70, 66, 64),
+    (168, 96, 76), (112, 128, 150),
+)  # fmt: skip
+
+
 def _rgb(rng: np.random.Generator, low: Number = 20, high: Number = 235) -> np.ndarray:
-    return (rng.uniform(low, high) + rng.normal(0, 30, 3)).clip(5, 250).astype(np.float32)
+    """A muted colour of buildings and furniture; one in six is strong."""
+    if rng.random() < 0.17:
+        return rng.uniform(low, high, 3).astype(np.float32)
+    base = np.array(_WALLS[rng.integers(len(_WALLS))]) * rng.uniform(0.45, 1.1)
+    return (base + rng.normal(0, 8, 3)).clip(low, high).astype(np.float32)
+
+
+def _pattern(rng: np.random.Generator, region: np.ndarray, contrast: Number) -> None:
+    """Puts a texture of the cloth tiles (bricks, boards, prints, leaves) on part of a picture."""
+    height, width = region.shape[:2]
+    if height < 3 or width < 3:
+        return
+    bank, folds, _ = textures()
+    tile = folds if rng.random() < 0.4 else bank[rng.integers(len(bank))]
+    tile = tile.reshape(TEXELS, TEXELS)
+    tile = tile if rng.random() < 0.5 else tile.T
+    zoom = np.exp(rng.uniform(np.log(0.4), np.log(3.0)))
+    corner = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    source = corner / np.float32(zoom) + rng.uniform(0, TEXELS, 2).astype(np.float32)
+    if rng.random() < 0.5:  # seen at an angle: a floor, a wall that recedes
+        source[:2] += (source[:2] - source[:2].mean(0)) * np.float32(rng.uniform(0.2, 2.5))
+    to_tile = cv2.getPerspectiveTransform(corner, source)
+    picture = cv2.warpPerspective(
+        tile, to_tile, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_WRAP,
+    )  # fmt: skip
+    region += (picture.astype(np.float32) - 128)[..., None] * np.float32(contrast / 128)
 
 
 def _gradient(top: np.ndarray, bottom: np.ndarray, height: int, width: int) -> Picture:
@@ -85,12 +119,14 @@ def _outdoors(rng: np.random.Generator, height: int, width: int, horizon: int) -
     )
     ground = np.array(grounds[rng.integers(len(grounds))], np.float32) * rng.uniform(0.6, 1.15)
     picture[horizon:] = _gradient(ground * 0.9, ground * 1.08, height - horizon, width)
-    _speckle(rng, picture[horizon:], rng.uniform(6, 40), rng.uniform(5, 22))
+    _speckle(rng, picture[horizon:], rng.uniform(3, 20), rng.uniform(2, 11))
+    _pattern(rng, picture[horizon:], rng.uniform(0, 30))
     if rng.random() < 0.55:  # buildings
         x = int(rng.uniform(-30, 10))
         while x < width:
             w, h = int(rng.uniform(0.1, 0.4) * width), int(rng.uniform(0.1, 1.1) * max(horizon, 20))
             _box(picture, x, horizon - h, w, h + rng.uniform(0, 4), _rgb(rng, 50, 210))
+            _pattern(rng, picture[max(horizon - h, 0) : horizon, max(x, 0) : x + w], 10)
             _windows(rng, picture, x, horizon - h, w, h)
             x += w + int(rng.exponential(12))
     else:  # hills, hedges
@@ -121,7 +157,11 @@ def _indoors(rng: np.random.Generator, height: int, width: int, horizon: int) ->
     edge = min(height - 2, horizon + int(rng.uniform(0.05, 0.3) * height))
     floor = _rgb(rng, 40, 190)
     picture[edge:] = _gradient(floor * 0.85, floor * 1.1, height - edge, width)
-    if rng.random() < 0.6:  # boards or tiles that run to the vanishing point
+    if rng.random() < 0.5:
+        _pattern(rng, picture[:edge], rng.uniform(4, 40))
+    if rng.random() < 0.4:
+        _pattern(rng, picture[edge:], rng.uniform(4, 50))
+    elif rng.random() < 0.6:  # boards or tiles that run to the vanishing point
         centre = rng.uniform(0.2, 0.8) * width
         for x in np.arange(-2 * width, 3 * width, rng.uniform(14, 60)):
             cut = (edge - horizon) / max(height - horizon, 1)
@@ -132,13 +172,22 @@ def _indoors(rng: np.random.Generator, height: int, width: int, horizon: int) ->
         x, y = rng.uniform(-0.1, 1.0) * width, rng.uniform(-0.1, 0.6) * edge
         _box(picture, x - 2, y - 2, w + 4, h + 4, _rgb(rng))
         _box(picture, x, y, w, h, _rgb(rng, 60, 250))
-        if rng.random() < 0.4:
+        inner = (
+            slice(max(int(y), 0), max(int(y + h), 0)),
+            slice(max(int(x), 0), max(int(x + w), 0)),
+        )
+        _pattern(rng, picture[inner], rng.uniform(5, 70))
+        if rng.random() < 0.3:
             _windows(rng, picture, int(x), int(y), int(w), int(h))
     for _ in range(rng.integers(0, 6)):  # furniture
         w, h = rng.uniform(0.08, 0.35) * width, rng.uniform(0.06, 0.3) * height
         x, base = rng.uniform(-0.1, 1.0) * width, edge + rng.uniform(0, 0.25) * height
         rgb = _rgb(rng, 20, 180)
-        _box(picture, x, base - h, w, h * rng.uniform(0.2, 0.9), rgb)
+        thick = h * rng.uniform(0.2, 0.9)
+        _box(picture, x, base - h, w, thick, rgb)
+        top, left = max(int(base - h), 0), max(int(x), 0)
+        inner = (slice(top, max(int(base - h + thick), 0)), slice(left, max(int(x + w), 0)))
+        _pattern(rng, picture[inner], rng.uniform(3, 30))
         for leg in (0.02, 0.94):
             _box(picture, x + leg * w, base - h, 0.04 * w + 1, h, rgb * 0.7)
     _speckle(rng, picture, rng.uniform(20, 120), rng.uniform(1, 9))
@@ -148,7 +197,8 @@ def _indoors(rng: np.random.Generator, height: int, width: int, horizon: int) ->
 def _abstract(rng: np.random.Generator, height: int, width: int) -> Picture:
     picture = _gradient(_rgb(rng), _rgb(rng), height, width)
     tint = rng.normal(0, 1, 3).astype(np.float32)
-    picture += _fractal(rng, height, width, rng.uniform(20, 160))[..., None] * (30 + 14 * tint)
+    picture += _fractal(rng, height, width, rng.uniform(20, 160))[..., None] * (22 + 5 * tint)
+    _pattern(rng, picture, rng.uniform(0, 60))
     for _ in range(rng.integers(4, 26)):
         rgb, centre = _rgb(rng).tolist(), rng.uniform(0, 1, 2) * (width, height)
         size = np.exp(rng.uniform(np.log(6), np.log(0.3 * width)))
@@ -185,7 +235,7 @@ def _abstract(rng: np.random.Generator, height: int, width: int) -> Picture:
 def _decoys(rng: np.random.Generator, picture: Picture) -> None:
     """Jointed sticks in the colours of limbs: colour and thickness alone do not give one away."""
     height, width = picture.shape[:2]
-    for _ in range(rng.poisson(2.0)):
+    for _ in range(rng.poisson(1.2)):
         rgb = np.array(skin_colour(rng) if rng.random() < 0.4 else cloth_colour(rng))
         thick = np.exp(rng.uniform(np.log(2), np.log(22)))
         at, angle = rng.uniform(0, 1, 2) * (width, height), rng.uniform(0, 2 * np.pi)

@@ -9,7 +9,7 @@ from data_pipeline.synthetic.pose import FACE, SIDES, Build, Figure
 from data_pipeline.synthetic.render import Canvas, Colour, Material, Number, Sweep, textures
 
 # Below this many samples per metre a face is a few pixels wide and its features are left out.
-FACE_SCALE = 45.0
+FACE_SCALE = 60.0
 
 _SKIN = (
     (238, 200, 172),
@@ -239,11 +239,11 @@ class Sculptor(Brush):
         axes = (0.150 * g * slack, 0.09 * g, 0.112 * g * slack)
         low = p["pelvis"] + f["pelvis"][:, 1] * (0.02 if slack < 1.1 else -0.04)
         self.part(low, "waist", (1.02, 0.94), top, frame="pelvis", axes=axes, span=(0.02, 0.4))
-        high = p["thorax"] + f["chest"][:, 1] * 0.17 * build.torso
+        high = p["thorax"] + f["chest"][:, 1] * 0.21 * build.torso
         axes = (0.92 * half * slack**0.5, 0.085 * g, 0.118 * g * slack)
         self.part("waist", high, (0.90, 1.0), top, frame="chest", axes=axes, span=(0.4, 0.86))
-        left, right = (p[f"{s}_shoulder"] - f["chest"][:, 1] * 0.005 for s in ("left", "right"))
-        bar = (0.058 * g, 0.058 * g)
+        left, right = (p[f"{s}_shoulder"] - f["chest"][:, 1] * 0.012 for s in ("left", "right"))
+        bar = (0.064 * g, 0.064 * g)
         self.part(left, right, bar, top, frame="chest", span=(0.9, 0.92))
         for side, _ in SIDES:
             self.part(

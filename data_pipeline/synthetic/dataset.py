@@ -16,11 +16,11 @@ from queue import SimpleQueue
 import cv2
 import numpy as np
 
-from data_pipeline.synthetic.scene import scene
+from data_pipeline.synthetic.compose import scene
 from g_rmi.skeleton import COCO
 
 # Raised with every change of what a seed draws, so that no old cache passes for a new data set.
-VERSION = 1
+VERSION = 2
 DEFAULT_TRAIN, DEFAULT_VAL, DEFAULT_SIZE = 1500, 200, (256, 320)
 _STAMP = "synthetic.json"
 _SPLITS = ("train", "val")

@@ -72,7 +72,7 @@ def sample_build(rng: np.random.Generator) -> Build:
         head=(1.0 - 0.12 * youth) * vary[0],
         girth=height / 1.71 * (1 + 0.12 * youth) * float(np.exp(rng.normal(0.02, 0.12))),
         shoulder=0.108 * height * vary[1],
-        hip=0.054 * height * vary[2],
+        hip=0.064 * height * vary[2],
         torso=0.288 * height * vary[3] * (1 + 0.06 * youth),
         upper_arm=0.172 * height * vary[4],
         forearm=0.146 * height * vary[5],
@@ -89,12 +89,12 @@ _HANDS = {
     "chest": ((-0.38, -0.30, 0.28), (0.10, 0.10, 0.06)),
     "face": ((-0.16, 0.14, 0.28), (0.10, 0.14, 0.10)),
     "up": ((0.20, 0.75, 0.20), (0.25, 0.20, 0.25)),
-    "out": ((0.80, -0.05, 0.10), (0.20, 0.35, 0.25)),
-    "reach": ((-0.05, -0.10, 0.85), (0.25, 0.30, 0.15)),
+    "out": ((0.75, -0.25, 0.10), (0.20, 0.35, 0.25)),
+    "reach": ((-0.05, -0.25, 0.82), (0.25, 0.30, 0.15)),
     "back": ((-0.10, -0.62, -0.28), (0.12, 0.08, 0.08)),
     "swing": ((0.10, -0.55, 0.35), (0.12, 0.15, 0.35)),
     "down": ((-0.05, -0.85, 0.35), (0.15, 0.15, 0.20)),
-    "any": ((0.25, 0.0, 0.30), (0.40, 0.55, 0.40)),
+    "any": ((0.25, -0.2, 0.30), (0.40, 0.45, 0.40)),
 }
 
 
@@ -127,11 +127,11 @@ _POSTURES = {
     ),
     "athletic": _Posture(
         0.14, (24, 13), (10, 9), ((48, 18), (38, 20)), ((58, 22), (52, 24)), (17, 8),
-        "out hold any any up swing reach", tilt=9,
+        "out hold hold any swing reach swing down", tilt=9,
     ),
     "lunge": _Posture(
         0.05, (12, 12), (5, 8), ((62, 15), (-22, 12)), ((70, 18), (28, 16)), (8, 7),
-        "out any up reach hold", tilt=9,
+        "out any hold reach hold swing", tilt=9,
     ),
     "sit": _Posture(
         0.15, (-3, 9), (10, 8), ((84, 10), (84, 10)), ((82, 16), (80, 20)), (9, 8),
@@ -251,7 +251,7 @@ def _head(rng: np.random.Generator, points: dict[str, Vector], frames: dict, bui
     neck = chest @ turn(0, np.clip(0.5 * nod - 0.3 * lean, -35, 40)) @ turn(2, tilt)
     frame = neck @ turn(1, shake) @ turn(0, np.clip(0.5 * nod - 0.25 * lean, -35, 40))
     base = points["neck"]
-    points["skull_base"] = base + neck @ np.array([0, 0.045 * build.height, 0.012])
+    points["skull_base"] = base + neck @ np.array([0, 0.056 * build.height, 0.012])
     centre = points["skull_base"] + frame @ np.array([0, 0.085, 0.025]) * build.head
     points["head"] = centre
     frames["head"], frames["neck"] = frame, neck
@@ -282,7 +282,7 @@ def sample_figure(rng: np.random.Generator, build: Build) -> Figure:
     points["waist"] = root @ np.array([0, 0.36 * build.torso, 0])
     top = points["waist"] + middle @ np.array([0, 0.28 * build.torso, 0])
     points["thorax"] = top
-    points["neck"] = top + chest @ np.array([0, 0.40 * build.torso, -0.005])
+    points["neck"] = top + chest @ np.array([0, 0.42 * build.torso, -0.005])
     shrug = rng.normal(0, 0.012, 2)
     for (side, sign), lift in zip(SIDES, shrug, strict=True):
         points[f"{side}_hip"] = root @ np.array([sign * build.hip, 0, 0])

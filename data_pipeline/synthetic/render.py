@@ -7,18 +7,21 @@ person, or `OBJECT`), so the buffer of materials is also the id-buffer that mask
 
 import dataclasses
 import functools
+import math
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 OVERSAMPLE = 2
 OBJECT = 0  # owner of everything that is not a person
-TEXELS = 128
 _BITS = 7
+TEXELS = 1 << _BITS
 Number = float | int
 Colour = tuple[Number, Number, Number]
-assert 1 << _BITS == TEXELS
+_LAST = TEXELS - 1
+_TO_CAMERA = np.array([0.0, 0.0, -1.0])
+_RIGHT = np.array([1.0, 0.0, 0.0])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,8 +51,8 @@ class Sweep:
     material: int
     axes: np.ndarray | None = None
     bulge: float = 0.0
-    lateral: np.ndarray | None = None
-    front: np.ndarray | None = None
+    lateral: np.ndarray = dataclasses.field(default_factory=lambda: _RIGHT)
+    front: np.ndarray = dataclasses.field(default_factory=lambda: _TO_CAMERA)
     beyond: int = -1
     cut: float = 2.0
     step: float = 0.0
@@ -163,10 +166,14 @@ class Canvas:
         self.materials.append(material)
         return len(self.materials) - 1
 
-    def owners(self) -> Int[np.ndarray, "H W"]:
-        """The id-buffer at sample resolution: the person seen there, or `OBJECT`."""
+    def owners(self) -> Int[np.ndarray, "h w"]:
+        """The id-buffer of the final picture: the person at each pixel's centre, or `OBJECT`."""
         table = np.array([m.owner for m in self.materials], np.int32)
-        return table[self._code >> (2 * _BITS)]
+        return table[self._code[1::OVERSAMPLE, 1::OVERSAMPLE] >> (2 * _BITS)]
+
+    def surface(self) -> Float[np.ndarray, "h w"]:
+        """The depth of what `owners` names."""
+        return self.depth[1::OVERSAMPLE, 1::OVERSAMPLE]
 
     def sweep(self, s: Sweep) -> None:
         """Draws a swept ellipsoid where it is in front of what is there."""
@@ -177,36 +184,39 @@ class Canvas:
         half_x, half_y = reach * root[0, 0], reach * np.hypot(root[1, 0], root[1, 1])
         x0, x1 = max(int(min(ax, bx) - half_x), 0), min(int(max(ax, bx) + half_x) + 2, width)
         y0, y1 = max(int(min(ay, by) - half_y), 0), min(int(max(ay, by) + half_y) + 2, height)
-        if x0 >= x1 or y0 >= y1:
+        if x0 >= x1 or y0 >= y1 or max(half_x, half_y) < 0.7:
             return
         # Pixels in the frame where the ellipsoid is a ball of radius 1 times its size.
         from_x = np.arange(x0, x1, dtype=np.float32) - np.float32(ax)
         from_y = np.arange(y0, y1, dtype=np.float32)[:, None] - np.float32(ay)
         skew = root[1, 0] / (root[0, 0] * root[1, 1])
         qx = from_x / np.float32(root[0, 0])
-        qy = from_y / np.float32(root[1, 1]) - from_x * np.float32(skew)
+        qy = from_y / np.float32(root[1, 1])
+        if skew:
+            qy = qy - from_x * np.float32(skew)
         ex = (bx - ax) / root[0, 0]
         ey = (by - ay) / root[1, 1] - (bx - ax) * skew
         square = max(ex * ex + ey * ey, 1e-12)
         raw = qx * np.float32(ex / square) + qy * np.float32(ey / square)
-        t = np.clip(raw, 0, 1)
-        dx, dy = qx - t * np.float32(ex), qy - t * np.float32(ey)
-        size = np.float32(s.radii[0]) + np.float32(s.radii[1] - s.radii[0]) * t
+        t = np.maximum(raw, 0)
+        np.minimum(t, 1, out=t)
+        dx = t * np.float32(-ex)
+        dx += qx
+        dy = t * np.float32(-ey)
+        dy += qy
+        size = t * np.float32(s.radii[1] - s.radii[0])
+        size += np.float32(s.radii[0])
         if s.bulge:
             size += np.float32(4 * s.bulge) * (t * (1 - t))
         if s.step:
             size -= np.float32(s.step) * (t > s.cut)
-        away = dx * dx + dy * dy
-        inside = np.flatnonzero(away < size * size)
+        away = dx * dx
+        away += dy * dy
+        inside = (away < size * size).ravel().nonzero()[0]
         if not inside.size:
             return
-        dx, dy, t, size = (
-            dx.ravel()[inside],
-            dy.ravel()[inside],
-            t.ravel()[inside],
-            size.ravel()[inside],
-        )
-        bulk = -np.sqrt(np.maximum(size * size - away.ravel()[inside], 0))
+        dx, dy, t, size, away = (a.ravel()[inside] for a in (dx, dy, t, size, away))
+        bulk = -np.sqrt(np.maximum(size * size - away, 0))
         z = np.float32(az) + np.float32(bz - az) * t
         z += (
             np.float32(root[2, 0]) * dx
@@ -214,33 +224,37 @@ class Canvas:
             + np.float32(root[2, 2]) * bulk
         )
         where = inside + (inside // (x1 - x0)) * (width - x1 + x0) + (y0 * width + x0)
-        keep = np.flatnonzero(z < self.depth.ravel()[where])
+        keep = (z < self.depth.ravel()[where]).nonzero()[0]
         if not keep.size:
             return
-        ball = np.stack([dx[keep], dy[keep], bulk[keep]]) / size[keep]
+        ball = np.empty((3, keep.size), np.float32)
+        for axis, values in enumerate((dx, dy, bulk)):
+            np.divide(values[keep], size[keep], out=ball[axis])
         along = raw.ravel()[inside[keep]]
         self._write(s, root, where[keep], z[keep], ball, along)
 
     def _write(self, s: Sweep, root, where, z, ball, along) -> None:
         # Normals of the ellipsoid: the inverse transpose of the map from the unit ball.
-        to_normal = np.linalg.inv(root).T * np.array([[s.scale], [s.scale], [1.0]])
-        normal = to_normal.astype(np.float32) @ ball
+        to_normal = _inverse(root).T * np.array([[s.scale], [s.scale], [1.0]])
+        seen_from = np.array((self._light, s.lateral, s.front, _TO_CAMERA)) @ to_normal
+        light, side, ahead, facing = seen_from.astype(np.float32) @ ball
         if s.axes is not None:
-            normal /= np.sqrt(np.einsum("in,in->n", normal, normal))
-        lateral = np.array([1.0, 0, 0]) if s.lateral is None else s.lateral
-        front = np.array([0, 0, -1.0]) if s.front is None else s.front
-        light, side, ahead = np.stack([self._light, lateral, front]).astype(np.float32) @ normal
-        v = np.where(ahead >= 0, 0.25 + 0.25 * side, 0.75 - 0.25 * side)
-        u = np.float32(s.span[0]) + np.float32(s.span[1] - s.span[0]) * along
-        texel = (v * TEXELS).astype(np.int32) % TEXELS * TEXELS + (u * TEXELS).astype(
-            np.int32
-        ) % TEXELS
+            normal = to_normal.astype(np.float32) @ ball
+            shrink = 1 / np.sqrt(np.einsum("in,in->n", normal, normal))
+            light *= shrink
+            side *= shrink
+            facing *= shrink
+        quarter = np.float32(TEXELS / 4)
+        v = np.where(ahead >= 0, quarter + quarter * side, 3 * quarter - quarter * side)
+        first, last = (np.float32(TEXELS * end) for end in s.span)
+        u = first + (last - first) * along
+        texel = (v.astype(np.int32) & _LAST) << _BITS | (u.astype(np.int32) & _LAST)
         material = s.material if s.beyond < 0 else np.where(along > s.cut, s.beyond, s.material)
         self.depth.ravel()[where] = z
-        self._code.ravel()[where] = (material << (2 * _BITS)) | texel
+        self._code.ravel()[where] = texel | (material << (2 * _BITS))
         level = self._ambient + (1 - self._ambient) * np.maximum(light, 0)
         # Grazing surfaces are a little darker: less of the surroundings lights them.
-        self._light_level.ravel()[where] = level * (0.72 - 0.28 * normal[2])
+        self._light_level.ravel()[where] = level * (0.72 + 0.28 * facing)
 
     def polygon(
         self,
@@ -286,41 +300,60 @@ class Canvas:
         drawn = np.flatnonzero(self._code)
         code = self._code.ravel()[drawn]
         material, texel = code >> (2 * _BITS), code & (TEXELS * TEXELS - 1)
-        low = np.array([m.low for m in self.materials], np.float32)
-        rise = np.array([m.high for m in self.materials], np.float32) - low
-        depth_of_folds = np.array([m.folds for m in self.materials], np.float32) / 255
-        tile = np.array([m.tile for m in self.materials])
-        mix = bank[tile[material], texel].astype(np.float32) / 255
-        level = self._light_level.ravel()[drawn] * self._occlusion().ravel()[drawn]
-        level *= 1 - depth_of_folds[material] * folds[texel]
-        colour = np.zeros((self.depth.size, 3), np.float32)
-        colour[drawn] = (low[material] + rise[material] * mix[:, None]) * level[:, None]
+        # One table of 256 mixtures per material, so that a sample costs one look-up.
+        low = np.array([m.low for m in self.materials], np.float32)[:, None]
+        high = np.array([m.high for m in self.materials], np.float32)[:, None]
+        mixtures = (low + (high - low) * np.linspace(0, 1, 256, dtype=np.float32)[:, None]).reshape(
+            -1, 3
+        )
+        tile = np.array([m.tile for m in self.materials], np.int32) << (2 * _BITS)
+        mix = bank.ravel()[tile[material] | texel]
+        fold_depth = np.array([m.folds for m in self.materials], np.float32) / 255
+        level = self._light_level.ravel()[drawn] * self._openness().ravel()[drawn]
+        level *= 1 - fold_depth[material] * folds[texel]
+        shaded = mixtures.take(material << 8 | mix, axis=0) * level[:, None]
         height, width = self.depth.shape
-        colour = np.minimum(colour, 255).reshape(height, width, 3)
-        covered = (self._code != 0).astype(np.float32)
+        colour = np.zeros((height, width, 3), np.uint8)
+        colour.reshape(-1, 3)[drawn] = np.minimum(shaded, 255)
+        covered = (self._code != 0).astype(np.uint8) * np.uint8(255)
         size = (width // OVERSAMPLE, height // OVERSAMPLE)
         return (
-            cv2.resize(colour, size, interpolation=cv2.INTER_AREA),
-            cv2.resize(covered, size, interpolation=cv2.INTER_AREA),
+            cv2.resize(colour, size, interpolation=cv2.INTER_AREA).astype(np.float32),
+            cv2.resize(covered, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255,
         )
 
-    def _occlusion(self) -> Float[np.ndarray, "H W"]:
-        """Contact shadows: surfaces behind their surroundings are darker."""
-        depth = np.minimum(self.depth, np.float32(1e3))
-        ksize = max(5, self.depth.shape[1] // 40 | 1)
-        near = cv2.blur(depth, (ksize, ksize))
-        gap = np.clip(depth - near, 0, 0.25)
-        return 1 - np.float32(2.0) * gap * (depth < 999)
+    def _openness(self) -> Float[np.ndarray, "H W"]:
+        """Contact shadows: surfaces that lie behind their neighbours get less light."""
+        height, width = self.depth.shape
+        depth = np.minimum(self.depth[::2, ::2], np.float32(1e3))
+        reach = max(3, width // 110 | 1)
+        nearest = cv2.erode(depth, np.ones((reach, reach), np.uint8))
+        gap = np.clip(depth - cv2.blur(nearest, (reach, reach)) - 0.05, 0, 0.25)
+        return cv2.resize(1 - np.float32(1.6) * gap, (width, height))
 
 
 def _root(s: Sweep) -> Float[np.ndarray, "3 3"]:
     """Lower triangular map from the unit ball to (pixels, pixels, metres)."""
     if s.axes is None:
         return np.diag([s.scale, s.scale, 1.0])
-    axes = s.axes * np.array([[s.scale], [s.scale], [1.0]])
-    return np.linalg.cholesky(axes @ axes.T)
+    (xx, xy, xz), (_, yy, yz), (_, _, zz) = (s.axes @ s.axes.T).tolist()
+    a = math.sqrt(xx)  # Cholesky's decomposition, written out: numpy's takes ten times as long
+    b = xy / a
+    c = math.sqrt(yy - b * b)
+    d = xz / a
+    e = (yz - b * d) / c
+    f = math.sqrt(zz - d * d - e * e)
+    k = s.scale
+    return np.array([[k * a, 0.0, 0.0], [k * b, k * c, 0.0], [d, e, f]])
 
 
-def visible_mask(owners: Int[np.ndarray, "H W"], owner: int) -> Bool[np.ndarray, "h w"]:
-    """A person's pixels in the final picture: the sample nearest to each pixel's centre decides."""
-    return owners[1::OVERSAMPLE, 1::OVERSAMPLE] == owner
+def _inverse(root: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
+    """Of a lower triangular matrix."""
+    (a, _, _), (b, c, _), (d, e, f) = root.tolist()
+    return np.array(
+        [
+            [1 / a, 0, 0],
+            [-b / (a * c), 1 / c, 0],
+            [(b * e - c * d) / (a * c * f), -e / (c * f), 1 / f],
+        ]
+    )

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from data_pipeline.synthetic.scene import scene
+from data_pipeline.synthetic.compose import scene
 from g_rmi.skeleton import COCO
 
 _LEFT, _RIGHT, _MIDDLE = (60, 140, 255), (255, 90, 60), (80, 230, 80)

@@ -1,5 +1,8 @@
 """Synthetic scenes: labels against the id-buffer, determinism, all-or-nothing writing."""
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -8,7 +11,15 @@ from pycocotools.coco import COCO as CocoFile
 
 from data_pipeline import synthetic
 from data_pipeline.synthetic import dataset
-from data_pipeline.synthetic.scene import scene_with_owners
+from data_pipeline.synthetic.body import Sculptor, View, dress
+from data_pipeline.synthetic.compose import (
+    TO_CAMERA,
+    Person,
+    label_joints,
+    scene_with_owners,
+)
+from data_pipeline.synthetic.pose import sample_build, sample_figure, turn
+from data_pipeline.synthetic.render import OBJECT, Canvas, Material, Sweep
 from g_rmi.skeleton import COCO
 
 SIZE = (192, 256)
@@ -71,6 +82,81 @@ def test_labelled_joints_lie_in_the_picture_and_seen_ones_on_their_person(scenes
                 assert mask[round(y), round(x)]
                 seen += 1
     assert seen > 150
+
+
+def _portrait(seed, heading, screen=None):
+    """Joints of one drawn person; a screen of the given rows may stand in front."""
+    rng = np.random.default_rng(seed)
+    build = sample_build(rng)
+    figure = sample_figure(rng, build)
+    while figure.posture not in ("stand", "walk"):
+        figure = sample_figure(rng, build)
+    person = Person(
+        figure.rotate(TO_CAMERA @ turn(1, heading)), build, View(160.0, 200.0, 200.0, 5.0, 5.0)
+    )
+    canvas = Canvas(224, 160, np.array([0.3, -0.7, -0.6]), 0.5)
+    wear = dress(rng, canvas, 1, None)
+    Sculptor(canvas, person.figure, person.view, build, wear).draw()
+    if screen:
+        top, bottom = screen
+        corners = np.array([[0, top], [320, top], [320, bottom], [0, bottom]], float)
+        grey = canvas.add(Material(OBJECT, (99, 99, 99), (99, 99, 99)))
+        canvas.polygon(corners, 3.0, grey, texel_size=2.0)
+    joints = label_joints(rng, person, canvas, canvas.owners() == 1)
+    return dict(zip(COCO.names, joints, strict=True))
+
+
+def test_left_is_on_the_right_of_people_who_face_the_camera():
+    seen, faces = 0, {0.0: 0, 180.0: 0}
+    for seed in range(8):
+        for heading, sign in ((0.0, 1), (180.0, -1)):
+            person = _portrait(seed, heading)
+            for joint in ("shoulder", "hip"):
+                left, right = person[f"left_{joint}"], person[f"right_{joint}"]
+                if left[2] == right[2] == 2:  # a hand may hide a hip
+                    assert sign * (left[0] - right[0]) > 10
+                    seen += 1
+            eyes = person["left_eye"][2] == person["right_eye"][2] == 2
+            faces[heading] += eyes
+    assert seen >= 24
+    assert faces[0.0] >= 5
+    assert faces[180.0] == 0
+
+
+def test_what_stands_in_front_hides_joints():
+    legs = [f"{side}_{joint}" for side in ("left", "right") for joint in ("knee", "ankle")]
+    hidden = []
+    for seed in range(6):
+        person = _portrait(seed, 0.0, screen=(230, 448))
+        hidden += [person[name][2] for name in legs]
+    assert set(hidden) == {0, 1}
+
+
+def test_a_ball_is_round_and_shaded_by_its_light():
+    canvas = Canvas(40, 40, np.array([-1.0, 0.0, 0.0]), 0.2)
+    white = canvas.add(Material(3, (200, 200, 200), (200, 200, 200)))
+    canvas.sweep(Sweep((39.5, 39.5, 5.0), (39.5, 39.5, 5.0), (0.2, 0.2), 100.0, white))
+    colour, coverage = canvas.resolve()
+    # 0.2 m at 100 samples per metre and two samples per pixel: a radius of 10 pixels.
+    assert abs(coverage.sum() - np.pi * 10**2) < 4
+    assert abs(float(canvas.surface()[20, 20]) - 4.8) < 0.002
+    assert set(np.unique(canvas.owners())) == {OBJECT, 3}
+    assert colour[20, 13, 0] > 2 * colour[20, 26, 0] > 0
+
+
+def test_workers_do_not_import_jax():
+    code = "import sys, data_pipeline.synthetic.worker; print('jax' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("size", [(64, 64), (131, 97)])
+def test_any_size_will_do(size):
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        picture, _ = synthetic.scene(rng, height=size[0], width=size[1])
+        assert picture.shape == (*size, 3)
+        assert picture.std() > 2
 
 
 def test_a_scene_is_a_function_of_its_seed(scenes):

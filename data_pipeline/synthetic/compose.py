@@ -10,21 +10,21 @@ from data_pipeline.synthetic.backdrop import backdrop
 from data_pipeline.synthetic.body import Sculptor, View, cloth_colour, dress
 from data_pipeline.synthetic.pose import Build, Figure, sample_build, sample_figure, turn
 from data_pipeline.synthetic.props import accompany, obstruct
-from data_pipeline.synthetic.render import OVERSAMPLE, Canvas, visible_mask
+from data_pipeline.synthetic.render import OVERSAMPLE, Canvas
 from g_rmi.skeleton import COCO
 
 # Metres by which a joint may lie under the visible surface and still be seen: its flesh and cloth.
-_COVER = {"nose": 0.03, "eye": 0.025, "ear": 0.04, "shoulder": 0.12, "elbow": 0.09,
-          "wrist": 0.075, "hip": 0.19, "knee": 0.11, "ankle": 0.10}  # fmt: skip
+_COVER = {"nose": 0.03, "eye": 0.025, "ear": 0.045, "shoulder": 0.15, "elbow": 0.11,
+          "wrist": 0.09, "hip": 0.22, "knee": 0.13, "ankle": 0.11}  # fmt: skip
 _COVERS = np.array([_COVER[name.split("_")[-1]] for name in COCO.names])
 # Chance that an annotator marks a joint nobody can see.
-_GUESSED = {"nose": 0.08, "eye": 0.04, "ear": 0.08, "shoulder": 0.85, "elbow": 0.62,
-            "wrist": 0.45, "hip": 0.85, "knee": 0.7, "ankle": 0.6}  # fmt: skip
+_GUESSED = {"nose": 0.10, "eye": 0.04, "ear": 0.08, "shoulder": 0.6, "elbow": 0.5,
+            "wrist": 0.4, "hip": 0.75, "knee": 0.5, "ankle": 0.45}  # fmt: skip
 _GUESSES = np.array([_GUESSED[name.split("_")[-1]] for name in COCO.names])
 _PEOPLE = np.array([0.05, 0.30, 0.24, 0.16, 0.10, 0.06, 0.04, 0.03, 0.02])
 _DRAWN_AREA = 60  # visible pixels from which a person is annotated at all
 _KEYPOINT_AREA = 600  # and from which the joints are
-_CAMERA = np.diag([1.0, -1.0, -1.0])  # body axes of somebody who faces the camera -> camera frame
+TO_CAMERA = np.diag([1.0, -1.0, -1.0])  # body axes of somebody who faces the camera -> camera frame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Camera:
 
 def _heading(rng: np.random.Generator) -> float:
     kind = rng.random()
-    if kind < 0.58:
-        return rng.normal(0, 38)
-    return rng.normal(180, 32) if kind < 0.74 else rng.uniform(-180, 180)
+    if kind < 0.66:
+        return rng.normal(0, 36)
+    return rng.normal(180, 32) if kind < 0.78 else rng.uniform(-180, 180)
 
 
 def _pitch(rng: np.random.Generator) -> float:
@@ -69,7 +69,7 @@ def _pose(rng: np.random.Generator, camera: Camera, heading: float | None) -> tu
     roll = turn(2, camera.roll + rng.normal(0, 2))
     tilt = turn(0, camera.pitch + rng.normal(0, 2))
     figure = sample_figure(rng, build)
-    return figure.rotate(_CAMERA @ roll @ tilt @ turn(1, yaw)), build
+    return figure.rotate(TO_CAMERA @ roll @ tilt @ turn(1, yaw)), build
 
 
 def _extent(figure: Figure) -> tuple[float, float]:
@@ -97,10 +97,11 @@ def _place_first(rng: np.random.Generator, camera: Camera, figure: Figure) -> tu
     share = np.exp(rng.uniform(np.log(0.28), np.log(2.3)))
     scale = share * camera.height / max(tall, 0.9)
     body = tall * scale
-    if body < 0.9 * camera.height:
+    cut = rng.random()
+    if body < 0.9 * camera.height and (share < 0.45 or cut < 0.6):  # all of it
         foot = rng.uniform(min(body + 0.02 * camera.height, 0.98 * camera.height), camera.height)
-    elif rng.random() < 0.9:
-        foot = body + rng.uniform(-0.04, 0.25) * camera.height
+    elif cut < 0.95:  # cut at the bottom
+        foot = body + rng.uniform(-0.03, 0.3 if body > camera.height else 0.6) * camera.height
     else:  # cut at the top: legs, or a torso without a head
         foot = camera.height * rng.uniform(0.75, 1.05)
     column = camera.width * float(np.clip(rng.normal(0.5, 0.2), 0.0, 1.0))
@@ -119,17 +120,20 @@ def _place_next(
     """Somebody else on the same ground: beside, behind or in front of the others."""
     low, high = _extent(figure)
     near = others[rng.integers(len(others))].view
-    beside = rng.random() < 0.5
+    beside = rng.random() < 0.45
     scale = near.scale * np.exp(rng.normal(-0.02, 0.08) if beside else rng.normal(-0.35, 0.55))
     smallest = 0.11 * camera.height / (low - high)
     scale = float(np.clip(scale, smallest, 1.6 * camera.height))
     if beside:
-        step = rng.choice([-1, 1]) * rng.uniform(0.25, 0.95)
+        step = rng.choice([-1, 1]) * rng.uniform(0.3, 1.1)
         column = near.x + step * scale
     else:
         column = rng.uniform(0.0, 1.0) * camera.width
     foot = camera.horizon + camera.altitude * scale + rng.normal(0, 0.03) * camera.height
-    return _view(camera, column, foot - low * scale, scale)
+    row = foot - low * scale
+    if row + high * scale < -0.05 * camera.height and rng.random() < 0.75:
+        row = rng.uniform(0.0, 0.25) * camera.height - high * scale  # heads are rarely cut off
+    return _view(camera, column, row, scale)
 
 
 def _gather(rng: np.random.Generator, camera: Camera) -> tuple[Camera, list[Person]]:
@@ -170,14 +174,41 @@ def _draw_people(
             accompany(rng, person_brush)
 
 
-def _keypoints(
+def _shadows(
+    rng: np.random.Generator, people: list[Person], height: int, width: int
+) -> Float[np.ndarray, "h w"]:
+    """Soft shadows on the ground: the share of light that is left."""
+    light = np.ones((height // 2, width // 2), np.float32)
+    side, dark = rng.normal(0, 0.35), rng.uniform(0.45, 0.85)
+    for person in people:
+        low, _ = _extent(person.figure)
+        scale = person.view.scale / (2 * OVERSAMPLE)
+        x = person.view.x / (2 * OVERSAMPLE) + side * scale
+        y = person.view.y / (2 * OVERSAMPLE) + low * scale
+        axes = (int((0.3 + abs(side)) * scale) + 1, int(0.11 * scale) + 1)
+        cv2.ellipse(light, (int(x), int(y)), axes, 0, 0, 360, dark, -1)
+    light = cv2.GaussianBlur(light, (0, 0), width / 200)
+    return cv2.resize(light, (width, height))
+
+
+def label_joints(
     rng: np.random.Generator, person: Person, canvas: Canvas, mask: Bool[np.ndarray, "h w"]
 ) -> Float[np.ndarray, "17 3"]:
-    """Where the joints are and whether they are seen: the depth buffer and the mask decide."""
+    """Where the joints are and whether they are seen: the depth buffer and the mask decide.
+
+    Args:
+      rng: Decides which hidden joints an annotator would have marked all the same.
+      person: Whose joints.
+      canvas: With everything drawn.
+      mask: The person's visible pixels.
+
+    Returns:
+      x, y and COCO's flag of every joint; zeros where the flag is 0.
+    """
     height, width = mask.shape
     projected = np.array([person.view.project(person.figure.points[name]) for name in COCO.names])
     points = ((projected[:, :2] - (OVERSAMPLE - 1) / 2) / OVERSAMPLE).round(1)
-    depth = canvas.depth[1::OVERSAMPLE, 1::OVERSAMPLE]
+    depth = canvas.surface()
     column, row = np.round(points).astype(int).T
     inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
     column, row = column.clip(0, width - 1), row.clip(0, height - 1)
@@ -216,7 +247,7 @@ def _develop(
     rng: np.random.Generator, picture: Float[np.ndarray, "h w 3"]
 ) -> UInt8[np.ndarray, "h w 3"]:
     """What cameras add: exposure, colour cast, blur, motion, noise."""
-    gain = np.exp(rng.normal(0, 0.22)) * np.exp(rng.normal(0, 0.06, 3))
+    gain = np.exp(rng.normal(-0.05, 0.18)) * np.exp(rng.normal(0, 0.06, 3))
     picture = picture * gain.astype(np.float32) + np.float32(rng.normal(0, 8))
     if rng.random() < 0.3:
         grey = picture.mean(axis=2, keepdims=True)
@@ -232,10 +263,10 @@ def _develop(
         ends = np.round(5 - reach).astype(int).tolist(), np.round(5 + reach).astype(int).tolist()
         cv2.line(kernel, *ends, 1.0)
         picture = cv2.filter2D(picture, -1, kernel / kernel.sum())
-    gamma = np.exp(rng.normal(0, 0.15))
-    picture = 255 * (np.clip(picture, 0, 255) / 255) ** np.float32(gamma)
-    noise = rng.standard_normal(picture.shape, np.float32) * np.float32(rng.exponential(3.0))
-    return np.clip(picture + noise, 0, 255).astype(np.uint8)
+    grain = rng.integers(0, 256, (2, *picture.shape), np.uint8).sum(axis=0, dtype=np.int16) - 255
+    picture = picture + grain * np.float32(rng.exponential(3.0) / 104)
+    curve = 255 * np.linspace(0, 1, 256) ** np.exp(rng.normal(0, 0.15))
+    return cv2.LUT(np.clip(picture, 0, 255).astype(np.uint8), curve.round().astype(np.uint8))
 
 
 def scene(
@@ -268,25 +299,26 @@ def scene_with_owners(
     owners = list(range(1, len(people) + 1))
     _draw_people(rng, canvas, people, owners)
     _draw_people(rng, canvas, crowd, [len(people) + 1] * len(crowd))
-    for _ in range(rng.poisson(0.8)):
+    for _ in range(rng.poisson(0.65)):
         depth = camera.focal / (camera.height * np.exp(rng.uniform(np.log(0.15), np.log(1.2))))
         row = camera.horizon + camera.altitude * camera.focal / depth
         obstruct(rng, canvas, depth, row)
     drawn, coverage = canvas.resolve()
     background = backdrop(rng, height, width, camera.horizon / OVERSAMPLE)
-    exposure = np.float32(np.exp(rng.normal(0.15, 0.18)))
+    if rng.random() < 0.7:
+        background *= _shadows(rng, people, height, width)[..., None]
+    exposure = np.float32(np.exp(rng.normal(0.0, 0.15)))
     picture = exposure * drawn + (1 - coverage[..., None]) * background
     buffer = canvas.owners()
     annotations, table = [], np.zeros(len(people) + 2, np.int32)
     for owner in range(1, len(people) + 1 + bool(crowd)):
-        mask = visible_mask(buffer, owner)
+        mask = buffer == owner
         area, is_crowd = int(mask.sum()), owner > len(people)
         if area < _DRAWN_AREA:
             continue
         keypoints = np.zeros((len(COCO), 3))
         if not is_crowd and area >= _KEYPOINT_AREA:
-            keypoints = _keypoints(rng, people[owner - 1], canvas, mask)
+            keypoints = label_joints(rng, people[owner - 1], canvas, mask)
         annotations.append(_annotation(mask, keypoints, is_crowd))
         table[owner] = len(annotations)
-    seen = table[buffer[1::OVERSAMPLE, 1::OVERSAMPLE]]
-    return _develop(rng, picture), annotations, seen
+    return _develop(rng, picture), annotations, table[buffer]
