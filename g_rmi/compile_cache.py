@@ -6,15 +6,21 @@ import pathlib
 import jax
 
 
-def enable_compilation_cache() -> pathlib.Path:
+def enable_compilation_cache() -> pathlib.Path | None:
     """Turns on JAX's persistent compilation cache; entry points call this before any computation.
 
     A directory that was set before, by JAX_COMPILATION_CACHE_DIR or in `jax.config`, is respected.
 
     Returns:
-      The directory: by default <XDG_CACHE_HOME or ~/.cache>/g_rmi/xla.
+      The directory, by default <XDG_CACHE_HOME or ~/.cache>/g_rmi/xla; None, and no cache, if it
+      cannot be made.
     """
     if not jax.config.jax_compilation_cache_dir:
-        cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(cache) / "g_rmi" / "xla"))
+        home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+        directory = pathlib.Path(home) / "g_rmi" / "xla"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return None
+        jax.config.update("jax_compilation_cache_dir", str(directory))
     return pathlib.Path(jax.config.jax_compilation_cache_dir)

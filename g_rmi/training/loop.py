@@ -133,21 +133,25 @@ def train(
 
 
 class _Monitor:
-    """Metrics on their way from the device to the files; those of one step are outstanding."""
+    """Metrics on their way from the device to the files; those of one step are outstanding.
+
+    The rate is that of the dispatches, which in the long run is the device's; pauses and the time
+    up to the first dispatch, which compiles, are left out.
+    """
 
     def __init__(self, writer: Writer, schedule: Schedule, config: TrainConfig, first: int):
         self._writer = writer
         self._schedule = schedule
         self._config = config
         self._first = first
-        self._evaluated = writer.evaluated
-        self._outstanding: tuple[int, Any, dict[str, Mean]] | None = None
+        self._outstanding: tuple[int, Any, dict[str, Mean], float] | None = None
         self._window: dict[str, Mean] = {}
-        self._lap_step, self._lap_start = first, time.perf_counter()
+        self._clock = -time.perf_counter()  # minus the start and all pauses
+        self._lap: tuple[int, float] = (0, 0.0)
 
     def evaluation_due(self, step: int) -> bool:
         """At every n-th step and the last one, unless an earlier run has done it."""
-        if step == self._first and (self._evaluated or step == 0 < self._config.steps):
+        if step == 0 or (step == self._first and self._writer.evaluated):
             return False
         every = self._config.evaluate_every
         return step == self._config.steps or (every > 0 and step % every == 0)
@@ -157,14 +161,16 @@ class _Monitor:
         """Leaves the time inside out of the rate."""
         begin = time.perf_counter()
         yield
-        self._lap_start += time.perf_counter() - begin
+        self._clock -= time.perf_counter() - begin
 
     def dispatched(self, step: int, ids: Int64[np.ndarray, " B"], metrics: PyTree) -> None:
         """Takes the metrics of the step under way, and settles the one before it."""
-        if step == self._first + 1:  # compiling has ended
-            self._lap_start = time.perf_counter()
+        now = self._clock + time.perf_counter()
+        if step == self._first + 1:
+            self._writer.say(f"first step dispatched after {now:.1f} s")
+            self._lap = step, now
         self.settle()
-        self._outstanding = step, ids, metrics
+        self._outstanding = step, ids, metrics, now
 
     def settle(self) -> None:
         """Fetches and checks what is outstanding; writes it when it is time.
@@ -174,7 +180,7 @@ class _Monitor:
         """
         if self._outstanding is None:
             return
-        (step, ids, metrics), self._outstanding = self._outstanding, None
+        (step, ids, metrics, now), self._outstanding = self._outstanding, None
         metrics = jax.device_get(metrics)
         if metrics["finite"].compute() < 1:
             values = ", ".join(f"{name} {value:g}" for name, value in compute(metrics).items())
@@ -182,19 +188,18 @@ class _Monitor:
                 f"not finite at step {step}: {values}; records {np.asarray(ids).tolist()}"
             )
         self._window = merge(self._window, metrics)
-        if step % self._config.log_every == 0 or step == self._config.steps:
-            self._write(step)
-
-    def _write(self, step: int) -> None:
-        now = time.perf_counter()
-        rate = (step - self._lap_step) * self._config.batch_size / (now - self._lap_start)
-        values = {f"train/{name}": value for name, value in compute(self._window).items()}
-        values["train/learning_rate"] = float(self._schedule(step - 1))
-        values["train/examples_per_second"] = rate
-        self._writer.scalars(step, values)
+        values = compute(self._window)
+        lap_step, lap_start = self._lap
+        done = (step - lap_step) * self._config.batch_size
+        rate = done / (now - lap_start) if done else float("nan")  # after one step nobody knows
         left = (self._config.steps - step) * self._config.batch_size / rate
-        self._writer.progress(step, values["train/loss"], rate, left)
-        self._window, self._lap_step, self._lap_start = {}, step, now
+        written = step % self._config.log_every == 0 or step == self._config.steps
+        self._writer.progress(step, values["loss"], rate, left, line=written)
+        if written:
+            values["learning_rate"] = float(self._schedule(step - 1))
+            values["examples_per_second"] = rate
+            self._writer.scalars(step, {f"train/{name}": v for name, v in values.items()})
+            self._window, self._lap = {}, (step, now)
 
 
 def _next(batches: Batches, step: int) -> tuple[Int64[np.ndarray, " B"], PyTree]:

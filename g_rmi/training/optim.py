@@ -62,8 +62,19 @@ def make_optimizer(optim: OptimConfig, steps: int) -> optax.GradientTransformati
             parts.append(optax.add_decayed_weights(optim.weight_decay, decay_mask))
         parts.append(optax.sgd(schedule, momentum=optim.momentum or None))
     else:
-        parts.append(optax.adamw(schedule, weight_decay=optim.weight_decay, mask=decay_mask))
+        adamw = optax.adamw(schedule, weight_decay=optim.weight_decay, mask=decay_mask)
+        parts.append(_promoting(adamw))
     return optax.chain(*parts)
+
+
+def _promoting(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Lets Adam raise a float to an integer power where strict promotion is on."""
+
+    def update(updates, state, params=None):
+        with jax.numpy_dtype_promotion("standard"):
+            return optimizer.update(updates, state, params)
+
+    return optax.GradientTransformation(optimizer.init, update)
 
 
 def averaging_decay(decay: float, step: Int[Array, ""]) -> Float[Array, ""]:

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 import rich.progress
+import rich.text
 import tensorboardX
 
 
@@ -53,8 +54,9 @@ class Writer:
         numbers = {k: v if math.isfinite(v) else None for k, v in values.items()}  # JSON has no nan
         line = {"step": step, "time": round(time.time(), 3), **numbers}
         self._file.write(json.dumps(line) + "\n")
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        for name, value in numbers.items():
+            if value is not None:
+                self._board.add_scalar(name, value, step)
 
     def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """Writes named RGB pictures, uint8 [H, W, 3], for TensorBoard."""
@@ -62,10 +64,20 @@ class Writer:
             for name, image in images.items():
                 self._board.add_image(name, image, step, dataformats="HWC")
 
-    def progress(self, step: int, loss: float, rate: float, seconds_left: float) -> None:
-        """Shows how far the training is; rate in examples per second."""
+    def progress(
+        self, step: int, loss: float, rate: float, seconds_left: float, *, line: bool
+    ) -> None:
+        """Shows how far the training is.
+
+        Args:
+          step: Finished steps.
+          loss: Current loss.
+          rate: Examples per second.
+          seconds_left: Estimate.
+          line: Print a line where there is no terminal; else only if the last one is a minute old.
+        """
         if self._active:
-            self._console.progress(step, loss, rate, seconds_left)
+            self._console.progress(step, loss, rate, seconds_left, line)
 
     def say(self, text: str) -> None:
         """Prints a line."""
@@ -86,27 +98,31 @@ class _Console:
     def __init__(self, steps: int, step: int):
         self._steps = steps
         self._bar = None
+        self._printed = time.monotonic()
         if sys.stdout.isatty():
             self._bar = rich.progress.Progress(
-                "[progress.description]{task.description}",
-                rich.progress.BarColumn(),
+                rich.progress.BarColumn(bar_width=20),
                 rich.progress.MofNCompleteColumn(),
                 "{task.fields[status]}",
             )
-            self._task = self._bar.add_task("train", total=steps, completed=step, status="")
+            self._task = self._bar.add_task(
+                "train", total=steps, completed=step, status="compiling"
+            )
             self._bar.start()
 
-    def progress(self, step: int, loss: float, rate: float, seconds_left: float) -> None:
-        left = _duration(seconds_left)
-        status = f"loss {loss:.4g}  {rate:.1f} examples/s  {left} left"
+    def progress(self, step: int, loss: float, rate: float, seconds: float, line: bool) -> None:
+        status = f"loss {loss:.4g}"
+        if math.isfinite(rate):
+            status += f"  {rate:.1f} examples/s  {_duration(seconds)} left"
         if self._bar:
             self._bar.update(self._task, completed=step, status=status)
-        else:
+        elif line or time.monotonic() - self._printed > 60:
             self.say(f"step {step}/{self._steps}  {status}")
+            self._printed = time.monotonic()
 
     def say(self, text: str) -> None:
         if self._bar:
-            self._bar.console.print(text, markup=False, highlight=False)
+            self._bar.console.print(rich.text.Text(text), soft_wrap=True)
         else:
             print(text, flush=True)
 

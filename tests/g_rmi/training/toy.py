@@ -11,17 +11,17 @@ from g_rmi.training.metrics import masked_mean
 class Net(nn.Module):
     @nn.compact
     def __call__(self, x, *, train):
-        x = nn.Conv(4, (3, 3), use_bias=False)(x)
+        init = nn.initializers.normal(0.3)  # quick to compile
+        x = nn.Conv(4, (3, 3), use_bias=False, kernel_init=init)(x)
         x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
-        return nn.Dense(1)(nn.relu(x).mean((1, 2)))[:, 0]
+        return nn.Dense(1, kernel_init=init)(nn.relu(x).mean((1, 2)))[:, 0]
 
 
 class ConvTask:
     """Predicts the mean of a picture; noise on the target makes the step's key matter."""
 
-    def __init__(self, norm_in_training: bool = True):
+    def __init__(self):
         self.net = Net()
-        self.norm_in_training = norm_in_training
         self.traces = 0
 
     def init(self, key):
@@ -29,11 +29,9 @@ class ConvTask:
 
     def loss(self, params, model_state, batch, key, *, train):
         self.traces += 1
+        variables = {"params": params, **model_state}
         outputs, new_state = self.net.apply(
-            {"params": params, **model_state},
-            batch["x"],
-            train=train and self.norm_in_training,
-            mutable=list(model_state),
+            variables, batch["x"], train=train, mutable=list(model_state)
         )
         target = batch["y"] + 0.01 * jax.random.normal(key, batch["y"].shape)
         loss = masked_mean((outputs - target) ** 2, batch["weight"])
@@ -50,12 +48,12 @@ class LinearTask:
         return {"params": {"w": jnp.ones((3, 1)), "b": jnp.zeros((1,))}}
 
     def loss(self, params, model_state, batch, key, *, train):
-        error = (batch["x"] @ params["w"] + params["b"])[:, 0] - batch["y"]
+        error = (batch["x"] @ params["w"] + params["b"][None])[:, 0] - batch["y"]
         loss = masked_mean(error**2, batch["weight"])
         return loss.total / loss.count, (model_state, {"loss": loss})
 
     def predict(self, variables, batch):
-        return batch["x"] @ variables["params"]["w"] + variables["params"]["b"]
+        return batch["x"] @ variables["params"]["w"] + variables["params"]["b"][None]
 
 
 class Batches:
