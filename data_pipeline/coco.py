@@ -170,7 +170,7 @@ def as_coco(dataset: Dataset) -> dict[str, Any]:
         box.tolist(),
         people.area.tolist(),
         people.is_crowd.astype(int).tolist(),
-        joints.reshape(len(people), -1).tolist(),
+        joints.reshape(len(people), 3 * joints.shape[1]).tolist(),
         people.num_keypoints.tolist(),
     )
     names = ("id", "image_id", "bbox", "area", "iscrowd", "keypoints", "num_keypoints")

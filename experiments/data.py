@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.progress import Progress
 
 from data_pipeline import coco, synthetic
@@ -46,30 +45,3 @@ def read_split(directories: Sequence[Path], split: str) -> list[Dataset]:
 def fingerprint(datasets: Sequence[Dataset]) -> dict[str, Any]:
     """What identifies the training data in a checkpoint: names and digests, not paths."""
     return {f"{i} {d.directory.name} {d.split}": d.fingerprint for i, d in enumerate(datasets)}
-
-
-def annotations(dataset: Dataset) -> dict[str, Any]:
-    """A data set's people as COCO annotations, the ground truth of COCO's evaluation."""
-    images, people = dataset.images, dataset.people
-    triplets = np.concatenate([people.keypoints, people.visibility[..., None]], axis=-1)
-    sides = np.concatenate([people.box[:, :2], people.box[:, 2:] - people.box[:, :2]], axis=1)
-    return {
-        "images": [
-            {"id": int(i), "width": int(w), "height": int(h), "file_name": name}
-            for i, w, h, name in zip(images.id, images.width, images.height, images.file_name)
-        ],
-        "annotations": [
-            {
-                "id": int(people.id[row]),
-                "image_id": int(images.id[people.image[row]]),
-                "category_id": 1,
-                "bbox": sides[row].tolist(),
-                "area": float(people.area[row]),
-                "iscrowd": int(people.is_crowd[row]),
-                "keypoints": triplets[row].reshape(-1).tolist(),
-                "num_keypoints": int(people.num_keypoints[row]),
-            }
-            for row in range(len(people))
-        ],
-        "categories": [{"id": 1, "name": "person", "keypoints": list(dataset.skeleton.names)}],
-    }

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipeline.boxes import PersonBoxes, ground_truth_boxes, read_boxes
+from data_pipeline.coco import as_coco
 from data_pipeline.images import decode
 from data_pipeline.loader import box_crops
 from data_pipeline.schema import Dataset
@@ -89,7 +90,7 @@ def score(
     results = coco.keypoint_results(
         image_ids[keep], poses.keypoints[keep], poses.keypoint_scores[keep], scores[keep]
     )
-    metrics = coco.evaluate_keypoints(data.annotations(dataset), results, skeleton=task.skeleton)
+    metrics = coco.evaluate_keypoints(as_coco(dataset), results, skeleton=task.skeleton)
     return Evaluation(poses, scores, keep, results, metrics)
 
 
@@ -137,8 +138,9 @@ def draw(
     sheet = []
     for row in np.unique(boxes.image)[:count]:
         image = decode(dataset.source.read(int(row)))
-        people = dataset.people.take(dataset.people_of(int(row)))
-        people = people.take(~people.is_crowd & (people.num_keypoints > 0))
+        people = dataset.people
+        labelled = ~people.is_crowd & (people.num_keypoints > 0) & (people.image == row)
+        people = people.take(np.flatnonzero(labelled))
         shown = np.flatnonzero((boxes.image == row) & evaluation.keep)
         picture = compare(
             image,
@@ -209,7 +211,7 @@ def torso_pck(
     if not {"left_shoulder", "left_hip"} <= set(task.skeleton.names):
         return {}
     counts = evaluate_pck(
-        data.annotations(dataset),
+        as_coco(dataset),
         dataset.people.id[boxes.person],
         poses.keypoints,
         skeleton=task.skeleton,
@@ -255,7 +257,7 @@ def main(argv: Sequence[str]) -> None:
     evaluation = score(task, dataset, boxes, poses, arguments.decoding)
     image_ids = dataset.images.id[boxes.image]
     found = coco.box_results(image_ids, boxes.box, boxes.score)
-    box_metrics = coco.evaluate_boxes(data.annotations(dataset), found)
+    box_metrics = coco.evaluate_boxes(as_coco(dataset), found)
     metrics = {**evaluation.metrics, **box_metrics, "boxes": len(boxes)}
     if arguments.boxes == "gt":
         metrics |= torso_pck(task, dataset, boxes, poses)
@@ -264,7 +266,7 @@ def main(argv: Sequence[str]) -> None:
     coco.write_results(out / "keypoints.json", evaluation.results)
     coco.write_results(out / "boxes.json", found)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    truth = data.annotations(dataset)
+    truth = as_coco(dataset)
     joints = keypoint_table(truth, evaluation.results, skeleton=task.skeleton)
     (out / "joints.md").write_text(format_table(joints))
     draw(dataset, boxes, evaluation, out / "pictures", arguments.pictures)

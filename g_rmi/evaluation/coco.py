@@ -73,7 +73,7 @@ def keypoint_results(
     joints = np.asarray(keypoints, np.float64).round(2)
     joint_scores = np.asarray(keypoint_scores, np.float64).round(4)
     rows = np.concatenate([joints, joint_scores[..., None]], axis=-1)
-    return _results("keypoints", image_ids, rows.reshape(len(rows), -1), scores)
+    return _results("keypoints", image_ids, rows.reshape(len(rows), 3 * rows.shape[1]), scores)
 
 
 def box_results(

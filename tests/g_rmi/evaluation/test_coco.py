@@ -233,6 +233,14 @@ def test_the_file_says_what_pycocotools_reads(tmp_path):
     assert coco.read_results(tmp_path / "none.json", kind="bbox") == []
 
 
+def test_nobody_found_makes_an_empty_list():
+    nobody = coco.keypoint_results(
+        np.zeros(0, np.int64), np.zeros((0, 17, 2)), np.zeros((0, 17)), np.zeros(0)
+    )
+    assert nobody == []
+    assert coco.box_results(np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0)) == []
+
+
 def test_rounding_changes_no_number():
     data = annotations()
     people, keypoints = labelled(data)
