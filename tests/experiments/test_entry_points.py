@@ -1,0 +1,134 @@
+"""Each program as a user runs it, on a tiny synthetic data directory."""
+
+import json
+import subprocess
+import sys
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from data_pipeline import synthetic
+from experiments import doctor, evaluate, train
+from g_rmi.evaluation.coco import KEYPOINT_METRICS
+
+TINY = [
+    *("--config", "pose_synthetic", "--width", "8", "--top-down", "8"),
+    *("--crop-height", "33", "--crop-width", "33", "--radius", "4"),
+    *("--batch-size", "8", "--log-every", "1", "--checkpoint-every", "1", "--threads", "1"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _users_promotion():
+    """What users run under: optax's Adam mixes a Python float with its count."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Twelve training scenes, six to validate on."""
+    directory = tmp_path_factory.mktemp("data") / "scenes"
+    return synthetic.make(directory, train_images=12, val_images=6, size=(96, 128), workers=1)
+
+
+@pytest.fixture(scope="module")
+def workdir(data, tmp_path_factory):
+    """A training of two steps."""
+    workdir = tmp_path_factory.mktemp("runs") / "tiny"
+    train.main([*TINY, "--steps", "2", "--data", str(data), "--workdir", str(workdir)])
+    return workdir
+
+
+def test_train_leaves_checkpoints_config_and_metrics(workdir):
+    assert json.loads((workdir / "config.json").read_text())["model"]["crop_height"] == 33
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert {"train/loss", "eval/AP"} <= set().union(*lines)
+    assert (workdir / "checkpoints" / "2").is_dir()
+
+
+def test_the_same_command_continues(workdir, data, tmp_path, capsys):
+    train.main([*TINY, "--steps", "3", "--data", str(data), "--workdir", str(workdir)])
+    assert "step 2" in capsys.readouterr().out
+    assert (workdir / "checkpoints" / "3").is_dir()
+
+
+def test_another_training_starts_from_its_weights(workdir, data, tmp_path):
+    arguments = ["--steps", "1", "--data", str(data), "--workdir", str(tmp_path / "next")]
+    train.main([*TINY, *arguments, "--init", str(workdir)])
+
+
+def test_evaluate_with_annotated_boxes(workdir, data, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["--workdir", str(workdir), "--data", str(data), "--out", str(out)]
+    evaluate.main([*arguments, "--pictures", "2", "--table"])
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert set(KEYPOINT_METRICS) <= metrics.keys()
+    assert metrics["box_AP"] == 1.0
+    assert 0 <= metrics["PCK"] <= 1
+    rows = json.loads((out / "options.json").read_text())
+    assert {"method = argmax", "flip_test = True", "score = box", "oks_threshold = 0.9"} <= set(
+        rows
+    )
+    results = json.loads((out / "keypoints.json").read_text())
+    assert all(len(result["keypoints"]) == 51 for result in results)
+    pictures = sorted((out / "pictures").glob("*.jpg"))
+    assert len(pictures) == 3
+    assert np.ptp(cv2.imread(str(pictures[0]))) > 100
+
+
+def test_evaluate_with_boxes_from_a_file(workdir, data, tmp_path):
+    arguments = ["--workdir", str(workdir), "--data", str(data), "--pictures", "0"]
+    evaluate.main([*arguments, "--out", str(tmp_path / "gt")])
+    boxes = tmp_path / "gt" / "boxes.json"
+    evaluate.main([*arguments, "--out", str(tmp_path / "file"), "--boxes", str(boxes)])
+    first, second = (
+        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("gt", "file")
+    )
+    assert {k: first[k] for k in KEYPOINT_METRICS} == {k: second[k] for k in KEYPOINT_METRICS}
+
+
+def test_evaluate_without_any_box(workdir, data, tmp_path):
+    (tmp_path / "none.json").write_text("[]")
+    arguments = ["--workdir", str(workdir), "--data", str(data), "--out", str(tmp_path / "out")]
+    evaluate.main([*arguments, "--boxes", str(tmp_path / "none.json")])
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["AP"] == 0
+
+
+def test_doctor(data, capsys):
+    assert doctor.main(["--data", str(data)]) == 0
+    out = capsys.readouterr().out
+    assert "12 pictures" in out
+    assert "computes" in out
+    assert doctor.main(["--data", str(data / "nowhere")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "pose_resnet110"], "did you mean 'pose_resnet101'"),
+        ([*TINY, "--data", "nowhere"], "no data directory nowhere"),
+        (["--crop-height", "130"], "crop_height = 130: must be 32 n"),
+        (["--stepz", "3"], "--steps"),
+    ],
+)
+def test_a_mistake_is_one_message(arguments, message):
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.train", *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert message in " ".join((done.stdout + done.stderr).replace("│", " ").split())
+    assert "Traceback" not in done.stderr
+
+
+def test_a_changed_config_names_the_field(workdir, data):
+    arguments = ["--steps", "4", "--data", str(data), "--workdir", str(workdir)]
+    with pytest.raises(ValueError, match="optim.learning_rate was 0.002, is 0.5"):
+        train.main([*TINY, *arguments, "--learning-rate", "0.5"])
+
+
+def test_evaluating_what_is_no_training(tmp_path, data):
+    with pytest.raises(ValueError, match="not"):
+        evaluate.main(["--workdir", str(tmp_path), "--data", str(data)])
