@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Integer, UInt8
 
 from g_rmi.skeleton import COCO, Skeleton
 
@@ -97,7 +97,7 @@ def draw_people(
     scores: Float[np.ndarray, " N"] | None = None,
     boxes: Float[np.ndarray, "N 4"] | None = None,
     *,
-    visibility: Int[np.ndarray, "N K"] | None = None,
+    visibility: Integer[np.ndarray, "N K"] | None = None,
     skeleton: Skeleton = COCO,
     min_score: float = 0.2,
     opacity: float = 0.92,
@@ -299,7 +299,7 @@ def contact_sheet(
 def compare(
     image: np.ndarray,
     truth: Float[np.ndarray, "M K 2"],
-    visibility: Int[np.ndarray, "M K"],
+    visibility: Integer[np.ndarray, "M K"],
     keypoints: Float[np.ndarray, "N K 2"],
     keypoint_scores: Float[np.ndarray, "N K"],
     scores: Float[np.ndarray, " N"] | None = None,
