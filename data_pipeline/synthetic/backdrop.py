@@ -19,8 +19,13 @@ def _noise(rng: np.random.Generator, height: int, width: int, cell: Number) -> n
 
 
 def _fractal(rng: np.random.Generator, height: int, width: int, cell: Number) -> np.ndarray:
-    cells = (cell, cell / 2, cell / 5, 1.5)
-    return sum(0.6**i * _noise(rng, height, width, max(c, 1.5)) for i, c in enumerate(cells))
+    """Noise of four sizes; the coarse ones are added up at a quarter of the resolution."""
+    rows, columns = height // 4 + 1, width // 4 + 1
+    coarse = _noise(rng, rows, columns, max(cell / 4, 1.5))
+    coarse += 0.6 * _noise(rng, rows, columns, max(cell / 8, 1.5))
+    coarse += 0.36 * _noise(rng, rows, columns, max(cell / 20, 1.5))
+    fine = rng.uniform(-0.3, 0.3, (height // 2 + 1, width // 2 + 1)).astype(np.float32)
+    return cv2.resize(coarse, (width, height)) + cv2.resize(fine, (width, height))
 
 
 _WALLS = (
@@ -62,7 +67,8 @@ def _pattern(rng: np.random.Generator, region: np.ndarray, contrast: Number) -> 
 
 def _gradient(top: np.ndarray, bottom: np.ndarray, height: int, width: int) -> Picture:
     t = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
-    return np.broadcast_to(top * (1 - t) + bottom * t, (height, width, 3)).copy()
+    rows = np.asarray(top * (1 - t) + bottom * t, np.float32)
+    return np.broadcast_to(rows, (height, width, 3)).copy()
 
 
 def _speckle(rng: np.random.Generator, region: np.ndarray, cell: Number, strength: Number) -> None:

@@ -138,7 +138,7 @@ def dress(rng: np.random.Generator, canvas: Canvas, owner: int, style: Colour | 
         top = Material(owner, base, cloth_colour(rng), tile, plain.folds)
     bare = rng.random() < 0.05
     hair_rgb = colour(rng, _HAIR, 6.0)
-    hair = Material(owner, hair_rgb, tuple(min(1.6 * c + 10, 255) for c in hair_rgb), 2, 0.4)
+    hair = Material(owner, hair_rgb, tuple(min(1.3 * c + 8, 255) for c in hair_rgb), 2, 0.4)
     trousers = cloth(rng, owner, cloth_colour(rng), plain=0.8)
     kind = rng.random()
     shorts, skirt = kind < 0.27, 0.27 <= kind < 0.38
@@ -223,11 +223,12 @@ class Sculptor(Brush):
 
     def draw(self) -> None:
         """The whole person."""
-        self.torso()
         for side, _ in SIDES:
-            self.leg(side)
             self.arm(side)
         self.head()
+        for side, _ in SIDES:
+            self.leg(side)
+        self.torso()
 
     def torso(self) -> None:
         """Hips, belly, chest and shoulders; a skirt or coat where the wardrobe has one."""

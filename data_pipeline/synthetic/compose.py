@@ -166,7 +166,8 @@ def _draw_people(
     rng: np.random.Generator, canvas: Canvas, people: list[Person], owners: list[int]
 ) -> None:
     team = cloth_colour(rng) if rng.random() < 0.15 else None
-    for owner, person in zip(owners, people, strict=True):
+    # Nearest first: what they hide is then not worked out in full.
+    for owner, person in sorted(zip(owners, people, strict=True), key=lambda p: p[1].view.depth):
         wear = dress(rng, canvas, owner, team)
         person_brush = Sculptor(canvas, person.figure, person.view, person.build, wear)
         person_brush.draw()

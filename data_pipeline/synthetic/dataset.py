@@ -20,7 +20,7 @@ from data_pipeline.synthetic.compose import scene
 from g_rmi.skeleton import COCO
 
 # Raised with every change of what a seed draws, so that no old cache passes for a new data set.
-VERSION = 2
+VERSION = 3
 DEFAULT_TRAIN, DEFAULT_VAL, DEFAULT_SIZE = 1500, 200, (256, 320)
 _STAMP = "synthetic.json"
 _SPLITS = ("train", "val")

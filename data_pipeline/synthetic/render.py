@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 OVERSAMPLE = 2
+_BAND = 24_000  # samples drawn at a time: their arrays stay in the cache
 OBJECT = 0  # owner of everything that is not a person
 _BITS = 7
 TEXELS = 1 << _BITS
@@ -180,12 +181,19 @@ class Canvas:
         height, width = self.depth.shape
         root = _root(s)
         reach = max(s.radii) + max(s.bulge, 0.0)
-        (ax, ay, az), (bx, by, bz) = s.start, s.end
+        (ax, ay, _), (bx, by, _) = s.start, s.end
         half_x, half_y = reach * root[0, 0], reach * np.hypot(root[1, 0], root[1, 1])
         x0, x1 = max(int(min(ax, bx) - half_x), 0), min(int(max(ax, bx) + half_x) + 2, width)
         y0, y1 = max(int(min(ay, by) - half_y), 0), min(int(max(ay, by) + half_y) + 2, height)
         if x0 >= x1 or y0 >= y1 or max(half_x, half_y) < 0.7:
             return
+        band = max(1, _BAND // (x1 - x0))
+        for top in range(y0, y1, band):
+            self._sweep_rows(s, root, (x0, x1), (top, min(top + band, y1)))
+
+    def _sweep_rows(self, s: Sweep, root, columns, rows) -> None:
+        (x0, x1), (y0, y1), width = columns, rows, self.depth.shape[1]
+        (ax, ay, az), (bx, by, bz) = s.start, s.end
         # Pixels in the frame where the ellipsoid is a ball of radius 1 times its size.
         from_x = np.arange(x0, x1, dtype=np.float32) - np.float32(ax)
         from_y = np.arange(y0, y1, dtype=np.float32)[:, None] - np.float32(ay)
@@ -210,28 +218,35 @@ class Canvas:
             size += np.float32(4 * s.bulge) * (t * (1 - t))
         if s.step:
             size -= np.float32(s.step) * (t > s.cut)
-        away = dx * dx
-        away += dy * dy
-        inside = (away < size * size).ravel().nonzero()[0]
-        if not inside.size:
+        # The ball's height above the picture plane, squared; not positive outside the outline.
+        bulk = size * size
+        bulk -= dx * dx
+        bulk -= dy * dy
+        seen = bulk > 0
+        np.maximum(bulk, 0, out=bulk)
+        np.sqrt(bulk, out=bulk)
+        slope_x, slope_y, slope = root[2].astype(np.float32)
+        z = bulk * -slope
+        if slope_x or slope_y:
+            z += slope_x * dx
+            z += slope_y * dy
+        t *= np.float32(bz - az)
+        z += t
+        z += np.float32(az)
+        seen &= z < self.depth[y0:y1, x0:x1]
+        row, column = seen.nonzero()
+        if not row.size:
             return
-        dx, dy, t, size, away = (a.ravel()[inside] for a in (dx, dy, t, size, away))
-        bulk = -np.sqrt(np.maximum(size * size - away, 0))
-        z = np.float32(az) + np.float32(bz - az) * t
-        z += (
-            np.float32(root[2, 0]) * dx
-            + np.float32(root[2, 1]) * dy
-            + np.float32(root[2, 2]) * bulk
-        )
-        where = inside + (inside // (x1 - x0)) * (width - x1 + x0) + (y0 * width + x0)
-        keep = (z < self.depth.ravel()[where]).nonzero()[0]
-        if not keep.size:
-            return
-        ball = np.empty((3, keep.size), np.float32)
-        for axis, values in enumerate((dx, dy, bulk)):
-            np.divide(values[keep], size[keep], out=ball[axis])
-        along = raw.ravel()[inside[keep]]
-        self._write(s, root, where[keep], z[keep], ball, along)
+        inside = row * (x1 - x0) + column
+        size = size.ravel()[inside]
+        ball = np.empty((3, row.size), np.float32)
+        np.divide(dx.ravel()[inside], size, out=ball[0])
+        np.divide(dy.ravel()[inside], size, out=ball[1])
+        np.divide(bulk.ravel()[inside], -size, out=ball[2])
+        where = inside + (row * (width - x1 + x0) + (y0 * width + x0))
+        along = raw.ravel()[inside]
+        z = z.ravel()[inside]
+        self._write(s, root, where, z, ball, along)
 
     def _write(self, s: Sweep, root, where, z, ball, along) -> None:
         # Normals of the ellipsoid: the inverse transpose of the map from the unit ball.
