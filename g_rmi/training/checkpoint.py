@@ -32,6 +32,8 @@ from g_rmi.training.task import Variables
 Json = dict[str, Any]
 T = TypeVar("T")
 
+AS_NUMPY = ocp.RestoreArgs(restore_type=np.ndarray)
+
 _log = logging.getLogger(__name__)
 
 # Fields of an experiment that may change between a run and its continuation.
@@ -170,7 +172,7 @@ class Checkpoints:
             # On another number of hosts each takes the first one's position.
             own = jax.process_index() if len(hosts) == jax.process_count() else 0
             restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
-            tree = self._read_arrays(step, wanted, restore_args)
+            tree = _verified(self._read_arrays(step, wanted, restore_args))
             return Restored(step, _from_tree(tree), hosts[own])
 
         restored = self._newest_readable(read)
@@ -185,8 +187,8 @@ class Checkpoints:
             tree = self._manager.item_metadata(step)["state"].tree
             names = ("params", "model_state") if tree["average"] is None else ("average",)
             wanted = {name: tree[name] for name in (*names, "checksums")}
-            as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
-            tree = self._read_arrays(step, wanted, jax.tree.map(lambda _: as_numpy, wanted))
+            as_numpy = jax.tree.map(lambda _: AS_NUMPY, wanted)
+            tree = _verified(self._read_arrays(step, wanted, as_numpy))
             variables = tree.get("average") or {"params": tree["params"], **tree["model_state"]}
             return self._read_json(step, "config"), variables
 
@@ -199,18 +201,15 @@ class Checkpoints:
     def _read_arrays(self, step: int, wanted: Json, restore_args: Json) -> Json:
         args = ocp.args.PyTreeRestore(wanted, restore_args=restore_args, partial_restore=True)
         tree = self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
-        tree = jax.tree.map(jnp.asarray, tree)
-        saved = tree.pop("checksums")
-        for name, value in _checksums(tree).items():
-            if value != saved[name]:
-                raise ValueError(f"checksum of {name} is wrong")
-        return tree
+        return jax.tree.map(jnp.asarray, tree)
 
     def _newest_readable(self, read: Callable[[int], T]) -> T | None:
         """What `read` makes of the newest step that it can read; names the steps it cannot."""
         reasons = []
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
+                # One array first: when one read of many fails, the others print tracebacks.
+                self._read_arrays(step, {"step": 0}, {"step": AS_NUMPY})
                 return read(step)
             except Mismatch:
                 raise
@@ -279,6 +278,15 @@ def _to_tree(state: TrainState) -> Json:
 
 def _from_tree(tree: Json) -> TrainState:
     return TrainState(**{**tree, "key": jax.random.wrap_key_data(tree["key"])})
+
+
+def _verified(tree: Json) -> Json:
+    """A stored tree without its checksums, which must be right."""
+    arrays = {name: value for name, value in tree.items() if name != "checksums"}
+    for name, value in _checksums(arrays).items():
+        if value != tree["checksums"][name]:
+            raise ValueError(f"checksum of {name} is wrong")
+    return arrays
 
 
 @jax.jit

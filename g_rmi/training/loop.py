@@ -127,7 +127,8 @@ def train(
             monitor.dispatched(step + 1, ids, metrics)
 
     if stopping and step < steps:
-        print(f"stopped at step {step}; the same command continues {workdir} from there")
+        if jax.process_index() == 0:
+            print(f"stopped at step {step}; the same command continues {workdir} from there")
         raise SystemExit(128 + stop.signal)
     return state
 

@@ -32,7 +32,8 @@ def make_schedule(optim: OptimConfig, steps: int) -> Schedule:
         shape = xp.float32(1)
         if optim.schedule == "cosine":
             done = (step - optim.warmup_steps) / max(steps - optim.warmup_steps, 1)
-            shape = 0.5 + 0.5 * xp.cos(np.float32(np.pi) * xp.clip(done, 0.0, 1.0))
+            # cos^2(x / 2) = (1 + cos x) / 2, without the cancellation near the end.
+            shape = xp.cos(np.float32(np.pi / 2) * xp.clip(done, 0.0, 1.0)) ** 2
         elif optim.schedule == "steps":
             passed = xp.sum(step >= np.asarray(optim.boundaries, np.float32))
             shape = xp.float32(0.1) ** passed.astype(np.float32)
