@@ -5,41 +5,57 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import tyro
 
 from experiments import configs
+from g_rmi.config import PoseExperiment
 
-T = TypeVar("T")
+
+class Arguments(Protocol):
+    """A program's options: a frozen dataclass that holds an experiment's config."""
+
+    @property
+    def config(self) -> str:
+        """Name of the config."""
+        ...
+
+    @property
+    def experiment(self) -> PoseExperiment:
+        """Its values."""
+        ...
 
 
-def parse(arguments: type[T], argv: Sequence[str], *, prog: str) -> T:
+T = TypeVar("T", bound=Arguments)
+
+
+def parse(default: T, argv: Sequence[str], *, prog: str) -> T:
     """Parses `--config NAME`, the program's own options, and any field of that config.
 
     Fields are given by their last name, `--learning-rate 0.01`; the full path,
     `--optim.learning-rate 0.01`, means the same.
 
     Args:
-      arguments: Dataclass with fields `config: str` and `experiment`, which the config fills.
+      default: The options if none is given; `experiment` is replaced by what `config` names.
       argv: The command line without the program's name.
       prog: Program name for the help text.
     """
     argv = [re.sub(r"^--(?:[a-z_-]+\.)+", "--", word) for word in argv]
-    name = next(field.default for field in dataclasses.fields(arguments) if field.name == "config")
+    name = default.config
     for position, word in enumerate(argv):
         if word == "--config" and position + 1 < len(argv):
             name = argv[position + 1]
         elif word.startswith("--config="):
             name = word.partition("=")[2]
-    default = arguments(config=name, experiment=configs.get(name))
+    default = dataclasses.replace(default, config=name, experiment=configs.get(name))  # type: ignore[bad-specialization]
     return tyro.cli(
-        arguments,
+        type(default),
         default=default,
         args=argv,
         prog=prog,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
-        description=arguments.__doc__,
+        description=default.__doc__,
     )
 
 

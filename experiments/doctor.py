@@ -76,10 +76,13 @@ def machine() -> Iterator[tuple[str, str, bool]]:
 
 def storage() -> Iterator[tuple[str, str, bool]]:
     """Rows about the compile cache and the disk."""
-    cache = Path(str(jax.config.jax_compilation_cache_dir or "off"))
-    files = [f for f in cache.rglob("*") if f.is_file()] if cache.is_dir() else []
-    size = gigabytes(sum(f.stat().st_size for f in files))
-    yield "compile cache", f"{cache}: {len(files)} files, {size}", True
+    cache = enable_compilation_cache()
+    if cache:
+        files = [f for f in cache.rglob("*") if f.is_file()]
+        size = gigabytes(sum(f.stat().st_size for f in files))
+        yield "compile cache", f"{cache}: {len(files)} files, {size}", True
+    else:
+        yield "compile cache", "off: its directory cannot be made", False
     free = shutil.disk_usage(Path.cwd()).free
     yield "free disk here", gigabytes(free), free > LOW_DISK
 
@@ -113,7 +116,6 @@ def main(argv: Sequence[str]) -> int:
     arguments = tyro.cli(
         Arguments, args=argv, prog="python -m experiments.doctor", description=Arguments.__doc__
     )
-    enable_compilation_cache()
     rows = [*machine(), *storage()]
     for directory in arguments.data:
         rows += data_directory(directory)

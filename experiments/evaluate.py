@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -27,14 +27,14 @@ from g_rmi.evaluation.keypoint_table import format_table, keypoint_table
 from g_rmi.evaluation.pck import evaluate_pck
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.checkpoint import load_variables
-from g_rmi.types import Poses
+from g_rmi.types import People
 from g_rmi.viz.draw import compare, contact_sheet
 
 
 class Evaluation(NamedTuple):
     """Predictions for every box, who of them stays, and COCO's numbers."""
 
-    poses: Poses
+    people: People
     scores: Float[np.ndarray, " N"]
     keep: Bool[np.ndarray, " N"]
     results: list[dict]
@@ -60,7 +60,7 @@ def predict(
     decoding: Decoding,
     *,
     batch_size: int = 32,
-) -> Poses:
+) -> People:
     """A pose for every box, in image pixels."""
     batches = box_crops(
         dataset,
@@ -70,28 +70,26 @@ def predict(
         box_scale=task.config.box_scale,
         batch_size=batch_size,
     )
-    return predict_boxes(task, variables, batches, len(boxes), decoding)
+    return predict_boxes(task, variables, batches, boxes.box, decoding)
 
 
 def score(
-    task: PoseTask, dataset: Dataset, boxes: PersonBoxes, poses: Poses, decoding: Decoding
+    task: PoseTask, dataset: Dataset, boxes: PersonBoxes, people: People, decoding: Decoding
 ) -> Evaluation:
     """Ranks the people, drops duplicates, and asks COCO's evaluation."""
     image_ids = dataset.images.id[boxes.image]
-    sides = boxes.box[:, 2:] - boxes.box[:, :2]
     scores, keep = rank_and_suppress(
-        poses,
+        people,
         image_ids,
         boxes.score,
-        sides[:, 0] * sides[:, 1],
         sigmas=task.skeleton.sigmas,
         decoding=decoding,
     )
     results = coco.keypoint_results(
-        image_ids[keep], poses.keypoints[keep], poses.keypoint_scores[keep], scores[keep]
+        image_ids[keep], people.keypoints[keep], people.keypoint_scores[keep], scores[keep]
     )
     metrics = coco.evaluate_keypoints(as_coco(dataset), results, skeleton=task.skeleton)
-    return Evaluation(poses, scores, keep, results, metrics)
+    return Evaluation(people, scores, keep, results, metrics)
 
 
 def options_table(
@@ -103,7 +101,7 @@ def options_table(
     batch_size: int,
 ) -> dict[str, dict[str, float]]:
     """COCO's numbers with one option at a time changed from `decoding`."""
-    changes = [
+    changes: list[dict[str, Any]] = [
         {},
         {"method": "argmax"},
         {"method": "argmax_offset"},
@@ -146,8 +144,8 @@ def draw(
             image,
             people.keypoints,
             people.visibility,
-            evaluation.poses.keypoints[shown],
-            evaluation.poses.keypoint_scores[shown],
+            evaluation.people.keypoints[shown],
+            evaluation.people.keypoint_scores[shown],
             evaluation.scores[shown],
             skeleton=dataset.skeleton,
         )
@@ -205,7 +203,7 @@ def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
 
 
 def torso_pck(
-    task: PoseTask, dataset: Dataset, boxes: PersonBoxes, poses: Poses
+    task: PoseTask, dataset: Dataset, boxes: PersonBoxes, people: People
 ) -> dict[str, float]:
     """PCK@.2 of the torso, for skeletons that have one; needs a box for every labelled person."""
     if not {"left_shoulder", "left_hip"} <= set(task.skeleton.names):
@@ -213,7 +211,7 @@ def torso_pck(
     counts = evaluate_pck(
         as_coco(dataset),
         dataset.people.id[boxes.person],
-        poses.keypoints,
+        people.keypoints,
         skeleton=task.skeleton,
     )
     return counts.numbers(task.skeleton)
@@ -251,16 +249,16 @@ def main(argv: Sequence[str]) -> None:
     directories = data.directories([arguments.data] if arguments.data else [])
     (dataset,) = data.read_split(directories, arguments.split)
     boxes = read_box_source(arguments, dataset)
-    poses = predict(
+    people = predict(
         task, variables, dataset, boxes, arguments.decoding, batch_size=arguments.batch_size
     )
-    evaluation = score(task, dataset, boxes, poses, arguments.decoding)
+    evaluation = score(task, dataset, boxes, people, arguments.decoding)
     image_ids = dataset.images.id[boxes.image]
     found = coco.box_results(image_ids, boxes.box, boxes.score)
     box_metrics = coco.evaluate_boxes(as_coco(dataset), found)
     metrics = {**evaluation.metrics, **box_metrics, "boxes": len(boxes)}
     if arguments.boxes == "gt":
-        metrics |= torso_pck(task, dataset, boxes, poses)
+        metrics |= torso_pck(task, dataset, boxes, people)
     out = arguments.out or arguments.workdir / "evaluation"
     out.mkdir(parents=True, exist_ok=True)
     coco.write_results(out / "keypoints.json", evaluation.results)

@@ -49,7 +49,7 @@ class Batches(Iterator):
     def __next__(self):
         """Record ids and a `PoseBatch`."""
         record_ids, arrays = next(self._batches)
-        return record_ids, PoseBatch(**arrays)
+        return record_ids, PoseBatch(**arrays)  # type: ignore[bad-argument-type]  # on the host yet
 
 
 def initial_variables(arguments: Arguments, task: PoseTask) -> dict | None:
@@ -71,7 +71,7 @@ def initial_variables(arguments: Arguments, task: PoseTask) -> dict | None:
 
 def main(argv: Sequence[str]) -> None:
     """The program."""
-    arguments = cli.parse(Arguments, argv, prog="python -m experiments.train")
+    arguments = cli.parse(Arguments(), argv, prog="python -m experiments.train")
     experiment = arguments.experiment
     enable_compilation_cache()
     directories = data.directories(arguments.data)
@@ -93,8 +93,8 @@ def main(argv: Sequence[str]) -> None:
 
     def evaluate(variables, step: int) -> dict[str, float]:
         del step
-        poses = predict(task, variables, validation, boxes, Decoding())
-        return score(task, validation, boxes, poses, Decoding()).metrics
+        people = predict(task, variables, validation, boxes, Decoding())
+        return score(task, validation, boxes, people, Decoding()).metrics
 
     train(
         task,

@@ -19,7 +19,9 @@ Axis names in shape annotations:
 
 from typing import NamedTuple
 
-from jaxtyping import Array, Bool, Float, UInt8
+import numpy as np
+from jax import Array
+from jaxtyping import Bool, Float, UInt8
 
 Image = UInt8[Array, "H W 3"]
 Points = Float[Array, "... 2"]
@@ -27,7 +29,7 @@ Boxes = Float[Array, "N 4"]
 
 
 class PoseBatch(NamedTuple):
-    """Person crops and their labels, as the host sends them; targets are made on the device.
+    """Person crops and their labels; the host sends them, targets are made on the device.
 
     Attributes:
       image: RGB crops.
@@ -61,3 +63,19 @@ class Poses(NamedTuple):
     keypoints: Float[Array, "... K 2"]
     keypoint_scores: Float[Array, "... K"]
     scores: Float[Array, "..."]
+
+
+class People(NamedTuple):
+    """People in one picture or many, on the host, one row each.
+
+    Attributes:
+      keypoints: In the image's own pixels.
+      keypoint_scores: See `Poses`.
+      scores: What ranks them.
+      boxes: The `(x0, y0, x1, y1)` they were found in.
+    """
+
+    keypoints: Float[np.ndarray, "N K 2"]
+    keypoint_scores: Float[np.ndarray, "N K"]
+    scores: Float[np.ndarray, " N"]
+    boxes: Float[np.ndarray, "N 4"]

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Num
 from g_rmi.ops.nms import oks_nms
 from g_rmi.pose.decode import decode
 from g_rmi.pose.task import PoseTask
-from g_rmi.types import Poses
+from g_rmi.types import People, Poses
 
 Score = Literal["pose", "box", "product"]
 
@@ -66,9 +66,9 @@ def predict_boxes(
     task: PoseTask,
     variables: Any,
     batches: Iterable[Mapping[str, np.ndarray]],
-    count: int,
+    boxes: Float[np.ndarray, "N 4"],
     decoding: Decoding,
-) -> Poses:
+) -> People:
     """Runs the network over every box of a table.
 
     Args:
@@ -76,23 +76,25 @@ def predict_boxes(
       variables: Its variables.
       batches: Crops as `data_pipeline.loader.box_crops` makes them: "image", "box" (enlarged, in
         image pixels), "index" (row of the table), "weight" (0 for filling rows).
-      count: Rows of the table.
+      boxes: The boxes of the table as they were, before the enlargement.
       decoding: How maps become people.
 
     Returns:
-      Numpy poses in image pixels, one row for each box.
+      A person for each box, ranked by the pose score.
     """
     predict = make_predict(task, decoding)
     k = len(task.skeleton)
-    people = Poses(
+    count = len(boxes)
+    people = People(
         np.zeros((count, k, 2), np.float32),
         np.zeros((count, k), np.float32),
         np.zeros(count, np.float32),
+        boxes,
     )
 
     def collect(batch: Mapping[str, np.ndarray], poses: Poses) -> None:
         real = batch["weight"] > 0
-        for table, values in zip(people, poses, strict=True):
+        for table, values in zip(people, poses):
             table[batch["index"][real]] = np.asarray(values)[real]
 
     pending = None
@@ -114,10 +116,9 @@ def _keep(keypoints, scores, areas, valid, threshold, sigmas):
 
 
 def rank_and_suppress(
-    poses: Poses,
+    people: People,
     image_ids: Int[np.ndarray, " N"],
     box_scores: Float[np.ndarray, " N"],
-    box_areas: Float[np.ndarray, " N"],
     *,
     sigmas: tuple[float, ...],
     decoding: Decoding,
@@ -125,10 +126,9 @@ def rank_and_suppress(
     """Scores people and drops duplicates within each image by OKS-NMS (paper, section 3.2.3).
 
     Args:
-      poses: People in image pixels.
+      people: In image pixels, with their pose scores; the area of the box is the scale of OKS.
       image_ids: The image each belongs to.
       box_scores: Scores of the boxes they came from.
-      box_areas: Areas of those boxes, the scale of the OKS.
       sigmas: OKS fall-offs.
       decoding: Gives the score and the threshold.
 
@@ -136,13 +136,15 @@ def rank_and_suppress(
       Scores, and a mask of the people who stay.
     """
     scores = {
-        "pose": poses.scores,
+        "pose": people.scores,
         "box": box_scores,
-        "product": poses.scores * box_scores,
+        "product": people.scores * box_scores,
     }[decoding.score]
     keep = np.ones(len(scores), bool)
     if decoding.oks_threshold >= 1:
         return scores, keep
+    sides = people.boxes[:, 2:] - people.boxes[:, :2]
+    areas = (sides[:, 0] * sides[:, 1]).astype(np.float32)
     order = np.argsort(image_ids, kind="stable")
     starts = np.flatnonzero(np.diff(image_ids[order], prepend=-1))
     for rows in np.split(order, starts[1:]):
@@ -151,9 +153,9 @@ def rank_and_suppress(
         # Power-of-two padding: few compilations for any number of people.
         pad = (0, (1 << (len(rows) - 1).bit_length()) - len(rows))
         kept = _keep(
-            np.pad(np.asarray(poses.keypoints)[rows], (pad, (0, 0), (0, 0))),
+            np.pad(people.keypoints[rows], (pad, (0, 0), (0, 0))),
             np.pad(scores[rows], pad),
-            np.pad(box_areas[rows].astype(np.float32), pad),
+            np.pad(areas[rows], pad),
             np.pad(np.ones(len(rows), bool), pad),
             decoding.oks_threshold,
             sigmas,

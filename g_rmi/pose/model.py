@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float, Num
 
 from g_rmi.config import PoseConfig
@@ -92,14 +93,22 @@ class PoseNetwork(nn.Module):
         rare = nn.initializers.constant(-4.6)
         small = nn.initializers.normal(0.01)
 
-        def head(features: Array, channels: int, name: str, **kwargs) -> Array:
-            kwargs = {"use_bias": True, "dtype": dtype, "kernel_init": small, **kwargs}
-            return Conv(channels, 1, name=name, **kwargs)(features).astype(jnp.float32)
+        def head(features: Array, channels: int, name: str, bias_init: Initializer) -> Array:
+            conv = Conv(
+                channels,
+                1,
+                use_bias=True,
+                dtype=dtype,
+                kernel_init=small,
+                bias_init=bias_init,
+                name=name,
+            )
+            return conv(features).astype(jnp.float32)
 
-        heatmap = head(features, k, "heatmap", bias_init=rare)
-        offset = head(features, 2 * k, "offset")
+        heatmap = head(features, k, "heatmap", rare)
+        offset = head(features, 2 * k, "offset", nn.initializers.zeros)
         auxiliary = None
         # Initialisation calls with train=False: the head's weights must exist all the same.
         if config.auxiliary_weight and (train or self.is_initializing()):
-            auxiliary = head(outputs["middle"], k, "auxiliary", bias_init=rare)
+            auxiliary = head(outputs["middle"], k, "auxiliary", rare)
         return PoseMaps(heatmap, offset.reshape(*offset.shape[:-1], k, 2), auxiliary)

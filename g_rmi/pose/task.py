@@ -32,7 +32,7 @@ class PoseTask:
     def init(self, key: PRNGKeyArray) -> dict:
         """Fresh variables: {"params": ..., "batch_stats": ...}."""
         image = jnp.zeros((1, self.config.crop_height, self.config.crop_width, 3), jnp.uint8)
-        return self.network.init(key, image)
+        return dict(self.network.init(key, image))
 
     def targets(self, batch: PoseBatch) -> PoseTargets:
         """Targets of a batch on the grid of the losses."""
@@ -93,11 +93,11 @@ class PoseTask:
             "offset": c.offset_weight,
             "auxiliary": c.auxiliary_weight,
         }
-        terms["loss"] = sum(weights[name] * term for name, term in terms.items())
+        total = jnp.sum(jnp.stack([weights[name] * term for name, term in terms.items()]), axis=0)
         metrics = {name: masked_mean(term, batch.weight) for name, term in terms.items()}
-        loss = metrics["loss"]
+        metrics["loss"] = loss = masked_mean(total, batch.weight)
         # A batch of nothing but filling rows has loss 0, not nan.
-        return loss.total / jnp.maximum(loss.count, 1e-6), (new_state, metrics)
+        return loss.total / jnp.maximum(loss.count, 1e-6), (dict(new_state), metrics)
 
     def predict(
         self, variables: dict, image: Num[Array, "B H W 3"], *, flip_test: bool = False
@@ -112,10 +112,10 @@ class PoseTask:
         Returns:
           Maps without the auxiliary head.
         """
-        maps = self.network.apply(variables, image)
+        maps: PoseMaps = self.network.apply(variables, image)  # type: ignore[bad-assignment]
         if not flip_test:
             return maps
-        mirrored = self.network.apply(variables, image[:, :, ::-1])
+        mirrored = self.predict(variables, image[:, :, ::-1])
         order = self.skeleton.flip_index
         heatmap = mirrored.heatmap[:, :, ::-1, order]
         offset = mirrored.offset[:, :, ::-1, order] * jnp.array([-1.0, 1.0])[(None,) * 4]

@@ -134,7 +134,9 @@ def draw_people(
             canvas.box(boxes[n], _OUTLINE, 1.8 * width)
             canvas.box(boxes[n], _colour("middle", n), width)
         _person(canvas, keypoints[n], shown[n], hollow[n], n, skeleton)
-    for n in order if scores is not None else ():
+    if scores is None:
+        return canvas.flatten(opacity)
+    for n in order:
         corners = boxes[n : n + 1, :2] if boxes is not None else keypoints[n][shown[n]]
         if len(corners) and np.isfinite(corners).all():
             size = max(6.0, 0.02 * canvas.reference)
