@@ -15,7 +15,8 @@ def enable_compilation_cache() -> pathlib.Path | None:
       The directory, by default <XDG_CACHE_HOME or ~/.cache>/g_rmi/xla; None, and no cache, if it
       cannot be made.
     """
-    if not jax.config.jax_compilation_cache_dir:
+    directory = jax.config.values["jax_compilation_cache_dir"]
+    if not directory:
         home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
         directory = pathlib.Path(home) / "g_rmi" / "xla"
         try:
@@ -23,4 +24,4 @@ def enable_compilation_cache() -> pathlib.Path | None:
         except OSError:
             return None
         jax.config.update("jax_compilation_cache_dir", str(directory))
-    return pathlib.Path(jax.config.jax_compilation_cache_dir)
+    return pathlib.Path(directory)

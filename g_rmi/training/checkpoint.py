@@ -108,7 +108,12 @@ class Checkpoints:
         Args:
           workdir: Directory of the training.
           keep: Newest checkpoints kept when saving; None for all.
+
+        Raises:
+          ValueError: The workdir is a file.
         """
+        if workdir.exists() and not workdir.is_dir():
+            raise ValueError(f"{workdir} is not a directory")
         self._workdir = workdir
         self._directory = (workdir / "checkpoints").absolute()
         json_items = {name: ocp.JsonCheckpointHandler() for name in ("iterator", "config", "data")}

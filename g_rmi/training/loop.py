@@ -108,16 +108,16 @@ def train(
         monitor = _Monitor(writer, make_schedule(optim_config, steps), train_config, first)
         stop = stack.enter_context(StopRequest())
 
-        for step in range(first, steps + 1):
-            stopping = stop.requested(step)
+        for step in range(first, max(first, steps) + 1):
+            stopping = step < steps and stop.requested(step)
             last = step >= steps or stopping
-            evaluates = evaluate and not stopping and monitor.evaluation_due(step)
+            evaluation = evaluate if monitor.evaluation_due(step) and not stopping else None
             saves = step > first and (last or step % train_config.checkpoint_every == 0)
-            if evaluates or saves:
+            if evaluation or saves:
                 monitor.settle()
                 with monitor.paused():
-                    if evaluates:
-                        _evaluate(evaluate, state, step, writer)
+                    if evaluation:
+                        _evaluate(evaluation, state, step, writer)
                     if saves:
                         checkpoints.save(step, state, batches.get_state(), *records)
             if last:
@@ -126,7 +126,7 @@ def train(
             state, metrics = one_step(state, sharding.put_batch(mesh, batch))
             monitor.dispatched(step + 1, ids, metrics)
 
-    if stopping and step < steps:
+    if stopping:
         if jax.process_index() == 0:
             print(f"stopped at step {step}; the same command continues {workdir} from there")
         raise SystemExit(128 + stop.signal)
@@ -168,7 +168,7 @@ class _Monitor:
         """Takes the metrics of the step under way, and settles the one before it."""
         now = self._clock + time.perf_counter()
         if step == self._first + 1:
-            self._writer.say(f"first step dispatched after {now:.1f} s")
+            self._writer.say(f"compiled; first step under way after {now:.1f} s")
             self._lap = step, now
         self.settle()
         self._outstanding = step, ids, metrics, now

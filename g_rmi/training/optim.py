@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PyTree
 
 from g_rmi.config import OptimConfig, TrainConfig
 
-Schedule = Callable[[Int[Array, ""] | int], Float[Array, ""] | np.floating]
+Schedule = Callable[[ArrayLike], Array | np.floating]
 
 
 def make_schedule(optim: OptimConfig, steps: int) -> Schedule:

@@ -21,9 +21,10 @@ class TrainState:
       params: Trained parameters.
       model_state: The other collections of variables, such as batch_stats; may be empty.
       opt_state: State of the optimiser.
-      average: Polyak average of *all* variables, or None. Running statistics are averaged with the
-        weights: they belong to the activations of the weights of their time, and the averaged
-        weights lag thousands of steps behind the current ones.
+      average: Polyak average of *all* variables, or None. Running statistics of norms are averaged
+        with the weights: they belong to the weights of their time, which the averaged ones lag
+        behind. (A small net after 1,200 steps of SGD: held-out loss .38 with averaged statistics,
+        .50 with the current ones, .61 with nothing averaged.)
       key: Root of the training's random numbers; never changes, steps fold their number in.
     """
 

@@ -290,6 +290,13 @@ def test_signal_saves_and_says_how_to_go_on(tmp_path, capsys, number):
     assert_same(state, whole)
 
 
+def test_signal_in_the_last_step_changes_nothing(tmp_path):
+    evaluated = []
+    batches = Interrupting(signal.SIGINT, 3)
+    run(tmp_path, 3, batches=batches, evaluate=lambda v, step: evaluated.append(step) or {"AP": 0})
+    assert evaluated == checkpoints(tmp_path) == [3]
+
+
 def test_second_signal_stops_at_once(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, 10, batches=Interrupting(signal.SIGINT, 2, times=2))
@@ -298,9 +305,10 @@ def test_second_signal_stops_at_once(tmp_path):
 
 def test_finished_training_is_left_alone(tmp_path):
     state, _ = run(tmp_path, 5)
-    again, ids = run(tmp_path, 5)
-    assert ids == []
-    assert_same(state, again)
+    for steps in (5, 3):
+        again, ids = run(tmp_path, steps)
+        assert ids == []
+        assert_same(state, again)
 
 
 def test_given_weights_start_a_new_training_only(tmp_path):
@@ -312,6 +320,12 @@ def test_given_weights_start_a_new_training_only(tmp_path):
     other = jax.tree.map(jnp.zeros_like, given)
     state, _ = run(tmp_path, 2, optim=optim, init_variables=other)
     np.testing.assert_allclose(state.params["w"], 7.0, rtol=1e-6)
+
+
+def test_workdir_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="file is not a directory"):
+        run(tmp_path / "file", 5)
 
 
 def test_data_that_end(tmp_path):
