@@ -183,7 +183,7 @@ class _Monitor:
             return
         (step, ids, metrics, now), self._outstanding = self._outstanding, None
         metrics = jax.device_get(metrics)
-        if metrics["finite"].compute() < 1:
+        if not metrics.pop("finite").compute():
             values = ", ".join(f"{name} {value:g}" for name, value in compute(metrics).items())
             raise FloatingPointError(
                 f"not finite at step {step}: {values}; records {np.asarray(ids).tolist()}"

@@ -105,7 +105,6 @@ def test_learns_and_reports(tmp_path):
         "time",
         "train/loss",
         "train/gradient_norm",
-        "train/finite",
         "train/learning_rate",
         "train/examples_per_second",
     }
