@@ -234,7 +234,8 @@ def _abstract(rng: np.random.Generator, height: int, width: int) -> Picture:
                 int(rng.integers(1, 10)),
             )
         else:
-            _box(picture, *centre, size, size * rng.uniform(0.3, 2), np.array(rgb))
+            x, y = centre
+            _box(picture, x, y, size, size * rng.uniform(0.3, 2), np.array(rgb))
     return picture
 
 

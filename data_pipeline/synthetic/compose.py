@@ -157,8 +157,8 @@ def _crowd(rng: np.random.Generator, camera: Camera) -> list[Person]:
     people = []
     for _ in range(rng.integers(10, 22)):
         figure, build = _pose(rng, camera, None)
-        at = rng.normal((x, y), (1.6 * scale, 0.25 * scale))
-        people.append(Person(figure, build, _view(camera, *at, scale * rng.uniform(0.9, 1.1))))
+        u, v = rng.normal((x, y), (1.6 * scale, 0.25 * scale))
+        people.append(Person(figure, build, _view(camera, u, v, scale * rng.uniform(0.9, 1.1))))
     return people
 
 

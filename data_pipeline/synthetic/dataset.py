@@ -215,6 +215,7 @@ def _draw_in_processes(
                 env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
             )  # fmt: skip
             processes.append(process)
+            assert process.stdin and process.stdout
             process.stdin.write(json.dumps(job))
             process.stdin.close()
             threading.Thread(target=forward, args=(process.stdout,), daemon=True).start()
@@ -232,7 +233,8 @@ def _draw_in_processes(
         for process in processes:
             process.kill()
             process.wait()
-            process.stdout.close()
+            if process.stdout:
+                process.stdout.close()
 
 
 def _coco(recipe: Recipe, split: str, found: dict[int, list[dict]]) -> dict:

@@ -19,7 +19,7 @@ OBJECT = 0  # owner of everything that is not a person
 _BITS = 7
 TEXELS = 1 << _BITS
 Number = float | int
-Colour = tuple[Number, Number, Number]
+Colour = tuple[Number, ...]  # three of them
 _LAST = TEXELS - 1
 _TO_CAMERA = np.array([0.0, 0.0, -1.0])
 _RIGHT = np.array([1.0, 0.0, 0.0])
@@ -94,7 +94,7 @@ def _noise(rng: np.random.Generator, cells: int) -> Float[np.ndarray, "t t"]:
 def _patterns(rng: np.random.Generator) -> list[np.ndarray]:
     """All-over cloth patterns; rows run around the body, columns along it."""
     v, u = np.meshgrid(np.arange(TEXELS), np.arange(TEXELS), indexing="ij")
-    tiles = [0.15 * _noise(rng, 32) + 0.1 * _noise(rng, 64)]
+    tiles: list[np.ndarray] = [0.15 * _noise(rng, 32) + 0.1 * _noise(rng, 64)]
     for period in (4, 8, 16, 32):
         tiles.append((u % period < period // 2).astype(np.float32))
         tiles.append((v % period < period // 4).astype(np.float32))

@@ -13,7 +13,8 @@ def main() -> None:
     """Reads `{"recipe": ..., "items": [[split, index], ...]}`, the directory is the argument."""
     cv2.setNumThreads(1)
     job = json.load(sys.stdin)
-    recipe = Recipe(**{**job["recipe"], "size": tuple(job["recipe"]["size"])})
+    size = tuple(job["recipe"].pop("size"))
+    recipe = Recipe(**job["recipe"], size=size)
     items = [(split, index) for split, index in job["items"]]
     for record in draw(Path(sys.argv[1]), recipe, items):
         print(json.dumps(record, separators=(",", ":")), flush=True)

@@ -295,7 +295,7 @@ def _person(annotation: Mapping[str, Any], joints: int | None, name: str) -> dic
     for field in ("id", "image_id", "category_id", "bbox", "area"):
         if field not in annotation:
             raise ValueError(f"{where} has no {field!r}{nearest(field, annotation)}")
-    person = {"iscrowd": 0, **annotation}
+    person: dict[str, Any] = {"iscrowd": 0, **annotation}
     if joints is not None and person["category_id"] == PERSON:
         keypoints = person.setdefault("keypoints", [0] * (3 * joints))
         if len(keypoints) != 3 * joints:

@@ -31,7 +31,12 @@ class Pck(NamedTuple):
 
     def merge(self, other: "Pck") -> "Pck":
         """The counts of both parts."""
-        return Pck(*(a + b for a, b in zip(self, other, strict=True)))
+        return Pck(
+            self.correct + other.correct,
+            self.labelled + other.labelled,
+            self.people + other.people,
+            self.excluded + other.excluded,
+        )
 
     def numbers(self, skeleton: Skeleton = COCO) -> dict[str, float]:
         """`PCK` over all joints, `PCK_<joint>` (-1 for a joint nobody has labelled), the counts."""

@@ -96,7 +96,7 @@ def _targets(depth: int, width: int) -> dict[str, tuple[tuple[str, ...], tuple[i
         module = "/".join(modules)
         pattern, name = next(row for row in MODULES if re.fullmatch(row[0], module))
         name = f"{re.sub(pattern, name, module)}.{WEIGHTS[collection, leaf]}"
-        targets[name] = path, value.shape
+        targets[name] = path, jnp.shape(value)
     return targets
 
 

@@ -50,7 +50,7 @@ class Task(Protocol):
         """
         ...
 
-    def predict(self, variables: Variables, batch: PyTree) -> PyTree:
+    def predict(self, variables: Variables, batch: PyTree, /) -> PyTree:
         """Predictions for a batch; for evaluators, the loop does not call it."""
         ...
 
