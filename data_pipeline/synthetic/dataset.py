@@ -215,7 +215,8 @@ def _draw_in_processes(
                 env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
             )  # fmt: skip
             processes.append(process)
-            assert process.stdin and process.stdout
+            assert process.stdin
+            assert process.stdout
             process.stdin.write(json.dumps(job))
             process.stdin.close()
             threading.Thread(target=forward, args=(process.stdout,), daemon=True).start()
