@@ -52,6 +52,7 @@ class Norm(nn.Module):
         channels = x.shape[-1]
         scale = self.param("scale", self.scale_init, (channels,), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,), jnp.float32)
+        scale, bias = jnp.asarray(scale), jnp.asarray(bias)
         if self.kind == "group":
             return self._group(x, scale, bias)
         mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
@@ -59,7 +60,7 @@ class Norm(nn.Module):
         if self.kind == "frozen":
             scale, bias = lax.stop_gradient(scale), lax.stop_gradient(bias)
         if self.kind == "frozen" or not train:
-            statistics = lax.stop_gradient((mean.value, var.value))
+            statistics = jnp.asarray(mean.value), jnp.asarray(var.value)
         else:
             statistics = batch_statistics(x)
             if not self.is_initializing():

@@ -1,7 +1,9 @@
 """Fully convolutional residual networks (He et al. 2016) with a choice of output stride."""
 
+import functools
 from collections import OrderedDict
 
+import numpy as np
 from flax import linen as nn
 from jax import lax
 from jax import numpy as jnp
@@ -88,7 +90,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B H W 3"], *, train: bool = False
+        self, x: Float[Array | np.ndarray, "B H W 3"], *, train: bool = False
     ) -> dict[str, Float[Array, "B _ _ _"]]:
         """Computes the features.
 
@@ -109,6 +111,7 @@ class ResNet(nn.Module):
         if self.output_stride not in OUTPUT_STRIDES:
             choices = ", ".join(map(str, OUTPUT_STRIDES))
             raise ValueError(f"output_stride = {self.output_stride}: must be one of {choices}")
+        x = jnp.asarray(x, self.dtype)
         x = Conv(self.width, 7, 2, dtype=self.dtype, name="conv1")(x)
         x = stem = nn.relu(Norm(self.norm, self.dtype, name="norm1")(x, train=train))
         x = max_pool(x)
@@ -139,6 +142,12 @@ class ResNet(nn.Module):
 
 def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
     """3x3 maximum at stride 2; the border of 1 never wins."""
-    return lax.reduce_window(
-        x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), ((0, 0), (1, 1), (1, 1), (0, 0))
-    )
+    # Rows, then columns, of plain maxima: the gradient of `reduce_window` is 10 times slower.
+    for axis in (1, 2):
+        size = x.shape[axis]
+        out = (size + 1) // 2
+        border = [(1, 2 * out - size) if a == axis else (0, 0) for a in range(4)]
+        x = jnp.pad(x, border, constant_values=-jnp.inf)
+        taps = [lax.slice_in_dim(x, t, t + 2 * out - 1, 2, axis) for t in range(3)]
+        x = functools.reduce(jnp.maximum, taps)
+    return x

@@ -51,7 +51,7 @@ def load_resnet(
       width: Channels of its stem.
 
     Returns:
-      `{"params": ..., "batch_stats": ...}`, numpy float32, for `ResNet(depth).apply` with norm
+      `{"params": ..., "batch_stats": ...}`, float32, for `ResNet(depth).apply` with norm
       "batch" or "frozen" and any output stride.
 
     Raises:
@@ -78,7 +78,7 @@ def load_resnet(
                 value = value.transpose(2, 3, 1, 0)  # OIHW -> HWIO
             if value.shape != shape:
                 problems.append(f"{name} of shape {value.shape} where {shape} is wanted")
-            values[path] = value.astype(np.float32)
+            values[path] = jnp.asarray(value, jnp.float32)
         elif not re.fullmatch(DROPPED, name):
             problems.append(f"unknown {name}")
     if problems:

@@ -1,0 +1,78 @@
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+
+from g_rmi.nn.conv import Conv, conv2d
+from tests.oracles import conv as oracle
+
+# (size, stride, dilation, channels): every kind of convolution in the networks.
+KINDS = [
+    (7, 2, 1, 3),
+    (1, 1, 1, 5),
+    (1, 2, 1, 5),
+    (3, 1, 1, 5),
+    (3, 2, 1, 5),
+    (3, 1, 2, 5),
+    (3, 1, 4, 5),
+    (3, 2, 1, 3),
+]
+SIZES = [(9, 8), (2, 1)]
+
+
+@pytest.mark.parametrize("shape", SIZES, ids=str)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_against_loops(kind, shape):
+    size, stride, dilation, channels = kind
+    random = np.random.default_rng(size + stride)
+    x = random.normal(size=(2, *shape, channels))
+    kernel = random.normal(size=(size, size, channels, 4))
+    options = {"stride": stride, "dilation": dilation}
+    wanted = oracle.conv2d(x, kernel, **options)
+    grad = random.normal(size=wanted.shape)
+
+    @jax.jit
+    def both(x, kernel, grad):
+        y, vjp = jax.vjp(lambda x, kernel: conv2d(x, kernel, **options), x, kernel)
+        return y, *vjp(grad)
+
+    found = both(*(jnp.asarray(a, jnp.float32) for a in (x, kernel, grad)))
+    wanted = wanted, *oracle.conv2d_gradients(x, kernel, grad, **options)
+    for f, w in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(f, w, rtol=1e-5, atol=1e-5 * np.abs(w).max())
+
+
+def test_eager_and_vmap():
+    random = np.random.default_rng(0)
+    for size, stride, dilation, channels in KINDS:
+        x = jnp.asarray(random.normal(size=(3, 1, 5, 6, channels)), jnp.float32)
+        kernel = jnp.asarray(random.normal(size=(size, size, channels, 2)), jnp.float32)
+
+        def f(x, kernel=kernel, stride=stride, dilation=dilation):
+            return conv2d(x, kernel, stride=stride, dilation=dilation)
+
+        wanted = np.stack([f(row) for row in x])
+        np.testing.assert_allclose(jax.vmap(f)(x), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_types(dtype):
+    conv = Conv(4, 3, use_bias=True, dtype=dtype)
+    x = jnp.ones((1, 5, 5, 2))
+    variables = conv.init(jax.random.key(0), x)
+    assert {p.dtype for p in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    assert conv.apply(variables, x).dtype == dtype
+    grad = jax.grad(lambda v: conv.apply(v, x).astype(jnp.float32).sum())(variables)
+    assert {p.dtype for p in jax.tree.leaves(grad)} == {jnp.dtype("float32")}
+
+
+def test_the_bias_is_added():
+    conv = Conv(3, 1, use_bias=True, bias_init=jax.nn.initializers.constant(-4.5))
+    y, variables = conv.init_with_output(jax.random.key(0), jnp.zeros((1, 2, 2, 5)))
+    np.testing.assert_array_equal(y, np.full((1, 2, 2, 3), -4.5))
+    assert variables["params"]["bias"].shape == (3,)
+
+
+def test_initial_scale_is_he_fan_out():
+    kernel = Conv(256, 3).init(jax.random.key(0), jnp.zeros((1, 3, 3, 8)))["params"]["kernel"]
+    np.testing.assert_allclose(kernel.std(), np.sqrt(2 / (9 * 256)), rtol=0.03)
