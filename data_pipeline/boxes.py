@@ -38,7 +38,7 @@ class PersonBoxes:
 def ground_truth_boxes(dataset: Dataset) -> PersonBoxes:
     """The annotated boxes of people with at least one annotated joint, no crowds."""
     people = dataset.people
-    rows = np.flatnonzero(~people.is_crowd & (people.num_keypoints > 0))
+    rows = np.flatnonzero(people.has_joints)
     return PersonBoxes(
         image=people.image[rows], box=people.box[rows], score=np.ones(len(rows)), person=rows
     )

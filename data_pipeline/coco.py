@@ -10,6 +10,7 @@ Three layouts of files are understood, tried in this order (SPLIT is "train" or 
 import dataclasses
 import difflib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -105,16 +106,17 @@ class ImageFolder:
     """Encoded pictures as files, read when asked for."""
 
     def __init__(self, folder: Path, file_names: tuple[str, ...]):
-        self._folder = folder
+        self._folder = str(folder)
         self._file_names = file_names
 
     def read(self, index: int) -> bytes:
         """The content of the file."""
-        return (self._folder / self._file_names[index]).read_bytes()
+        with open(self.name(index), "rb", buffering=0) as file:
+            return file.read()
 
     def name(self, index: int) -> str:
         """The path of the file."""
-        return str(self._folder / self._file_names[index])
+        return os.path.join(self._folder, self._file_names[index])
 
 
 def load_json(path: Path) -> Any:

@@ -14,7 +14,7 @@ MAX_PIXELS = 178_956_970  # What Pillow, too, refuses as a decompression bomb.
 
 # Keypoints and boxes refer to the stored pixels: an EXIF orientation is not applied.
 _DECODE = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-_REDUCED = {
+DECODE_FLAGS = {
     1: _DECODE,
     2: _DECODE | cv2.IMREAD_REDUCED_GRAYSCALE_2,
     4: _DECODE | cv2.IMREAD_REDUCED_GRAYSCALE_4,
@@ -89,7 +89,7 @@ def decode(data: bytes, *, reduction: int = 1) -> Picture:
 
 def _decode(data: bytes, header: Header, reduction: int) -> Picture:
     inside = header.format == "jpeg"
-    flags = _REDUCED[reduction if inside else 1]
+    flags = DECODE_FLAGS[reduction if inside else 1]
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
@@ -116,8 +116,9 @@ def reduction_of(affine: Affine) -> int:
     The largest that leaves a crop pixel at least one pixel of the reduced picture wide, so that
     bilinear sampling meets at most a twofold shrinking.
     """
-    step = 1 / np.sqrt(abs(np.linalg.det(affine[:, :2])))  # image pixels per crop pixel
-    return next(r for r in (8, 4, 2, 1) if step >= r or r == 1)
+    (a, b, _), (c, d, _) = affine.tolist()
+    area = 1 / abs(a * d - b * c)  # of a crop pixel, in image pixels
+    return next(r for r in (8, 4, 2, 1) if area >= r * r or r == 1)
 
 
 def cut(
@@ -147,11 +148,11 @@ def cut(
 
 def _from_reduced(affine: Affine, reduction: int) -> Affine:
     """The same map from a picture of block means: pixel i has its centre at r i + (r - 1) / 2."""
-    shift = (reduction - 1) / 2
-    return np.concatenate(
-        [affine[:, :2] * reduction, affine[:, :2].sum(1, keepdims=True) * shift + affine[:, 2:]],
-        axis=1,
-    )
+    if reduction == 1:
+        return affine
+    reduced = affine * (reduction, reduction, 1)
+    reduced[:, 2] += (affine[:, 0] + affine[:, 1]) * ((reduction - 1) / 2)
+    return reduced
 
 
 def clear_outside(image: Picture, affine: Affine, *, size: tuple[int, int]) -> Picture:

@@ -88,6 +88,11 @@ class People:
         """Annotated joints (v > 0) per person."""
         return np.count_nonzero(self.visibility, axis=1).astype(np.int64)
 
+    @cached_property
+    def has_joints(self) -> Bool[np.ndarray, " N"]:
+        """People, no crowds, with an annotated joint."""
+        return ~self.is_crowd & (self.num_keypoints > 0)
+
     def take(self, rows: Shaped[np.ndarray, " R"]) -> "People":
         """The people of `rows` (indices or a mask)."""
         fields = dataclasses.fields(self)

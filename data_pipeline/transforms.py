@@ -5,6 +5,8 @@ picture is sampled once. The examples have `g_rmi.types.PoseBatch`'s fields with
 """
 
 import dataclasses
+import functools
+import math
 from typing import NamedTuple
 
 import cv2
@@ -70,60 +72,82 @@ class PoseExamples:
           OSError: The picture cannot be read.
         """
         dataset, people = self.dataset, self.dataset.people
-        skeleton, config = dataset.skeleton, self.augmentation
-        image_row = int(people.image[person])
-        size = (int(dataset.images.width[image_row]), int(dataset.images.height[image_row]))
-        visible = people.visibility[person] > 0
-        box = people.box[person]
-        if rng.random() < config.half_body:
-            box = half_body_box(box, people.keypoints[person], visible, skeleton, rng)
-        view = sample_view(box, config, rng, height=self.height, width=self.width)
+        view = self._view(person, rng)
+        image = self._image(int(people.image[person]), view, rng)
+        rows = [person, *nearest_others(dataset, person, self.max_others)]
+        joints = np.zeros((1 + self.max_others, len(dataset.skeleton), 2), np.float32)
+        visible = np.zeros(joints.shape[:2], bool)
+        joints[: len(rows)], visible[: len(rows)] = look(
+            view, people.keypoints[rows], people.visibility[rows] > 0, dataset.skeleton
+        )
+        labelled = dataset.labelled
+        if view.flip:
+            labelled = labelled[dataset.skeleton.flip_index]
+        return PoseExample(
+            record_id=people.id[person],
+            image=image,
+            keypoints=joints[0],
+            visible=visible[0],
+            labelled=labelled & visible[0] if self.unlabelled == "ignore" else labelled,
+            other_keypoints=joints[1:],
+            other_visible=visible[1:],
+            weight=np.float32(1),
+        )
 
-        data = dataset.source.read(image_row)
+    def _view(self, person: int, rng: np.random.Generator) -> View:
+        people, config = self.dataset.people, self.augmentation
+        window = self._windows[person]
+        if rng.random() < config.half_body:
+            box = half_body_box(
+                people.box[person],
+                people.keypoints[person],
+                people.visibility[person] > 0,
+                self.dataset.skeleton,
+                rng,
+            )
+            window = pose_box(box, aspect=self.height / self.width)
+        return sample_view(window, config, rng, height=self.height, width=self.width)
+
+    def _image(self, row: int, view: View, rng: np.random.Generator) -> Picture:
+        images, config = self.dataset.images, self.augmentation
+        size = (int(images.width[row]), int(images.height[row]))
+        data = self.dataset.source.read(row)
         image = cut(data, view.affine, height=self.height, width=self.width, size=size)
         if config.colour > 0:
             image = jitter_colour(image, config.colour, rng)
             image = clear_outside(image, view.affine, size=size)
         if rng.random() < config.occlusion:
             image = occlude(image, rng)
+        return image
 
-        others = nearest_others(dataset, person, self.max_others)
-        keypoints, seen = look(view, people.keypoints[person], visible, skeleton)
-        other_keypoints, other_visible = look(
-            view, people.keypoints[others], people.visibility[others] > 0, skeleton
-        )
-        padding = self.max_others - len(others)
-        trained = visible | (self.unlabelled == "negative")
-        labelled = dataset.labelled & trained
-        return PoseExample(
-            record_id=people.id[person],
-            image=image,
-            keypoints=keypoints,
-            visible=seen,
-            labelled=labelled[skeleton.flip_index] if view.flip else labelled,
-            other_keypoints=np.pad(other_keypoints, ((0, padding), (0, 0), (0, 0))),
-            other_visible=np.pad(other_visible, ((0, padding), (0, 0))),
-            weight=np.float32(1),
-        )
+    @functools.cached_property
+    def _windows(self) -> Float[np.ndarray, "N 4"]:
+        """The boxes of all people, extended to the crop's aspect."""
+        return pose_box(self.dataset.people.box, aspect=self.height / self.width)
 
 
 def sample_view(
-    box: Float[np.ndarray, "4"],
+    window: Float[np.ndarray, "4"],
     config: PoseAugmentation,
     rng: np.random.Generator,
     *,
     height: int,
     width: int,
 ) -> View:
-    """Draws a crop around a person's box: scale, shift, rotation, flip."""
-    scale = rng.uniform(*config.scale)
-    shift = rng.uniform(-config.shift, config.shift, 2)
-    turned = rng.random() < config.rotation_probability
-    angle = np.deg2rad(rng.uniform(-config.rotation, config.rotation)) if turned else 0.0
-    flip = bool(rng.random() < config.flip)
-    window = pose_box(box, aspect=height / width, scale=scale)
-    window = window + np.tile(shift * (window[2:] - window[:2]), 2)
-    return View(box_to_crop(window, height=height, width=width, angle=angle, flip=flip), flip)
+    """Draws a crop around a box of the crop's aspect: scale, shift, rotation, flip."""
+    draw_scale, across, down, draw_turn, turn, draw_flip = rng.random(6).tolist()
+    low, high = config.scale
+    scale = low + (high - low) * draw_scale
+    x0, y0, x1, y1 = window.tolist()
+    box_width, box_height = scale * (x1 - x0), scale * (y1 - y0)
+    x = (x0 + x1) / 2 + config.shift * (2 * across - 1) * box_width
+    y = (y0 + y1) / 2 + config.shift * (2 * down - 1) * box_height
+    box = (x - box_width / 2, y - box_height / 2, x + box_width / 2, y + box_height / 2)
+    turned = draw_turn < config.rotation_probability
+    angle = math.radians(config.rotation * (2 * turn - 1)) if turned else 0.0
+    flip = draw_flip < config.flip
+    affine = box_to_crop(np.array(box), height=height, width=width, angle=angle, flip=flip)
+    return View(affine, flip)
 
 
 def look(
@@ -160,11 +184,14 @@ def nearest_others(dataset: Dataset, person: int, count: int) -> Int[np.ndarray,
     """Rows of the other people in the picture that have joints, by distance of box centres."""
     people = dataset.people
     group = dataset.people_of(int(people.image[person]))
-    rows = np.arange(group.start, group.stop)
-    rows = rows[(rows != person) & ~people.is_crowd[rows] & (people.num_keypoints[rows] > 0)]
-    centres = people.box[:, :2][rows] + people.box[:, 2:][rows]
-    away = np.square(centres - (people.box[person, :2] + people.box[person, 2:])).sum(axis=1)
-    return rows[np.argsort(away, kind="stable")[:count]]
+    usable = people.has_joints[group].copy()
+    usable[person - group.start] = False
+    rows = np.flatnonzero(usable)
+    if len(rows) > 1:
+        twice = people.box[group, :2] + people.box[group, 2:]
+        away = np.square(twice[rows] - twice[person - group.start]).sum(axis=1)
+        rows = rows[np.argsort(away, kind="stable")]
+    return group.start + rows[:count]
 
 
 _LUMA = np.array([0.299, 0.587, 0.114])

@@ -152,6 +152,13 @@ def test_broken_files_are_refused(data, capfd):
     assert "\n" not in str(error.value)
 
 
+def test_a_cut_off_picture_is_not_taken_for_a_grey_one():
+    data = encode(noise(64, 64))
+    read_header(data + b"trailing bytes")
+    with pytest.raises(ImageError, match="cut off"):
+        read_header(data[:-2])
+
+
 @pytest.mark.parametrize("reduction", [2, 4, 8])
 @pytest.mark.parametrize("extension", [".jpg", ".png"])
 def test_a_reduced_pixel_is_the_mean_of_its_block(reduction, extension):

@@ -169,14 +169,14 @@ def test_a_joint_that_one_set_never_labels_is_left_out_there_only(make_coco, edi
 
 
 def test_resuming_is_exact(dataset):
-    uninterrupted = batches(dataset)
+    uninterrupted = batches(dataset, batch_size=3)
     want = [next(uninterrupted) for _ in range(8)]
-    first = batches(dataset)
+    first = batches(dataset, batch_size=3)
     for _ in range(5):
         next(first)
     state = json.loads(json.dumps(first.get_state()))
     assert len(json.dumps(state)) < 200
-    second = batches(dataset)
+    second = batches(dataset, batch_size=3)
     second.set_state(state)
     assert second.get_state() == state
     for batch in want[5:]:
@@ -296,6 +296,13 @@ def test_an_error_in_a_thread_reaches_the_caller(dataset, monkeypatch):
     monkeypatch.setattr("data_pipeline.transforms.cut", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         next(batches(dataset))
+
+
+def test_the_benchmark_runs(make_coco, capsys):
+    from experiments.benchmarks.loader import main
+
+    assert main(data=(make_coco(),), height=33, width=25, crops=24, rounds=1) == 0
+    assert "bare" in capsys.readouterr().out
 
 
 def crops_of(dataset, boxes, **options):
