@@ -104,7 +104,7 @@ def _greedy(
     if n == 0:
         return alive
     block = min(_BLOCK, n)
-    order = jnp.argsort(jnp.where(alive, -scores, jnp.inf), stable=True).astype(jnp.int32)
+    order = jnp.argsort(-scores, stable=True).astype(jnp.int32)
     rank = jnp.zeros(n, jnp.int32).at[order].set(jnp.arange(n, dtype=jnp.int32))
     # Index n stands for nobody: out of bounds, so never alive and never written.
     blocks = jnp.pad(order, (0, -n % block), constant_values=n).reshape(-1, block)

@@ -49,9 +49,13 @@ def test_blocks_do_not_change_the_result(block, monkeypatch):
     monkeypatch.setattr(nms, "_BLOCK", block)
     rng = np.random.default_rng(block)
     boxes, scores, valid = random_boxes(rng, 20), rng.normal(size=20), rng.uniform(size=20) < 0.8
-    for threshold in (0.1, 0.4):
+    for threshold in (0.1, 0.4, 0.8):
         ours = jax.jit(partial(box_nms, threshold=threshold))(boxes, scores, valid)
         similarity = box_oracle.iou(boxes, boxes)
+        theirs = oracle.greedy_nms(similarity, scores, valid, threshold=threshold)
+        np.testing.assert_array_equal(ours, theirs)
+        similarity = random_similarity(rng, 20)
+        ours = jax.jit(partial(greedy_nms, threshold=threshold))(similarity, scores, valid)
         theirs = oracle.greedy_nms(similarity, scores, valid, threshold=threshold)
         np.testing.assert_array_equal(ours, theirs)
 
@@ -90,6 +94,8 @@ def test_invalid_rows_neither_keep_nor_drop():
     keep = greedy(similarity, scores, valid, threshold=0.5)
     np.testing.assert_array_equal(keep, [False, False, False, True])
     assert not greedy(similarity, scores, np.zeros(4, bool), threshold=0.5).any()
+    keep = greedy(np.zeros((4, 4)), scores, valid, threshold=0.5)
+    np.testing.assert_array_equal(keep, [False, False, True, True])
     only = np.array([False, False, True, False])
     np.testing.assert_array_equal(greedy(similarity, scores, only, threshold=0.5), only)
     infinite = np.array([-np.inf, np.inf, -np.inf, 0.0])

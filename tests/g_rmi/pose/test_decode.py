@@ -1,0 +1,180 @@
+"""Decoding against a composition of the loop oracles, round trips, mirrors and odd inputs."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from g_rmi.ops.heatmaps import disk_targets
+from g_rmi.pose.decode import decode, decode_batch, vote_maps
+from tests.g_rmi.ops.contract import check_contract
+from tests.g_rmi.pose.maps import kinds, peaked_maps
+from tests.oracles import hough as hough_oracle
+from tests.oracles import image as image_oracle
+
+RADIUS = 6.0
+GRID = {"h": 6, "w": 5, "stride": 4, "radius": RADIUS}
+OPTIONS = {"height": 21, "width": 17, "radius": RADIUS}
+JOINTS = 3
+run = jax.jit(decode, static_argnames=("height", "width", "radius", "method", "refine"))
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-np.asarray(x, np.float64)))
+
+
+def oracle_maps(logits, offset, *, height, width, radius):
+    """Up-sampled heatmaps, up-sampled offsets and vote maps, by loops."""
+    size = {"height": height, "width": width}
+    h, w, joints = logits.shape
+    heatmap = sigmoid(image_oracle.resize_align_corners(logits, **size))
+    full = image_oracle.resize_align_corners(offset.reshape(h, w, 2 * joints), **size)
+    full = full.reshape(height, width, joints, 2)
+    return heatmap, full, hough_oracle.hough_vote(heatmap, full, radius=radius)
+
+
+@pytest.fixture(scope="module")
+def maps():
+    logits, offset, _ = peaked_maps(
+        np.random.default_rng(0), **GRID, joints=JOINTS, people=2, noise=0.2
+    )
+    return (logits, offset, *oracle_maps(logits, offset, **OPTIONS))
+
+
+def peak(values):
+    return np.unravel_index(values.argmax(), values.shape)
+
+
+def test_votes_equal_the_oracles(maps):
+    logits, offset, _, _, votes = maps
+    np.testing.assert_allclose(vote_maps(logits, offset, **OPTIONS), votes, atol=1e-5)
+
+
+def test_hough_takes_the_maximum_of_the_votes(maps):
+    logits, offset, _, _, votes = maps
+    poses = run(logits, offset, **OPTIONS)
+    for k in range(JOINTS):
+        y, x = peak(votes[..., k])
+        np.testing.assert_array_equal(poses.keypoints[k], [x, y])
+        assert poses.keypoint_scores[k] == pytest.approx(votes[y, x, k], rel=1e-4)
+    assert poses.scores == pytest.approx(votes.max((0, 1)).mean(), rel=1e-4)
+
+
+def test_argmax_and_its_offset(maps):
+    logits, offset, heatmap, full, _ = maps
+    plain = run(logits, offset, **OPTIONS, method="argmax")
+    moved = run(logits, offset, **OPTIONS, method="argmax_offset")
+    for k in range(JOINTS):
+        y, x = peak(heatmap[..., k])
+        np.testing.assert_array_equal(plain.keypoints[k], [x, y])
+        np.testing.assert_allclose(moved.keypoints[k], full[y, x, k] + [x, y], atol=1e-4)
+        for poses in (plain, moved):
+            assert poses.keypoint_scores[k] == pytest.approx(heatmap[y, x, k], rel=1e-5)
+
+
+def test_sizes_off_the_grid_vote_from_everywhere(maps):
+    logits, offset, *_ = maps
+    size = {"height": 19, "width": 23, "radius": RADIUS}
+    votes = oracle_maps(logits, offset, **size)[2]
+    poses = run(logits, offset, **size)
+    for k in range(JOINTS):
+        np.testing.assert_array_equal(poses.keypoints[k], peak(votes[..., k])[::-1])
+        assert poses.keypoint_scores[k] == pytest.approx(votes[..., k].max(), rel=1e-4)
+
+
+@pytest.mark.parametrize("stride", [4, 8])
+def test_from_targets_to_votes_to_keypoints_within_a_tenth_of_a_pixel(stride):
+    rng = np.random.default_rng(0)
+    radius = 2.5 * stride
+    size = {"height": 9 * stride + 1, "width": 7 * stride + 1}
+    low, high = radius, np.array([size["width"], size["height"]]) - 1 - radius
+    keypoints = rng.uniform(low, high, (9, 2)).astype(np.float32)
+    heatmap, offset, _ = disk_targets(
+        keypoints / stride, np.ones(9, bool), height=10, width=8, radius=radius / stride
+    )
+    logits = 20 * heatmap - 10
+    refined = run(logits, offset * stride, **size, radius=radius, refine=True)
+    np.testing.assert_allclose(refined.keypoints, keypoints, atol=0.1)
+
+
+@pytest.mark.parametrize("method", ["hough", "argmax", "argmax_offset"])
+def test_mirrored_maps_give_mirrored_poses(maps, method):
+    logits, offset, *_ = maps
+    refine = method == "hough"
+    poses = run(logits, offset, **OPTIONS, method=method, refine=refine)
+    mirrored = run(
+        logits[:, ::-1],
+        offset[:, ::-1] * np.float32([-1, 1]),
+        **OPTIONS,
+        method=method,
+        refine=refine,
+    )
+    expected = np.array([OPTIONS["width"] - 1, 0]) + np.asarray(poses.keypoints) * [-1, 1]
+    np.testing.assert_allclose(mirrored.keypoints, expected, atol=1e-4)
+    np.testing.assert_allclose(mirrored.keypoint_scores, poses.keypoint_scores, rtol=1e-5)
+
+
+def test_refinement_stays_within_half_a_pixel_of_the_peak(maps):
+    logits, offset, *_ = maps
+    for method in ("hough", "argmax"):
+        coarse = run(logits, offset, **OPTIONS, method=method).keypoints
+        fine = run(logits, offset, **OPTIONS, method=method, refine=True).keypoints
+        assert np.abs(fine - coarse).max() <= 0.5
+        assert not np.array_equal(fine, coarse)
+
+
+def test_a_joint_without_finite_maps_has_no_score(maps):
+    logits, offset, *_ = maps
+    expected = run(logits, offset, **OPTIONS, refine=True)
+    broken_logits, broken_offset = logits.copy(), offset.copy()
+    broken_logits[2, 3, 0] = np.inf
+    broken_offset[1, 1, 2, 0] = np.nan
+    poses = run(broken_logits, broken_offset, **OPTIONS, refine=True)
+    np.testing.assert_array_equal(np.isnan(poses.keypoint_scores), [True, False, True])
+    assert np.isnan(poses.scores)
+    assert np.isfinite(poses.keypoints).all()
+    np.testing.assert_array_equal(poses.keypoints[1], expected.keypoints[1])
+
+
+def test_impossible_options_are_refused(maps):
+    logits, offset, *_ = maps
+    with pytest.raises(ValueError, match="argmax_offset"):
+        decode.__wrapped__(logits, offset, **OPTIONS, method="argmax_offset", refine=True)
+
+
+def test_no_joints():
+    poses = run(np.zeros((3, 3, 0)), np.zeros((3, 3, 0, 2)), height=9, width=9, radius=2.0)
+    assert poses.keypoints.shape == (0, 2)
+    assert poses.scores == 0
+
+
+def test_a_batch_is_decoded_crop_by_crop():
+    batch = kinds(np.random.default_rng(1), **GRID, joints=JOINTS)
+    batch = [batch[name] for name in ("one person", "three people", "untrained", "flat")]
+    logits, offset = (np.stack(maps) for maps in zip(*batch))
+    poses = jax.jit(partial(decode_batch, **OPTIONS, refine=True))(logits, offset)
+    for row, maps in enumerate(batch):
+        single = run(*maps, **OPTIONS, refine=True)
+        for a, b in zip(poses, single):
+            np.testing.assert_allclose(a[row], b, atol=1e-5)
+    empty = decode_batch(logits[:0], offset[:0], **OPTIONS)
+    assert empty.keypoints.shape == (0, JOINTS, 2)
+
+
+@pytest.mark.parametrize("options", [{"refine": True}, {"method": "argmax"}])
+def test_contract(options):
+    rng = np.random.default_rng(2)
+    cases = [peaked_maps(rng, **GRID, joints=JOINTS, noise=0.1)[:2] for _ in range(2)]
+    check_contract(partial(decode, **OPTIONS, **options), *cases, coarse=False)
+
+
+def test_sixteen_bit_maps_are_decoded_in_float32():
+    logits, offset, _ = peaked_maps(np.random.default_rng(3), **GRID, joints=JOINTS)
+    for dtype in (jnp.bfloat16, jnp.float16):
+        low = [jnp.asarray(m, dtype) for m in (logits, offset)]
+        poses = run(*low, **OPTIONS)
+        expected = run(*[m.astype(jnp.float32) for m in low], **OPTIONS)
+        for a, b in zip(poses, expected):
+            np.testing.assert_array_equal(a, b)
