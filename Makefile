@@ -20,7 +20,7 @@ DATA_FLAG = $(if $(DATA),--data $(DATA))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate doctor check-data test test-slow lint format types ci bench clean
+.PHONY: help setup train evaluate doctor check-data test test-slow lint format types ci clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

@@ -155,7 +155,7 @@ def _open(
 def _check_images(records: list, report: Report) -> dict[int, Mapping[str, Any]]:
     """The well-formed images by id, with their row as "row"."""
     report.images = len(records)
-    images = {}
+    images: dict[int, Mapping[str, Any]] = {}
     for row, record in enumerate(records):
         where = f"image {record.get('id')}"
         wrong = [f for f in ("id", "width", "height") if type(record.get(f)) is not int]

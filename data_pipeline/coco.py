@@ -65,15 +65,15 @@ def find_splits(directory: str | Path) -> tuple[str, ...]:
     Raises:
       MissingDataError: It has none.
     """
-    found, missing = [], None
+    found, missing = [], []
     for split in SPLITS:
         try:
             find_split(directory, split)
             found.append(split)
         except MissingDataError as error:
-            missing = missing or error
+            missing.append(error)
     if not found:
-        raise missing
+        raise missing[0]
     return tuple(found)
 
 

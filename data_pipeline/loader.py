@@ -92,7 +92,7 @@ class _Groups:
         return [self._make(i * self._hosts + self._host) for i in range(first, first + _GROUP)]
 
     def _make(self, position: int) -> PoseExample | _Broken:
-        number, person = self._stream[position]
+        number, person = self._stream[position]  # type: ignore[not-iterable]  # repeats: never None
         rng = np.random.Generator(np.random.Philox(key=self._seed, counter=[0, 0, 0, position]))
         try:
             return self._makers[number](person, rng)
@@ -209,7 +209,8 @@ def pose_batches(
             raise DataError(
                 f"{dataset}: no person with at least {config.min_keypoints} annotated joints"
             )
-        streams.append(grain.MapDataset.source(_Passes(i, people, seed)))
+        passes: Any = _Passes(i, people, seed)  # grain's Protocol wants what it does not use
+        streams.append(grain.MapDataset.source(passes))
     makers = [
         PoseExamples(
             dataset, height, width, config.augmentation, config.max_others, config.unlabelled
@@ -218,9 +219,11 @@ def pose_batches(
     ]
 
     stream = grain.MapDataset.mix(streams, config.weights or [1.0] * len(streams))
-    groups = grain.MapDataset.source(_Groups(stream, makers, seed=seed, host=host, hosts=hosts))
+    groups: Any = _Groups(stream, makers, seed=seed, host=host, hosts=hosts)
     return PoseBatches(
-        groups.to_iter_dataset(_read_options(config.threads, -(-batch_size // _GROUP))),
+        grain.MapDataset.source(groups).to_iter_dataset(
+            _read_options(config.threads, -(-batch_size // _GROUP))
+        ),
         batch_size=batch_size,
         max_bad_share=config.max_bad_share,
         hosts=hosts,

@@ -6,6 +6,7 @@ The pictures stay in the records. The tables of images and people lie beside the
 
 import dataclasses
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -33,7 +34,8 @@ def write_tables(directory: Path, dataset: Dataset) -> None:
     tables = {f"images.{k}": np.asarray(v) for k, v in _columns(dataset.images).items()}
     tables |= {f"people.{k}": v for k, v in _columns(dataset.people).items()}
     with open(_tables(directory, dataset.split), "wb") as file:
-        np.savez(file, joints=np.array(dataset.skeleton.names), **tables)
+        tables["joints"] = np.array(dataset.skeleton.names)
+        np.savez(file, allow_pickle=False, **tables)
 
 
 def read_prepared(directory: Path, split: str, skeleton: Skeleton = COCO) -> Dataset:
@@ -89,8 +91,9 @@ class Records:
 
     def read(self, index: int) -> bytes:
         """The encoded picture of a record."""
-        record = self._records[index]
-        return self._features.deserialize_example_np(record, decoders=self._decoders)["image"]
+        record = cast(Any, self._records)[index]
+        example = cast(Any, self._features.deserialize_example_np(record, decoders=self._decoders))
+        return example["image"]
 
     def name(self, index: int) -> str:
         """The record, by the original file name."""

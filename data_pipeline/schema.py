@@ -122,7 +122,7 @@ class Dataset:
     @cached_property
     def labelled(self) -> Bool[np.ndarray, " K"]:
         """Joints that are annotated at least once in the whole set."""
-        return self.people.visibility.any(axis=0)
+        return np.asarray(self.people.visibility.any(axis=0))
 
     @cached_property
     def _first(self) -> Int64[np.ndarray, " starts"]:

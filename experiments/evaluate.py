@@ -116,7 +116,8 @@ def options_table(
     rows, predicted = {}, {}
     for change in changes:
         variant = dataclasses.replace(decoding, **change)
-        if change and variant == decoding:
+        off_grid = variant.method == "argmax_offset" and variant.refine  # nothing to refine
+        if off_grid or (change and variant == decoding):
             continue
         network = (variant.method, variant.refine, variant.flip_test)
         if network not in predicted:

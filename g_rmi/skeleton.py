@@ -30,7 +30,7 @@ class Skeleton:
         k = len(self.names)
         if len(set(self.names)) != k:
             raise ValueError(f"skeleton names are not unique: {self.names}")
-        mirrored = {i: j for i, j in enumerate(self.flip)}
+        mirrored = dict(enumerate(self.flip))
         if mirrored != {j: i for i, j in mirrored.items()} or len(mirrored) != k:
             raise ValueError(f"skeleton flip must pair the {k} joints with each other: {self.flip}")
         if len(self.sigmas) != k or min(self.sigmas) <= 0:

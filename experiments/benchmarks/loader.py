@@ -47,9 +47,10 @@ def bare(
         work.append((image, DECODE_FLAGS[reduction], affine * (reduction, reduction, 1)))
 
     def loop(first: int) -> None:
-        for image, flags, affine in work[first::threads]:
-            data = np.frombuffer(dataset.source.read(image), np.uint8)
-            cv2.warpAffine(cv2.imdecode(data, flags), affine, (width, height))
+        for row, flags, affine in work[first::threads]:
+            data = np.frombuffer(dataset.source.read(row), np.uint8)
+            image = np.asarray(cv2.imdecode(data, flags))
+            cv2.warpAffine(image, affine, (width, height))
 
     def run() -> None:
         with ThreadPoolExecutor(threads) as pool:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from g_rmi.ops.nms import oks_nms
-from g_rmi.pose.decode import decode
+from g_rmi.pose.decode import decode_batch
 from g_rmi.pose.task import PoseTask
 from g_rmi.types import People, Poses
 
@@ -56,7 +56,7 @@ def make_predict(task: PoseTask, decoding: Decoding):
     def predict(variables: Any, image: Num[Array, "B H W 3"], box: Float[Array, "B 4"]) -> Poses:
         maps = task.predict(variables, image, flip_test=decoding.flip_test)
         options = {"radius": config.radius, "method": decoding.method, "refine": decoding.refine}
-        poses = jax.vmap(partial(decode, **size, **options))(maps.heatmap, maps.offset)
+        poses = decode_batch(maps.heatmap, maps.offset, **size, **options)
         return poses._replace(keypoints=crop_to_image(poses.keypoints, box, **size))
 
     return predict

@@ -116,7 +116,7 @@ class ResNet(nn.Module):
         x = stem = nn.relu(Norm(self.norm, self.dtype, name="norm1")(x, train=train))
         x = max_pool(x)
         unit_class = nn.remat(Unit, static_argnums=(2,)) if self.remat else Unit
-        blocks, middle = {}, None
+        blocks, middle = {}, x
         reached, dilation = 4, 1
         for block, units in enumerate(UNITS[self.depth], 1):
             wanted = 1 if block == 1 else 2

@@ -96,7 +96,7 @@ def _targets(depth: int, width: int) -> dict[str, tuple[tuple[str, ...], tuple[i
         module = "/".join(modules)
         pattern, name = next(row for row in MODULES if re.fullmatch(row[0], module))
         name = f"{re.sub(pattern, name, module)}.{WEIGHTS[collection, leaf]}"
-        targets[name] = path, jnp.shape(value)
+        targets[name] = path, tuple(value.shape)  # type: ignore[missing-attribute]  # no empty nodes here
     return targets
 
 
