@@ -128,7 +128,11 @@ class PoseBatches(Iterator):
         Raises:
           DataError: More than the configured share of the records is broken.
         """
-        examples = [self._next_example() for _ in range(self._batch_size)]
+        try:
+            examples = [self._next_example() for _ in range(self._batch_size)]
+        except BaseException:
+            self.close()  # Else Ctrl-C would wait until all that is read ahead is made.
+            raise
         arrays = _stack(PoseExample._fields, examples)
         return arrays.pop("record_id"), arrays
 
@@ -295,10 +299,13 @@ def box_crops(
     rows = list(range(host, len(boxes), hosts))
     stream = grain.MapDataset.source(rows).map(crop)
     crops = iter(stream.to_iter_dataset(_read_options(threads, batch_size)))
-    for _ in range(-(-share // batch_size)):
-        batch = list(itertools.islice(crops, batch_size))
-        batch += [empty] * (batch_size - len(batch))
-        yield _stack(names, batch)
+    try:
+        for _ in range(-(-share // batch_size)):
+            batch = list(itertools.islice(crops, batch_size))
+            batch += [empty] * (batch_size - len(batch))
+            yield _stack(names, batch)
+    finally:
+        crops.close()
 
 
 def _stack(names: Sequence[str], rows: Sequence[tuple]) -> Arrays:

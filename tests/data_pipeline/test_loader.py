@@ -2,8 +2,10 @@ import ast
 import itertools
 import json
 import logging
+import signal
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -296,6 +298,34 @@ def test_an_error_in_a_thread_reaches_the_caller(dataset, monkeypatch):
     monkeypatch.setattr("data_pipeline.transforms.cut", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         next(batches(dataset))
+
+
+_INTERRUPT = """
+import sys, time
+from data_pipeline import coco
+from data_pipeline.loader import pose_batches
+from g_rmi.config import PoseDataConfig
+read = coco.ImageFolder.read
+coco.ImageFolder.read = lambda *arguments: (time.sleep(0.2), read(*arguments))[1]
+iterator = pose_batches([coco.read(sys.argv[1], "train")], height=33, width=25,
+                        config=PoseDataConfig(threads=2), batch_size=400, seed=0)
+print("reading", flush=True)
+next(iterator)
+"""
+
+
+def test_an_interrupt_does_not_wait_for_what_is_read_ahead(make_coco):
+    command = [sys.executable, "-c", _INTERRUPT, str(make_coco())]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "reading\n"
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        _, err = process.communicate(timeout=60)
+    assert time.monotonic() - start < 30  # what is read ahead would take 80 seconds
+    assert "KeyboardInterrupt" in err
 
 
 def test_the_benchmark_runs(make_coco, capsys):
