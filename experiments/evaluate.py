@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import tyro
 from jaxtyping import Bool, Float
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -230,10 +231,10 @@ def describe_boxes(source: str, metrics: dict[str, float]) -> str:
 
 def show(rows: dict[str, dict[str, float]], title: str) -> None:
     """Prints COCO's ten numbers, one row per name."""
-    table = Table("", *coco.KEYPOINT_METRICS, title=title)
+    table = Table("", *coco.KEYPOINT_METRICS, title=title, title_justify="left", box=box.SIMPLE)
     for name, metrics in rows.items():
         table.add_row(name, *(f"{metrics[column]:.3f}" for column in coco.KEYPOINT_METRICS))
-    Console().print(table)
+    Console(width=max(Console().width, 110)).print(table)  # cut lines are worse than long ones
 
 
 def main(argv: Sequence[str]) -> None:

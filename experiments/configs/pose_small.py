@@ -1,20 +1,31 @@
 """A small pose network for real photographs, trained from scratch on CPUs.
 
-Command:   python -m experiments.train --config pose_small --data LSPET COCO_MINI COCO_EXTRA \
-               --workdir runs/pose_small
+NOTE_SMALL
 """
 
-import dataclasses
-
-from experiments.configs import pose_synthetic
-from g_rmi.config import OptimConfig, PoseAugmentation, PoseDataConfig, PoseExperiment, TrainConfig
+from g_rmi.config import (
+    OptimConfig,
+    PoseAugmentation,
+    PoseConfig,
+    PoseDataConfig,
+    PoseExperiment,
+    TrainConfig,
+)
 
 
 def get_config() -> PoseExperiment:
-    """The embedded default's network with strong augmentation and a longer schedule."""
-    base = pose_synthetic.get_config()
-    return dataclasses.replace(
-        base,
+    """The embedded default's network on larger crops, with strong augmentation."""
+    return PoseExperiment(
+        model=PoseConfig(
+            depth=26,
+            width=32,
+            output_stride=32,
+            top_down=64,
+            crop_height=129,
+            crop_width=97,
+            radius=8.0,
+            loss_stride=4,
+        ),
         data=PoseDataConfig(
             augmentation=PoseAugmentation(
                 scale=(0.9, 1.6),
@@ -37,10 +48,10 @@ def get_config() -> PoseExperiment:
             averaging=0.998,
         ),
         train=TrainConfig(
-            steps=10_000,
+            steps=2_700,
             batch_size=32,
             log_every=50,
             evaluate_every=1_000,
-            checkpoint_every=500,
+            checkpoint_every=250,
         ),
     )

@@ -1,6 +1,6 @@
 """The embedded default: a small pose network on synthetic scenes, minutes on two CPU cores.
 
-Command:   make train
+NOTE_SYN
 """
 
 from g_rmi.config import (
@@ -14,25 +14,26 @@ from g_rmi.config import (
 
 
 def get_config() -> PoseExperiment:
-    """A top-down path on a narrow ResNet-26, crops of 129 x 97, AdamW with a cosine schedule."""
+    """A top-down path on a narrow ResNet-26, crops of 97 x 65, AdamW with a cosine schedule."""
     return PoseExperiment(
         model=PoseConfig(
             depth=26,
             width=32,
             output_stride=32,
             top_down=64,
-            crop_height=129,
-            crop_width=97,
-            radius=8.0,
+            crop_height=97,
+            crop_width=65,
+            radius=6.0,
             loss_stride=4,
         ),
         data=PoseDataConfig(
-            augmentation=PoseAugmentation(scale=(1.0, 1.5), rotation=30.0, colour=0.2),
+            augmentation=PoseAugmentation(scale=(1.1, 1.4)),
+            unlabelled="ignore",
             threads=4,
         ),
         optim=OptimConfig(
             optimizer="adamw",
-            learning_rate=2e-3,
+            learning_rate=3e-3,
             weight_decay=0.05,
             schedule="cosine",
             warmup_steps=50,
@@ -40,7 +41,7 @@ def get_config() -> PoseExperiment:
             averaging=0.99,
         ),
         train=TrainConfig(
-            steps=700,
+            steps=800,
             batch_size=32,
             log_every=25,
             evaluate_every=0,
