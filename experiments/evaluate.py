@@ -131,7 +131,13 @@ def options_table(
 
 
 def draw(
-    dataset: Dataset, boxes: PersonBoxes, evaluation: Evaluation, out: Path, count: int
+    dataset: Dataset,
+    boxes: PersonBoxes,
+    evaluation: Evaluation,
+    out: Path,
+    *,
+    count: int,
+    min_joint_score: float,
 ) -> None:
     """Draws truth beside prediction for the first pictures that have people, and one sheet."""
     out.mkdir(parents=True, exist_ok=True)
@@ -150,6 +156,7 @@ def draw(
             evaluation.people.keypoint_scores[shown],
             evaluation.scores[shown],
             skeleton=dataset.skeleton,
+            min_score=min_joint_score,
         )
         name = Path(dataset.images.file_name[row]).stem
         cv2.imwrite(str(out / f"{name}.jpg"), picture[..., ::-1])
@@ -175,6 +182,7 @@ class Arguments:
       out: Where the results go. Default: WORKDIR/evaluation.
       table: Also evaluate with each option changed, one row each.
       pictures: Pictures to draw.
+      min_joint_score: Joints that score lower are not drawn. Few votes meet in a short training.
       batch_size: Crops per batch.
       decoding: How maps become people.
     """
@@ -188,6 +196,7 @@ class Arguments:
     out: Path | None = None
     table: bool = False
     pictures: int = 12
+    min_joint_score: float = 0.02
     batch_size: int = 32
     decoding: Decoding = Decoding()
 
@@ -269,7 +278,14 @@ def main(argv: Sequence[str]) -> None:
     truth = as_coco(dataset)
     joints = keypoint_table(truth, evaluation.results, skeleton=task.skeleton)
     (out / "joints.md").write_text(format_table(joints))
-    draw(dataset, boxes, evaluation, out / "pictures", arguments.pictures)
+    draw(
+        dataset,
+        boxes,
+        evaluation,
+        out / "pictures",
+        count=arguments.pictures,
+        min_joint_score=arguments.min_joint_score,
+    )
     rows = {f"boxes: {arguments.boxes}": metrics}
     if arguments.table:
         rows = options_table(
