@@ -1,5 +1,6 @@
 """Trains a network: `python -m experiments.train --config NAME --workdir DIR [--data DIR]`."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -96,17 +97,18 @@ def main(argv: Sequence[str]) -> None:
         people = predict(task, variables, validation, boxes, Decoding())
         return score(task, validation, boxes, people, Decoding()).metrics
 
-    train(
-        task,
-        experiment.train,
-        experiment.optim,
-        Batches(batches),
-        workdir=arguments.workdir or Path("runs") / arguments.config,
-        config_dict=to_dict(experiment),
-        data_fingerprint=data.fingerprint(datasets),
-        evaluate=evaluate,
-        init_variables=initial_variables(arguments, task),
-    )
+    with contextlib.closing(batches):  # else Ctrl-C waits for all that is being read ahead
+        train(
+            task,
+            experiment.train,
+            experiment.optim,
+            Batches(batches),
+            workdir=arguments.workdir or Path("runs") / arguments.config,
+            config_dict=to_dict(experiment),
+            data_fingerprint=data.fingerprint(datasets),
+            evaluate=evaluate,
+            init_variables=initial_variables(arguments, task),
+        )
 
 
 if __name__ == "__main__":
