@@ -301,7 +301,8 @@ def test_an_error_in_a_thread_reaches_the_caller(dataset, monkeypatch):
 
 
 _INTERRUPT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
 from data_pipeline import coco
 from data_pipeline.loader import pose_batches
 from g_rmi.config import PoseDataConfig
