@@ -1,4 +1,4 @@
-"""ResNet v1.5 in PyTorch with torchvision's parameter names, for slow tests and benchmarks."""
+"""ResNet v1.5 in PyTorch with torchvision's names: the benchmark's rival, the tests' oracle."""
 
 import torch
 from torch import nn
@@ -27,6 +27,7 @@ class Bottleneck(nn.Module):
             )
 
     def forward(self, x):
+        """Maps `x` to 4 * width channels."""
         shortcut = x if self.downsample is None else self.downsample(x)
         x = F.relu(self.bn1(self.conv1(x)))
         x = F.relu(self.bn2(self.conv2(x)))
@@ -34,7 +35,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Returns the outputs of the four layers; below stride 32 strides become dilations."""
+    """The trunk; below stride 32, strides become dilations."""
 
     def __init__(self, depth, output_stride=32, width=64):
         super().__init__()
@@ -59,6 +60,7 @@ class ResNet(nn.Module):
         return nn.Sequential(*layers)
 
     def forward(self, x):
+        """The outputs of the four layers."""
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
         outputs = []
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):

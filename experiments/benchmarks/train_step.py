@@ -1,0 +1,163 @@
+"""Forward and backward pass of a config's network, against the same network in PyTorch.
+
+    python -m experiments.benchmarks.train_step --config NAME [--FIELD VALUE ...]
+
+Both sides start from the same crops and weights, use all usable cores and take turns. The
+PyTorch twin is a ResNet with one 1x1 convolution on top, so `top_down` and the auxiliary head are
+off on both sides. The last row is our whole training step as configured: targets, losses, optimiser
+and averaging included.
+"""
+
+import copy
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import cli
+from experiments.benchmarks.timing import machine, time_interleaved
+from experiments.heap import keep_freed_memory
+from g_rmi.config import PoseExperiment
+from g_rmi.pose.model import PoseNetwork
+from g_rmi.pose.task import PoseTask
+from g_rmi.training.optim import make_optimizer
+from g_rmi.training.state import create_state
+from g_rmi.training.step import train_step
+from g_rmi.types import PoseBatch
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Times a config's training step, and its network against PyTorch's.
+
+    Attributes:
+      config: Name of a file in experiments/configs; its fields are the options below.
+      rounds: Turns of each rival.
+      keep_heap: Keep freed memory in the process, as `experiments.train` does.
+      experiment: The config's values.
+    """
+
+    config: str = "pose_synthetic"
+    rounds: int = 10
+    keep_heap: bool = True
+    experiment: PoseExperiment = PoseExperiment()
+
+
+def network_gradient(experiment: PoseExperiment, image: np.ndarray) -> Callable[[], Any]:
+    """Gradient of a simple loss on the maps, compiled."""
+    config = dataclasses.replace(experiment.model, top_down=0, auxiliary_weight=0.0)
+    network = PoseNetwork(config, 17)
+    variables = jax.jit(network.init)(jax.random.key(0), image[:1])
+
+    @jax.jit
+    def gradient(variables, image):
+        def loss(params):
+            maps, updates = network.apply(
+                {**variables, "params": params}, image, train=True, mutable=["batch_stats"]
+            )
+            return jnp.square(maps.heatmap).mean() + jnp.square(maps.offset).mean(), updates
+
+        return jax.grad(loss, has_aux=True)(variables["params"])
+
+    crops = jnp.asarray(image)
+    return lambda: gradient(variables, crops)
+
+
+def torch_gradients(experiment: PoseExperiment, image: np.ndarray) -> dict[str, Callable[[], Any]]:
+    """The same in PyTorch, in both of its memory layouts."""
+    import torch
+
+    from experiments.benchmarks import torch_resnet
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    config = experiment.model
+    trunk = torch_resnet.ResNet(config.depth, config.output_stride, config.width)
+    head = torch.nn.Conv2d(32 * config.width, 51, 1)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    pixels = torch.from_numpy(image)
+
+    def rival(memory_format) -> Callable[[], Any]:
+        network = copy.deepcopy(torch.nn.ModuleList([trunk, head])).to(memory_format=memory_format)
+
+        def gradient():
+            x = ((pixels / 255.0 - mean) / std).permute(0, 3, 1, 2)
+            maps = network[1](network[0](x.contiguous(memory_format=memory_format))[-1])
+            network.zero_grad()
+            (maps[:, :17].square().mean() + maps[:, 17:].square().mean()).backward()
+
+        return gradient
+
+    return {
+        "PyTorch": rival(torch.contiguous_format),
+        "PyTorch, channels last": rival(torch.channels_last),
+    }
+
+
+def made_up_batch(experiment: PoseExperiment, joints: int) -> PoseBatch:
+    """Noise with labels, of the shapes of the config's training batches."""
+    rows, people = experiment.train.batch_size, experiment.data.max_others
+    height, width = experiment.model.crop_height, experiment.model.crop_width
+    random = np.random.default_rng(0)
+    keypoints = random.uniform(0, [width, height], (rows, joints, 2))
+    return PoseBatch(
+        image=jnp.asarray(random.integers(0, 256, (rows, height, width, 3), np.uint8)),
+        keypoints=jnp.asarray(keypoints, jnp.float32),
+        visible=jnp.ones((rows, joints), bool),
+        labelled=jnp.ones((rows, joints), bool),
+        other_keypoints=jnp.zeros((rows, people, joints, 2)),
+        other_visible=jnp.zeros((rows, people, joints), bool),
+        weight=jnp.ones(rows),
+    )
+
+
+def whole_step(experiment: PoseExperiment) -> Callable[[], Any]:
+    """Our training step; each call continues from the last one's state."""
+    task, optim = PoseTask(experiment.model), experiment.optim
+    batch = made_up_batch(experiment, len(task.skeleton))
+    optimizer = make_optimizer(optim, experiment.train.steps)
+    state = jax.jit(lambda key: create_state(task, optimizer, key, average=optim.averaging > 0))(
+        jax.random.key(0)
+    )
+    accumulate = experiment.train.accumulate
+    step = jax.jit(
+        train_step(task, optimizer, accumulate=accumulate, averaging=optim.averaging),
+        donate_argnums=0,
+    )
+
+    def advance():
+        nonlocal state
+        state, metrics = step(state, batch)
+        return metrics
+
+    return advance
+
+
+def main(argv: Sequence[str]) -> None:
+    """The program."""
+    arguments = cli.parse(Arguments(), argv, prog="python -m experiments.benchmarks.train_step")
+    if arguments.keep_heap:
+        keep_freed_memory()
+    experiment = arguments.experiment
+    model, rows = experiment.model, experiment.train.batch_size
+    image = np.asarray(made_up_batch(experiment, 1).image)
+    rivals = {
+        "ours": network_gradient(experiment, image),
+        **torch_gradients(experiment, image),
+        "our whole training step": whole_step(experiment),
+    }
+    timings = time_interleaved(rivals, rounds=arguments.rounds)
+    print(
+        f"ResNet-{model.depth}, width {model.width}, output stride {model.output_stride}, "
+        f"{rows} x {model.crop_height} x {model.crop_width}, {model.dtype}; {machine()}"
+    )
+    print(timings.table("PyTorch"))
+    for name in rivals:
+        print(f"{name:28} {rows / timings.median(name):12.2f} crops/s")
+
+
+if __name__ == "__main__":
+    cli.run(main)
