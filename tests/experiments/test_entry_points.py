@@ -125,7 +125,7 @@ def test_a_mistake_is_one_message(arguments, message):
 
 def test_a_changed_config_names_the_field(workdir, data):
     arguments = ["--steps", "4", "--data", str(data), "--workdir", str(workdir)]
-    with pytest.raises(ValueError, match="optim.learning_rate was 0.003, is 0.5"):
+    with pytest.raises(ValueError, match=r"optim\.learning_rate was 0\.003, is 0\.5"):
         train.main([*TINY, *arguments, "--learning-rate", "0.5"])
 
 
