@@ -34,7 +34,11 @@ class Timings(NamedTuple):
 
 
 def time_interleaved(
-    functions: Mapping[str, Callable[[], Any]], *, rounds: int = 20, warmup: int = 2
+    functions: Mapping[str, Callable[[], Any]],
+    *,
+    rounds: int = 20,
+    warmup: int = 2,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Timings:
     """Times functions in turns, so that a busy neighbour slows all of them alike.
 
@@ -42,6 +46,8 @@ def time_interleaved(
       functions: Name -> a call without arguments; what it returns is waited for.
       rounds: Turns per function that count.
       warmup: Turns per function before that: compilation and caches.
+      clock: `time.process_time` counts processor time instead, of all threads together: steadier
+        than wall time where others hold the cores.
 
     Returns:
       The seconds of every turn.
@@ -49,10 +55,10 @@ def time_interleaved(
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for i in range(warmup + rounds):
         for name, function in functions.items():
-            start = time.perf_counter()
+            start = clock()
             jax.block_until_ready(function())
             if i >= warmup:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return Timings(seconds)
 
 

@@ -37,7 +37,7 @@ class Arguments:
     Attributes:
       config: Name of a file in experiments/configs; its fields are the options below.
       rounds: Turns of each rival.
-      keep_heap: Keep freed memory in the process, as `experiments.train` does.
+      keep_heap: Keep freed memory in the process, see `experiments.heap`.
       experiment: The config's values.
     """
 

@@ -106,7 +106,7 @@ def bounded_peaks(
         blocks = _blocks(x, y, cells, reach)
     rest = _reaches(upper * (1.0 + _SLACK) >= lower, blocks) & ~first & (cells.samples > 0)
     votes = _vote(votes, maps, rest, cells)
-    points, patches = _find(votes.reshape(joints, cells.map_rows, -1), cells, reach)
+    points, patches = _find(votes, cells, reach)
     return Peaks(points, patches / (jnp.pi * radius**2))
 
 
@@ -344,26 +344,35 @@ def _splat(votes, weight, x, y, row, cells: _Cells):
     )
 
 
+def _column_maxima(votes, cells: _Cells) -> Float[Array, "K columns y"]:
+    """The greatest vote of every column of blocks at every y; outside the crop there are none."""
+    across, (rows, columns) = cells.strides[1], cells.block_shape
+    votes = votes.reshape(cells.joints, cells.map_rows, cells.map_columns)
+    in_x = np.arange(columns * across) < cells.width
+    in_y = np.arange(rows * cells.strides[0]) < cells.height
+    # A chain of strided slices is three times as fast as a reduction on CPUs; each is taken from
+    # the whole map, as XLA would copy a common part.
+    slices = [
+        jnp.where(in_x[None, i::across, None], votes[:, 1 + i : -2 : across, 1:-2], 0.0)
+        for i in range(across)
+    ]
+    return jnp.where(in_y[None, None], functools.reduce(jnp.maximum, slices), 0.0)
+
+
 def _block_maxima(votes, cells: _Cells) -> Float[Array, "K rows columns"]:
-    """The greatest vote of every block; what fell outside the crop does not count."""
-    down, across = cells.strides
-    rows, columns = cells.block_shape
-    votes = votes.reshape(cells.joints, cells.map_rows, cells.map_columns)[:, 1:-2, 1:-2]
-    inside = np.arange(columns * across)[:, None] < cells.width
-    inside = inside & (np.arange(rows * down)[None, :] < cells.height)
-    votes = jnp.where(inside[None], votes, 0.0)
-    votes = jnp.max(votes.reshape(cells.joints, columns, across, rows * down), axis=2)
-    # A chain of strided slices: XLA does not vectorise a maximum over the last axis.
-    votes = functools.reduce(jnp.maximum, [votes[:, :, i::down] for i in range(down)])
-    return jnp.moveaxis(votes, 1, 2)
+    """The greatest vote of every block."""
+    down = cells.strides[0]
+    maxima = _column_maxima(votes, cells)
+    maxima = functools.reduce(jnp.maximum, [maxima[:, :, i::down] for i in range(down)])
+    return jnp.moveaxis(maxima, 1, 2)
 
 
-def _find(votes: Float[Array, "K rows columns"], cells: _Cells, reach: int) -> Peaks:
-    """The maxima of finished maps; stored x first, so that the lowest y is the first maximum."""
-    inner = votes[:, 1 : cells.width + 1]
-    y = jnp.argmax(jnp.max(inner, axis=1)[:, 1 : cells.height + 1], axis=1).astype(jnp.int32)
+def _find(votes, cells: _Cells, reach: int) -> Peaks:
+    """The maxima of finished maps. Rows first: the lowest y among equals, then the lowest x."""
+    y = jnp.argmax(jnp.max(_column_maxima(votes, cells), axis=1), axis=1).astype(jnp.int32)
+    votes = votes.reshape(cells.joints, cells.map_rows, cells.map_columns)
     joint = np.arange(cells.joints)
-    x = jnp.argmax(inner[joint, :, y + 1], axis=1).astype(jnp.int32)
+    x = jnp.argmax(votes[joint, 1 : cells.width + 1, y + 1], axis=1).astype(jnp.int32)
     steps = np.arange(-reach, reach + 1, dtype=np.int32)
     rows, columns = y[:, None, None] + steps[None, :, None], x[:, None, None] + steps[None, None, :]
     inside = (rows >= 0) & (rows < cells.height) & (columns >= 0) & (columns < cells.width)
