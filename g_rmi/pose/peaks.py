@@ -85,8 +85,8 @@ def bounded_peaks(
     """
     h, w, joints = logits.shape
     cells = _Cells(h, w, joints, height, width)
-    # Far outside is far outside; this keeps differences of targets finite.
-    target = jnp.clip(offset + cells.positions, -1e6, 1e6)
+    # Keeps differences finite. Unequal ends, for no sample between them to land in the crop.
+    target = jnp.clip(offset + cells.positions, -1e37, 1.7e37)
     maps = tuple(cells.flatten(m) for m in (target[..., 0], target[..., 1], logits))
     x, y, z = (cells.corners(m) for m in maps)
     most = jnp.minimum(_density(x, y, cells), cells.samples.astype(np.float32))

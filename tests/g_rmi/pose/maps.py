@@ -43,6 +43,9 @@ def kinds(rng, *, h, w, joints, stride, radius):
         return (scale * rng.normal(size=(*shape, *more))).astype(np.float32)
 
     flat = np.full(shape, -3, np.float32)
+    huge = noise(1.0, 2)
+    huge *= 10 ** rng.uniform(0, 37, huge.shape).astype(np.float32)
+    huge[1, 1:3], huge[2, 1:3] = 3e38, -2e38  # their difference is no float32
     inward = np.zeros((*shape, 2), np.float32)
     inward[..., 0] = stride * ((w - 1) / 2 - np.arange(w))[None, :, None]
     return {
@@ -61,5 +64,5 @@ def kinds(rng, *, h, w, joints, stride, radius):
         "all to one column": (flat, inward),
         "all outside": (noise(1.0), np.full((*shape, 2), 1e4, np.float32)),
         "nothing there": (np.full(shape, -120, np.float32), noise(radius, 2)),
-        "huge offsets": (noise(1.0), (10.0 ** rng.uniform(0, 38, (*shape, 2))).astype(np.float32)),
+        "huge offsets": (noise(1.0), huge),
     }
