@@ -136,6 +136,155 @@ class PoseDataConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class DetectorConfig:
+    """The person detector: Faster R-CNN on an atrous ResNet (paper, section 3.1).
+
+    What the paper leaves open follows its authors' public framework.
+
+    Attributes:
+      depth: ResNet depth: 101 in the paper, 26 for CPUs.
+      width: Channels of the stem; 64 is the standard ResNet.
+      output_stride: Stride of the features that proposals are made from; dilation keeps it low.
+      norm: "batch" (synchronised over the mesh), "frozen" (imported statistics) or "group".
+      dtype: Type of the network's arithmetic; parameters, boxes and losses stay float32.
+      remat: Recompute each residual unit in the backward pass instead of storing it.
+      canvas: Shorter and longer side that pictures are resized to fit in: (800, 1200) is the
+        paper's "accurate", (600, 900) its "fast".
+      anchor_base: Side of the square anchor of scale 1, in canvas pixels.
+      anchor_scales: Sides relative to the base.
+      anchor_ratios: Height / width.
+      rpn_channels: Of the 3x3 convolution of the region proposal network.
+      rpn_dilation: Of the same.
+      rpn_positive: IoU from which an anchor is a person.
+      rpn_negative: IoU below which it is background.
+      rpn_samples: Anchors per picture that enter the loss.
+      rpn_positive_share: Largest share of people among them.
+      candidates: Best anchors that go into the proposals' NMS.
+      proposals: Of a picture.
+      proposal_iou: NMS threshold of the proposals.
+      roi: "crop" samples each RoI on a grid between its corners, then max-pools 2x2 (the
+        authors'); "align" averages 2x2 samples a cell (RoIAlign).
+      roi_size: Side of the sampled grid; block 4 sees half of it.
+      box_positive: IoU from which a proposal is a person.
+      box_samples: Proposals per picture that enter the loss of the second stage.
+      box_positive_share: Largest share of people among them.
+      box_iou: NMS threshold of the detections, relaxed: OKS-NMS does the rest.
+      detections: Most people of a picture.
+      min_score: Detections that score lower are dropped.
+      localisation_weight: Weight of both Huber losses.
+      class_weight: Weight of both classification losses.
+      huber_delta: Where the Huber loss turns linear, in units of the box code.
+    """
+
+    depth: Literal[26, 50, 101, 152] = 101
+    width: int = 64
+    output_stride: Literal[8, 16] = 8
+    norm: Norm = "frozen"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: bool = False
+    canvas: tuple[int, int] = (800, 1200)
+    anchor_base: float = 256.0
+    anchor_scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    rpn_channels: int = 512
+    rpn_dilation: int = 2
+    rpn_positive: float = 0.7
+    rpn_negative: float = 0.3
+    rpn_samples: int = 256
+    rpn_positive_share: float = 0.5
+    candidates: int = 6_000
+    proposals: int = 300
+    proposal_iou: float = 0.7
+    roi: Literal["crop", "align"] = "crop"
+    roi_size: int = 14
+    box_positive: float = 0.5
+    box_samples: int = 64
+    box_positive_share: float = 0.25
+    box_iou: float = 0.6
+    detections: int = 100
+    min_score: float = 0.0
+    localisation_weight: float = 2.0
+    class_weight: float = 1.0
+    huber_delta: float = 1.0
+
+    def __post_init__(self):
+        short, long = self.canvas
+        _require(1 <= short <= long, "canvas", self.canvas, "(shorter side, longer side) in pixels")
+        for name in ("anchor_scales", "anchor_ratios"):
+            values = getattr(self, name)
+            _require(len(values) > 0 and min(values) > 0, name, values, "positive numbers")
+        for name in ("anchor_base", "huber_delta"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "positive")
+        for name in ("rpn_samples", "candidates", "proposals", "box_samples", "detections"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(self.roi_size % 2 == 0 and self.roi_size > 0, "roi_size", self.roi_size, "even")
+        shares = (
+            "rpn_positive_share",
+            "box_positive_share",
+            "proposal_iou",
+            "box_iou",
+            "min_score",
+        )
+        for name in (*shares, "rpn_positive", "rpn_negative", "box_positive"):
+            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
+        _require(
+            self.rpn_negative <= self.rpn_positive,
+            "rpn_negative",
+            self.rpn_negative,
+            f"at most rpn_positive = {self.rpn_positive}",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectorAugmentation:
+    """How training pictures vary (the paper: mirrored; the rest is off by default).
+
+    Attributes:
+      flip: Probability of mirroring.
+      scale: Range of the enlargement, log-uniform. A larger picture is cut to the canvas at a
+        random place, a smaller one leaves the rest of it empty.
+      colour: Strength of brightness, contrast, saturation and hue jitter, 0 to 1.
+      mosaic: Probability of four pictures on one canvas instead of one.
+      min_visible: A person of whom a smaller share of the box is left becomes a region to ignore.
+    """
+
+    flip: float = 0.5
+    scale: tuple[float, float] = (1.0, 1.0)
+    colour: float = 0.0
+    mosaic: float = 0.0
+    min_visible: float = 0.3
+
+    def __post_init__(self):
+        low, high = self.scale
+        _require(0 < low <= high, "scale", self.scale, "a range (low, high) of positive numbers")
+        for name in ("flip", "colour", "mosaic", "min_visible"):
+            value = getattr(self, name)
+            _require(0 <= value <= 1, name, value, "between 0 and 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectorDataConfig:
+    """Where the pictures come from and how they are read.
+
+    Attributes:
+      augmentation: Variation of the training pictures.
+      max_boxes: Boxes per picture; of more, the largest.
+      weights: Mixing weights of the data directories, in their order; empty for equal parts.
+      max_bad_share: Share of undecodable records past which a run stops.
+      threads: Reader threads per host.
+    """
+
+    augmentation: DetectorAugmentation = DetectorAugmentation()
+    max_boxes: int = 100
+    weights: tuple[float, ...] = ()
+    max_bad_share: float = 0.01
+    threads: int = 8
+
+    def __post_init__(self):
+        _require(self.max_boxes >= 1, "max_boxes", self.max_boxes, "at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
 class OptimConfig:
     """Optimiser, schedule and weight averaging.
 
@@ -208,10 +357,35 @@ class TrainConfig:
 class PoseExperiment:
     """Everything that defines one training of the pose stage; the defaults are the paper's."""
 
+    stage: Literal["pose"] = "pose"
     model: PoseConfig = PoseConfig()
     data: PoseDataConfig = PoseDataConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectorExperiment:
+    """Everything that defines one training of the detector; the defaults are the paper's.
+
+    The number of steps and of pictures per step are those of its authors' public framework.
+    """
+
+    stage: Literal["detector"] = "detector"
+    model: DetectorConfig = DetectorConfig()
+    data: DetectorDataConfig = DetectorDataConfig()
+    optim: OptimConfig = OptimConfig(
+        learning_rate=3e-4,
+        momentum=0.9,
+        schedule="steps",
+        boundaries=(800_000, 1_000_000),
+        clip_norm=10.0,
+        averaging=0.0,
+    )
+    train: TrainConfig = TrainConfig(steps=1_200_000, batch_size=1)
+
+
+Experiment = PoseExperiment | DetectorExperiment
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
@@ -237,6 +411,14 @@ def _check_type(hint: Any, field: str, value: Any) -> None:
 
 
 T = typing.TypeVar("T")
+
+
+def experiment_from_dict(values: Mapping[str, Any]) -> Experiment:
+    """Reads an experiment of either stage back, strictly; see `from_dict`."""
+    stages = {"pose": PoseExperiment, "detector": DetectorExperiment}
+    stage = values.get("stage", "pose")  # which experiments before the detector did not say
+    _require(stage in stages, "stage", stage, f"one of {tuple(stages)}")
+    return from_dict(stages[stage], values)
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:

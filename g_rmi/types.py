@@ -15,13 +15,14 @@ Axis names in shape annotations:
 
     B  batch        K  keypoints (joints) of the skeleton      H W  rows, columns
     N  boxes/people P  other people in a crop                  C    channels
+    A  anchors
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 Image = UInt8[Array, "H W 3"]
 Points = Float[Array, "... 2"]
@@ -49,6 +50,41 @@ class PoseBatch(NamedTuple):
     other_keypoints: Float[Array, "B P K 2"]
     other_visible: Bool[Array, "B P K"]
     weight: Float[Array, " B"]
+
+
+class DetectionBatch(NamedTuple):
+    """Pictures on canvases of one size, with the people to find.
+
+    Attributes:
+      image: RGB canvases: the picture in the upper left corner, zeros beside and below it.
+      size: Rows and columns of the picture.
+      boxes: People and regions to ignore, in canvas pixels; padding is zeros.
+      person: Rows of `boxes` that are a labelled person.
+      ignore: Rows of `boxes` that teach nothing about whoever is not labelled inside them: crowds,
+        people cut down to a rest, whole pictures whose people are not all labelled.
+      weight: 1, or 0 for a row that only fills the batch.
+    """
+
+    image: UInt8[Array, "B H W 3"]
+    size: Int[Array, "B 2"]
+    boxes: Float[Array, "B N 4"]
+    person: Bool[Array, "B N"]
+    ignore: Bool[Array, "B N"]
+    weight: Float[Array, " B"]
+
+
+class Detections(NamedTuple):
+    """Found people, best first, one row each; a fixed number of rows of which some are valid.
+
+    Attributes:
+      boxes: In the pixels of the producer's frame (canvas or image).
+      scores: Probability of a person; 0 where not valid.
+      valid: The row is a detection.
+    """
+
+    boxes: Float[Array, "... N 4"]
+    scores: Float[Array, "... N"]
+    valid: Bool[Array, "... N"]
 
 
 class Poses(NamedTuple):
