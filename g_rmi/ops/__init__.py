@@ -1,6 +1,10 @@
 """Pure kernels: unbatched, fixed shapes, boolean masks; batch them with `jax.vmap`.
 
-    boxes      iou
+    boxes      iou  intersection_over_area  encode_boxes  decode_boxes  clip_boxes
+    anchors    anchor_boxes
+    matching   match
+    sampling   sample
+    roi        roi_align
     image      resize_align_corners  crop_boxes
     heatmaps   disk_targets
     hough      hough_vote

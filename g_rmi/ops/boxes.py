@@ -1,8 +1,15 @@
-"""Boxes `(x0, y0, x1, y1)`."""
+"""Boxes `(x0, y0, x1, y1)`: how much they overlap, how they are coded, where they are cut."""
+
+import math
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Real
+
+# Codes can enlarge an anchor this many times at most, so that exp never overflows.
+_MAX_ENLARGEMENT = 1000.0 / 16.0
+# Sides shorter than this count as this long in a code.
+_MIN_SIDE = 1e-6
 
 
 def iou(a: Real[ArrayLike, "N 4"], b: Real[ArrayLike, "M 4"]) -> Float[Array, "N M"]:
@@ -19,18 +26,108 @@ def iou(a: Real[ArrayLike, "N 4"], b: Real[ArrayLike, "M 4"]) -> Float[Array, "N
       The IoU of `a[n]` and `b[m]`, in [0, 1].
     """
     a, b = (jnp.asarray(boxes, jnp.float32) for boxes in (a, b))
+    intersection = _intersection(a, b)
+    return _ratio(intersection, _area(a)[:, None] + _area(b)[None, :] - intersection)
 
-    def area(boxes):
-        return jnp.prod(jnp.maximum(boxes[..., 2:] - boxes[..., :2], 0.0), axis=-1)
 
-    overlap = jnp.concatenate(
-        [
-            jnp.maximum(a[:, None, :2], b[None, :, :2]),
-            jnp.minimum(a[:, None, 2:], b[None, :, 2:]),
-        ],
-        axis=-1,
+def intersection_over_area(
+    boxes: Real[ArrayLike, "N 4"], regions: Real[ArrayLike, "M 4"]
+) -> Float[Array, "N M"]:
+    """The share of each box that lies inside each region.
+
+    Args:
+      boxes: Boxes, any unit.
+      regions: Boxes in the same frame.
+
+    Returns:
+      The share of the area of `boxes[n]` that is inside `regions[m]`, in [0, 1]; 0 for a box
+      without area and for a NaN.
+    """
+    boxes, regions = (jnp.asarray(x, jnp.float32) for x in (boxes, regions))
+    return _ratio(_intersection(boxes, regions), _area(boxes)[:, None])
+
+
+def encode_boxes(
+    boxes: Real[ArrayLike, "N 4"],
+    anchors: Real[ArrayLike, "N 4"],
+    *,
+    scales: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0),
+) -> Float[Array, "N 4"]:
+    """Codes of boxes relative to anchors (Faster R-CNN, eq. 2), times the scales.
+
+        t_x = (x - x_a) / w_a    t_y = (y - y_a) / h_a    t_w = log(w / w_a)    t_h = log(h / h_a)
+
+    Args:
+      boxes: The boxes; (x, y) is the centre, w and h are the sides.
+      anchors: What each is coded relative to, in the same frame.
+      scales: Factors of t_x, t_y, t_w, t_h.
+
+    Returns:
+      The codes (t_x, t_y, t_w, t_h); finite for boxes and anchors without area, too.
+    """
+    boxes, anchors = (jnp.asarray(x, jnp.float32) for x in (boxes, anchors))
+    centre, side = _centre_and_side(boxes)
+    anchor_centre, anchor_side = _centre_and_side(anchors)
+    side, anchor_side = (jnp.maximum(x, _MIN_SIDE) for x in (side, anchor_side))
+    code = jnp.concatenate(
+        [(centre - anchor_centre) / anchor_side, jnp.log(side / anchor_side)], axis=-1
     )
-    intersection = area(overlap)
-    union = area(a)[:, None] + area(b)[None, :] - intersection
-    some = union > 0
-    return jnp.where(some, intersection / jnp.where(some, union, 1.0), 0.0)
+    return code * jnp.asarray(scales, jnp.float32)[None]
+
+
+def decode_boxes(
+    codes: Real[ArrayLike, "N 4"],
+    anchors: Real[ArrayLike, "N 4"],
+    *,
+    scales: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0),
+) -> Float[Array, "N 4"]:
+    """The boxes that codes stand for: the inverse of `encode_boxes`.
+
+    Args:
+      codes: (t_x, t_y, t_w, t_h), times the scales. Sides grow to 62.5 times the anchor's at most.
+      anchors: What each is coded relative to.
+      scales: Factors of t_x, t_y, t_w, t_h.
+
+    Returns:
+      Boxes in the frame of the anchors.
+    """
+    codes, anchors = (jnp.asarray(x, jnp.float32) for x in (codes, anchors))
+    codes = codes / jnp.asarray(scales, jnp.float32)[None]
+    anchor_centre, anchor_side = _centre_and_side(anchors)
+    centre = anchor_centre + codes[:, :2] * anchor_side
+    half = jnp.exp(jnp.minimum(codes[:, 2:], math.log(_MAX_ENLARGEMENT))) * anchor_side / 2.0
+    return jnp.concatenate([centre - half, centre + half], axis=-1)
+
+
+def clip_boxes(boxes: Real[ArrayLike, "N 4"], size: Real[ArrayLike, "2"]) -> Float[Array, "N 4"]:
+    """Cuts boxes to the picture, [0, columns] x [0, rows].
+
+    Args:
+      boxes: Boxes in pixels.
+      size: Rows and columns of the picture.
+
+    Returns:
+      The boxes; what lies outside becomes a box without area on the border.
+    """
+    boxes, size = (jnp.asarray(x, jnp.float32) for x in (boxes, size))
+    return jnp.clip(boxes, 0.0, jnp.tile(size[::-1], 2)[None])
+
+
+def _area(boxes):
+    return jnp.prod(jnp.maximum(boxes[..., 2:] - boxes[..., :2], 0.0), axis=-1)
+
+
+def _intersection(a, b):
+    """Area that `a[n]` and `b[m]` share."""
+    upper_left = jnp.maximum(a[:, None, :2], b[None, :, :2])
+    lower_right = jnp.minimum(a[:, None, 2:], b[None, :, 2:])
+    return _area(jnp.concatenate([upper_left, lower_right], axis=-1))
+
+
+def _ratio(part, whole):
+    some = whole > 0
+    return jnp.where(some, part / jnp.where(some, whole, 1.0), 0.0)
+
+
+def _centre_and_side(boxes):
+    return (boxes[..., :2] + boxes[..., 2:]) / 2.0, boxes[..., 2:] - boxes[..., :2]

@@ -1,0 +1,62 @@
+"""Which ground truth an anchor or a proposal learns from."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Int32, Real
+
+# Overlaps that differ by less are equal: the same overlap computed twice may round differently.
+_ROUNDING = 2.0**-20
+
+
+class Match(NamedTuple):
+    """What each anchor is matched with.
+
+    Attributes:
+      index: The valid ground truth it overlaps most; 0 where there is none.
+      positive: It learns to be that.
+      negative: It learns to be background. Anchors that are neither teach nothing.
+    """
+
+    index: Int32[Array, " A"]
+    positive: Bool[Array, " A"]
+    negative: Bool[Array, " A"]
+
+
+def match(
+    overlap: Real[ArrayLike, "G A"],
+    valid: Bool[ArrayLike, " G"],
+    *,
+    positive: Real[ArrayLike, ""],
+    negative: Real[ArrayLike, ""],
+    force: bool,
+) -> Match:
+    """Matches every anchor with the ground truth it overlaps most (Faster R-CNN, section 3.1.2).
+
+    Args:
+      overlap: IoU of ground truth g and anchor a.
+      valid: Rows that are ground truth; without any, all anchors are negative.
+      positive: Anchors whose best overlap is at least this are positive.
+      negative: Anchors whose best overlap is less than this are negative.
+      force: Also make positive whatever overlaps a valid ground truth most, ties included, so that
+        each one that is overlapped at all has an anchor. Its index stays its own best.
+
+    Returns:
+      The match of each anchor; of equal overlaps, with the lowest index.
+    """
+    overlap = jnp.asarray(overlap, jnp.float32)
+    rows, anchors = overlap.shape
+    if rows == 0 or anchors == 0:
+        nothing = jnp.zeros(anchors, bool)
+        return Match(jnp.zeros(anchors, jnp.int32), nothing, ~nothing)
+    takes_part = jnp.asarray(valid)[:, None] & ~jnp.isnan(overlap)
+    overlap = jnp.where(takes_part, overlap, -1.0)
+    best = jnp.max(overlap, axis=0)
+    is_positive = best >= jnp.asarray(positive, jnp.float32)
+    if force:
+        highest = jnp.max(overlap, axis=1, keepdims=True)
+        attains = (overlap >= highest * (1.0 - _ROUNDING)) & (highest > 0)
+        is_positive |= jnp.any(attains, axis=0)
+    is_negative = (best < jnp.asarray(negative, jnp.float32)) & ~is_positive
+    return Match(jnp.argmax(overlap, axis=0).astype(jnp.int32), is_positive, is_negative)

@@ -1,0 +1,48 @@
+"""The anchors or proposals of a picture that enter the loss."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Int32, Key
+
+
+def sample(
+    key: Key[Array, ""],
+    positive: Bool[ArrayLike, " A"],
+    negative: Bool[ArrayLike, " A"],
+    *,
+    size: int,
+    positive_share: float,
+) -> tuple[Int32[Array, " size"], Bool[Array, " size"]]:
+    """Draws a fixed number of anchors, uniformly and without replacement.
+
+    Args:
+      key: Of the draw.
+      positive: Anchors of which at most `floor(size * positive_share)` are drawn.
+      negative: Anchors that fill the rest, as far as they go.
+      size: Rows of the result.
+      positive_share: Largest share of positives.
+
+    Returns:
+      The indices, positives first and then negatives, and which rows hold one; the others are 0.
+    """
+    positive, negative = jnp.asarray(positive), jnp.asarray(negative)
+    anchors = positive.shape[0]
+    most = int(size * positive_share)
+    if anchors == 0:
+        return jnp.zeros(size, jnp.int32), jnp.zeros(size, bool)
+    order = jax.random.uniform(key, (anchors,))
+
+    def draw(members, count):
+        drawn, index = lax.top_k(jnp.where(members, order, -1.0), min(count, anchors))
+        return index, jnp.sum(drawn >= 0)
+
+    row = jnp.arange(size)
+    positives, n = draw(positive, most)
+    negatives, m = draw(negative, size)
+    from_positives = jnp.take(positives, row, mode="clip") if most else row
+    from_negatives = jnp.take(negatives, row - n, mode="clip")
+    valid = row < n + m
+    index = jnp.where(row < n, from_positives, from_negatives)
+    return jnp.where(valid, index, 0).astype(jnp.int32), valid
