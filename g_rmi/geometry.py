@@ -1,7 +1,9 @@
-"""Host-side geometry in numpy: boxes, the fixed-aspect crop, its affine map and the inverse.
+"""Host-side geometry in numpy: boxes, the crop of a person, the canvas of a picture, affine maps.
 
 No jax here: data-loading workers import this module. Frames as in `g_rmi.types`.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Real
@@ -60,6 +62,53 @@ def box_to_crop(
         linear = np.diag([-1.0, 1.0]) @ linear
     offset = np.array([(width - 1) / 2, (height - 1) / 2]) - linear @ centre
     return np.concatenate([linear, offset[:, None]], axis=1)
+
+
+class CanvasFit(NamedTuple):
+    """How a picture lies on its canvas: resized, in the upper left corner.
+
+    Attributes:
+      canvas: Rows and columns of the canvas.
+      size: Rows and columns of the picture on it.
+      affine: Map from image points to canvas pixels.
+    """
+
+    canvas: tuple[int, int]
+    size: tuple[int, int]
+    affine: Affine
+
+
+def fit_canvas(height: int, width: int, *, canvas: tuple[int, int]) -> CanvasFit:
+    """Fits a picture to a canvas of its orientation, as large as possible, never squashed.
+
+    Args:
+      height: Rows of the picture.
+      width: Columns of the picture.
+      canvas: Shorter and longer side of the canvas; it lies if the picture is at least as wide
+        as high, else it stands.
+    """
+    short, long = canvas
+    rows, columns = (short, long) if width >= height else (long, short)
+    scale = min(rows / height, columns / width)
+    size = (
+        min(max(round(scale * height), 1), rows),
+        min(max(round(scale * width), 1), columns),
+    )
+    affine = resize_affine(height, width, rows=size[0], columns=size[1])
+    return CanvasFit((rows, columns), size, affine)
+
+
+def resize_affine(height: int, width: int, *, rows: int, columns: int) -> Affine:
+    """Affine map that resizes a picture, align-corners.
+
+    The centres of the corner pixels stay the corners. Along a side that is or becomes one pixel
+    long, where that says nothing, lengths are in proportion.
+    """
+
+    def scale(before: int, after: int) -> float:
+        return (after - 1) / (before - 1) if min(before, after) > 1 else after / before
+
+    return np.array([[scale(width, columns), 0.0, 0.0], [0.0, scale(height, rows), 0.0]])
 
 
 def invert_affine(affine: Affine) -> Affine:

@@ -1,11 +1,18 @@
-"""Boxes and the crop's affine map, against hand-computed numbers."""
+"""Boxes, the crop's and the canvas's affine maps, against hand-computed numbers."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from g_rmi.geometry import apply_affine, box_to_crop, invert_affine, pose_box
+from g_rmi.geometry import (
+    apply_affine,
+    box_to_crop,
+    fit_canvas,
+    invert_affine,
+    pose_box,
+    resize_affine,
+)
 
 ASPECT = 353 / 257
 coordinates = st.floats(-500, 500)
@@ -74,3 +81,45 @@ def test_the_inverse_brings_points_back(x, y, w, h, angle, flip):
     points = np.array([[x, y], [x + w, y + h], [0.0, 0.0]])
     back = apply_affine(invert_affine(affine), apply_affine(affine, points))
     np.testing.assert_allclose(back, points, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "canvas", "size"),
+    [
+        (480, 640, (600, 900), (600, 800)),
+        (640, 480, (900, 600), (800, 600)),
+        (300, 640, (600, 900), (422, 900)),
+        (640, 300, (900, 600), (900, 422)),
+        (1200, 1800, (600, 900), (600, 900)),
+        (500, 500, (600, 900), (600, 600)),
+        (1, 1, (600, 900), (600, 600)),
+        (50, 10_000, (600, 900), (4, 900)),  # 4.5 rows: half to even
+        (10_000, 50, (900, 600), (900, 4)),
+        (1, 10_000, (600, 900), (1, 900)),
+        (10_000, 1, (900, 600), (900, 1)),
+    ],
+)
+def test_a_picture_fits_its_canvas(height, width, canvas, size):
+    fit = fit_canvas(height, width, canvas=(600, 900))
+    assert (fit.canvas, fit.size) == (canvas, size)
+    np.testing.assert_allclose(apply_affine(fit.affine, np.zeros(2)), 0)
+    last = apply_affine(fit.affine, np.array([width - 1, height - 1]))
+    wanted = [new - 1 if old > 1 else 0 for old, new in zip((width, height), size[::-1])]
+    np.testing.assert_allclose(last, wanted)
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 900), st.integers(0, 600))
+def test_a_picture_on_its_canvas_is_large_whole_and_not_squashed(height, width, short, more):
+    canvas, size, affine = fit_canvas(height, width, canvas=(short, short + more))
+    assert canvas == ((short, short + more) if width >= height else (short + more, short))
+    assert 1 <= size[0] <= canvas[0]
+    assert 1 <= size[1] <= canvas[1]
+    assert any(have == room for have, room in zip(size, canvas))
+    scale = min(canvas[0] / height, canvas[1] / width)
+    assert max(abs(size[0] - scale * height), abs(size[1] - scale * width)) <= 1
+    assert np.isfinite(invert_affine(affine)).all()
+
+
+def test_resizing_to_or_from_one_pixel():
+    np.testing.assert_allclose(resize_affine(1, 9, rows=5, columns=1), [[1 / 9, 0, 0], [0, 5, 0]])
+    np.testing.assert_allclose(resize_affine(5, 9, rows=3, columns=17), [[2, 0, 0], [0, 0.5, 0]])
