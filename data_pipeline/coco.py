@@ -236,6 +236,15 @@ def _integers(path: Path, what: str, records: Iterable[Mapping], field: str) -> 
     return np.array(values, np.int64)
 
 
+def _sides(path: Path, records: list, field: str) -> np.ndarray:
+    """The widths or heights of all images, int32."""
+    sides = _integers(path, "image", records, field)
+    for record, side in zip(records, sides.tolist()):
+        if not 0 < side < 2**31:
+            raise DataError(f"{path}: image {record['id']}: field {field!r} = {side} is no size")
+    return sides.astype(np.int32)
+
+
 def _images(path: Path, content: Any) -> Images:
     records = _section(path, content, "images")
     ids = _integers(path, "image", records, "id")
@@ -252,12 +261,15 @@ def _images(path: Path, content: Any) -> Images:
     return Images(
         id=ids,
         file_name=tuple(names),
-        width=_integers(path, "image", records, "width").astype(np.int32),
-        height=_integers(path, "image", records, "height").astype(np.int32),
-        boxes_complete=np.array(
-            [bool(record.get("person_boxes_complete", True)) for record in records], bool
-        ),
+        width=_sides(path, records, "width"),
+        height=_sides(path, records, "height"),
+        boxes_complete=np.array([_is_complete(record) for record in records], bool),
     )
+
+
+def _is_complete(image: Mapping) -> bool:
+    """PASCAL VOC's small or hard people may be left out, which the image then says."""
+    return bool(image.get("person_boxes_complete", True)) and not image.get("difficult_left_out")
 
 
 def _people(path: Path, content: Any, images: Images, skeleton: Skeleton) -> People:

@@ -6,11 +6,13 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from data_pipeline.schema import Dataset
 from g_rmi.geometry import Affine, apply_affine, invert_affine
 
 Picture = UInt8[np.ndarray, "_ _ 3"]  # RGB of any size
 
 MAX_PIXELS = 178_956_970  # What Pillow, too, refuses as a decompression bomb.
+MAX_SIDE = 32_766  # OpenCV's limit for pictures it samples.
 
 # Keypoints and boxes refer to the stored pixels: an EXIF orientation is not applied.
 _DECODE = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
@@ -122,7 +124,13 @@ def reduction_of(affine: Affine) -> int:
 
 
 def cut(
-    data: bytes, affine: Affine, *, height: int, width: int, size: tuple[int, int] | None = None
+    data: bytes,
+    affine: Affine,
+    *,
+    height: int,
+    width: int,
+    size: tuple[int, int] | None = None,
+    repeat_edge: bool = False,
 ) -> Picture:
     """Decodes a picture and cuts a crop out of it: bilinear, zeros outside the picture.
 
@@ -132,9 +140,11 @@ def cut(
       height: Crop rows.
       width: Crop columns.
       size: Width and height the picture must have; not checked if None.
+      repeat_edge: Repeat the picture's edge outside instead, so that it does not fade to black.
 
     Raises:
-      ImageError: Not decodable, or of another size.
+      ImageError: Not decodable, of another size, or with a side past `MAX_SIDE` where it is
+        sampled.
     """
     header = read_header(data)
     if size is not None and size != header[:2]:
@@ -143,7 +153,34 @@ def cut(
         )
     reduction = reduction_of(affine)
     image = _decode(data, header, reduction)
-    return cv2.warpAffine(image, _from_reduced(affine, reduction), (width, height))
+    if max(image.shape) > MAX_SIDE:
+        raise ImageError(f"{header.width} x {header.height}: a side is too long to be sampled")
+    border = cv2.BORDER_REPLICATE if repeat_edge else cv2.BORDER_CONSTANT
+    affine = _from_reduced(affine, reduction)
+    return cv2.warpAffine(image, affine, (width, height), borderMode=border)
+
+
+def cut_image(
+    dataset: Dataset,
+    row: int,
+    affine: Affine,
+    *,
+    height: int,
+    width: int,
+    repeat_edge: bool = False,
+) -> Picture:
+    """Cuts a crop out of a picture of a data set; see `cut`.
+
+    Raises:
+      ImageError: See `cut`; or the file cannot be read. The message names the file.
+    """
+    size = (int(dataset.images.width[row]), int(dataset.images.height[row]))
+    try:
+        data = dataset.source.read(row)
+        return cut(data, affine, height=height, width=width, size=size, repeat_edge=repeat_edge)
+    except (ImageError, OSError) as error:
+        text = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ImageError(f"{dataset.source.name(row)}: {text}") from None
 
 
 def _from_reduced(affine: Affine, reduction: int) -> Affine:

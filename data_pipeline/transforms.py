@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 
-from data_pipeline.images import Picture, clear_outside, cut
+from data_pipeline.images import Picture, clear_outside, cut_image
 from data_pipeline.schema import Dataset
 from g_rmi.config import PoseAugmentation
 from g_rmi.geometry import Affine, apply_affine, box_to_crop, pose_box
@@ -68,8 +68,8 @@ class PoseExamples:
         """Makes an example centred on a row of `dataset.people`.
 
         Raises:
-          ImageError: The picture is broken or of another size than annotated.
-          OSError: The picture cannot be read.
+          ImageError: The picture cannot be read, is broken or of another size than annotated; the
+            message names the file.
         """
         dataset, people = self.dataset, self.dataset.people
         view = self._view(person, rng)
@@ -110,11 +110,10 @@ class PoseExamples:
 
     def _image(self, row: int, view: View, rng: np.random.Generator) -> Picture:
         images, config = self.dataset.images, self.augmentation
-        size = (int(images.width[row]), int(images.height[row]))
-        data = self.dataset.source.read(row)
-        image = cut(data, view.affine, height=self.height, width=self.width, size=size)
+        image = cut_image(self.dataset, row, view.affine, height=self.height, width=self.width)
         if config.colour > 0:
             image = jitter_colour(image, config.colour, rng)
+            size = (int(images.width[row]), int(images.height[row]))
             image = clear_outside(image, view.affine, size=size)
         if rng.random() < config.occlusion:
             image = occlude(image, rng)

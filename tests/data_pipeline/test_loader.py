@@ -183,7 +183,7 @@ def test_resuming_is_exact(dataset):
     assert second.get_state() == state
     for batch in want[5:]:
         assert_same(next(second), batch)
-    first.set_state({**state, "position": 0, "seen": 0})
+    first.set_state({**state, "step": 0, "positions": [0], "seen": 0})
     assert_same(next(first), want[0])
 
 
@@ -295,7 +295,7 @@ def test_a_picture_of_another_size_counts_as_broken(make_coco, edit):
 
 
 def test_an_error_in_a_thread_reaches_the_caller(dataset, monkeypatch):
-    monkeypatch.setattr("data_pipeline.transforms.cut", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("data_pipeline.images.cut", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         next(batches(dataset))
 

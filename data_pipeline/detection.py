@@ -1,0 +1,277 @@
+"""From pictures and their people to one training example of the detector (paper, section 3.1).
+
+One affine map per picture does everything geometric (fitting, enlarging, cutting, mirroring), so
+it is sampled once. The examples have `g_rmi.types.DetectionBatch`'s fields without the B axis.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int32, Int64, UInt8
+
+from data_pipeline.images import Picture, cut_image
+from data_pipeline.schema import Dataset
+from data_pipeline.transforms import jitter_colour
+from g_rmi.config import DetectorAugmentation, DetectorDataConfig
+from g_rmi.geometry import Affine, apply_affine, fit_canvas, resize_affine
+
+_CENTRE = (0.25, 0.75)  # Where the four pictures of a mosaic meet, as shares of the canvas's sides.
+
+
+class DetectionExample(NamedTuple):
+    """One row of a `DetectionBatch`; weights and types as there."""
+
+    record_id: np.int64
+    image: UInt8[np.ndarray, "H W 3"]
+    size: Int32[np.ndarray, "2"]
+    boxes: Float32[np.ndarray, "N 4"]
+    person: Bool[np.ndarray, " N"]
+    ignore: Bool[np.ndarray, " N"]
+    weight: np.float32
+
+
+class Window(NamedTuple):
+    """What is seen of a picture.
+
+    Attributes:
+      affine: Map from image points to pixels of the window.
+      flip: It mirrors.
+      size: Rows and columns of the window, all inside the picture.
+    """
+
+    affine: Affine
+    flip: bool
+    size: tuple[int, int]
+
+
+class Regions(NamedTuple):
+    """Boxes in a window or on a canvas.
+
+    Attributes:
+      box: `(x0, y0, x1, y1)` with an inside.
+      person: A labelled person; else a region to ignore.
+      whole: A region to ignore because people in the picture are not labelled.
+    """
+
+    box: Float[np.ndarray, "M 4"]
+    person: Bool[np.ndarray, " M"]
+    whole: Bool[np.ndarray, " M"]
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectionExamples:
+    """Makes the training examples of some data sets on canvases of one size.
+
+    Attributes:
+      datasets: Pictures and people.
+      weights: Shares of the data sets among the pictures that fill up a mosaic.
+      canvas: Rows and columns.
+      config: Augmentation and number of boxes.
+    """
+
+    datasets: Sequence[Dataset]
+    weights: Sequence[float]
+    canvas: tuple[int, int]
+    config: DetectorDataConfig
+
+    def __call__(self, number: int, row: int, rng: np.random.Generator) -> DetectionExample:
+        """Makes an example of a picture of `datasets[number]`.
+
+        Raises:
+          ImageError: A picture cannot be read, is broken or of another size than annotated; the
+            message names the file.
+        """
+        image = np.zeros((*self.canvas, 3), np.uint8)
+        if rng.random() < self.config.augmentation.mosaic:
+            size, regions = self._mosaic(image, number, row, rng)
+        else:
+            size, regions = self._single(image, number, row, rng)
+        boxes, person, ignore = as_table(regions, self.config.max_boxes)
+        return DetectionExample(
+            record_id=self.datasets[number].images.id[row],
+            image=image,
+            size=np.array(size, np.int32),
+            boxes=boxes,
+            person=person,
+            ignore=ignore,
+            weight=np.float32(1),
+        )
+
+    def _single(
+        self, canvas: Picture, number: int, row: int, rng: np.random.Generator
+    ) -> tuple[tuple[int, int], Regions]:
+        images = self.datasets[number].images
+        height, width = int(images.height[row]), int(images.width[row])
+        low, high = map(math.log, self.config.augmentation.scale)
+        scale = math.exp(rng.uniform(low, high))
+        rows, columns = _fit(height, width, self.canvas)
+        resized = max(round(scale * rows), 1), max(round(scale * columns), 1)
+        image, regions = self._part(number, row, rng, resized=resized, room=self.canvas)
+        rows, columns = image.shape[:2]
+        canvas[:rows, :columns] = image
+        return (rows, columns), regions
+
+    def _mosaic(
+        self, canvas: Picture, number: int, row: int, rng: np.random.Generator
+    ) -> tuple[tuple[int, int], Regions]:
+        rows, columns = self.canvas
+        y, x = (math.ceil(side * rng.uniform(*_CENTRE)) for side in (rows - 1, columns - 1))
+        tiles = (0, 0, y, x), (0, x, y, columns), (y, 0, rows, x), (y, x, rows, columns)
+        found = []
+        for i, (top, left, bottom, right) in enumerate(tiles):
+            if i:
+                number, row = self._draw(rng)
+            images, room = self.datasets[number].images, (bottom - top, right - left)
+            height, width = int(images.height[row]), int(images.width[row])
+            low, high = (math.log(max(scale, 1.0)) for scale in self.config.augmentation.scale)
+            scale = math.exp(rng.uniform(low, high)) * max(room[0] / height, room[1] / width)
+            resized = max(round(scale * height), room[0]), max(round(scale * width), room[1])
+            image, regions = self._part(number, row, rng, resized=resized, room=room)
+            canvas[top:bottom, left:right] = image
+            found.append(regions._replace(box=regions.box + np.array([left, top, left, top])))
+        return self.canvas, Regions(*map(np.concatenate, zip(*found)))
+
+    def _part(
+        self,
+        number: int,
+        row: int,
+        rng: np.random.Generator,
+        *,
+        resized: tuple[int, int],
+        room: tuple[int, int],
+    ) -> tuple[Picture, Regions]:
+        """A picture resized, mirrored and cut down to what there is room for."""
+        config, dataset = self.config.augmentation, self.datasets[number]
+        window = sample_window(dataset, row, config, rng, resized=resized, room=room)
+        height, width = window.size
+        image = cut_image(dataset, row, window.affine, height=height, width=width, repeat_edge=True)
+        if config.colour > 0:
+            image = jitter_colour(image, config.colour, rng)
+        return image, look(dataset, row, window, min_visible=config.min_visible)
+
+    def _draw(self, rng: np.random.Generator) -> tuple[int, int]:
+        """Any picture of the mixture."""
+        shares = np.array(self.weights) / sum(self.weights)
+        number = int(rng.choice(len(shares), p=shares))
+        return number, int(rng.choice(self._rows[number]))
+
+    @functools.cached_property
+    def _rows(self) -> list[Int64[np.ndarray, " R"]]:
+        return [trainable_images(dataset) for dataset in self.datasets]
+
+
+def trainable_images(dataset: Dataset) -> Int64[np.ndarray, " R"]:
+    """Rows of the pictures to train on: those with a labelled person, or else without any."""
+    people = dataset.people
+    taught = dataset.images.boxes_complete.copy()
+    taught[people.image[~people.is_crowd & _has_inside(people.box)]] = True
+    return np.flatnonzero(taught)
+
+
+def sample_window(
+    dataset: Dataset,
+    row: int,
+    config: DetectorAugmentation,
+    rng: np.random.Generator,
+    *,
+    resized: tuple[int, int],
+    room: tuple[int, int],
+) -> Window:
+    """Draws what is seen of a picture: mirrored or not, and where it is cut if it is too large.
+
+    A cut shows the whole of a random labelled person, or nothing else than a part where the
+    person is larger than the room; without labelled people it lies anywhere.
+
+    Args:
+      dataset: Of the picture.
+      row: Of the picture.
+      config: Probability of mirroring.
+      rng: Source of randomness.
+      resized: Rows and columns of the whole picture.
+      room: Rows and columns there is room for.
+    """
+    rows, columns = resized
+    size = min(rows, room[0]), min(columns, room[1])
+    images, people = dataset.images, dataset.people
+    affine = resize_affine(
+        int(images.height[row]), int(images.width[row]), rows=rows, columns=columns
+    )
+    flip = bool(rng.random() < config.flip)
+    if flip:
+        affine = np.array([[-1, 0, columns - 1], [0, 1, 0]]) @ [*affine, [0, 0, 1]]
+    if size != resized:
+        group = dataset.people_of(row)
+        box = people.box[group][~people.is_crowd[group]]
+        if len(box):
+            low, high = np.sort(apply_affine(affine, rng.choice(box).reshape(2, 2)), axis=0)
+        else:
+            low, high = np.zeros(2), np.array([columns, rows])
+        span = np.array(size[::-1])
+        first, last = np.sort([low, high - span], axis=0).clip(0, np.array([columns, rows]) - span)
+        affine[:, 2] -= rng.uniform(first, last)
+    return Window(affine, flip, size)
+
+
+def look(dataset: Dataset, row: int, window: Window, *, min_visible: float) -> Regions:
+    """The people of a picture as they are seen in a window.
+
+    A person of whose box less than the share `min_visible` is seen is a region to ignore, like a
+    crowd; so is the whole window if the picture's people are not all labelled.
+    """
+    images, people = dataset.images, dataset.people
+    group = dataset.people_of(row)
+    box = people.box[group].clip(0, np.tile([images.width[row], images.height[row]], 2))
+    corners = apply_affine(window.affine, box.reshape(-1, 2, 2))
+    if window.flip:
+        # The affine map mirrors pixel centres; a box ends where its last pixel ends.
+        corners[..., 0] += 1
+    full = np.sort(corners, axis=1).reshape(-1, 4)
+    rows, columns = window.size
+    seen = full.clip(0, [columns, rows, columns, rows]).astype(np.float32)
+    person = ~people.is_crowd[group] & (_area(seen) >= min_visible * _area(full))
+    keep = _has_inside(seen)
+    whole = np.array([[0.0, 0.0, columns, rows]] * (not images.boxes_complete[row])).reshape(-1, 4)
+    return Regions(
+        box=np.concatenate([whole, seen[keep]]),
+        person=np.concatenate([np.zeros(len(whole), bool), person[keep]]),
+        whole=np.arange(len(whole) + int(keep.sum())) < len(whole),
+    )
+
+
+def as_table(
+    regions: Regions, count: int
+) -> tuple[Float32[np.ndarray, "N 4"], Bool[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
+    """Boxes, which are people and which are to be ignored, in `count` rows.
+
+    Incomplete pictures come first, then boxes by size. If there are too many, the last row is a
+    region to ignore around all that is left over.
+    """
+    order = np.lexsort((-_area(regions.box), ~regions.whole))
+    box, person = regions.box[order], regions.person[order]
+    if len(box) > count:
+        rest = box[count - 1 :]
+        around = np.concatenate([rest[:, :2].min(axis=0), rest[:, 2:].max(axis=0)])
+        box = np.concatenate([box[: count - 1], around[None]])
+        person = np.concatenate([person[: count - 1], [False]])
+    boxes = np.zeros((count, 4), np.float32)
+    boxes[: len(box)] = box
+    is_person = np.zeros(count, bool)
+    is_person[: len(box)] = person
+    return boxes, is_person, ~is_person & (np.arange(count) < len(box))
+
+
+def _fit(height: int, width: int, canvas: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of a picture that fits a canvas of its orientation."""
+    return fit_canvas(height, width, canvas=(min(canvas), max(canvas))).size
+
+
+def _area(box: Float[np.ndarray, "M 4"]) -> Float[np.ndarray, " M"]:
+    return (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
+
+
+def _has_inside(box: Float[np.ndarray, "M 4"]) -> Bool[np.ndarray, " M"]:
+    return (box[:, 2:] > box[:, :2]).all(axis=1)
