@@ -8,7 +8,7 @@ from flax import linen as nn
 from jax import lax
 from jax import numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from g_rmi.nn.conv import Conv
 from g_rmi.nn.norm import Norm
@@ -18,6 +18,32 @@ UNITS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36,
 OUTPUT_STRIDES = (8, 16, 32)
 # A unit's output has four times the channels of its 3x3 convolution.
 EXPANSION = 4
+
+# Channel statistics of ImageNet, which imported weights expect.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+def normalise(image: Num[Array | np.ndarray, "B H W 3"]) -> Float[Array, "B H W 3"]:
+    """RGB in 0..255 to what the networks take."""
+    mean, std = (np.array(v, np.float32)[None, None, None] for v in (MEAN, STD))
+    return (jnp.asarray(image, jnp.float32) / 255.0 - mean) / std
+
+
+def picture_mask(
+    size: Int[Array, "B 2"], *, height: int, width: int, stride: int
+) -> Bool[Array, "B height width 1"]:
+    """Positions of a map at a stride that lie on the picture, not on the padding beside it.
+
+    Args:
+      size: Rows and columns of each picture, in pixels.
+      height: Rows of the map.
+      width: Columns of the map.
+      stride: Position i lies on pixel `stride * i`.
+    """
+    rows = stride * jnp.arange(height)[None, :] < size[:, :1]
+    columns = stride * jnp.arange(width)[None, :] < size[:, 1:]
+    return (rows[:, :, None] & columns[:, None, :])[..., None]
 
 
 def middle_unit(depth: int) -> int:
@@ -48,11 +74,14 @@ class Unit(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
-        """Maps `x` to 4 * width channels."""
+    def __call__(
+        self, x: Float[Array, "B H W C"], train: bool, mask: Bool[Array, "B H W 1"] | None = None
+    ) -> Float[Array, "B h w D"]:
+        """Maps `x` to 4 * width channels; to the 3x3 convolution, what `mask` leaves out is 0."""
         dtype, features = self.dtype, EXPANSION * self.width
         y = Conv(self.width, 1, dtype=dtype, name="conv1")(x)
         y = nn.relu(Norm(self.norm, dtype, name="norm1")(y, train=train))
+        y = _masked(y, mask)
         y = Conv(self.width, 3, self.stride, self.dilation, dtype=dtype, name="conv2")(y)
         y = nn.relu(Norm(self.norm, dtype, name="norm2")(y, train=train))
         y = Conv(features, 1, dtype=dtype, name="conv3")(y)
@@ -63,6 +92,35 @@ class Unit(nn.Module):
             x = Conv(features, 1, self.stride, dtype=dtype, name="shortcut_conv")(x)
             x = Norm(self.norm, dtype, name="shortcut_norm")(x, train=train)
         return nn.relu(y + x)
+
+
+def _masked(x: Array, mask: Array | None) -> Array:
+    return x if mask is None else jnp.where(mask, x, jnp.zeros((), x.dtype))
+
+
+class Block4(nn.Module):
+    """The last block by itself at stride 1, for the features of regions; weights as in `ResNet`.
+
+    Attributes:
+      depth: As in `ResNet`, as all others.
+    """
+
+    depth: int
+    width: int = 64
+    norm: str = "batch"
+    dtype: DTypeLike = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B H W C"], *, train: bool = False
+    ) -> Float[Array, "B H W D"]:
+        """Maps features of block 3 to those of block 4."""
+        unit_class = nn.remat(Unit, static_argnums=(2,)) if self.remat else Unit
+        for unit in range(UNITS[self.depth][3]):
+            name = f"block4_unit{unit}"
+            x = unit_class(8 * self.width, norm=self.norm, dtype=self.dtype, name=name)(x, train)
+        return x
 
 
 class ResNet(nn.Module):
@@ -79,6 +137,7 @@ class ResNet(nn.Module):
       norm: "batch", "frozen" or "group"; see `g_rmi.nn.norm.Norm`.
       dtype: Type of the arithmetic and the outputs; weights stay float32.
       remat: Store only the outputs of the units and compute the rest again in the backward pass.
+      blocks: How many of the four are built.
     """
 
     depth: int
@@ -87,21 +146,30 @@ class ResNet(nn.Module):
     norm: str = "batch"
     dtype: DTypeLike = jnp.float32
     remat: bool = False
+    blocks: int = 4
 
     @nn.compact
     def __call__(
-        self, x: Float[Array | np.ndarray, "B H W 3"], *, train: bool = False
+        self,
+        x: Float[Array | np.ndarray, "B H W 3"],
+        *,
+        train: bool = False,
+        size: Int[Array, "B 2"] | None = None,
     ) -> dict[str, Float[Array, "B _ _ _"]]:
         """Computes the features.
 
         Args:
           x: Normalised RGB images.
           train: Normalise by the statistics of the batch and record them (norm "batch").
+          size: Rows and columns of each picture in the upper left corner of `x`. What lies beside
+            it is padding: features are those of the picture alone, and 0 on the padding (group norm
+            and the statistics of a batch still see it). None: everything is picture.
 
         Returns:
           In this order: "stem" at stride 2 (before the max-pool), "middle" (see `middle_unit`), and
-          "block1" to "block4" at strides 4, 8, 16 and 32 or `output_stride` if that is less. At
-          stride s, position i is centred on input pixel s * i and there are (H - 1) // s + 1 rows.
+          the blocks that are built, "block1" to "block4", at strides 4, 8, 16 and 32 or
+          `output_stride` if that is less. At stride s, position i is centred on input pixel s * i
+          and there are (H - 1) // s + 1 rows.
 
         Raises:
           ValueError: `depth` or `output_stride` is not one of the choices.
@@ -111,20 +179,29 @@ class ResNet(nn.Module):
         if self.output_stride not in OUTPUT_STRIDES:
             choices = ", ".join(map(str, OUTPUT_STRIDES))
             raise ValueError(f"output_stride = {self.output_stride}: must be one of {choices}")
+
+        def mask(x, stride):
+            if size is None:
+                return None
+            return picture_mask(size, height=x.shape[1], width=x.shape[2], stride=stride)
+
         x = jnp.asarray(x, self.dtype)
+        x = _masked(x, mask(x, 1))
         x = Conv(self.width, 7, 2, dtype=self.dtype, name="conv1")(x)
-        x = stem = nn.relu(Norm(self.norm, self.dtype, name="norm1")(x, train=train))
+        x = nn.relu(Norm(self.norm, self.dtype, name="norm1")(x, train=train))
+        x = stem = _masked(x, mask(x, 2))
         x = max_pool(x)
         unit_class = nn.remat(Unit, static_argnums=(2,)) if self.remat else Unit
         blocks, middle = {}, x
         reached, dilation = 4, 1
-        for block, units in enumerate(UNITS[self.depth], 1):
+        for block, units in enumerate(UNITS[self.depth][: self.blocks], 1):
             wanted = 1 if block == 1 else 2
             stride = wanted if reached * wanted <= self.output_stride else 1
             # As in PyTorch, the first unit of a dilated block still has the dilation before it.
             first, dilation = dilation, dilation * wanted // stride
-            reached *= stride
+            before, reached = reached, reached * stride
             for unit in range(units):
+                inside = mask(x, before if unit == 0 else reached)
                 x = unit_class(
                     self.width * 2 ** (block - 1),
                     stride if unit == 0 else 1,
@@ -132,10 +209,10 @@ class ResNet(nn.Module):
                     self.norm,
                     self.dtype,
                     name=f"block{block}_unit{unit}",
-                )(x, train)
+                )(x, train, inside)
                 if block == 3 and unit == middle_unit(self.depth):
                     middle = x
-            blocks[f"block{block}"] = x
+            x = blocks[f"block{block}"] = _masked(x, mask(x, reached))
         # A plain dict would leave `jit` sorted by key.
         return OrderedDict(stem=stem, middle=middle, **blocks)
 

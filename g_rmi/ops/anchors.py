@@ -15,7 +15,7 @@ def anchor_boxes(
     base: float,
     scales: Sequence[float],
     ratios: Sequence[float],
-) -> Float[Array, "height*width*A 4"]:
+) -> Float[Array, "A 4"]:
     """Boxes of every scale and ratio around every feature cell (Faster R-CNN, section 3.1.1).
 
         centre (stride j, stride i)    h = scale base sqrt(ratio)    w = scale base / sqrt(ratio)

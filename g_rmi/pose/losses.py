@@ -1,8 +1,9 @@
 """The pose network's losses, as sums over positions; the task divides once (paper, eq. 2)."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+
+from g_rmi.ops.losses import huber, logistic
 
 
 def heatmap_loss(
@@ -11,14 +12,7 @@ def heatmap_loss(
     include: Bool[Array, "*grid K"],
 ) -> Float[Array, ""]:
     """Logistic loss, summed over the included positions and joints."""
-    # log(1 + e^z) - y z: one softplus, and exact for the soft targets of mixed pictures too.
-    losses = jax.nn.softplus(logits) - target * logits
-    return jnp.sum(losses, where=include)
-
-
-def huber(distance: Float[Array, "..."], delta: float) -> Float[Array, "..."]:
-    """d^2 / 2 up to delta, then delta (d - delta / 2)."""
-    return jnp.where(distance <= delta, 0.5 * distance**2, delta * (distance - 0.5 * delta))
+    return jnp.sum(logistic(logits, target), where=include)
 
 
 def offset_loss(

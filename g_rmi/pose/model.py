@@ -12,12 +12,8 @@ from jaxtyping import Array, Float, Num
 from g_rmi.config import PoseConfig
 from g_rmi.nn.conv import Conv
 from g_rmi.nn.norm import Norm
-from g_rmi.nn.resnet import ResNet
+from g_rmi.nn.resnet import ResNet, normalise
 from g_rmi.ops.image import resize_align_corners
-
-# Channel statistics of ImageNet, which imported trunks expect.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 
 class PoseMaps(NamedTuple):
@@ -71,8 +67,6 @@ class PoseNetwork(nn.Module):
         """Maps RGB crops in 0..255 to coarse float32 maps."""
         config, k = self.config, self.num_keypoints
         dtype = jnp.dtype(config.dtype)
-        mean, std = (jnp.array(v, jnp.float32)[None, None, None] for v in (MEAN, STD))
-        x = (image.astype(jnp.float32) / 255.0 - mean) / std
         outputs = ResNet(
             depth=config.depth,
             output_stride=config.output_stride,
@@ -81,7 +75,7 @@ class PoseNetwork(nn.Module):
             dtype=dtype,
             remat=config.remat,
             name="trunk",
-        )(x.astype(dtype), train=train)
+        )(normalise(image), train=train)
         *_, block1, block2, block3, block4 = outputs.values()
         if config.top_down:
             features = TopDown(config.top_down, config.norm, dtype, name="top_down")(

@@ -6,7 +6,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import numpy as jnp
 
-from g_rmi.nn.resnet import UNITS, ResNet, Unit, max_pool, middle_unit
+from g_rmi.nn.resnet import UNITS, Block4, ResNet, Unit, max_pool, middle_unit
 from tests.oracles import conv as oracle
 
 STRIDES = {8: (4, 8, 8, 8), 16: (4, 8, 16, 16), 32: (4, 8, 16, 32)}
@@ -202,3 +202,46 @@ def test_wrong_choices():
         ResNet(34).init(jax.random.key(0), x)
     with pytest.raises(ValueError, match=r"output_stride = 4: must be one of 8, 16, 32"):
         ResNet(50, 4).init(jax.random.key(0), x)
+
+
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_padding_beside_a_picture_changes_nothing(image, output_stride):
+    network, rows, columns = small(output_stride), 37, 22
+    padded = image.copy()
+    padded[:, rows:] = padded[:, :, columns:] = 7.0
+    size = jnp.array([[rows, columns]] * 2)
+    apply = jax.jit(network.apply)
+    alone = apply(small_variables(), image[:, :rows, :columns])
+    beside = apply(small_variables(), padded, size=size)
+    for (name, a), b in zip(alone.items(), beside.values(), strict=True):
+        h, w = a.shape[1:3]
+        np.testing.assert_allclose(b[:, :h, :w], a, atol=1e-4, err_msg=name)
+        if name != "middle":
+            assert not b[:, h:].any(), name
+            assert not b[:, :, w:].any(), name
+
+
+def test_block4_alone_equals_the_last_block():
+    variables = small_variables()
+    features = jax.random.normal(jax.random.key(0), (2, 7, 7, 64))
+    own = {
+        kind: {name: value for name, value in tree.items() if name.startswith("block4")}
+        for kind, tree in variables.items()
+    }
+    block = Block4(26, 4)
+    found = jax.jit(block.apply)(own, features)
+    expected = features
+    for unit in range(UNITS[26][3]):
+        name = f"block4_unit{unit}"
+        variables = {kind: tree[name] for kind, tree in own.items()}
+        expected = Unit(32).apply(variables, expected, False)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_blocks_that_are_not_needed_are_not_built():
+    x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    out, variables = jax.eval_shape(
+        ResNet(26, 16, 4, blocks=3).init_with_output, jax.random.key(0), x
+    )
+    assert list(out) == ["stem", "middle", "block1", "block2", "block3"]
+    assert not any(name.startswith("block4") for name in variables["params"])

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from g_rmi.pose.losses import heatmap_loss, huber, offset_loss
+from g_rmi.ops.losses import huber
+from g_rmi.pose.losses import heatmap_loss, offset_loss
 
 
 def test_heatmap_loss_by_hand():

@@ -1,0 +1,100 @@
+"""Wires trunk, region proposal network and box head."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int, Num
+
+from g_rmi.config import DetectorConfig
+from g_rmi.detector.box_head import BoxHead, BoxOutputs
+from g_rmi.detector.rpn import RPN, RPNOutputs
+from g_rmi.nn.resnet import ResNet, normalise
+from g_rmi.ops.image import crop_boxes
+from g_rmi.ops.roi import roi_align
+
+
+class DetectorNetwork(nn.Module):
+    """Faster R-CNN's network in two steps; choosing regions between them is no part of it."""
+
+    config: DetectorConfig
+
+    def setup(self):
+        """Makes the three parts."""
+        c = self.config
+        dtype = jnp.dtype(c.dtype)
+        self.trunk = ResNet(
+            depth=c.depth,
+            output_stride=c.output_stride,
+            width=c.width,
+            norm=c.norm,
+            dtype=dtype,
+            remat=c.remat,
+            blocks=3,
+        )
+        anchors = len(c.anchor_scales) * len(c.anchor_ratios)
+        self.rpn = RPN(anchors, c.rpn_channels, c.rpn_dilation, dtype)
+        self.box_head = BoxHead(c)
+
+    def propose(
+        self, image: Num[Array, "B H W 3"], size: Int[Array, "B 2"], *, train: bool = False
+    ) -> tuple[Float[Array, "B h w C"], RPNOutputs]:
+        """First step: features of block 3, zero beside the pictures, and what the RPN says.
+
+        Args:
+          image: RGB canvases in 0..255.
+          size: Rows and columns of the picture on each.
+          train: Batch statistics as in training.
+        """
+        features = self.trunk(normalise(image), train=train, size=size)["block3"]
+        return features, self.rpn(features)
+
+    def classify(
+        self,
+        features: Float[Array, "B h w C"],
+        boxes: Float[Array, "B R 4"],
+        *,
+        train: bool = False,
+    ) -> BoxOutputs:
+        """Second step: class and box of regions; `boxes` in canvas pixels, outputs [B R ...]."""
+        regions = jax.vmap(partial(crop_regions, config=self.config))(features, boxes)
+        outputs = self.box_head(regions.reshape(-1, *regions.shape[2:]), train=train)
+        batch, count = boxes.shape[:2]
+        return BoxOutputs(*(x.reshape(batch, count, -1) for x in outputs))
+
+    def __call__(
+        self, image: Num[Array, "B H W 3"], size: Int[Array, "B 2"], boxes: Float[Array, "B R 4"]
+    ) -> tuple[RPNOutputs, BoxOutputs]:
+        """Both steps with given regions."""
+        features, rpn = self.propose(image, size)
+        return rpn, self.classify(features, boxes)
+
+
+def crop_regions(
+    features: Float[Array, "h w C"], boxes: Float[Array, "R 4"], *, config: DetectorConfig
+) -> Float[Array, "R s s C"]:
+    """Cuts regions out of a feature map, `roi_size / 2` cells wide and high.
+
+    Args:
+      features: Cell (i, j) lies on canvas pixel (stride * j, stride * i).
+      boxes: In canvas pixels.
+      config: Says how.
+
+    Returns:
+      The regions, float32.
+    """
+    stride = config.output_stride
+    if config.roi == "align":
+        # Half-pixel sampling sees the centre of cell (i, j) at (j + .5, i + .5).
+        return roi_align(
+            features,
+            boxes + stride / 2,
+            output_size=config.roi_size // 2,
+            spatial_scale=1 / stride,
+            sampling_ratio=2,
+        )
+    size = config.roi_size
+    crops = crop_boxes(features, boxes / stride, height=size, width=size)
+    count, _, _, channels = crops.shape
+    return crops.reshape(count, size // 2, 2, size // 2, 2, channels).max((2, 4))

@@ -1,0 +1,76 @@
+"""What anchors and proposals are to learn: matching, then a sample of fixed size."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from g_rmi.ops.boxes import encode_boxes, intersection_over_area, iou
+from g_rmi.ops.matching import match
+from g_rmi.ops.sampling import sample
+
+# A candidate with this share of its area in a region to ignore is not taken for background.
+_IGNORED_SHARE = 0.5
+
+
+class Targets(NamedTuple):
+    """A sample of S candidates.
+
+    Attributes:
+      index: Of the candidate.
+      valid: The row is used.
+      person: The candidate is a person, else background.
+      codes: Of that person's box relative to the candidate; zero for background.
+    """
+
+    index: Int[Array, " S"]
+    valid: Bool[Array, " S"]
+    person: Bool[Array, " S"]
+    codes: Float[Array, "S 4"]
+
+
+def sample_targets(
+    key: PRNGKeyArray,
+    candidates: Float[Array, "A 4"],
+    usable: Bool[Array, " A"],
+    boxes: Float[Array, "N 4"],
+    person: Bool[Array, " N"],
+    ignore: Bool[Array, " N"],
+    *,
+    positive: float,
+    negative: float,
+    force: bool,
+    size: int,
+    positive_share: float,
+) -> Targets:
+    """Labels candidates and draws those that enter the loss.
+
+    Args:
+      key: Of the draw.
+      candidates: Anchors or proposals, in canvas pixels.
+      usable: Candidates that take part.
+      boxes: Of people and of regions to ignore.
+      person: See `g_rmi.types.DetectionBatch`.
+      ignore: Likewise.
+      positive: IoU with a person from which a candidate is positive.
+      negative: IoU with every person below which it is background, unless half of it lies in a
+        region to ignore.
+      force: Each person's best candidates are positive whatever their IoU.
+      size: S.
+      positive_share: Largest share of people in the sample.
+    """
+    usable = usable & (candidates[:, 2:] > candidates[:, :2]).all(-1)
+    overlap = jnp.where(usable[None], iou(boxes, candidates), 0.0)
+    found = match(overlap, person, positive=positive, negative=negative, force=force)
+    inside = jnp.where(ignore[None], intersection_over_area(candidates, boxes), 0.0)
+    unknown = (inside >= _IGNORED_SHARE).any(1)
+    index, valid = sample(
+        key,
+        found.positive & usable,
+        found.negative & ~unknown & usable,
+        size=size,
+        positive_share=positive_share,
+    )
+    is_person = found.positive[index] & valid
+    codes = encode_boxes(boxes[found.index[index]], candidates[index])
+    return Targets(index, valid, is_person, jnp.where(is_person[:, None], codes, 0.0))

@@ -1,0 +1,165 @@
+"""The detector as the trainer and the evaluators see it: init, loss, predict."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
+
+from g_rmi.config import DetectorConfig
+from g_rmi.detector.decode import Proposals, detect, propose
+from g_rmi.detector.losses import class_loss, localisation_loss, objectness_loss
+from g_rmi.detector.model import DetectorNetwork
+from g_rmi.detector.rpn import RPNOutputs
+from g_rmi.detector.targets import Targets, sample_targets
+from g_rmi.nn.resnet import picture_mask
+from g_rmi.ops.anchors import anchor_boxes
+from g_rmi.training.metrics import Mean, masked_mean
+from g_rmi.types import DetectionBatch, Detections
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectorTask:
+    """Trains and runs the detector of a config."""
+
+    config: DetectorConfig
+
+    @property
+    def network(self) -> DetectorNetwork:
+        """The linen module."""
+        return DetectorNetwork(self.config)
+
+    def init(self, key: PRNGKeyArray) -> dict:
+        """Fresh variables: {"params": ..., "batch_stats": ...}."""
+        side = 4 * self.config.output_stride  # no parameter depends on it
+        image = jnp.zeros((1, side, side, 3), jnp.uint8)
+        size = jnp.full((1, 2), side, jnp.int32)
+        return dict(self.network.init(key, image, size, jnp.zeros((1, 1, 4), jnp.float32)))
+
+    def loss(
+        self,
+        params: dict,
+        model_state: dict,
+        batch: DetectionBatch,
+        key: PRNGKeyArray,
+        *,
+        train: bool,
+    ) -> tuple[Float[Array, ""], tuple[dict, dict[str, Mean]]]:
+        """Objectness, class, and twice localisation of both stages.
+
+        Each term is a mean over the sample of one picture; then the weighted mean over pictures.
+
+        Returns:
+          The loss, the new batch statistics and the terms as metrics.
+        """
+        c = self.config
+        run = partial(self.network.apply, mutable=list(model_state), train=train)
+        (features, rpn), state = run(
+            {"params": params, **model_state}, batch.image, batch.size, method="propose"
+        )
+        anchors, usable = self.anchors(batch.image, batch.size)
+        keys = jax.random.split(key, (2, batch.image.shape[0]))
+        matched = self._rpn_targets(keys[0], anchors, usable, batch)
+        proposals = self._proposals(jax.lax.stop_gradient(rpn), anchors, usable, batch.size)
+        regions, drawn = jax.vmap(self._box_targets)(
+            keys[1], proposals, batch.boxes, batch.person, batch.ignore
+        )
+        outputs, state = run({"params": params, **state}, features, regions, method="classify")
+
+        def example(rpn, matched, outputs, drawn):
+            huber = partial(localisation_loss, delta=c.huber_delta)
+            return {
+                "objectness": objectness_loss(rpn.objectness[matched.index], matched),
+                "proposal": huber(rpn.codes[matched.index], matched),
+                "class": class_loss(outputs.logits, drawn),
+                "box": huber(outputs.codes, drawn),
+            }
+
+        terms = jax.vmap(example)(rpn, matched, outputs, drawn)
+        total = c.class_weight * (terms["objectness"] + terms["class"])
+        total = total + c.localisation_weight * (terms["proposal"] + terms["box"])
+        metrics = {name: masked_mean(term, batch.weight) for name, term in terms.items()}
+        people = jnp.sum(drawn.person, axis=-1).astype(jnp.float32)
+        metrics["people_sampled"] = masked_mean(people, batch.weight)
+        metrics["loss"] = loss = masked_mean(total, batch.weight)
+        return loss.total / jnp.maximum(loss.count, 1e-6), (dict(state), metrics)
+
+    def predict(
+        self, variables: dict, image: Num[Array, "B H W 3"], size: Int[Array, "B 2"]
+    ) -> Detections:
+        """Finds people.
+
+        Args:
+          variables: Parameters and statistics.
+          image: RGB canvases in 0..255; what lies beside the pictures never changes a result.
+          size: Rows and columns of the picture on each.
+
+        Returns:
+          [B, `detections`] rows, boxes in canvas pixels.
+        """
+        run = partial(self.network.apply, variables)
+        features, rpn = run(image, size, method="propose")  # type: ignore[not-iterable]
+        proposals = self._proposals(rpn, *self.anchors(image, size), size)  # type: ignore[bad-argument-type]
+        outputs = run(features, proposals.boxes, method="classify")
+        decode = partial(detect, config=self.config)
+        return jax.vmap(decode)(*outputs, proposals, size)  # type: ignore[not-iterable]
+
+    def anchors(
+        self, image: Num[Array, "B H W 3"], size: Int[Array, "B 2"]
+    ) -> tuple[Float[Array, "A 4"], Array]:
+        """The anchors of a canvas, and which of them have their centre on the picture, [B, A]."""
+        c = self.config
+        height, width = ((n - 1) // c.output_stride + 1 for n in image.shape[1:3])
+        anchors = anchor_boxes(
+            height=height,
+            width=width,
+            stride=c.output_stride,
+            base=c.anchor_base,
+            scales=c.anchor_scales,
+            ratios=c.anchor_ratios,
+        )
+        mask = picture_mask(size, height=height, width=width, stride=c.output_stride)
+        each = len(c.anchor_scales) * len(c.anchor_ratios)
+        return anchors, jnp.repeat(mask.reshape(len(size), -1), each, axis=1)
+
+    def _proposals(self, rpn: RPNOutputs, anchors: Array, usable: Array, size: Array) -> Proposals:
+        best = partial(propose, config=self.config)
+        return jax.vmap(best, in_axes=(0, 0, None, 0, 0))(*rpn, anchors, usable, size)
+
+    def _rpn_targets(
+        self, keys: Array, anchors: Array, usable: Array, batch: DetectionBatch
+    ) -> Targets:
+        c = self.config
+        targets = partial(
+            sample_targets,
+            positive=c.rpn_positive,
+            negative=c.rpn_negative,
+            force=True,
+            size=c.rpn_samples,
+            positive_share=c.rpn_positive_share,
+        )
+        return jax.vmap(targets, in_axes=(0, None, 0, 0, 0, 0))(
+            keys, anchors, usable, batch.boxes, batch.person, batch.ignore
+        )
+
+    def _box_targets(
+        self, key: Array, proposals: Proposals, boxes: Array, person: Array, ignore: Array
+    ) -> tuple[Float[Array, "S 4"], Targets]:
+        """Regions of one picture. The annotated boxes are among them: proposals begin poor."""
+        c = self.config
+        regions = jnp.concatenate([proposals.boxes, boxes])
+        targets = sample_targets(
+            key,
+            regions,
+            jnp.concatenate([proposals.valid, person]),
+            boxes,
+            person,
+            ignore,
+            positive=c.box_positive,
+            negative=c.box_positive,
+            force=False,
+            size=c.box_samples,
+            positive_share=c.box_positive_share,
+        )
+        return regions[targets.index], targets
