@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from g_rmi.detector.targets import Targets
-from g_rmi.ops.losses import huber, logistic
+from g_rmi.nn.losses import huber, logistic
 
 
 def objectness_loss(logits: Float[Array, " S"], targets: Targets) -> Float[Array, ""]:

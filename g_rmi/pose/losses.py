@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from g_rmi.ops.losses import huber, logistic
+from g_rmi.nn.losses import huber, logistic
 
 
 def heatmap_loss(

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from g_rmi.ops.losses import huber
+from g_rmi.nn.losses import huber
 from g_rmi.pose.losses import heatmap_loss, offset_loss
 
 
