@@ -1,10 +1,15 @@
 """Resizing and cropping on the align-corners grid (see `g_rmi.types`)."""
 
+from functools import partial
+
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Real
+
+# Grids that accelerators sample together.
+_TOGETHER = 32
 
 
 def resize_align_corners(
@@ -63,31 +68,66 @@ def crop_boxes(
     Returns:
       The crops, float32, in the image's own range.
     """
-    image = jnp.asarray(image)
     boxes = jnp.asarray(boxes, jnp.float32)
-
-    def crop(box):
-        x = _sample_axis(image, box[1], box[3], height, axis=0)
-        return _sample_axis(x, box[0], box[2], width, axis=1)
-
-    # One crop at a time: the rows of a whole image per crop are the largest thing held.
-    return lax.map(crop, boxes)
+    rows = _between(boxes[:, 1], boxes[:, 3], height)
+    return sample_grid(image, rows, _between(boxes[:, 0], boxes[:, 2], width))
 
 
-def _sample_axis(x, start, stop, count, *, axis):
-    """Linear interpolation of one axis at `count` positions from start to stop; zero outside."""
-    size = x.shape[axis]
+def _between(start, stop, count):
+    """`count` positions from each start to its stop; a single one lies in the middle."""
     share = np.arange(count) / (count - 1) if count > 1 else np.array([0.5])
-    share = share.astype(np.float32)
-    position = start * (1 - share) + stop * share
+    share = share.astype(np.float32)[None, :]
+    return start[:, None] * (1 - share) + stop[:, None] * share
+
+
+def sample_grid(
+    image: Real[ArrayLike, "H W C"], rows: Real[ArrayLike, "N h"], columns: Real[ArrayLike, "N w"]
+) -> Float[Array, "N h w C"]:
+    """Bilinear samples where the rows and columns of grids cross; the image is zero outside.
+
+    Args:
+      image: Image or features, any type.
+      rows: y of each grid's rows, in pixels of the image.
+      columns: x of each grid's columns. A non-finite row or column is all zeros.
+
+    Returns:
+      The samples, float32, in the image's own range.
+    """
+    image = jnp.asarray(image)
+    rows, columns = (jnp.asarray(x, jnp.float32) for x in (rows, columns))
+    height, width, channels = image.shape
+    shape = (rows.shape[1], columns.shape[1], channels)
+    if height * width == 0:
+        return jnp.zeros((len(rows), *shape), jnp.float32)
+    pixels = image.reshape(height * width, channels)
+
+    def sample(grid):
+        samples = jnp.zeros((shape[0] * shape[1], channels), jnp.float32)
+        for i, row_share in _taps(grid[0], height):
+            for j, column_share in _taps(grid[1], width):
+                index = (i[:, None] * width + j[None, :]).reshape(-1)
+                share = (row_share[:, None] * column_share[None, :]).reshape(-1, 1)
+                taken = pixels.at[index].get(mode="promise_in_bounds")
+                samples += share * taken.astype(jnp.float32)
+        return samples.reshape(shape)
+
+    # One grid at a time stays in the cache of a CPU, in the backward pass above all; accelerators
+    # would rather start a few large programs than many small ones.
+    return lax.platform_dependent(
+        (rows, columns),
+        cpu=partial(lax.map, sample),
+        default=partial(lax.map, sample, batch_size=_TOGETHER),
+    )
+
+
+def _taps(position, size):
+    """The two pixels next to each position of one axis, and their shares; zero outside."""
     low = jnp.clip(jnp.floor(position), -1.0, size)
     low = jnp.where(jnp.isnan(low), -1.0, low)
 
-    def tap(index):
-        inside = (index >= 0) & (index < size) & jnp.isfinite(position)
-        weight = jnp.where(inside, jnp.maximum(1.0 - jnp.abs(position - index), 0.0), 0.0)
-        weight = jnp.expand_dims(weight, [i for i in range(x.ndim) if i != axis])
-        taken = jnp.take(x, index.astype(jnp.int32), axis=axis, mode="clip")
-        return weight * taken.astype(jnp.float32)
+    def tap(pixel):
+        inside = (pixel >= 0) & (pixel < size) & jnp.isfinite(position)
+        share = jnp.where(inside, jnp.maximum(1.0 - jnp.abs(position - pixel), 0.0), 0.0)
+        return jnp.clip(pixel, 0.0, size - 1.0).astype(jnp.int32), share
 
-    return tap(low) + tap(low + 1.0)
+    return tap(low), tap(low + 1.0)

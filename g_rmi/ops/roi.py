@@ -5,6 +5,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Real
 
+from g_rmi.ops.image import sample_grid
+
 
 def roi_align(
     features: Real[ArrayLike, "H W C"],
@@ -37,31 +39,21 @@ def roi_align(
     if sampling_ratio < 1:
         raise ValueError(f"sampling_ratio = {sampling_ratio}: must be at least 1")
     height, width = (output_size,) * 2 if isinstance(output_size, int) else output_size
-    features = jnp.asarray(features, jnp.float32)
+    features = jnp.asarray(features)
     corners = jnp.asarray(boxes, jnp.float32) * spatial_scale - 0.5
-    rows = _positions(corners[:, 1], corners[:, 3], height * sampling_ratio)
-    columns = _positions(corners[:, 0], corners[:, 2], width * sampling_ratio)
-    down, across = (_taps(rows, features.shape[0]), _taps(columns, features.shape[1]))
-    samples = jnp.zeros((*rows.shape, columns.shape[1], features.shape[-1]), jnp.float32)
-    for i, v in down:
-        for j, u in across:
-            taken = features.at[i[:, :, None], j[:, None, :]].get(mode="clip")
-            samples += (v[:, :, None] * u[:, None, :])[..., None] * taken
-    cells = samples.reshape(len(rows), height, sampling_ratio, width, sampling_ratio, -1)
+    samples = sample_grid(
+        features,
+        _middles(corners[:, 1], corners[:, 3], height * sampling_ratio, features.shape[0]),
+        _middles(corners[:, 0], corners[:, 2], width * sampling_ratio, features.shape[1]),
+    )
+    n, channels = len(corners), features.shape[2]
+    cells = samples.reshape(n, height, sampling_ratio, width, sampling_ratio, channels)
     return cells.mean((2, 4))
 
 
-def _positions(start, stop, count):
-    """The middles of `count` equal parts from start to stop."""
+def _middles(start, stop, count, size):
+    """The middles of `count` equal parts from start to stop, held on the pixels of one axis."""
     share = ((np.arange(count) + 0.5) / max(count, 1)).astype(np.float32)[None, :]
-    return start[:, None] * (1 - share) + stop[:, None] * share
-
-
-def _taps(position, size):
-    """The two pixels next to each position of one axis, and their shares."""
-    inside = (position >= -1.0) & (position <= size)
-    position = jnp.clip(jnp.where(inside, position, 0.0), 0.0, size - 1.0)
-    low = jnp.floor(position)
-    share = position - low
-    index = low.astype(jnp.int32)
-    return (index, jnp.where(inside, 1.0 - share, 0.0)), (index + 1, jnp.where(inside, share, 0.0))
+    position = start[:, None] * (1 - share) + stop[:, None] * share
+    reached = (position >= -1.0) & (position <= size)
+    return jnp.where(reached, jnp.clip(position, 0.0, size - 1.0), jnp.inf)

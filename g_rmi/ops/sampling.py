@@ -20,7 +20,7 @@ def sample(
     Args:
       key: Of the draw.
       positive: Anchors of which at most `floor(size * positive_share)` are drawn.
-      negative: Anchors that fill the rest, as far as they go.
+      negative: Anchors that fill the rest, as far as they go; none is positive, too.
       size: Rows of the result.
       positive_share: Largest share of positives.
 
@@ -32,7 +32,7 @@ def sample(
     most = int(size * positive_share)
     if anchors == 0:
         return jnp.zeros(size, jnp.int32), jnp.zeros(size, bool)
-    order = jax.random.uniform(key, (anchors,))
+    order = jax.random.uniform(key, (anchors,), jnp.float32)
 
     def draw(members, count):
         drawn, index = lax.top_k(jnp.where(members, order, -1.0), min(count, anchors))

@@ -4,13 +4,16 @@ from functools import partial
 
 import cv2
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from g_rmi.geometry import box_to_crop
-from g_rmi.ops.image import crop_boxes, resize_align_corners
+from g_rmi.ops import image as image_ops
+from g_rmi.ops.image import crop_boxes, resize_align_corners, sample_grid
 from tests.g_rmi.ops.contract import check_contract
 from tests.oracles import image as oracle
+from tests.oracles import onnx_ops
 
 SHAPES = [
     ((5, 4), (33, 25)),
@@ -96,6 +99,85 @@ def test_impossible_boxes_give_zeros_and_leave_the_others_alone():
     crops = np.asarray(crop_boxes(image, boxes, height=4, width=4))
     np.testing.assert_allclose(crops[0], 1, rtol=1e-6)
     assert not crops[1:].any()
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 7, 64])
+def test_grids_equal_the_oracle(n):
+    rng = np.random.default_rng(n)
+    image = rng.normal(size=(6, 5, 2)).astype(np.float32)
+    rows = rng.uniform(-2, 7, (n, 4)).astype(np.float32)
+    columns = rng.uniform(-2, 7, (n, 3)).astype(np.float32)
+    columns[::2, 0] = np.round(columns[::2, 0])
+    ours = jax.jit(sample_grid)(image, rows, columns)
+    assert ours.shape == (n, 4, 3, 2)
+    for grid, ys, xs in zip(ours, rows, columns):
+        theirs = [[oracle.bilinear(image, x, y) for x in xs] for y in ys]
+        np.testing.assert_allclose(grid, theirs, atol=1e-5)
+    ys, xs = np.array([[np.nan, 1.0]]), np.array([[2.0, np.inf]])
+    single = sample_grid(image, ys, xs)[0]
+    np.testing.assert_allclose(single[1, 0], image[1, 2], atol=1e-6)
+    assert not single[0].any()
+    assert not single[:, 1].any()
+    assert not sample_grid(np.ones((0, 5, 2)), rows, columns).any()
+
+
+@pytest.mark.parametrize("together", [1, 32])
+def test_all_platforms_sample_the_same(together, monkeypatch):
+    # What other platforms than the CPU run, on the CPU.
+    monkeypatch.setattr(image_ops, "_TOGETHER", together)
+    monkeypatch.setattr(
+        image_ops.lax, "platform_dependent", lambda *args, cpu, default: default(*args)
+    )
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(11, 9, 3)).astype(np.float32)
+    boxes = rng.uniform(-6, 16, (40, 4)).astype(np.float32)
+    ours = jax.jit(partial(crop_boxes, height=7, width=5))(image, boxes)
+    theirs = oracle.crop_boxes(image, boxes, height=7, width=5)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", range(len(onnx_ops.CROPS)))
+def test_crops_equal_onnxruntimes_numbers(case):
+    height, width = onnx_ops.CROPS[case]
+    with np.load(onnx_ops.FIXTURE) as stored:
+        ours = crop_boxes(stored["features"], stored["inside"], height=height, width=width)
+        np.testing.assert_allclose(ours, stored[f"crop_{case}"], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_crops_equal_onnxruntime():
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(38, 57, 5)).astype(np.float32)
+    boxes = (rng.uniform(size=(64, 4)) * [56, 37, 56, 37]).astype(np.float32)
+    theirs = onnx_ops.crop_boxes(image, boxes, height=14, width=14)
+    np.testing.assert_allclose(crop_boxes(image, boxes, height=14, width=14), theirs, atol=1e-4)
+
+
+def test_gradients_of_crops_equal_the_oracles_finite_differences():
+    rng = np.random.default_rng(1)
+    image = rng.normal(size=(5, 4, 2)).astype(np.float32)
+    boxes = np.array([[0.3, 1.1, 2.8, 3.2], [-1.3, 0.7, 1.4, 6.2]], np.float32)
+    weight = rng.normal(size=(2, 4, 3, 2)).astype(np.float32)
+    size = {"height": 4, "width": 3}
+
+    def loss(image, boxes):
+        return jnp.sum(weight * crop_boxes(image, boxes, **size))
+
+    slopes = jax.jit(jax.grad(loss, argnums=(0, 1)))(image, boxes)
+
+    def slope(inputs, index, step=1e-4):
+        ends = []
+        for sign in (-1, 1):
+            moved = [np.array(x, np.float64) for x in (image, boxes)]
+            moved[inputs][index] += sign * step
+            ends.append(np.sum(weight * oracle.crop_boxes(*moved, **size)))
+        return (ends[1] - ends[0]) / (2 * step)
+
+    for inputs, shape in enumerate((image.shape, boxes.shape)):
+        for index in np.ndindex(shape):
+            assert slopes[inputs][index] == pytest.approx(slope(inputs, index), abs=2e-3)
 
 
 def test_contract():

@@ -1,0 +1,72 @@
+"""Sampling: counts, order and distribution."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from g_rmi.ops.sampling import sample
+from tests.g_rmi.ops.contract import check_contract
+
+draw = jax.jit(sample, static_argnames=("size", "positive_share"))
+
+
+@pytest.mark.parametrize("anchors", [0, 1, 2, 7, 64])
+@pytest.mark.parametrize(("size", "share"), [(0, 0.5), (1, 0.5), (7, 0.25), (16, 0.0), (100, 1.0)])
+def test_counts_and_order(anchors, size, share):
+    rng = np.random.default_rng(anchors + size)
+    for chance in (0.0, 0.1, 0.9):
+        positive = rng.uniform(size=anchors) < chance
+        negative = ~positive & (rng.uniform(size=anchors) < 0.8)
+        index, valid = draw(jax.random.key(3), positive, negative, size=size, positive_share=share)
+        assert index.shape == valid.shape == (size,)
+        positives = min(positive.sum(), int(size * share))
+        negatives = min(negative.sum(), size - positives)
+        np.testing.assert_array_equal(valid, np.arange(size) < positives + negatives)
+        index = np.asarray(index)
+        assert positive[index[:positives]].all()
+        assert negative[index[positives : positives + negatives]].all()
+        assert len(set(index[valid])) == positives + negatives
+        assert not index[~np.asarray(valid)].any()
+
+
+def test_every_anchor_is_as_likely():
+    positive, negative = np.arange(20) < 6, np.arange(20) >= 8
+    draws = 4000
+    index, valid = jax.jit(
+        jax.vmap(partial(sample, positive=positive, negative=negative, size=8, positive_share=0.25))
+    )(jax.random.split(jax.random.key(0), draws))
+    assert valid.all()
+    counts = np.bincount(np.ravel(index), minlength=20)
+    for chance, members in ((2 / 6, slice(0, 6)), (0, slice(6, 8)), (6 / 12, slice(8, 20))):
+        spread = np.sqrt(draws * chance * (1 - chance))
+        np.testing.assert_allclose(counts[members], draws * chance, atol=4.5 * spread)
+    # The first of the two positives, and pairs of them, are as likely, too.
+    pairs = np.bincount(index[:, 0] * 6 + index[:, 1], minlength=36).reshape(6, 6)
+    assert not np.diag(pairs).any()
+    expected = draws / 30
+    assert np.abs(pairs[~np.eye(6, dtype=bool)] - expected).max() < 4.5 * np.sqrt(expected)
+
+
+def test_the_key_decides():
+    everybody = np.ones(1000, bool)
+    draws = [
+        np.asarray(draw(jax.random.key(seed), ~everybody, everybody, size=8, positive_share=0.5)[0])
+        for seed in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert not np.array_equal(draws[0], draws[2])
+
+
+def test_contract():
+    rng = np.random.default_rng(0)
+
+    def kernel(seed, positive, negative):
+        return sample(jax.random.key(seed), positive, negative, size=8, positive_share=0.25)
+
+    def inputs(seed):
+        positive = rng.uniform(size=30) < 0.3
+        return np.uint32(seed), positive, ~positive
+
+    check_contract(kernel, inputs(0), inputs(1))
