@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 import tyro
 
 from experiments import configs
-from g_rmi.config import PoseExperiment
+from g_rmi.config import Experiment
 
 
 class Arguments(Protocol):
@@ -22,7 +22,7 @@ class Arguments(Protocol):
         ...
 
     @property
-    def experiment(self) -> PoseExperiment:
+    def experiment(self) -> Experiment:
         """Its values."""
         ...
 
@@ -54,7 +54,11 @@ def parse(default: T, argv: Sequence[str], *, prog: str) -> T:
         default=default,
         args=argv,
         prog=prog,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+        config=(
+            tyro.conf.OmitArgPrefixes,
+            tyro.conf.FlagConversionOff,
+            tyro.conf.AvoidSubcommands,  # the config says which stage it is
+        ),
         description=default.__doc__,
     )
 

@@ -23,11 +23,11 @@ def directories(given: Sequence[Path]) -> tuple[Path, ...]:
         return (synthetic.make(synthetic.default_directory(), progress=progress),)
 
 
-def read_split(directories: Sequence[Path], split: str) -> list[Dataset]:
+def read_split(directories: Sequence[Path], split: str, *, required: bool = True) -> list[Dataset]:
     """That split of every directory that has it.
 
     Raises:
-      MissingDataError: No directory has it, or one does not exist at all.
+      MissingDataError: No directory has it though it is required, or one does not exist at all.
     """
     found, missing = [], None
     for directory in directories:
@@ -37,7 +37,7 @@ def read_split(directories: Sequence[Path], split: str) -> list[Dataset]:
             if split == "train" or not Path(directory).is_dir():
                 raise
             missing = error
-    if not found and missing:
+    if not found and missing and required:
         raise missing
     return found
 

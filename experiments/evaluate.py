@@ -4,186 +4,63 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import cv2
-import numpy as np
 import tyro
-from jaxtyping import Bool, Float
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from data_pipeline.boxes import PersonBoxes, ground_truth_boxes, read_boxes
 from data_pipeline.coco import as_coco
-from data_pipeline.images import decode
-from data_pipeline.loader import box_crops
 from data_pipeline.schema import Dataset
-from experiments import cli, data
+from experiments import cli, data, detector, pose
 from g_rmi import config
 from g_rmi.compile_cache import enable_compilation_cache
+from g_rmi.detector.task import DetectorTask
 from g_rmi.evaluation import coco
-from g_rmi.evaluation.evaluator import Decoding, predict_boxes, rank_and_suppress
+from g_rmi.evaluation.evaluator import Decoding
 from g_rmi.evaluation.keypoint_table import format_table, keypoint_table
-from g_rmi.evaluation.pck import evaluate_pck
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.checkpoint import load_variables
-from g_rmi.types import People
-from g_rmi.viz.draw import compare, contact_sheet
 
 
-class Evaluation(NamedTuple):
-    """Predictions for every box, who of them stays, and COCO's numbers."""
-
-    people: People
-    scores: Float[np.ndarray, " N"]
-    keep: Bool[np.ndarray, " N"]
-    results: list[dict]
-    metrics: dict[str, float]
+def make_task(experiment: config.Experiment) -> PoseTask | DetectorTask:
+    """The task of an experiment's stage."""
+    if isinstance(experiment, config.DetectorExperiment):
+        return DetectorTask(experiment.model)
+    return PoseTask(experiment.model)
 
 
-def load_task(workdir: Path) -> tuple[PoseTask, dict]:
+def load_task(workdir: Path) -> tuple[PoseTask | DetectorTask, dict]:
     """The task and the evaluation weights of a training.
 
     Raises:
       ValueError: Not a work directory, or its config is not one of this version.
     """
     values, variables = load_variables(workdir)
-    experiment = config.from_dict(config.PoseExperiment, values)
-    return PoseTask(experiment.model), variables
-
-
-def predict(
-    task: PoseTask,
-    variables: dict,
-    dataset: Dataset,
-    boxes: PersonBoxes,
-    decoding: Decoding,
-    *,
-    batch_size: int = 32,
-) -> People:
-    """A pose for every box, in image pixels."""
-    batches = box_crops(
-        dataset,
-        boxes,
-        height=task.config.crop_height,
-        width=task.config.crop_width,
-        box_scale=task.config.box_scale,
-        batch_size=batch_size,
-    )
-    return predict_boxes(task, variables, batches, boxes.box, decoding)
-
-
-def score(
-    task: PoseTask, dataset: Dataset, boxes: PersonBoxes, people: People, decoding: Decoding
-) -> Evaluation:
-    """Ranks the people, drops duplicates, and asks COCO's evaluation."""
-    image_ids = dataset.images.id[boxes.image]
-    scores, keep = rank_and_suppress(
-        people,
-        image_ids,
-        boxes.score,
-        sigmas=task.skeleton.sigmas,
-        decoding=decoding,
-    )
-    results = coco.keypoint_results(
-        image_ids[keep], people.keypoints[keep], people.keypoint_scores[keep], scores[keep]
-    )
-    metrics = coco.evaluate_keypoints(as_coco(dataset), results, skeleton=task.skeleton)
-    return Evaluation(people, scores, keep, results, metrics)
-
-
-def options_table(
-    task: PoseTask,
-    variables: dict,
-    dataset: Dataset,
-    boxes: PersonBoxes,
-    decoding: Decoding,
-    batch_size: int,
-) -> dict[str, dict[str, float]]:
-    """COCO's numbers with one option at a time changed from `decoding`."""
-    changes: list[dict[str, Any]] = [
-        {},
-        {"method": "argmax"},
-        {"method": "argmax_offset"},
-        {"method": "hough"},
-        {"refine": not decoding.refine},
-        {"flip_test": not decoding.flip_test},
-        {"score": "pose"},
-        {"score": "box"},
-        {"score": "product"},
-        *({"oks_threshold": threshold} for threshold in (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)),
-    ]
-    rows, predicted = {}, {}
-    for change in changes:
-        variant = dataclasses.replace(decoding, **change)
-        off_grid = variant.method == "argmax_offset" and variant.refine  # nothing to refine
-        if off_grid or (change and variant == decoding):
-            continue
-        network = (variant.method, variant.refine, variant.flip_test)
-        if network not in predicted:
-            predicted[network] = predict(
-                task, variables, dataset, boxes, variant, batch_size=batch_size
-            )
-        name = ", ".join(f"{k} = {v}" for k, v in change.items()) or "as given"
-        rows[name] = score(task, dataset, boxes, predicted[network], variant).metrics
-    return rows
-
-
-def draw(
-    dataset: Dataset,
-    boxes: PersonBoxes,
-    evaluation: Evaluation,
-    out: Path,
-    *,
-    count: int,
-    min_joint_score: float,
-) -> None:
-    """Draws truth beside prediction for the first pictures that have people, and one sheet."""
-    out.mkdir(parents=True, exist_ok=True)
-    sheet = []
-    for row in np.unique(boxes.image)[:count]:
-        image = decode(dataset.source.read(int(row)))
-        people = dataset.people
-        labelled = ~people.is_crowd & (people.num_keypoints > 0) & (people.image == row)
-        people = people.take(np.flatnonzero(labelled))
-        shown = np.flatnonzero((boxes.image == row) & evaluation.keep)
-        picture = compare(
-            image,
-            people.keypoints,
-            people.visibility,
-            evaluation.people.keypoints[shown],
-            evaluation.people.keypoint_scores[shown],
-            evaluation.scores[shown],
-            skeleton=dataset.skeleton,
-            min_score=min_joint_score,
-        )
-        name = Path(dataset.images.file_name[row]).stem
-        cv2.imwrite(str(out / f"{name}.jpg"), picture[..., ::-1])
-        sheet.append(picture)
-    if sheet:
-        page = contact_sheet(sheet, columns=2, cell=(360, 960))
-        cv2.imwrite(str(out / "contact_sheet.jpg"), page[..., ::-1])
+    return make_task(config.experiment_from_dict(values)), variables
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Evaluates the newest checkpoint of a training.
+    """Evaluates the newest checkpoint of a training, of the detector or of the pose network.
 
-    Writes metrics.json, keypoints.json (COCO's results format) and drawn pictures.
+    Writes metrics.json, boxes.json and keypoints.json (COCO's results format) and drawn pictures.
 
     Attributes:
       workdir: Directory of the training.
       data: Data directory; the embedded synthetic set without it.
       split: Which split of it.
-      boxes: "gt", or a file of person boxes in COCO's results format.
+      boxes: Where the pose network looks: "gt", or a file of person boxes in COCO's results format,
+        such as the detector's boxes.json.
       min_score: Boxes of the file that score lower are left out.
       max_per_image: Best boxes of each picture that are kept.
       out: Where the results go. Default: WORKDIR/evaluation.
-      table: Also evaluate with each option changed, one row each.
+      table: Also evaluate the pose network with each option changed, one row each.
       pictures: Pictures to draw.
       min_joint_score: Joints that score lower are not drawn. Few votes meet in a short training.
-      batch_size: Crops per batch.
+      min_box_score: Boxes of the detector that score lower are not drawn.
+      batch_size: Crops or pictures per batch. Default: 32 crops, 8 pictures.
       decoding: How maps become people.
     """
 
@@ -197,7 +74,8 @@ class Arguments:
     table: bool = False
     pictures: int = 12
     min_joint_score: float = 0.02
-    batch_size: int = 32
+    min_box_score: float = 0.5
+    batch_size: int | None = None
     decoding: Decoding = Decoding()
 
 
@@ -213,24 +91,74 @@ def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
     )
 
 
-def torso_pck(
-    task: PoseTask, dataset: Dataset, boxes: PersonBoxes, people: People
+def evaluate_detector(
+    task: DetectorTask, variables: dict, dataset: Dataset, arguments: Arguments, out: Path
 ) -> dict[str, float]:
-    """PCK@.2 of the torso, for skeletons that have one; needs a box for every labelled person."""
-    if not {"left_shoulder", "left_hip"} <= set(task.skeleton.names):
-        return {}
-    counts = evaluate_pck(
-        as_coco(dataset),
-        dataset.people.id[boxes.person],
-        people.keypoints,
-        skeleton=task.skeleton,
+    """Finds people, writes what was found, prints COCO's twelve numbers."""
+    evaluation = detector.evaluate(
+        task, variables, dataset, batch_size=arguments.batch_size or detector.BATCH_SIZE
     )
-    return counts.numbers(task.skeleton)
+    coco.write_results(out / "boxes.json", evaluation.results)
+    detector.draw(
+        dataset,
+        evaluation.found,
+        out / "pictures",
+        count=arguments.pictures,
+        min_score=arguments.min_box_score,
+    )
+    title = f"{arguments.workdir} on {dataset.directory}, {dataset.split}"
+    show({"person boxes": evaluation.metrics}, coco.BOX_METRICS, title)
+    pictures = len(dataset.images)
+    print(f"{len(evaluation.results)} boxes in {pictures} pictures")
+    print(f"wrote metrics.json, boxes.json and pictures/ to {out}")
+    return evaluation.metrics
+
+
+def evaluate_pose(
+    task: PoseTask, variables: dict, dataset: Dataset, arguments: Arguments, out: Path
+) -> dict[str, float]:
+    """Finds poses in boxes, writes them, prints COCO's ten numbers and the table of joints."""
+    boxes = read_box_source(arguments, dataset)
+    decoding, batch_size = arguments.decoding, arguments.batch_size or pose.BATCH_SIZE
+    people = pose.predict(task, variables, dataset, boxes, decoding, batch_size=batch_size)
+    evaluation = pose.score(task, dataset, boxes, people, decoding)
+    image_ids = dataset.images.id[boxes.image]
+    found = coco.box_results(image_ids, boxes.box, boxes.score)
+    truth = as_coco(dataset)
+    metrics = {
+        **evaluation.metrics,
+        **coco.evaluate_boxes(truth, found),
+        "boxes": float(len(boxes)),
+    }
+    if arguments.boxes == "gt":
+        metrics |= pose.torso_pck(task, dataset, boxes, people)
+    coco.write_results(out / "keypoints.json", evaluation.results)
+    coco.write_results(out / "boxes.json", found)
+    joints = keypoint_table(truth, evaluation.results, skeleton=task.skeleton)
+    (out / "joints.md").write_text(format_table(joints))
+    pose.draw(
+        dataset,
+        boxes,
+        evaluation,
+        out / "pictures",
+        count=arguments.pictures,
+        min_joint_score=arguments.min_joint_score,
+    )
+    rows = {f"boxes: {arguments.boxes}": metrics}
+    if arguments.table:
+        rows = pose.options_table(task, variables, dataset, boxes, decoding, batch_size)
+        (out / "options.json").write_text(json.dumps(rows, indent=2) + "\n")
+    print(format_table(joints))
+    title = f"{arguments.workdir} on {dataset.directory}, {dataset.split}"
+    show(rows, coco.KEYPOINT_METRICS, title)
+    print(describe_boxes(arguments.boxes, metrics))
+    print(f"wrote metrics.json, keypoints.json, boxes.json, joints.md and pictures/ to {out}")
+    return metrics
 
 
 def describe_boxes(source: str, metrics: dict[str, float]) -> str:
     """One line on the boxes that the poses were found in."""
-    line = f"{metrics['boxes']} boxes ({source}), person box_AP {metrics['box_AP']:.3f}"
+    line = f"{metrics['boxes']:.0f} boxes ({source}), person box_AP {metrics['box_AP']:.3f}"
     if "PCK" in metrics:
         line += (
             f"; PCK@.2 of the torso {metrics['PCK']:.3f} over {metrics['PCK_people']:.0f} people"
@@ -238,12 +166,29 @@ def describe_boxes(source: str, metrics: dict[str, float]) -> str:
     return line
 
 
-def show(rows: dict[str, dict[str, float]], title: str) -> None:
-    """Prints COCO's ten numbers, one row per name."""
-    table = Table("", *coco.KEYPOINT_METRICS, title=title, title_justify="left", box=box.SIMPLE)
+def show(rows: dict[str, dict[str, float]], columns: Sequence[str], title: str) -> None:
+    """Prints COCO's numbers, one row per name."""
+    names = (name.removeprefix("box_") for name in columns)
+    table = Table("", *names, title=title, title_justify="left", box=box.SIMPLE)
     for name, metrics in rows.items():
-        table.add_row(name, *(f"{metrics[column]:.3f}" for column in coco.KEYPOINT_METRICS))
+        table.add_row(name, *(f"{metrics[column]:.3f}" for column in columns))
     Console(width=max(Console().width, 110)).print(table)  # cut lines are worse than long ones
+
+
+def refuse_pose_options(arguments: Arguments) -> None:
+    """A detector must not seem to follow options that only the pose network reads.
+
+    Raises:
+      ValueError: One is given.
+    """
+    only_pose = ("boxes", "min_score", "max_per_image", "table", "min_joint_score", "decoding")
+    default = Arguments(arguments.workdir)
+    for name in only_pose:
+        if getattr(arguments, name) != getattr(default, name):
+            raise ValueError(
+                f"--{name.replace('_', '-')}: {arguments.workdir} holds a detector; this option is "
+                "for pose networks"
+            )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -257,46 +202,17 @@ def main(argv: Sequence[str]) -> None:
     )
     enable_compilation_cache()
     task, variables = load_task(arguments.workdir)
+    if isinstance(task, DetectorTask):
+        refuse_pose_options(arguments)
     directories = data.directories([arguments.data] if arguments.data else [])
     (dataset,) = data.read_split(directories, arguments.split)
-    boxes = read_box_source(arguments, dataset)
-    people = predict(
-        task, variables, dataset, boxes, arguments.decoding, batch_size=arguments.batch_size
-    )
-    evaluation = score(task, dataset, boxes, people, arguments.decoding)
-    image_ids = dataset.images.id[boxes.image]
-    found = coco.box_results(image_ids, boxes.box, boxes.score)
-    box_metrics = coco.evaluate_boxes(as_coco(dataset), found)
-    metrics = {**evaluation.metrics, **box_metrics, "boxes": len(boxes)}
-    if arguments.boxes == "gt":
-        metrics |= torso_pck(task, dataset, boxes, people)
     out = arguments.out or arguments.workdir / "evaluation"
     out.mkdir(parents=True, exist_ok=True)
-    coco.write_results(out / "keypoints.json", evaluation.results)
-    coco.write_results(out / "boxes.json", found)
+    if isinstance(task, DetectorTask):
+        metrics = evaluate_detector(task, variables, dataset, arguments, out)
+    else:
+        metrics = evaluate_pose(task, variables, dataset, arguments, out)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    truth = as_coco(dataset)
-    joints = keypoint_table(truth, evaluation.results, skeleton=task.skeleton)
-    (out / "joints.md").write_text(format_table(joints))
-    draw(
-        dataset,
-        boxes,
-        evaluation,
-        out / "pictures",
-        count=arguments.pictures,
-        min_joint_score=arguments.min_joint_score,
-    )
-    rows = {f"boxes: {arguments.boxes}": metrics}
-    if arguments.table:
-        rows = options_table(
-            task, variables, dataset, boxes, arguments.decoding, arguments.batch_size
-        )
-        (out / "options.json").write_text(json.dumps(rows, indent=2) + "\n")
-    print(format_table(joints))
-    title = f"{arguments.workdir} on {dataset.directory}, {dataset.split}"
-    show(rows, title)
-    print(describe_boxes(arguments.boxes, metrics))
-    print(f"wrote metrics.json, keypoints.json, boxes.json, joints.md and pictures/ to {out}")
 
 
 if __name__ == "__main__":

@@ -2,21 +2,23 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
 
+from data_pipeline import loader
 from data_pipeline.boxes import ground_truth_boxes
-from data_pipeline.loader import PoseBatches, pose_batches
-from experiments import cli, data
-from experiments.evaluate import load_task, predict, score
+from data_pipeline.schema import Dataset
+from experiments import cli, data, detector, pose
+from experiments.evaluate import load_task, make_task
 from g_rmi.compile_cache import enable_compilation_cache
-from g_rmi.config import PoseExperiment, to_dict
+from g_rmi.config import DetectorExperiment, Experiment, PoseExperiment, to_dict
+from g_rmi.detector.task import DetectorTask
 from g_rmi.evaluation.evaluator import Decoding
 from g_rmi.pose.task import PoseTask
-from g_rmi.training.loop import train
-from g_rmi.types import PoseBatch
+from g_rmi.training.loop import Evaluate, train
+from g_rmi.types import DetectionBatch, PoseBatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,36 +39,55 @@ class Arguments:
     data: tuple[Path, ...] = ()
     init: Path | None = None
     pretrained: Path | None = None
-    experiment: PoseExperiment = PoseExperiment()
+    experiment: Experiment = PoseExperiment()
 
 
 class Batches(Iterator):
     """The loader's batches as the task's typed ones."""
 
-    def __init__(self, batches: PoseBatches):
-        self._batches = batches
+    def __init__(self, batches: loader.Batches, make: Callable):
+        self._batches, self._make = batches, make
         self.get_state, self.set_state = batches.get_state, batches.set_state
 
     def __next__(self):
-        """Record ids and a `PoseBatch`."""
+        """Record ids and a `PoseBatch` or `DetectionBatch`."""
         record_ids, arrays = next(self._batches)
-        return record_ids, PoseBatch(**arrays)  # type: ignore[bad-argument-type]  # on the host yet
+        return record_ids, self._make(**arrays)
 
 
-def initial_variables(arguments: Arguments, task: PoseTask) -> dict | None:
-    """Weights to start from: another training's, ImageNet's, or None."""
+def evaluator(task: PoseTask | DetectorTask, validation: Dataset) -> Evaluate:
+    """What the loop calls between steps: variables to COCO's numbers."""
+    if isinstance(task, DetectorTask):
+        return lambda variables, step: detector.evaluate(task, variables, validation).metrics
+    boxes = ground_truth_boxes(validation)
+
+    def evaluate(variables, step: int) -> dict[str, float]:
+        del step
+        people = pose.predict(task, variables, validation, boxes, Decoding())
+        return pose.score(task, validation, boxes, people, Decoding()).metrics
+
+    return evaluate
+
+
+def initial_variables(arguments: Arguments, task: PoseTask | DetectorTask) -> dict | None:
+    """Weights to start from: another training's, ImageNet's, or None.
+
+    Raises:
+      ValueError: The other training is of the other stage.
+    """
     if arguments.init:
-        _, variables = load_task(arguments.init)
+        other, variables = load_task(arguments.init)
+        if type(other) is not type(task):
+            stage = "pose network" if isinstance(other, PoseTask) else "detector"
+            raise ValueError(f"--init {arguments.init}: holds a {stage}")
         return variables
     if arguments.pretrained:
         from g_rmi.pretrained import load_resnet
 
         variables = jax.device_get(jax.jit(task.init)(jax.random.key(0)))
-        trunk = load_resnet(arguments.pretrained, depth=task.config.depth)
-        return {
-            name: {**tree, "trunk": trunk[name]} if name in trunk else tree
-            for name, tree in variables.items()
-        }
+        return task.with_resnet(
+            variables, load_resnet(arguments.pretrained, depth=task.config.depth)
+        )
     return None
 
 
@@ -77,36 +98,24 @@ def main(argv: Sequence[str]) -> None:
     enable_compilation_cache()
     directories = data.directories(arguments.data)
     datasets = data.read_split(directories, "train")
-    task = PoseTask(experiment.model)
-    hosts = jax.process_count()
-    batches = pose_batches(
-        datasets,
-        height=experiment.model.crop_height,
-        width=experiment.model.crop_width,
-        config=experiment.data,
-        batch_size=experiment.train.batch_size // hosts,
-        seed=experiment.train.seed,
-        host=jax.process_index(),
-        hosts=hosts,
-    )
-    validation = data.read_split(directories, "val")[0]
-    boxes = ground_truth_boxes(validation)
-
-    def evaluate(variables, step: int) -> dict[str, float]:
-        del step
-        people = predict(task, variables, validation, boxes, Decoding())
-        return score(task, validation, boxes, people, Decoding()).metrics
-
+    validation = data.read_split(directories, "val", required=False)
+    task = make_task(experiment)
+    if isinstance(experiment, DetectorExperiment):
+        batches, make = detector.batches(experiment, datasets), DetectionBatch
+    else:
+        batches, make = pose.batches(experiment, datasets), PoseBatch
+    if not validation:
+        print("no data directory has a val split: training without evaluation")
     with contextlib.closing(batches):  # else Ctrl-C waits for all that is being read ahead
         train(
             task,
             experiment.train,
             experiment.optim,
-            Batches(batches),
+            Batches(batches, make),
             workdir=arguments.workdir or Path("runs") / arguments.config,
             config_dict=to_dict(experiment),
             data_fingerprint=data.fingerprint(datasets),
-            evaluate=evaluate,
+            evaluate=evaluator(task, validation[0]) if validation else None,
             init_variables=initial_variables(arguments, task),
         )
 

@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 
-from g_rmi.config import PoseExperiment, nearest
+from g_rmi.config import Experiment, nearest
 
 
 def names() -> list[str]:
@@ -11,7 +11,7 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def get(name: str) -> PoseExperiment:
+def get(name: str) -> Experiment:
     """The config of that name.
 
     Raises:

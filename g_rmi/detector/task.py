@@ -37,6 +37,16 @@ class DetectorTask:
         size = jnp.full((1, 2), side, jnp.int32)
         return dict(self.network.init(key, image, size, jnp.zeros((1, 1, 4), jnp.float32)))
 
+    def with_resnet(self, variables: dict, resnet: dict) -> dict:
+        """`variables` with an imported ResNet (`g_rmi.pretrained`), block 4 in the box head."""
+        filled = dict(variables)
+        for name, tree in resnet.items():
+            last = {unit: value for unit, value in tree.items() if unit.startswith("block4")}
+            trunk = {unit: value for unit, value in tree.items() if unit not in last}
+            head = {**variables[name]["box_head"], "block4": last}
+            filled[name] = {**variables[name], "trunk": trunk, "box_head": head}
+        return filled
+
     def loss(
         self,
         params: dict,

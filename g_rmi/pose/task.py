@@ -34,6 +34,13 @@ class PoseTask:
         image = jnp.zeros((1, self.config.crop_height, self.config.crop_width, 3), jnp.uint8)
         return dict(self.network.init(key, image))
 
+    def with_resnet(self, variables: dict, resnet: dict) -> dict:
+        """`variables` with the trunk of an imported ResNet (`g_rmi.pretrained`)."""
+        return {
+            name: {**tree, "trunk": resnet[name]} if name in resnet else tree
+            for name, tree in variables.items()
+        }
+
     def targets(self, batch: PoseBatch) -> PoseTargets:
         """Targets of a batch on the grid of the losses."""
         c = self.config

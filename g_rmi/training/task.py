@@ -1,6 +1,6 @@
 """What the training loop knows about a task: three functions. Types only."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -50,8 +50,9 @@ class Task(Protocol):
         """
         ...
 
-    def predict(self, variables: Variables, batch: PyTree, /) -> PyTree:
-        """Predictions for a batch; for evaluators, the loop does not call it."""
+    @property
+    def predict(self) -> Callable[..., PyTree]:
+        """Predictions from variables and inputs; for evaluators, the loop does not call it."""
         ...
 
 

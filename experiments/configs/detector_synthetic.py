@@ -1,0 +1,51 @@
+"""The embedded default: a small detector on synthetic scenes, minutes on two CPU cores.
+
+Command:   make train
+"""
+
+from g_rmi.config import (
+    DetectorConfig,
+    DetectorDataConfig,
+    DetectorExperiment,
+    OptimConfig,
+    TrainConfig,
+)
+
+
+def get_config() -> DetectorExperiment:
+    """A narrow ResNet-26 at output stride 16, canvases of 192 x 240, AdamW with a cosine."""
+    return DetectorExperiment(
+        model=DetectorConfig(
+            depth=26,
+            width=32,
+            output_stride=16,
+            norm="batch",
+            canvas=(192, 240),
+            anchor_base=96.0,
+            rpn_channels=128,
+            rpn_dilation=1,
+            rpn_samples=64,
+            candidates=300,
+            proposals=48,
+            roi_size=8,
+            box_samples=32,
+            detections=30,
+        ),
+        data=DetectorDataConfig(max_boxes=16, threads=4),
+        optim=OptimConfig(
+            optimizer="adamw",
+            learning_rate=2e-3,
+            weight_decay=0.05,
+            schedule="cosine",
+            warmup_steps=50,
+            clip_norm=1.0,
+            averaging=0.99,
+        ),
+        train=TrainConfig(
+            steps=500,
+            batch_size=8,
+            log_every=25,
+            evaluate_every=0,
+            checkpoint_every=100,
+        ),
+    )

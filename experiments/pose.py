@@ -1,0 +1,178 @@
+"""The pose stage for the programs: what its training and its evaluation consist of."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import jax
+import numpy as np
+from jaxtyping import Bool, Float
+
+from data_pipeline.boxes import PersonBoxes
+from data_pipeline.coco import as_coco
+from data_pipeline.images import decode
+from data_pipeline.loader import Batches, box_crops, pose_batches
+from data_pipeline.schema import Dataset
+from g_rmi.config import PoseExperiment
+from g_rmi.evaluation import coco
+from g_rmi.evaluation.evaluator import Decoding, predict_boxes, rank_and_suppress
+from g_rmi.evaluation.pck import evaluate_pck
+from g_rmi.pose.task import PoseTask
+from g_rmi.types import People
+from g_rmi.viz.draw import compare, contact_sheet
+
+BATCH_SIZE = 32  # Crops per batch of an evaluation.
+
+
+class Evaluation(NamedTuple):
+    """Predictions for every box, who of them stays, and COCO's numbers."""
+
+    people: People
+    scores: Float[np.ndarray, " N"]
+    keep: Bool[np.ndarray, " N"]
+    results: list[dict]
+    metrics: dict[str, float]
+
+
+def batches(experiment: PoseExperiment, datasets: list[Dataset]) -> Batches:
+    """The training crops of this host."""
+    hosts = jax.process_count()
+    return pose_batches(
+        datasets,
+        height=experiment.model.crop_height,
+        width=experiment.model.crop_width,
+        config=experiment.data,
+        batch_size=experiment.train.batch_size // hosts,
+        seed=experiment.train.seed,
+        host=jax.process_index(),
+        hosts=hosts,
+    )
+
+
+def predict(
+    task: PoseTask,
+    variables: dict,
+    dataset: Dataset,
+    boxes: PersonBoxes,
+    decoding: Decoding,
+    *,
+    batch_size: int = BATCH_SIZE,
+) -> People:
+    """A pose for every box, in image pixels."""
+    batches = box_crops(
+        dataset,
+        boxes,
+        height=task.config.crop_height,
+        width=task.config.crop_width,
+        box_scale=task.config.box_scale,
+        batch_size=batch_size,
+    )
+    return predict_boxes(task, variables, batches, boxes.box, decoding)
+
+
+def score(
+    task: PoseTask, dataset: Dataset, boxes: PersonBoxes, people: People, decoding: Decoding
+) -> Evaluation:
+    """Ranks the people, drops duplicates, and asks COCO's evaluation."""
+    image_ids = dataset.images.id[boxes.image]
+    scores, keep = rank_and_suppress(
+        people,
+        image_ids,
+        boxes.score,
+        sigmas=task.skeleton.sigmas,
+        decoding=decoding,
+    )
+    results = coco.keypoint_results(
+        image_ids[keep], people.keypoints[keep], people.keypoint_scores[keep], scores[keep]
+    )
+    metrics = coco.evaluate_keypoints(as_coco(dataset), results, skeleton=task.skeleton)
+    return Evaluation(people, scores, keep, results, metrics)
+
+
+def options_table(
+    task: PoseTask,
+    variables: dict,
+    dataset: Dataset,
+    boxes: PersonBoxes,
+    decoding: Decoding,
+    batch_size: int,
+) -> dict[str, dict[str, float]]:
+    """COCO's numbers with one option at a time changed from `decoding`."""
+    changes: list[dict[str, Any]] = [
+        {},
+        {"method": "argmax"},
+        {"method": "argmax_offset"},
+        {"method": "hough"},
+        {"refine": not decoding.refine},
+        {"flip_test": not decoding.flip_test},
+        {"score": "pose"},
+        {"score": "box"},
+        {"score": "product"},
+        *({"oks_threshold": threshold} for threshold in (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)),
+    ]
+    rows, predicted = {}, {}
+    for change in changes:
+        variant = dataclasses.replace(decoding, **change)
+        off_grid = variant.method == "argmax_offset" and variant.refine  # nothing to refine
+        if off_grid or (change and variant == decoding):
+            continue
+        network = (variant.method, variant.refine, variant.flip_test)
+        if network not in predicted:
+            predicted[network] = predict(
+                task, variables, dataset, boxes, variant, batch_size=batch_size
+            )
+        name = ", ".join(f"{k} = {v}" for k, v in change.items()) or "as given"
+        rows[name] = score(task, dataset, boxes, predicted[network], variant).metrics
+    return rows
+
+
+def draw(
+    dataset: Dataset,
+    boxes: PersonBoxes,
+    evaluation: Evaluation,
+    out: Path,
+    *,
+    count: int,
+    min_joint_score: float,
+) -> None:
+    """Draws truth beside prediction for the first pictures that have people, and one sheet."""
+    out.mkdir(parents=True, exist_ok=True)
+    sheet = []
+    for row in np.unique(boxes.image)[:count]:
+        image = decode(dataset.source.read(int(row)))
+        people = dataset.people
+        labelled = ~people.is_crowd & (people.num_keypoints > 0) & (people.image == row)
+        people = people.take(np.flatnonzero(labelled))
+        shown = np.flatnonzero((boxes.image == row) & evaluation.keep)
+        picture = compare(
+            image,
+            people.keypoints,
+            people.visibility,
+            evaluation.people.keypoints[shown],
+            evaluation.people.keypoint_scores[shown],
+            evaluation.scores[shown],
+            skeleton=dataset.skeleton,
+            min_score=min_joint_score,
+        )
+        name = Path(dataset.images.file_name[row]).stem
+        cv2.imwrite(str(out / f"{name}.jpg"), picture[..., ::-1])
+        sheet.append(picture)
+    if sheet:
+        page = contact_sheet(sheet, columns=2, cell=(360, 960))
+        cv2.imwrite(str(out / "contact_sheet.jpg"), page[..., ::-1])
+
+
+def torso_pck(
+    task: PoseTask, dataset: Dataset, boxes: PersonBoxes, people: People
+) -> dict[str, float]:
+    """PCK@.2 of the torso, for skeletons that have one; needs a box for every labelled person."""
+    if not {"left_shoulder", "left_hip"} <= set(task.skeleton.names):
+        return {}
+    counts = evaluate_pck(
+        as_coco(dataset),
+        dataset.people.id[boxes.person],
+        people.keypoints,
+        skeleton=task.skeleton,
+    )
+    return counts.numbers(task.skeleton)
