@@ -176,6 +176,8 @@ def as_coco(dataset: Dataset) -> dict[str, Any]:
         people.num_keypoints.tolist(),
     )
     names = ("id", "image_id", "bbox", "area", "iscrowd", "keypoints", "num_keypoints")
+    # A set of boxes only declares no joints.
+    joint_names = {"keypoints": list(dataset.skeleton.names)} if dataset.labelled.any() else {}
     return {
         "images": [
             {
@@ -188,7 +190,7 @@ def as_coco(dataset: Dataset) -> dict[str, Any]:
             for i in range(len(images))
         ],
         "annotations": [dict(zip(names, row), category_id=1) for row in columns],
-        "categories": [{"id": 1, "name": "person", "keypoints": list(dataset.skeleton.names)}],
+        "categories": [{"id": 1, "name": "person", **joint_names}],
     }
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, Int64, UInt8
 
 from data_pipeline.images import Picture, cut_image
-from data_pipeline.schema import Dataset
+from data_pipeline.schema import DataError, Dataset
 from data_pipeline.transforms import jitter_colour
 from g_rmi.config import DetectorAugmentation, DetectorDataConfig
 from g_rmi.geometry import Affine, apply_affine, fit_canvas, resize_affine
@@ -39,12 +39,10 @@ class Window(NamedTuple):
 
     Attributes:
       affine: Map from image points to pixels of the window.
-      flip: It mirrors.
       size: Rows and columns of the window, all inside the picture.
     """
 
     affine: Affine
-    flip: bool
     size: tuple[int, int]
 
 
@@ -164,11 +162,30 @@ class DetectionExamples:
         return [trainable_images(dataset) for dataset in self.datasets]
 
 
+def with_completeness(datasets: Sequence[Dataset], complete: Sequence[bool]) -> list[Dataset]:
+    """The data sets, those marked False as if each picture said that not all people have boxes.
+
+    Raises:
+      DataError: There are not as many flags as data sets (or none).
+    """
+    if complete and len(complete) != len(datasets):
+        raise DataError(
+            f"boxes_complete = {complete}: {len(complete)} flags for {len(datasets)} data "
+            "directories"
+        )
+    marked = []
+    for dataset, flag in zip(datasets, complete or [True] * len(datasets)):
+        images = dataset.images
+        images = dataclasses.replace(images, boxes_complete=images.boxes_complete & flag)
+        marked.append(dataclasses.replace(dataset, images=images))
+    return marked
+
+
 def trainable_images(dataset: Dataset) -> Int64[np.ndarray, " R"]:
     """Rows of the pictures to train on: those with a labelled person, or else without any."""
     people = dataset.people
     taught = dataset.images.boxes_complete.copy()
-    taught[people.image[~people.is_crowd & _has_inside(people.box)]] = True
+    taught[people.image[~people.is_crowd & has_inside(people.box)]] = True
     return np.flatnonzero(taught)
 
 
@@ -200,8 +217,7 @@ def sample_window(
     affine = resize_affine(
         int(images.height[row]), int(images.width[row]), rows=rows, columns=columns
     )
-    flip = bool(rng.random() < config.flip)
-    if flip:
+    if rng.random() < config.flip:
         affine = np.array([[-1, 0, columns - 1], [0, 1, 0]]) @ [*affine, [0, 0, 1]]
     if size != resized:
         group = dataset.people_of(row)
@@ -213,7 +229,7 @@ def sample_window(
         span = np.array(size[::-1])
         first, last = np.sort([low, high - span], axis=0).clip(0, np.array([columns, rows]) - span)
         affine[:, 2] -= rng.uniform(first, last)
-    return Window(affine, flip, size)
+    return Window(affine, size)
 
 
 def look(dataset: Dataset, row: int, window: Window, *, min_visible: float) -> Regions:
@@ -225,15 +241,13 @@ def look(dataset: Dataset, row: int, window: Window, *, min_visible: float) -> R
     images, people = dataset.images, dataset.people
     group = dataset.people_of(row)
     box = people.box[group].clip(0, np.tile([images.width[row], images.height[row]], 2))
-    corners = apply_affine(window.affine, box.reshape(-1, 2, 2))
-    if window.flip:
-        # The affine map mirrors pixel centres; a box ends where its last pixel ends.
-        corners[..., 0] += 1
+    # The map is one of pixel centres; a box begins and ends half a pixel before the next one's.
+    corners = apply_affine(window.affine, box.reshape(-1, 2, 2) - 0.5) + 0.5
     full = np.sort(corners, axis=1).reshape(-1, 4)
     rows, columns = window.size
     seen = full.clip(0, [columns, rows, columns, rows]).astype(np.float32)
     person = ~people.is_crowd[group] & (_area(seen) >= min_visible * _area(full))
-    keep = _has_inside(seen)
+    keep = has_inside(seen) & has_inside(people.box[group])
     whole = np.array([[0.0, 0.0, columns, rows]] * (not images.boxes_complete[row])).reshape(-1, 4)
     return Regions(
         box=np.concatenate([whole, seen[keep]]),
@@ -273,5 +287,6 @@ def _area(box: Float[np.ndarray, "M 4"]) -> Float[np.ndarray, " M"]:
     return (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
 
 
-def _has_inside(box: Float[np.ndarray, "M 4"]) -> Bool[np.ndarray, " M"]:
-    return (box[:, 2:] > box[:, :2]).all(axis=1)
+def has_inside(box: Float[np.ndarray, "M 4"]) -> Bool[np.ndarray, " M"]:
+    """Boxes with a width and a height."""
+    return np.asarray((box[:, 2:] > box[:, :2]).all(axis=1))

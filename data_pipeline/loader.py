@@ -15,7 +15,12 @@ import numpy as np
 from jaxtyping import Int64
 
 from data_pipeline.boxes import PersonBoxes
-from data_pipeline.detection import DetectionExamples, trainable_images
+from data_pipeline.detection import (
+    DetectionExamples,
+    has_inside,
+    trainable_images,
+    with_completeness,
+)
 from data_pipeline.images import ImageError, cut_image
 from data_pipeline.schema import DataError, Dataset
 from data_pipeline.stream import (
@@ -97,8 +102,8 @@ def pose_batches(
 def trainable(dataset: Dataset, min_keypoints: int) -> Int64[np.ndarray, " R"]:
     """Rows of the people to train on: no crowds, enough joints, a box with an inside."""
     people = dataset.people
-    inside = (people.box[:, 2:] > people.box[:, :2]).all(axis=1)
-    return np.flatnonzero(~people.is_crowd & inside & (people.num_keypoints >= min_keypoints))
+    usable = ~people.is_crowd & has_inside(people.box)
+    return np.flatnonzero(usable & (people.num_keypoints >= min_keypoints))
 
 
 def detection_batches(
@@ -129,10 +134,11 @@ def detection_batches(
       hosts: Number of hosts.
 
     Raises:
-      DataError: A data set without a picture to train on, or weights that do not fit.
+      DataError: A data set without a picture to train on, or weights or flags that do not fit.
     """
     cv2.setNumThreads(1)
     weights = mixing_weights(config.weights, len(datasets))
+    datasets = with_completeness(datasets, config.boxes_complete)
     parts: dict[bool, list[Part]] = {True: [], False: []}
     for i, (dataset, weight) in enumerate(zip(datasets, weights)):
         rows = trainable_images(dataset)

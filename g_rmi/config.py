@@ -268,8 +268,10 @@ class DetectorDataConfig:
 
     Attributes:
       augmentation: Variation of the training pictures.
-      max_boxes: Boxes per picture; of more, the largest.
+      max_boxes: Boxes per picture; of more, the largest, and one to ignore around all others.
       weights: Mixing weights of the data directories, in their order; empty for equal parts.
+      boxes_complete: False for a data directory, in their order, whose pictures show people
+        without a box though its annotations do not say so; empty for none.
       max_bad_share: Share of undecodable records past which a run stops.
       threads: Reader threads per host.
     """
@@ -277,6 +279,7 @@ class DetectorDataConfig:
     augmentation: DetectorAugmentation = DetectorAugmentation()
     max_boxes: int = 100
     weights: tuple[float, ...] = ()
+    boxes_complete: tuple[bool, ...] = ()
     max_bad_share: float = 0.01
     threads: int = 8
 

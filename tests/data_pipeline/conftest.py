@@ -75,6 +75,34 @@ def make_coco(tmp_path):
 
 
 @pytest.fixture
+def voc(tmp_path):
+    """Boxes only: 4 pictures of 0, 1, 2, 0 people; in the last two, hard ones are left out."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "voc/images"
+    folder.mkdir(parents=True)
+    images, annotations = [], []
+    for i, boxes in enumerate(([], [[5, 6, 30, 40]], [[1, 2, 20, 30], [40, 10, 25, 60]], [])):
+        cv2.imwrite(str(folder / f"{i}.jpg"), picture(rng, 96, 80))
+        images.append(
+            {
+                "id": i + 1,
+                "file_name": f"{i}.jpg",
+                "width": 96,
+                "height": 80,
+                "person_boxes_complete": True,
+                "difficult_left_out": i >= 2,
+            }
+        )
+        for box in boxes:
+            row = {"id": len(annotations) + 1, "image_id": i + 1, "category_id": 1, "bbox": box}
+            annotations.append(row | {"area": box[2] * box[3], "iscrowd": 0, "difficult": 0})
+    categories = [{"id": 1, "name": "person", "supercategory": "person"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "voc/annotations.json").write_text(json.dumps(content))
+    return tmp_path / "voc"
+
+
+@pytest.fixture
 def edit():
     """`edit(directory, change, split=...)` applies `change(content)` to the annotation file."""
 

@@ -132,3 +132,12 @@ def test_a_prepared_directory_can_be_checked(make_coco, edit, tmp_path):
     report = check_split(tmp_path / "out", "train")
     assert report.count == {"no area": 1}
     assert report.images == 6
+
+
+def test_a_set_of_boxes_lacks_nothing(voc, tmp_path):
+    assert not check_split(voc, "train").count
+    assert check_split(voc, "train").people == 3
+    prepare(voc, tmp_path / "out")
+    report = check_split(tmp_path / "out", "train")
+    assert not report.count
+    assert (report.images, report.people) == (4, 3)

@@ -227,6 +227,20 @@ def test_a_set_of_boxes_has_no_joints(read):
     assert dataset.people.box.shape == (2, 4)
 
 
+def test_pictures_with_hard_people_left_out_are_not_complete(voc):
+    dataset = coco.read(voc, "train")
+    assert dataset.images.boxes_complete.tolist() == [True, True, False, False]
+    assert dataset.people.box[2].tolist() == [40, 10, 65, 70]
+
+
+@pytest.mark.parametrize("width", [0, -3, 2**31])
+def test_an_impossible_size_is_refused(read, width):
+    wrong = content()
+    wrong["images"][1]["width"] = width
+    with pytest.raises(DataError, match=f"image 9: field 'width' = {width} is no size"):
+        read(wrong)
+
+
 def test_other_joint_names_are_refused(read):
     other = content()
     other["categories"][0]["keypoints"][5] = "left_armpit"
@@ -253,6 +267,15 @@ def test_as_coco_reads_back_as_the_same_tables(read, tmp_path):
     again = coco.read(tmp_path, "val")
     assert again.fingerprint == dataset.fingerprint
     assert coco.as_coco(dataset)["annotations"][1]["bbox"] == [1.5, 2, 10, 20.25]
+
+
+def test_as_coco_declares_no_joints_of_a_set_of_boxes(voc, tmp_path):
+    dataset = coco.read(voc, "train")
+    again = coco.as_coco(dataset)
+    assert "keypoints" not in again["categories"][0]
+    (tmp_path / "images").mkdir()
+    write(tmp_path, "annotations/again_val.json", again)
+    assert coco.read(tmp_path, "val").fingerprint == dataset.fingerprint
 
 
 def test_ground_truth_boxes_leave_out_crowds_and_the_unlabelled(read):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from data_pipeline import coco
-from data_pipeline.loader import pose_batches
+from data_pipeline.loader import detection_batches, pose_batches
 from data_pipeline.prepare import main, prepare
 from data_pipeline.prepared import find_prepared
 from data_pipeline.schema import DataError, MissingDataError
-from g_rmi.config import PoseDataConfig
+from g_rmi.config import DetectorDataConfig, PoseDataConfig
 
 ROOT = Path(__file__).parents[2]
 
@@ -165,3 +165,16 @@ def test_the_command_reports_in_one_line(make_coco, edit, tmp_path, capsys, chan
     assert not find_prepared(tmp_path / "out")
     with pytest.raises(MissingDataError):
         coco.read(tmp_path / "out", "train")
+
+
+def test_a_set_of_boxes_can_be_prepared(voc, tmp_path):
+    prepare(voc, tmp_path / "out")
+    want, got = coco.read(voc, "train"), coco.read(tmp_path / "out", "train")
+    assert got.fingerprint == want.fingerprint
+    assert got.images.boxes_complete.tolist() == [True, True, False, False]
+    config = DetectorDataConfig(threads=2)
+    options = {"canvas": (32, 48), "config": config, "batch_size": 4, "seed": 0}
+    (ids, arrays), (again, same) = (next(detection_batches([d], **options)) for d in (want, got))
+    assert ids.tolist() == again.tolist()
+    for name in arrays:
+        np.testing.assert_array_equal(arrays[name], same[name])

@@ -1,0 +1,423 @@
+"""Batches of whole pictures on canvases: training and evaluation."""
+
+import itertools
+import json
+import logging
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from data_pipeline import coco
+from data_pipeline.images import decode
+from data_pipeline.loader import canvases, detection_batches
+from data_pipeline.schema import DataError
+from data_pipeline.stream import alternate
+from g_rmi.config import DetectorAugmentation, DetectorDataConfig
+from g_rmi.types import DetectionBatch
+
+CANVAS = (32, 48)
+AUGMENTATION = DetectorAugmentation(scale=(0.5, 2.0), colour=0.5, mosaic=0.3)
+CONFIG = DetectorDataConfig(augmentation=AUGMENTATION, max_boxes=6, threads=2)
+
+
+def batches(*datasets, config=CONFIG, batch_size=4, seed=0, **host):
+    return detection_batches(
+        datasets, canvas=CANVAS, config=config, batch_size=batch_size, seed=seed, **host
+    )
+
+
+def assert_same(a, b):
+    assert a[0].tolist() == b[0].tolist()
+    assert a[1].keys() == b[1].keys()
+    for name in a[1]:
+        np.testing.assert_array_equal(a[1][name], b[1][name])
+
+
+@pytest.fixture
+def dataset(make_coco):
+    """12 pictures, 60 x 80 to 82 x 80: 10 stand and 2 lie."""
+    return coco.read(make_coco(images=12, size=(60, 80)), "train")
+
+
+@pytest.fixture
+def mixed(make_coco):
+    """9 pictures of which 5 stand."""
+    return coco.read(make_coco("mixed", images=9, size=(70, 80), first=500, seed=1), "train")
+
+
+def is_landscape(arrays):
+    return arrays["image"].shape[1:3] == CANVAS
+
+
+def take(iterator, count):
+    return list(itertools.islice(iterator, count))
+
+
+def test_batches_have_the_fields_of_the_batch_type(dataset):
+    iterator = batches(dataset)
+    seen = set()
+    for ids, arrays in take(iterator, 12):
+        assert ids.dtype == np.int64
+        assert set(ids) <= set(dataset.images.id)
+        assert tuple(arrays) == DetectionBatch._fields
+        canvas = CANVAS if is_landscape(arrays) else CANVAS[::-1]
+        seen.add(canvas)
+        shapes = {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
+        assert shapes == {
+            "image": ((4, *canvas, 3), "uint8"),
+            "size": ((4, 2), "int32"),
+            "boxes": ((4, 6, 4), "float32"),
+            "person": ((4, 6), "bool"),
+            "ignore": ((4, 6), "bool"),
+            "weight": ((4,), "float32"),
+        }
+        assert (arrays["size"] <= canvas).all()
+        assert (arrays["boxes"][..., 2:] <= arrays["size"][:, None, ::-1]).all()
+        assert not (arrays["person"] & arrays["ignore"]).any()
+    assert len(seen) == 2
+    iterator.close()
+
+
+def test_pictures_lie_on_the_canvas_of_their_orientation_once_a_pass(dataset):
+    config = DetectorDataConfig(threads=2)
+    iterator = batches(dataset, config=config, batch_size=2)
+    found = {True: [], False: []}
+    for ids, arrays in take(iterator, 24):
+        found[is_landscape(arrays)] += ids.tolist()
+    iterator.close()
+    assert (len(found[True]), len(found[False])) == (8, 40)  # 2 and 10 of 12 pictures
+    lying = dataset.images.width >= dataset.images.height
+    for landscape, ids in found.items():
+        wanted = sorted(dataset.images.id[lying == landscape].tolist())
+        passes = [ids[i : i + len(wanted)] for i in range(0, len(ids), len(wanted))]
+        assert all(sorted(one) == wanted for one in passes)
+        assert len(set(map(tuple, passes))) > 1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.07, 1 / 3, 0.5, 0.8, 1.0])
+def test_the_schedule_is_evenly_spread(share):
+    schedule = alternate(share)
+    first = np.cumsum([schedule(step) == 0 for step in range(500)])
+    assert np.abs(first - share * np.arange(1, 501)).max() <= 0.5 + 1e-9
+
+
+def test_the_schedule_by_hand():
+    assert [alternate(0.25)(step) for step in range(8)] == [1, 0, 1, 1, 1, 0, 1, 1]
+    assert [alternate(1.0)(10**9 + step) for step in range(3)] == [0, 0, 0]
+
+
+def test_a_mixture_keeps_its_shares_and_favours_no_orientation(make_coco):
+    sets = []
+    for i, images in enumerate((12, 9)):
+        directory = make_coco(f"set{i}", images=images, size=(60 + 10 * i, 80), seed=i)
+        path = directory / "annotations/person_keypoints_train2017.json"
+        content = json.loads(path.read_text())
+        for record in content["images"]:
+            record["id"] -= 2**40 - 1000 * i
+        for record in content["annotations"]:
+            record["image_id"] -= 2**40 - 1000 * i
+        path.write_text(json.dumps(content))
+        sets.append(coco.read(directory, "train"))
+    config = DetectorDataConfig(weights=(0.7, 0.3), threads=2)
+    iterator = batches(*sets, config=config, batch_size=8)
+    found = take(iterator, 60)
+    iterator.close()
+    # 2 of 12 and 4 of 9 pictures lie: .7 * 2 / 12 + .3 * 4 / 9 = .25
+    assert sum(is_landscape(arrays) for _, arrays in found) == 15
+    seen = np.concatenate([ids for ids, _ in found])
+    shares = np.bincount(seen // 1000) / len(seen)
+    np.testing.assert_allclose(shares, (0.7, 0.3), atol=0.02)
+    for i, size in enumerate((12, 9)):
+        counts = np.unique(seen[seen // 1000 == i], return_counts=True)[1]
+        assert len(counts) == size
+        assert counts.max() / counts.min() < 1.35
+
+
+def test_the_seed_decides_everything(dataset):
+    one = DetectorDataConfig(augmentation=AUGMENTATION, max_boxes=6, threads=1)
+    a, b, c = batches(dataset), batches(dataset, config=one), batches(dataset, seed=1)
+    same = []
+    for first, again, other in zip(take(a, 6), take(b, 6), take(c, 6)):
+        assert_same(first, again)
+        same.append(first[0].tolist() == other[0].tolist())
+    assert not all(same)
+
+
+def test_resuming_is_exact_in_the_midst_of_both_orientations(dataset, mixed):
+    uninterrupted = batches(dataset, mixed, batch_size=3)
+    want = take(uninterrupted, 12)
+    assert len({is_landscape(arrays) for _, arrays in want[7:]}) == 2
+    for at in (5, 7):
+        first = batches(dataset, mixed, batch_size=3)
+        take(first, at)
+        state = json.loads(json.dumps(first.get_state()))
+        assert len(json.dumps(state)) < 200
+        second = batches(dataset, mixed, batch_size=3)
+        second.set_state(state)
+        assert second.get_state() == state
+        for batch in want[at:]:
+            assert_same(next(second), batch)
+        assert second.get_state() == uninterrupted.get_state()
+        take(second, 1)
+        second.set_state(state)
+        assert_same(next(second), want[at])
+
+
+def test_two_hosts_share_out_the_steps_of_one(dataset, mixed):
+    whole = take(batches(dataset, mixed, batch_size=4), 10)
+    parts = [take(batches(dataset, mixed, batch_size=2, host=h, hosts=2), 10) for h in range(2)]
+    for (ids, arrays), *halves in zip(whole, *parts):
+        assert np.stack([half[0] for half in halves], axis=1).reshape(-1).tolist() == ids.tolist()
+        for name, array in arrays.items():
+            for h, half in enumerate(halves):
+                np.testing.assert_array_equal(half[1][name], array[h::2])
+
+
+def test_resuming_on_another_number_of_hosts_goes_on_in_the_stream(dataset):
+    whole = take(batches(dataset, batch_size=4), 8)
+    two = batches(dataset, batch_size=2, host=1, hosts=2)
+    take(two, 4)
+    one = batches(dataset, batch_size=4)
+    one.set_state(two.get_state())
+    for batch, again in zip(whole[4:], take(one, 4)):
+        assert_same(batch, again)
+
+
+def test_one_orientation_alone(make_coco):
+    for name, size in (("landscape", (96, 80)), ("portrait", (40, 80))):
+        dataset = coco.read(make_coco(name, images=4, size=size), "train")
+        for _, arrays in take(batches(dataset), 3):
+            assert is_landscape(arrays) == (name == "landscape")
+
+
+def test_nobody_anywhere(make_coco, edit):
+    directory = make_coco()
+    edit(directory, lambda content: content["annotations"].clear())
+    _, arrays = next(batches(coco.read(directory, "train")))
+    assert not arrays["person"].any()
+    assert not arrays["ignore"].any()
+    assert not arrays["boxes"].any()
+
+
+def test_a_set_without_a_picture_to_train_on_is_named(make_coco, edit):
+    directory = make_coco("nothing")
+
+    def change(content):
+        content["images"].clear()
+        content["annotations"].clear()
+
+    edit(directory, change)
+    with pytest.raises(DataError, match=r"nothing.*: no picture to train on"):
+        batches(coco.read(directory, "train"))
+    with pytest.raises(DataError, match="no data set to train on"):
+        batches()
+
+
+def test_configured_incompleteness_reaches_every_picture(dataset):
+    config = DetectorDataConfig(boxes_complete=(False,), threads=2)
+    for _, arrays in take(batches(dataset, config=config), 4):
+        for boxes, ignore, size in zip(arrays["boxes"], arrays["ignore"], arrays["size"]):
+            assert boxes[ignore].tolist() == [[0, 0, size[1], size[0]]]
+        assert arrays["person"].any(axis=1).all()
+
+
+def break_picture(dataset, row):
+    path = Path(dataset.source.name(row))
+    path.write_bytes(path.read_bytes()[:100])
+    return path
+
+
+def test_a_broken_picture_is_skipped_named_and_counted(dataset, caplog):
+    paths = [break_picture(dataset, 1), break_picture(dataset, 11)]  # of both orientations
+    bad = dataset.images.id[[1, 11]]
+    config = DetectorDataConfig(max_bad_share=0.5, threads=2)
+    iterator = batches(dataset, config=config)
+    with caplog.at_level(logging.WARNING, "data_pipeline"):
+        found = take(iterator, 10)
+    assert not np.isin(np.concatenate([ids for ids, _ in found]), bad).any()
+    assert iterator.seen == 40 + iterator.skipped
+    assert all(f"skipped {path}: JPEG file" in caplog.text for path in paths)
+    # Hosts that skip differently still work on the same shapes, and resumption is exact.
+    shapes = [[a["image"].shape[1] for _, a in take(batches(dataset, config=config, batch_size=2,
+               host=h, hosts=2), 10)] for h in range(2)]  # fmt: skip
+    assert shapes[0] == shapes[1] == [arrays["image"].shape[1] for _, arrays in found]
+    again = batches(dataset, config=config)
+    take(again, 4)
+    resumed = batches(dataset, config=config)
+    resumed.set_state(again.get_state())
+    for batch, same in zip(found[4:], take(resumed, 6)):
+        assert_same(batch, same)
+
+
+def test_too_many_broken_pictures_stop_the_run(dataset):
+    path = break_picture(dataset, 1)
+    config = DetectorDataConfig(max_bad_share=0.0, threads=2)
+    with pytest.raises(DataError, match=str(path)):
+        take(batches(dataset, config=config), 9)
+
+
+def evaluated(dataset, **options):
+    return list(canvases(dataset, canvas=CANVAS, **{"batch_size": 4, "threads": 2} | options))
+
+
+def test_evaluation_canvases_show_the_whole_picture(dataset):
+    found = evaluated(dataset)
+    assert [batch["image"].shape for batch in found] == [(4, 32, 48, 3)] + [(4, 48, 32, 3)] * 3
+    assert [batch["index"].tolist() for batch in found] == [
+        [10, 11, -1, -1],
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [8, 9, -1, -1],
+    ]
+    assert [batch["weight"].sum() for batch in found] == [2, 4, 4, 2]
+    types = {name: array.dtype.name for name, array in found[0].items()}
+    assert types == {
+        "image": "uint8",
+        "size": "int32",
+        "scale": "float32",
+        "index": "int64",
+        "weight": "float32",
+    }
+    # Picture 4 is 68 wide and 80 high: scaled by 32 / 68, 38 of 48 rows.
+    assert found[2]["size"][0].tolist() == [38, 32]
+    np.testing.assert_allclose(found[2]["scale"][0], [67 / 31, 79 / 37], rtol=1e-6)
+    picture = decode(dataset.source.read(4)).astype(float)
+    canvas = found[2]["image"][0].astype(float)
+    assert not canvas[38:].any()
+    for i, j in itertools.product((0, 18, 37), (0, 15, 31)):
+        y, x = i * 79 / 37, j * 67 / 31
+        near = picture[max(round(y) - 1, 0) : round(y) + 2, max(round(x) - 1, 0) : round(x) + 2]
+        assert np.abs(near.mean((0, 1)) - canvas[i, j]).max() < 30
+
+
+@pytest.mark.parametrize("hosts", [1, 2, 3])
+def test_evaluation_sees_every_picture_once_over_the_hosts(dataset, hosts):
+    found = [evaluated(dataset, host=h, hosts=hosts, batch_size=2) for h in range(hosts)]
+    shapes = [[batch["image"].shape for batch in batches] for batches in found]
+    assert all(shape == shapes[0] for shape in shapes)
+    rows = [
+        int(index)
+        for batch in itertools.chain(*found)
+        for index, weight in zip(batch["index"], batch["weight"])
+        if weight
+    ]
+    assert sorted(rows) == list(range(12))
+
+
+def test_evaluation_does_not_skip(dataset):
+    path = break_picture(dataset, 1)
+    with pytest.raises(DataError, match=str(path)):
+        evaluated(dataset)
+
+
+def exif_turned(data):
+    tiff = b"MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
+    exif = b"Exif\0\0" + tiff
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
+
+
+def gradient(height, width):
+    """Red grows to the right, green downwards; blue is full."""
+    red, green = np.linspace(0, 255, width), np.linspace(0, 255, height)
+    image = np.full((height, width, 3), 255.0)
+    image[..., 0], image[..., 1] = red, green[:, None]
+    return np.rint(image).astype(np.uint8)
+
+
+def encoded(image, extension=".png"):
+    ok, data = cv2.imencode(extension, image)
+    assert ok
+    return data.tobytes()
+
+
+def bgr(height, width):
+    return gradient(height, width)[..., ::-1]
+
+
+RGBA = np.dstack([bgr(64, 96), np.full((64, 96), 9, np.uint8)])
+
+# File, rows and columns, rows and columns on the canvas.
+ODD = {
+    "one pixel": (encoded(bgr(1, 1)), (1, 1), (32, 32)),
+    "one row": (encoded(bgr(1, 60)), (1, 60), (1, 48)),
+    "one column": (encoded(bgr(60, 1), ".jpg"), (60, 1), (48, 1)),
+    "very wide": (encoded(bgr(50, 10_000), ".jpg"), (50, 10_000), (1, 48)),
+    "very high": (encoded(bgr(10_000, 50)), (10_000, 50), (48, 1)),
+    "small": (encoded(bgr(2, 3)), (2, 3), (32, 48)),
+    "alpha": (encoded(RGBA), (64, 96), (32, 48)),
+    "16 bit": (encoded(bgr(64, 96).astype(np.uint16) * 257), (64, 96), (32, 48)),
+    "turned by EXIF": (exif_turned(encoded(bgr(64, 96), ".jpg")), (64, 96), (32, 48)),
+}  # fmt: skip
+
+
+def directory_of(tmp_path, data, height, width):
+    """A set of one picture with one person in it, half of it wide and high."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/odd.png").write_bytes(data)
+    box = [0, 0, width / 2, height / 2]
+    content = {
+        "images": [{"id": 1, "file_name": "odd.png", "width": width, "height": height}],
+        "annotations": [{"id": 2, "image_id": 1, "bbox": box, "area": 1}],
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    return coco.read(tmp_path, "train")
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_pictures_make_right_canvases(tmp_path, name):
+    data, (height, width), size = ODD[name]
+    dataset = directory_of(tmp_path, data, height, width)
+    (batch,) = evaluated(dataset, batch_size=1)
+    canvas = CANVAS if width >= height else CANVAS[::-1]
+    assert batch["image"].shape == (1, *canvas, 3)
+    assert batch["size"][0].tolist() == list(size)
+    rows, columns = size
+    image = batch["image"][0]
+    assert not image[rows:].any()
+    assert not image[:, columns:].any()
+    assert (image[:rows, :columns, 2] > 200).all()
+    for channel, side, count in ((0, width, columns), (1, height, rows)):
+        line = image[0, :columns, 0] if channel == 0 else image[:rows, 0, 1]
+        if count > 1:  # the whole range is seen where there is one
+            assert line[0] < 12
+            assert line[-1] > 240 or side == 1
+    assert np.isfinite(batch["scale"]).all()
+    config = DetectorDataConfig(augmentation=AUGMENTATION, threads=1)
+    for _, arrays in take(batches(dataset, config=config, batch_size=3), 4):
+        assert arrays["image"].shape == (3, *canvas, 3)
+        assert np.isfinite(arrays["boxes"]).all()
+
+
+def test_a_grey_picture(tmp_path):
+    dataset = directory_of(tmp_path, encoded(bgr(64, 96)[..., 1]), 64, 96)
+    (batch,) = evaluated(dataset, batch_size=1)
+    image = batch["image"][0].astype(int)
+    assert (image == image[..., :1]).all()
+    assert np.ptp(image) > 200
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (encoded(bgr(64, 96), ".jpg")[:-300], "JPEG file is cut off"),
+        (encoded(bgr(64, 96))[:200], "PNG file"),
+        (encoded(bgr(64, 95)), "is 95 x 64, its annotations say 96 x 64"),
+        (b"GIF89a" + bytes(100), "neither JPEG nor PNG"),
+        (b"", "neither JPEG nor PNG"),
+    ],
+)
+def test_what_is_no_picture_is_refused_by_name(tmp_path, data, words, capfd):
+    dataset = directory_of(tmp_path, data, 64, 96)
+    with pytest.raises(DataError, match=f"odd.png: {words}") as error:
+        evaluated(dataset)
+    assert "\n" not in str(error.value)
+
+
+def test_a_side_too_long_to_be_sampled_is_refused_by_name(tmp_path):
+    dataset = directory_of(tmp_path, encoded(bgr(1, 300_000)), 1, 300_000)
+    with pytest.raises(DataError, match=r"odd.png: 300000 x 1: a side is too long"):
+        evaluated(dataset)
