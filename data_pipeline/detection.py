@@ -108,10 +108,7 @@ class DetectionExamples:
         scale = math.exp(rng.uniform(low, high))
         rows, columns = _fit(height, width, self.canvas)
         resized = max(round(scale * rows), 1), max(round(scale * columns), 1)
-        image, regions = self._part(number, row, rng, resized=resized, room=self.canvas)
-        rows, columns = image.shape[:2]
-        canvas[:rows, :columns] = image
-        return (rows, columns), regions
+        return self._part(canvas, number, row, rng, resized=resized)
 
     def _mosaic(
         self, canvas: Picture, number: int, row: int, rng: np.random.Generator
@@ -128,28 +125,36 @@ class DetectionExamples:
             low, high = (math.log(max(scale, 1.0)) for scale in self.config.augmentation.scale)
             scale = math.exp(rng.uniform(low, high)) * max(room[0] / height, room[1] / width)
             resized = max(round(scale * height), room[0]), max(round(scale * width), room[1])
-            image, regions = self._part(number, row, rng, resized=resized, room=room)
-            canvas[top:bottom, left:right] = image
+            tile = canvas[top:bottom, left:right]
+            _, regions = self._part(tile, number, row, rng, resized=resized)
             found.append(regions._replace(box=regions.box + np.array([left, top, left, top])))
         return self.canvas, Regions(*map(np.concatenate, zip(*found)))
 
     def _part(
         self,
+        canvas: Picture,
         number: int,
         row: int,
         rng: np.random.Generator,
         *,
         resized: tuple[int, int],
-        room: tuple[int, int],
-    ) -> tuple[Picture, Regions]:
-        """A picture resized, mirrored and cut down to what there is room for."""
+    ) -> tuple[tuple[int, int], Regions]:
+        """Draws a resized picture, or as much as there is room for, into a canvas's corner.
+
+        Returns:
+          Rows and columns that it takes, and what is in them.
+        """
         config, dataset = self.config.augmentation, self.datasets[number]
+        room = canvas.shape[0], canvas.shape[1]
         window = sample_window(dataset, row, config, rng, resized=resized, room=room)
         height, width = window.size
-        image = cut_image(dataset, row, window.affine, height=height, width=width, repeat_edge=True)
+        image = canvas[:height, :width]
+        cut_image(
+            dataset, row, window.affine, height=height, width=width, repeat_edge=True, out=image
+        )
         if config.colour > 0:
-            image = jitter_colour(image, config.colour, rng)
-        return image, look(dataset, row, window, min_visible=config.min_visible)
+            image[...] = jitter_colour(image, config.colour, rng)
+        return window.size, look(dataset, row, window, min_visible=config.min_visible)
 
     def _draw(self, rng: np.random.Generator) -> tuple[int, int]:
         """Any picture of the mixture."""

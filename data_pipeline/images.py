@@ -131,6 +131,7 @@ def cut(
     width: int,
     size: tuple[int, int] | None = None,
     repeat_edge: bool = False,
+    out: Picture | None = None,
 ) -> Picture:
     """Decodes a picture and cuts a crop out of it: bilinear, zeros outside the picture.
 
@@ -141,6 +142,7 @@ def cut(
       width: Crop columns.
       size: Width and height the picture must have; not checked if None.
       repeat_edge: Repeat the picture's edge outside instead, so that it does not fade to black.
+      out: Where to write the crop; fresh memory costs a tenth of the time for large crops.
 
     Raises:
       ImageError: Not decodable, of another size, or with a side past `MAX_SIDE` where it is
@@ -157,7 +159,7 @@ def cut(
         raise ImageError(f"{header.width} x {header.height}: a side is too long to be sampled")
     border = cv2.BORDER_REPLICATE if repeat_edge else cv2.BORDER_CONSTANT
     affine = _from_reduced(affine, reduction)
-    return cv2.warpAffine(image, affine, (width, height), borderMode=border)
+    return cv2.warpAffine(image, affine, (width, height), dst=out, borderMode=border)
 
 
 def cut_image(
@@ -168,6 +170,7 @@ def cut_image(
     height: int,
     width: int,
     repeat_edge: bool = False,
+    out: Picture | None = None,
 ) -> Picture:
     """Cuts a crop out of a picture of a data set; see `cut`.
 
@@ -176,8 +179,15 @@ def cut_image(
     """
     size = (int(dataset.images.width[row]), int(dataset.images.height[row]))
     try:
-        data = dataset.source.read(row)
-        return cut(data, affine, height=height, width=width, size=size, repeat_edge=repeat_edge)
+        return cut(
+            dataset.source.read(row),
+            affine,
+            height=height,
+            width=width,
+            size=size,
+            repeat_edge=repeat_edge,
+            out=out,
+        )
     except (ImageError, OSError) as error:
         text = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ImageError(f"{dataset.source.name(row)}: {text}") from None

@@ -37,8 +37,6 @@ from data_pipeline.transforms import PoseExamples
 from g_rmi.config import DetectorDataConfig, PoseDataConfig
 from g_rmi.geometry import box_to_crop, fit_canvas, pose_box
 
-PoseBatches = Batches
-
 _CROPS = 4  # Handing over single crops between threads would cost several percent of the rate.
 
 
@@ -259,9 +257,8 @@ def canvases(
         fit = fit_canvas(int(images.height[row]), int(images.width[row]), canvas=canvas)
         height, width = fit.size
         image = np.zeros((*fit.canvas, 3), np.uint8)
-        image[:height, :width] = cut_image(
-            dataset, row, fit.affine, height=height, width=width, repeat_edge=True
-        )
+        part = image[:height, :width]
+        cut_image(dataset, row, fit.affine, height=height, width=width, repeat_edge=True, out=part)
         scale = 1 / fit.affine[[0, 1], [0, 1]]
         return {
             "image": image,

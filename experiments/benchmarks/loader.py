@@ -1,16 +1,20 @@
-"""Training crops per second, without a model, next to the bare decoding and warping of the same.
+"""Training pictures per second, without a model, next to the bare decoding and warping of the same.
 
-    python -m experiments.benchmarks.loader [--data DIR] [--threads N]
+    python -m experiments.benchmarks.loader [--stage pose|detector] [--data DIR] [--threads N]
 
-Prints crops per second and processor time per crop, and both as shares of the bare rate: medians
-over rounds in which the rivals take turns. On a busy machine only the last share means much.
+Prints pictures per second and processor time per picture, and both as shares of the bare rate:
+medians over rounds in which the rivals take turns. Pictures count when they are read: also those
+read ahead, and all four of a mosaic. On a busy machine only the last share means much.
 """
 
+import dataclasses
+import itertools
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,38 +23,81 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipeline import coco
+from data_pipeline.detection import sample_window
 from data_pipeline.images import DECODE_FLAGS, reduction_of
-from data_pipeline.loader import PoseBatches, pose_batches
-from data_pipeline.schema import DataError, Dataset
+from data_pipeline.loader import Batches, detection_batches, pose_batches
+from data_pipeline.schema import DataError, Dataset, ImageSource
 from data_pipeline.transforms import sample_view
 from experiments.benchmarks.timing import machine
 from experiments.data import directories
-from g_rmi.config import PoseAugmentation, PoseDataConfig
-from g_rmi.geometry import pose_box
+from g_rmi.config import (
+    DetectorAugmentation,
+    DetectorDataConfig,
+    PoseAugmentation,
+    PoseDataConfig,
+)
+from g_rmi.geometry import Affine, fit_canvas, pose_box
 
-PAPER = PoseAugmentation()
-EVERYTHING = PoseAugmentation(shift=0.05, rotation=30.0, colour=0.5, half_body=0.3, occlusion=0.3)
+POSE = {
+    "paper": PoseAugmentation(),
+    "everything": PoseAugmentation(
+        shift=0.05, rotation=30.0, colour=0.5, half_body=0.3, occlusion=0.3
+    ),
+}
+DETECTOR = {
+    "paper": DetectorAugmentation(),
+    "scale, colour": DetectorAugmentation(scale=(0.7, 1.4), colour=0.5),
+    "mosaic": DetectorAugmentation(mosaic=1.0),
+}
 _BATCH = 24
 
 
-def bare(
-    dataset: Dataset, people: Sequence[int], *, height: int, width: int, threads: int
-) -> Callable[[], None]:
-    """Reads, decodes and warps the paper's crops of some people in threads, and nothing else."""
-    rng = np.random.default_rng(0)
-    windows = pose_box(dataset.people.box, aspect=height / width)
+class Cut(NamedTuple):
+    """What the bare loop makes of one picture: its row, and the crop's map, rows and columns."""
+
+    row: int
+    affine: Affine
+    size: tuple[int, int]
+
+
+def crops(dataset: Dataset, ids: Iterable[int], *, height: int, width: int) -> list[Cut]:
+    """The paper's crops of some people."""
+    people, rng = dataset.people, np.random.default_rng(0)
+    windows = pose_box(people.box, aspect=height / width)
+    person = {int(number): i for i, number in enumerate(people.id)}
+    cuts = []
+    for i in map(person.__getitem__, ids):
+        view = sample_view(windows[i], POSE["paper"], rng, height=height, width=width)
+        cuts.append(Cut(int(people.image[i]), view.affine, (height, width)))
+    return cuts
+
+
+def pictures(dataset: Dataset, ids: Iterable[int], *, canvas: tuple[int, int]) -> list[Cut]:
+    """Some pictures, each as large as it fits its canvas, mirrored as in the paper."""
+    images, rng = dataset.images, np.random.default_rng(0)
+    image = {int(number): i for i, number in enumerate(images.id)}
+    cuts = []
+    for i in map(image.__getitem__, ids):
+        fit = fit_canvas(int(images.height[i]), int(images.width[i]), canvas=canvas)
+        size = {"resized": fit.size, "room": fit.canvas}
+        window = sample_window(dataset, i, DETECTOR["paper"], rng, **size)
+        cuts.append(Cut(i, window.affine, window.size))
+    return cuts
+
+
+def bare(dataset: Dataset, cuts: list[Cut], *, threads: int) -> Callable[[], None]:
+    """Reads, decodes and warps in threads, and nothing else."""
     work = []
-    for person in people:
-        affine = sample_view(windows[person], PAPER, rng, height=height, width=width).affine
+    for row, affine, (height, width) in cuts:
         reduction = reduction_of(affine)
-        image = int(dataset.people.image[person])
-        work.append((image, DECODE_FLAGS[reduction], affine * (reduction, reduction, 1)))
+        reduced = affine * (reduction, reduction, 1)
+        work.append((row, DECODE_FLAGS[reduction], reduced, (width, height)))
 
     def loop(first: int) -> None:
-        for row, flags, affine in work[first::threads]:
+        for row, flags, affine, size in work[first::threads]:
             data = np.frombuffer(dataset.source.read(row), np.uint8)
             image = np.asarray(cv2.imdecode(data, flags))
-            cv2.warpAffine(image, affine, (width, height))
+            cv2.warpAffine(image, affine, size)
 
     def run() -> None:
         with ThreadPoolExecutor(threads) as pool:
@@ -59,80 +106,129 @@ def bare(
     return run
 
 
-def loader(batches: PoseBatches, *, crops: int) -> Callable[[], None]:
+def loader(batches: Batches, *, examples: int) -> Callable[[], None]:
     """The training loader from the start of its stream each time, nothing read ahead before."""
     start = batches.get_state()
 
     def run() -> None:
-        for _ in range(crops // _BATCH):
+        for _ in range(examples // _BATCH):
             next(batches)
         batches.set_state(start)  # drops what was read ahead
 
     return run
 
 
-def measure(rivals: dict[str, Callable[[], None]], *, rounds: int) -> dict[str, np.ndarray]:
-    """Wall and processor seconds per turn, [rounds, 2] each; one more turn each warms up."""
+class Counting:
+    """Encoded pictures of another source, and how many were read."""
+
+    def __init__(self, source: ImageSource):
+        self._source = source
+        self._count = itertools.count()
+
+    def read(self, index: int) -> bytes:
+        """The encoded picture."""
+        next(self._count)  # in one step, so that threads do not lose any
+        return self._source.read(index)
+
+    def name(self, index: int) -> str:
+        """Where the picture lies."""
+        return self._source.name(index)
+
+    def take(self) -> int:
+        """Pictures read since the last call."""
+        count, self._count = next(self._count), itertools.count()
+        return count
+
+
+def measure(
+    rivals: dict[str, Callable[[], None]], source: Counting, *, rounds: int
+) -> dict[str, np.ndarray]:
+    """Wall and processor seconds per picture, [rounds, 2] each; one more turn each warms up."""
     seconds = {name: [] for name in rivals}
     for i in range(rounds + 1):
         for name, run in rivals.items():
+            source.take()
             wall, processor = time.perf_counter(), time.process_time()
             run()
             spent = time.perf_counter() - wall, time.process_time() - processor
             if i:
-                seconds[name].append(spent)
+                seconds[name].append(np.array(spent) / source.take())
     return {name: np.array(turns) for name, turns in seconds.items()}
 
 
 def main(
+    stage: Literal["pose", "detector"] = "pose",
     data: tuple[Path, ...] = (),
     threads: int = 2,
     height: int = 353,
     width: int = 257,
-    crops: int = 480,
+    canvas: tuple[int, int] = (320, 480),
+    examples: int = 480,
     rounds: int = 5,
 ) -> int:
     """Compare the training loader with a bare loop of the same decoding and warping.
 
     Args:
+      stage: Crops for the pose network or whole pictures for the detector.
       data: One data directory; the embedded synthetic set if not given.
       threads: Reader threads of all rivals; as many as there are cores is fair.
       height: Crop rows.
       width: Crop columns.
-      crops: Crops per turn.
+      canvas: Shorter and longer side of the canvases.
+      examples: Examples per turn.
       rounds: Turns.
     """
     cv2.setNumThreads(1)
     try:
         dataset = coco.read(directories(data)[0], "train")
+        source = Counting(dataset.source)
+        dataset = dataclasses.replace(dataset, source=source)
     except DataError as error:
         print(error, file=sys.stderr)
         return 1
-    crops -= crops % _BATCH
-    size = {"height": height, "width": width}
+    examples -= examples % _BATCH
+    shared = {"batch_size": _BATCH, "seed": 0}
     streams = {}
-    for name, augmentation in (("paper", PAPER), ("everything", EVERYTHING)):
-        config = PoseDataConfig(augmentation=augmentation, threads=threads)
-        streams[name] = pose_batches([dataset], config=config, batch_size=_BATCH, seed=0, **size)
-    rivals = {f"loader, {name}": loader(stream, crops=crops) for name, stream in streams.items()}
-    row = {int(person): i for i, person in enumerate(dataset.people.id)}
-    ids = np.concatenate([next(streams["paper"])[0] for _ in range(crops // _BATCH)])
-    rivals["bare"] = bare(dataset, [row[int(i)] for i in ids], threads=threads, **size)
-    seconds = measure(rivals, rounds=rounds)
+    if stage == "pose":
+        for name, augmentation in POSE.items():
+            config = PoseDataConfig(augmentation=augmentation, threads=threads)
+            streams[name] = pose_batches(
+                [dataset], height=height, width=width, config=config, **shared
+            )
+    else:
+        for name, augmentation in DETECTOR.items():
+            config = DetectorDataConfig(augmentation=augmentation, threads=threads)
+            streams[name] = detection_batches([dataset], canvas=canvas, config=config, **shared)
+    rivals = {
+        f"loader, {name}": loader(stream, examples=examples) for name, stream in streams.items()
+    }
+    ids = np.concatenate([next(streams["paper"])[0] for _ in range(examples // _BATCH)]).tolist()
+    if stage == "pose":
+        cuts = crops(dataset, ids, height=height, width=width)
+    else:
+        cuts = pictures(dataset, ids, canvas=canvas)
+    rivals["bare"] = bare(dataset, cuts, threads=threads)
+    seconds = measure(rivals, source, rounds=rounds)
     for stream in streams.values():
         stream.close()
+    title = (
+        f"{height} x {width} crops" if stage == "pose" else f"{canvas[0]} x {canvas[1]} canvases"
+    )
+    _print(f"{dataset}, {title}, {threads} threads; {machine()}", seconds)
+    return 0
 
-    table = Table("", "crops/s", "of bare", "CPU ms/crop", "of bare per CPU second")
+
+def _print(title: str, seconds: dict[str, np.ndarray]) -> None:
+    table = Table("", "pictures/s", "of bare", "CPU ms/picture", "of bare per CPU second")
     reference = seconds["bare"]
     for name, spent in seconds.items():
         wall, processor = np.median(spent, axis=0)
         shares = np.median(reference / spent, axis=0)
-        cells = (crops / wall, shares[0], 1e3 * processor / crops, shares[1])
+        cells = (1 / wall, shares[0], 1e3 * processor, shares[1])
         table.add_row(name, *(f"{cell:.{digits}f}" for cell, digits in zip(cells, (0, 2, 2, 2))))
     console = Console()
-    console.print(f"{dataset}, {height} x {width} crops, {threads} threads; {machine()}")
+    console.print(title)
     console.print(table)
-    return 0
 
 
 if __name__ == "__main__":

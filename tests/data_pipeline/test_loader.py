@@ -329,10 +329,12 @@ def test_an_interrupt_does_not_wait_for_what_is_read_ahead(make_coco):
     assert "KeyboardInterrupt" in err
 
 
-def test_the_benchmark_runs(make_coco, capsys):
+@pytest.mark.parametrize("stage", ["pose", "detector"])
+def test_the_benchmark_runs(make_coco, capsys, stage):
     from experiments.benchmarks.loader import main
 
-    assert main(data=(make_coco(),), height=33, width=25, crops=24, rounds=1) == 0
+    size = {"height": 33, "width": 25, "canvas": (32, 48)}
+    assert main(stage=stage, data=(make_coco(),), **size, examples=24, rounds=1) == 0
     assert "bare" in capsys.readouterr().out
 
 
