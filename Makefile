@@ -1,12 +1,13 @@
 # G-RMI in JAX. `make train` and `make test` need nothing but Python 3.11-3.13 and make.
 #
-#   make train [CONFIG=pose_resnet101] [DATA="DIR ..."] [WORKDIR=DIR] [ARGS="--steps 100 ..."]
+#   make train                         both embedded stages, detector first
+#   make train CONFIG=pose_resnet101 [DATA="DIR ..."] [WORKDIR=DIR] [ARGS="--steps 100 ..."]
 #   make evaluate WORKDIR=DIR [DATA=DIR] [ARGS="--flip-test ..."]
 #   ACCEL=cpu|cuda12|cuda13|tpu picks the jax that is installed into .venv.
 
 PYTHON ?= python3
 ACCEL ?= cpu
-CONFIG ?= pose_synthetic
+CONFIG ?=
 WORKDIR ?= runs/$(CONFIG)
 DATA ?=
 ARGS ?=
@@ -39,9 +40,21 @@ help: ## This list
 
 setup: .venv/.runtime-$(ACCEL) ## Create .venv
 
-train: setup ## Train (the embedded set without DATA), evaluate, draw
+ifeq ($(CONFIG),)
+DETECTOR := runs/detector_synthetic
+POSE := runs/pose_synthetic
+train: setup ## Train, evaluate, draw: CONFIG, or without it both stages on the embedded set
+	@test -z '$(DATA)$(ARGS)' || { echo "error: DATA and ARGS need CONFIG=NAME with a name of experiments/configs" >&2; exit 2; }
+	@$(BIN)/python -m experiments.train --config detector_synthetic --workdir $(DETECTOR)
+	@$(BIN)/python -m experiments.evaluate --workdir $(DETECTOR)
+	@$(BIN)/python -m experiments.train --config pose_synthetic --workdir $(POSE)
+	@$(BIN)/python -m experiments.evaluate --workdir $(POSE)
+	@$(BIN)/python -m experiments.evaluate --workdir $(POSE) --out $(POSE)/with_detector --boxes $(DETECTOR)/evaluation/boxes.json
+else
+train: setup
 	@$(BIN)/python -m experiments.train --config $(CONFIG) --workdir $(WORKDIR) $(DATA_FLAG) $(ARGS)
 	@$(BIN)/python -m experiments.evaluate --workdir $(WORKDIR) $(DATA_FLAG)
+endif
 
 evaluate: setup ## Evaluate WORKDIR's newest checkpoint
 	@$(BIN)/python -m experiments.evaluate --workdir $(WORKDIR) $(DATA_FLAG) $(ARGS)

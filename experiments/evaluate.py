@@ -49,7 +49,8 @@ class Arguments:
 
     Attributes:
       workdir: Directory of the training.
-      data: Data directory; the embedded synthetic set without it.
+      data: Data directory; of several, the first that has the split. The embedded synthetic set
+        without it.
       split: Which split of it.
       boxes: Where the pose network looks: "gt", or a file of person boxes in COCO's results format,
         such as the detector's boxes.json.
@@ -65,7 +66,7 @@ class Arguments:
     """
 
     workdir: Path
-    data: Path | None = None
+    data: tuple[Path, ...] = ()
     split: str = "val"
     boxes: str = "gt"
     min_score: float = 0.0
@@ -204,8 +205,7 @@ def main(argv: Sequence[str]) -> None:
     task, variables = load_task(arguments.workdir)
     if isinstance(task, DetectorTask):
         refuse_pose_options(arguments)
-    directories = data.directories([arguments.data] if arguments.data else [])
-    (dataset,) = data.read_split(directories, arguments.split)
+    dataset, *_ = data.read_split(data.directories(arguments.data), arguments.split)
     out = arguments.out or arguments.workdir / "evaluation"
     out.mkdir(parents=True, exist_ok=True)
     if isinstance(task, DetectorTask):

@@ -140,7 +140,7 @@ def draw_people(
         corners = boxes[n : n + 1, :2] if boxes is not None else keypoints[n][shown[n]]
         if len(corners) and np.isfinite(corners).all():
             size = max(6.0, 0.02 * canvas.reference)
-            x, y = corners.min(axis=0)
+            x, y = corners.min(axis=0).tolist()
             above = size if boxes is None else 0.0
             canvas.label(f"{scores[n]:.2f}", x, y - above, size, ink=_PAPER, plate=_PLATE)
     return canvas.flatten(opacity)

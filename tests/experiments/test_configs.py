@@ -5,17 +5,23 @@ import jax.numpy as jnp
 import pytest
 
 from experiments import configs
+from g_rmi.detector.task import DetectorTask
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.optim import make_optimizer
 from g_rmi.training.state import create_state
 from g_rmi.training.step import train_step
-from g_rmi.types import PoseBatch
+from g_rmi.types import DetectionBatch, PoseBatch
+
+POSE = [name for name in configs.names() if configs.get(name).stage == "pose"]
+DETECTOR = [name for name in configs.names() if configs.get(name).stage == "detector"]
 
 
-def abstract_batch(model, rows, others=2, joints=17):
-    def array(dtype, *shape):
-        return jax.ShapeDtypeStruct((rows, *shape), dtype)
+def arrays(rows):
+    return lambda dtype, *shape: jax.ShapeDtypeStruct((rows, *shape), dtype)
 
+
+def pose_batch(model, rows, others=2, joints=17):
+    array = arrays(rows)
     return PoseBatch(
         image=array(jnp.uint8, model.crop_height, model.crop_width, 3),
         keypoints=array(jnp.float32, joints, 2),
@@ -27,10 +33,20 @@ def abstract_batch(model, rows, others=2, joints=17):
     )
 
 
-@pytest.mark.parametrize("name", configs.names())
-def test_one_step_and_one_prediction_fit(name):
-    experiment = configs.get(name)
-    task = PoseTask(experiment.model)
+def detection_batch(canvas, rows, boxes=5):
+    array = arrays(rows)
+    return DetectionBatch(
+        image=array(jnp.uint8, *canvas, 3),
+        size=array(jnp.int32, 2),
+        boxes=array(jnp.float32, boxes, 4),
+        person=array(jnp.bool_, boxes),
+        ignore=array(jnp.bool_, boxes),
+        weight=array(jnp.float32),
+    )
+
+
+def one_step(task, experiment, batch):
+    """Shapes of the state and the metrics of one step, which must keep those of the state."""
     optimizer = make_optimizer(experiment.optim, experiment.train.steps)
 
     def create():
@@ -39,8 +55,16 @@ def test_one_step_and_one_prediction_fit(name):
     step = train_step(task, optimizer, averaging=0.9)
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes a float with its count
         state = jax.eval_shape(create)
-        after, metrics = jax.eval_shape(step, state, abstract_batch(experiment.model, 2))
+        after, metrics = jax.eval_shape(step, state, batch)
     assert jax.tree.structure(after) == jax.tree.structure(state)
+    return state, metrics
+
+
+@pytest.mark.parametrize("name", POSE)
+def test_one_step_and_one_prediction_of_the_pose_network_fit(name):
+    experiment = configs.get(name)
+    task = PoseTask(experiment.model)
+    state, metrics = one_step(task, experiment, pose_batch(experiment.model, 2))
     assert {"loss", "heatmap", "offset", "auxiliary"} <= metrics.keys()
     variables = {"params": state.params, **state.model_state}
     image = jax.ShapeDtypeStruct(
@@ -52,6 +76,18 @@ def test_one_step_and_one_prediction_fit(name):
     columns = (experiment.model.crop_width - 1) // stride + 1
     assert maps.heatmap.shape == (3, rows, columns, 17)
     assert maps.offset.shape == (3, rows, columns, 17, 2)
+
+
+@pytest.mark.parametrize("name", DETECTOR)
+def test_one_step_and_one_prediction_of_the_detector_fit(name):
+    experiment = configs.get(name)
+    task = DetectorTask(experiment.model)
+    state, metrics = one_step(task, experiment, detection_batch(experiment.model.canvas, 2))
+    assert {"loss", "objectness", "proposal", "class", "box"} <= metrics.keys()
+    variables = {"params": state.params, **state.model_state}
+    portrait = detection_batch(experiment.model.canvas[::-1], 3)
+    found = jax.eval_shape(task.predict, variables, portrait.image, portrait.size)
+    assert found.boxes.shape == (3, experiment.model.detections, 4)
 
 
 def test_a_misspelt_name_gets_a_suggestion():

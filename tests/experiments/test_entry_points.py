@@ -11,12 +11,17 @@ import pytest
 
 from data_pipeline import synthetic
 from experiments import doctor, evaluate, train
-from g_rmi.evaluation.coco import KEYPOINT_METRICS
+from g_rmi.evaluation.coco import BOX_METRICS, KEYPOINT_METRICS
 
 TINY = [
     *("--config", "pose_synthetic", "--width", "8", "--top-down", "8"),
     *("--crop-height", "33", "--crop-width", "33", "--radius", "4"),
     *("--batch-size", "8", "--log-every", "1", "--checkpoint-every", "1", "--threads", "1"),
+]
+TINY_DETECTOR = [
+    *("--config", "detector_synthetic", "--width", "8", "--rpn-channels", "8", "--canvas", "64"),
+    *("80", "--proposals", "6", "--box-samples", "4", "--roi-size", "4", "--batch-size", "4"),
+    *("--log-every", "1", "--checkpoint-every", "1", "--threads", "1"),
 ]
 
 
@@ -95,6 +100,74 @@ def test_evaluate_without_any_box(workdir, data, tmp_path):
     arguments = ["--workdir", str(workdir), "--data", str(data), "--out", str(tmp_path / "out")]
     evaluate.main([*arguments, "--boxes", str(tmp_path / "none.json")])
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["AP"] == 0
+
+
+@pytest.fixture(scope="module")
+def detector(data, tmp_path_factory):
+    """A training of the detector, one step and its continuation by another."""
+    workdir = tmp_path_factory.mktemp("runs") / "detector"
+    arguments = [*TINY_DETECTOR, "--data", str(data), "--workdir", str(workdir)]
+    train.main([*arguments, "--steps", "1"])
+    train.main([*arguments, "--steps", "2"])
+    return workdir
+
+
+def test_the_detector_trains_and_continues(detector):
+    assert json.loads((detector / "config.json").read_text())["stage"] == "detector"
+    lines = [json.loads(line) for line in (detector / "metrics.jsonl").read_text().splitlines()]
+    assert {"train/objectness", "eval/box_AP"} <= set().union(*lines)
+    assert (detector / "checkpoints" / "2").is_dir()
+
+
+def test_the_pose_network_looks_into_the_detectors_boxes(detector, workdir, data, tmp_path):
+    arguments = ["--data", str(data), "--pictures", "2"]
+    evaluate.main(
+        [
+            "--workdir",
+            str(detector),
+            "--out",
+            str(tmp_path / "boxes"),
+            "--min-box-score",
+            "0",
+            *arguments,
+        ]
+    )
+    metrics = json.loads((tmp_path / "boxes" / "metrics.json").read_text())
+    assert set(BOX_METRICS) == metrics.keys()
+    found = json.loads((tmp_path / "boxes" / "boxes.json").read_text())
+    assert found
+    assert len(list((tmp_path / "boxes" / "pictures").glob("*.jpg"))) == 3
+    evaluate.main(
+        [
+            *("--workdir", str(workdir), "--out", str(tmp_path / "poses")),
+            *("--boxes", str(tmp_path / "boxes" / "boxes.json"), "--max-per-image", "3"),
+            *arguments,
+        ]
+    )
+    poses = json.loads((tmp_path / "poses" / "metrics.json").read_text())
+    assert 0 < poses["boxes"] <= 3 * 6
+    assert set(KEYPOINT_METRICS) <= poses.keys()
+
+
+def test_pose_options_are_refused_for_a_detector(detector, data):
+    with pytest.raises(ValueError, match=r"--boxes: .* holds a detector"):
+        evaluate.main(["--workdir", str(detector), "--data", str(data), "--boxes", "x.json"])
+
+
+def test_weights_of_the_other_stage_are_refused(detector, workdir, data, tmp_path):
+    arguments = ["--steps", "1", "--data", str(data), "--workdir", str(tmp_path / "next")]
+    with pytest.raises(ValueError, match="holds a pose network"):
+        train.main([*TINY_DETECTOR, *arguments, "--init", str(workdir)])
+
+
+def test_training_without_a_validation_split(data, tmp_path, capsys):
+    directory = tmp_path / "only_train"
+    (directory / "annotations").mkdir(parents=True)
+    for name in ("annotations/person_keypoints_train2017.json", "train2017"):
+        (directory / name).symlink_to(data / name)
+    arguments = ["--steps", "1", "--data", str(directory), "--workdir", str(tmp_path / "run")]
+    train.main([*TINY_DETECTOR, *arguments])
+    assert "training without evaluation" in capsys.readouterr().out
 
 
 def test_doctor(data, capsys):

@@ -1,0 +1,89 @@
+"""Two pictures learnt by heart: everything from targets to box AP has to fit together."""
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from g_rmi.config import DetectorConfig, OptimConfig
+from g_rmi.detector.task import DetectorTask
+from g_rmi.evaluation.coco import box_results, evaluate_boxes, to_xywh
+from g_rmi.evaluation.detect import detect_people
+from g_rmi.training.optim import make_optimizer
+from g_rmi.training.state import create_state, evaluation_variables
+from g_rmi.training.step import train_step
+from g_rmi.types import DetectionBatch
+
+STEPS = 120
+TASK = DetectorTask(
+    DetectorConfig(
+        depth=26,
+        width=8,
+        output_stride=16,
+        norm="batch",
+        canvas=(80, 112),
+        anchor_base=48.0,
+        rpn_channels=32,
+        rpn_dilation=1,
+        rpn_samples=32,
+        candidates=60,
+        proposals=16,
+        roi_size=8,
+        box_samples=16,
+        detections=8,
+    )
+)
+BOXES = [
+    [[10, 8, 30, 68], [60, 20, 84, 75]],
+    [[40, 30, 100, 62]],
+]
+
+
+def pictures():
+    """Noise with two textures for people, on canvases with padding."""
+    random = np.random.default_rng(0)
+    image = np.zeros((2, 80, 112, 3), np.uint8)
+    size = np.array([[80, 112], [72, 105]], np.int32)
+    table, person = np.zeros((2, 4, 4), np.float32), np.zeros((2, 4), bool)
+    for i, rows in enumerate(BOXES):
+        h, w = size[i]
+        image[i, :h, :w] = random.integers(0, 120, (h, w, 3))
+        for n, (x0, y0, x1, y1) in enumerate(rows):
+            image[i, y0:y1, x0:x1] = random.integers(120, 256, (y1 - y0, x1 - x0, 3))
+            table[i, n], person[i, n] = (x0, y0, x1, y1), True
+    return DetectionBatch(image, size, table, person, np.zeros_like(person), np.ones(2, np.float32))
+
+
+def test_two_pictures_are_learnt_by_heart():
+    optim = OptimConfig(
+        optimizer="adamw", learning_rate=3e-3, schedule="cosine", clip_norm=1.0, averaging=0.9
+    )
+    optimizer = make_optimizer(optim, STEPS)
+    batch = jax.tree.map(jnp.asarray, pictures())
+    with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes a float with its count
+        state = jax.jit(lambda: create_state(TASK, optimizer, jax.random.key(1), average=True))()
+        step = jax.jit(train_step(TASK, optimizer, averaging=optim.averaging), donate_argnums=0)
+        for _ in range(STEPS):
+            state, metrics = step(state, batch)
+    assert metrics["finite"].compute() == 1
+    source = {
+        "image": np.asarray(batch.image),
+        "size": np.asarray(batch.size),
+        "scale": np.ones((2, 2), np.float32),
+        "index": np.arange(2),
+        "weight": np.ones(2, np.float32),
+    }
+    found = detect_people(TASK, evaluation_variables(state), [source])
+    truth = [
+        {
+            "id": 10 * i + n,
+            "image_id": i,
+            "category_id": 1,
+            "bbox": to_xywh(np.array(box, float)).tolist(),
+            "area": 1000.0,
+        }
+        for i, rows in enumerate(BOXES)
+        for n, box in enumerate(rows)
+    ]
+    annotations = {"images": [{"id": 0}, {"id": 1}], "annotations": truth}
+    metrics = evaluate_boxes(annotations, box_results(found.image, found.boxes, found.scores))
+    assert metrics["box_AP"] > 0.9, metrics
