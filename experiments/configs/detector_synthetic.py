@@ -17,7 +17,7 @@ def get_config() -> DetectorExperiment:
     return DetectorExperiment(
         model=DetectorConfig(
             depth=26,
-            width=32,
+            width=24,
             output_stride=16,
             norm="batch",
             canvas=(192, 240),
@@ -26,9 +26,9 @@ def get_config() -> DetectorExperiment:
             rpn_dilation=1,
             rpn_samples=64,
             candidates=300,
-            proposals=48,
+            proposals=32,
             roi_size=8,
-            box_samples=32,
+            box_samples=16,
             detections=30,
         ),
         data=DetectorDataConfig(max_boxes=16, threads=4),

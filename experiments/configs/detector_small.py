@@ -1,0 +1,58 @@
+"""A small detector for real photographs, trained from scratch on CPUs.
+
+Command:   python -m experiments.train --config detector_small --workdir runs/detector_small
+               --data COCO_MINI COCO_EXTRA VOC_PERSONS LSPET --weights 3 2 4 1
+               --boxes-complete True True True False --init runs/detector_synthetic
+"""
+
+from g_rmi.config import (
+    DetectorAugmentation,
+    DetectorConfig,
+    DetectorDataConfig,
+    DetectorExperiment,
+    OptimConfig,
+    TrainConfig,
+)
+
+
+def get_config() -> DetectorExperiment:
+    """The embedded default's network on larger canvases, with strong augmentation."""
+    return DetectorExperiment(
+        model=DetectorConfig(
+            depth=26,
+            width=24,
+            output_stride=16,
+            norm="batch",
+            canvas=(256, 352),
+            anchor_base=128.0,
+            rpn_channels=128,
+            rpn_dilation=1,
+            rpn_samples=64,
+            candidates=500,
+            proposals=48,
+            roi_size=8,
+            box_samples=16,
+            detections=50,
+        ),
+        data=DetectorDataConfig(
+            augmentation=DetectorAugmentation(scale=(0.6, 1.7), colour=0.4, mosaic=0.3),
+            max_boxes=24,
+            threads=4,
+        ),
+        optim=OptimConfig(
+            optimizer="adamw",
+            learning_rate=2e-3,
+            weight_decay=0.05,
+            schedule="cosine",
+            warmup_steps=100,
+            clip_norm=1.0,
+            averaging=0.998,
+        ),
+        train=TrainConfig(
+            steps=4_000,
+            batch_size=8,
+            log_every=50,
+            evaluate_every=1_000,
+            checkpoint_every=250,
+        ),
+    )
