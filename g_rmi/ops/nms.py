@@ -34,9 +34,12 @@ def greedy_nms(
       The candidates that are kept.
     """
     similarity = jnp.asarray(similarity, jnp.float32)
-    return _greedy(
-        lambda rows: similarity.at[rows].get(mode="clip"), scores, valid, threshold=threshold
-    )
+
+    def among(rows):
+        taken = similarity.at[rows].get(mode="clip")
+        return taken.at[:, rows].get(mode="clip"), taken
+
+    return _greedy(among, scores, valid, threshold=threshold)
 
 
 def box_nms(
@@ -45,6 +48,7 @@ def box_nms(
     valid: Bool[ArrayLike, " N"],
     *,
     threshold: Real[ArrayLike, ""],
+    limit: int | None = None,
 ) -> Bool[Array, " N"]:
     """`greedy_nms` by the IoU of boxes; the N x N matrix is never held.
 
@@ -53,14 +57,19 @@ def box_nms(
       scores: Higher is better; equal scores go by the lowest index.
       valid: Candidates that take part.
       threshold: IoU above which the worse of two boxes is dropped; .6 in the paper.
+      limit: Only the best so many of the kept ones are wanted; the rest is not looked for.
 
     Returns:
       The boxes that are kept.
     """
     boxes = jnp.asarray(boxes, jnp.float32)
-    return _greedy(
-        lambda rows: iou(boxes.at[rows].get(mode="clip"), boxes), scores, valid, threshold=threshold
-    )
+
+    def among(rows):
+        block = boxes.at[rows].get(mode="clip")
+        # The small matrix is computed twice: cheaper than cutting it out of the large one.
+        return iou(block, block), iou(block, boxes)
+
+    return _greedy(among, scores, valid, threshold=threshold, limit=limit)
 
 
 def oks_nms(
@@ -90,37 +99,53 @@ def oks_nms(
 
 
 def _greedy(
-    similarity: Callable[[Int[Array, " block"]], Float[Array, "block N"]],
+    among: Callable[
+        [Int[Array, " block"]], tuple[Float[Array, "block block"], Float[Array, "block N"]]
+    ],
     scores: Real[ArrayLike, " N"],
     valid: Bool[ArrayLike, " N"],
     *,
     threshold: Real[ArrayLike, ""],
+    limit: int | None = None,
 ) -> Bool[Array, " N"]:
-    """Greedy suppression from rows of the similarity matrix, block by block in score order."""
+    """Greedy suppression, block by block of the best that are left.
+
+    `among` gives the similarities of a block with itself and with everybody.
+    """
     scores = jnp.asarray(scores, jnp.float32)
-    alive = jnp.asarray(valid) & ~jnp.isnan(scores)
+    pending = jnp.asarray(valid) & ~jnp.isnan(scores)
     threshold = jnp.asarray(threshold, jnp.float32)
     n = len(scores)
     if n == 0:
-        return alive
+        return pending
+    limit = n if limit is None else limit
     block = min(_BLOCK, n)
     order = jnp.argsort(-scores, stable=True).astype(jnp.int32)
-    rank = jnp.zeros(n, jnp.int32).at[order].set(jnp.arange(n, dtype=jnp.int32))
-    # Index n stands for nobody: out of bounds, so never alive and never written.
-    blocks = jnp.pad(order, (0, -n % block), constant_values=n).reshape(-1, block)
-    earlier = jnp.arange(block)[:, None] < jnp.arange(block)[None, :]
+    places = jnp.arange(1, block + 1, dtype=jnp.int32)
+    earlier = places[:, None] < places[None, :]
 
-    def decide(alive, block_and_end):
-        rows, end = block_and_end
-        drops = similarity(rows) > threshold
-        candidates = alive.at[rows].get(mode="fill", fill_value=False)
-        keep = _settle(candidates, drops.at[:, rows].get(mode="clip") & earlier)
-        dropped = jnp.any(drops & keep[:, None], axis=0) & (rank >= end)
-        return (alive & ~dropped).at[rows].set(keep, mode="drop"), None
+    def decide(state):
+        pending, keep = state
+        place = jnp.cumsum(pending[order], dtype=jnp.int32)
+        # Index n stands for nobody: out of bounds, so never a candidate and never written.
+        best = jnp.searchsorted(place, places, method="scan_unrolled")
+        rows = order.at[best].get(mode="fill", fill_value=n)
+        in_block, with_all = among(rows)
+        kept = _settle(rows < n, (in_block > threshold) & earlier)
+        dropped = jnp.any((with_all > threshold) & kept[:, None], axis=0)
+        pending = (pending & ~dropped).at[rows].set(False, mode="drop")
+        return pending, keep.at[rows].set(kept, mode="drop")
 
-    ends = block * jnp.arange(1, len(blocks) + 1, dtype=jnp.int32)
-    alive, _ = lax.scan(decide, alive, (blocks, ends))
-    return alive
+    def unfinished(state):
+        pending, keep = state
+        return jnp.any(pending) & (jnp.sum(keep) < limit)
+
+    # Nobody is kept yet; made from the data, so that its type is the same on a device mesh.
+    _, keep = lax.while_loop(unfinished, decide, (pending, pending & False))
+    if limit >= n:
+        return keep
+    ranked = keep[order]
+    return keep.at[order].set(ranked & (jnp.cumsum(ranked) <= limit))
 
 
 def _settle(

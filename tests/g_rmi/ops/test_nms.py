@@ -151,6 +151,31 @@ def test_thousands_of_boxes():
     np.testing.assert_array_equal(keep, ~dropped)  # the property that defines greedy suppression
 
 
+@pytest.mark.parametrize("limit", [0, 1, 5, 99])
+def test_a_limit_keeps_the_best_of_the_kept(limit, monkeypatch):
+    monkeypatch.setattr(nms, "_BLOCK", 3)
+    rng = np.random.default_rng(limit)
+    boxes, valid = random_boxes(rng, 20), rng.uniform(size=20) < 0.8
+    scores = rng.integers(0, 8, 20).astype(np.float32)  # ties
+    similarity = box_oracle.iou(boxes, boxes)
+    everything = oracle.greedy_nms(similarity, scores, valid, threshold=0.4)
+    best = [i for i in np.argsort(-scores, kind="stable") if everything[i]][:limit]
+    ours = jax.jit(partial(box_nms, threshold=0.4, limit=limit))(boxes, scores, valid)
+    np.testing.assert_array_equal(np.flatnonzero(ours), np.sort(best))
+
+
+def test_thousands_of_links():
+    # Every second link stays, whatever the order of the boxes; a limit stops early.
+    n = 6000
+    order = np.random.default_rng(0).permutation(n)
+    x = 5.0 * order
+    boxes = np.stack([x, np.zeros(n), x + 10, np.ones(n)], axis=1)
+    scores, everybody = -order.astype(np.float32), np.ones(n, bool)
+    np.testing.assert_array_equal(by_box(boxes, scores, everybody, threshold=0.3), order % 2 == 0)
+    some = jax.jit(partial(box_nms, threshold=0.3, limit=300))(boxes, scores, everybody)
+    np.testing.assert_array_equal(some, (order % 2 == 0) & (order < 600))
+
+
 def test_contract():
     rng = np.random.default_rng(0)
 
@@ -159,6 +184,9 @@ def test_contract():
         return random_boxes(rng, 6), rng.normal(size=6).astype(np.float32), valid
 
     check_contract(partial(box_nms, threshold=0.3), inputs(), inputs())
+    check_contract(
+        partial(box_nms, threshold=0.3, limit=2), inputs(), inputs(), eager=False, coarse=False
+    )
 
     def poses(boxes, scores, valid):
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
