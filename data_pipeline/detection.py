@@ -223,7 +223,7 @@ def sample_window(
         int(images.height[row]), int(images.width[row]), rows=rows, columns=columns
     )
     if rng.random() < config.flip:
-        affine = np.array([[-1, 0, columns - 1], [0, 1, 0]]) @ [*affine, [0, 0, 1]]
+        affine[0] = -affine[0, 0], 0, columns - 1
     if size != resized:
         group = dataset.people_of(row)
         box = people.box[group][~people.is_crowd[group]]
@@ -245,20 +245,38 @@ def look(dataset: Dataset, row: int, window: Window, *, min_visible: float) -> R
     """
     images, people = dataset.images, dataset.people
     group = dataset.people_of(row)
-    box = people.box[group].clip(0, np.tile([images.width[row], images.height[row]], 2))
-    # The map is one of pixel centres; a box begins and ends half a pixel before the next one's.
-    corners = apply_affine(window.affine, box.reshape(-1, 2, 2) - 0.5) + 0.5
-    full = np.sort(corners, axis=1).reshape(-1, 4)
-    rows, columns = window.size
-    seen = full.clip(0, [columns, rows, columns, rows]).astype(np.float32)
-    person = ~people.is_crowd[group] & (_area(seen) >= min_visible * _area(full))
-    keep = has_inside(seen) & has_inside(people.box[group])
-    whole = np.array([[0.0, 0.0, columns, rows]] * (not images.boxes_complete[row])).reshape(-1, 4)
+    (a, _, x), (_, d, y) = window.affine.tolist()
+    along_x = a, x, float(images.width[row]), float(window.size[1])
+    along_y = d, y, float(images.height[row]), float(window.size[0])
+    whole = not images.boxes_complete[row]
+    found = [(0.0, 0.0, along_x[3], along_y[3])] if whole else []
+    person = [False] * whole
+    # There are few of them: numpy's calls would cost more than the arithmetic.
+    for box, crowd in zip(people.box[group].tolist(), people.is_crowd[group].tolist()):
+        (x0, x1), width = _shadow(box[0], box[2], *along_x)
+        (y0, y1), height = _shadow(box[1], box[3], *along_y)
+        if x1 > x0 and y1 > y0:
+            found.append((x0, y0, x1, y1))
+            seen = (x1 - x0) * (y1 - y0)
+            person.append(not crowd and seen >= min_visible * width * height)
     return Regions(
-        box=np.concatenate([whole, seen[keep]]),
-        person=np.concatenate([np.zeros(len(whole), bool), person[keep]]),
-        whole=np.arange(len(whole) + int(keep.sum())) < len(whole),
+        box=np.array(found, np.float32).reshape(-1, 4),
+        person=np.array(person, bool),
+        whole=np.array([whole, *[False] * len(found)], bool)[: len(found)],
     )
+
+
+def _shadow(
+    first: float, last: float, scale: float, shift: float, picture: float, window: float
+) -> tuple[tuple[float, float], float]:
+    """Where a box begins and ends along one side of a window, and how long it is uncut.
+
+    The map (scale, shift) is one of pixel centres; a box begins half a pixel before the centre of
+    its first pixel and ends half a pixel after that of its last.
+    """
+    ends = (scale * (min(max(end, 0.0), picture) - 0.5) + shift + 0.5 for end in (first, last))
+    low, high = sorted(ends) if first < last else (0.0, 0.0)
+    return (min(max(low, 0.0), window), min(max(high, 0.0), window)), high - low
 
 
 def as_table(
@@ -269,7 +287,8 @@ def as_table(
     Incomplete pictures come first, then boxes by size. If there are too many, the last row is a
     region to ignore around all that is left over.
     """
-    order = np.lexsort((-_area(regions.box), ~regions.whole))
+    sides = regions.box[:, 2:] - regions.box[:, :2]
+    order = np.lexsort((-sides[:, 0] * sides[:, 1], ~regions.whole))
     box, person = regions.box[order], regions.person[order]
     if len(box) > count:
         rest = box[count - 1 :]
@@ -286,10 +305,6 @@ def as_table(
 def _fit(height: int, width: int, canvas: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of a picture that fits a canvas of its orientation."""
     return fit_canvas(height, width, canvas=(min(canvas), max(canvas))).size
-
-
-def _area(box: Float[np.ndarray, "M 4"]) -> Float[np.ndarray, " M"]:
-    return (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
 
 
 def has_inside(box: Float[np.ndarray, "M 4"]) -> Bool[np.ndarray, " M"]:

@@ -37,7 +37,8 @@ from data_pipeline.transforms import PoseExamples
 from g_rmi.config import DetectorDataConfig, PoseDataConfig
 from g_rmi.geometry import box_to_crop, fit_canvas, pose_box
 
-_CROPS = 4  # Handing over single crops between threads would cost several percent of the rate.
+# Handing over single examples between threads would cost several percent of the rate.
+_CROPS, _PICTURES = 4, 2
 
 
 def pose_batches(
@@ -156,6 +157,7 @@ def detection_batches(
             hosts=hosts,
             threads=config.threads,
             batch_size=batch_size,
+            group=_PICTURES,
         )
         for number, there in enumerate(filter(None, parts.values()))
     ]
