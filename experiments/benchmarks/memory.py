@@ -18,9 +18,9 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 
 from experiments import cli
-from experiments.benchmarks.train_step import made_up_batch
-from g_rmi.config import PoseExperiment
-from g_rmi.pose.task import PoseTask
+from experiments.benchmarks.batches import made_up_batch
+from experiments.evaluate import make_task
+from g_rmi.config import Experiment, PoseExperiment
 from g_rmi.training import sharding
 from g_rmi.training.optim import make_optimizer
 from g_rmi.training.state import create_state
@@ -44,7 +44,7 @@ class Arguments:
     config: str = "pose_resnet101"
     platform: Literal["cpu", "tpu"] = "cpu"
     topology: str = "v5e:1x1"
-    experiment: PoseExperiment = PoseExperiment()
+    experiment: Experiment = PoseExperiment()
 
 
 def devices(platform: str, topology: str) -> list[jax.Device]:
@@ -66,9 +66,9 @@ def devices(platform: str, topology: str) -> list[jax.Device]:
     return list(description.devices)
 
 
-def compile_step(experiment: PoseExperiment, mesh: Mesh):
+def compile_step(experiment: Experiment, mesh: Mesh):
     """The training step as the loop compiles it, and the number of parameters."""
-    task = PoseTask(experiment.model)
+    task = make_task(experiment)
     optimizer = make_optimizer(experiment.optim, experiment.train.steps)
     averaging = experiment.optim.averaging
     state = jax.eval_shape(
@@ -80,7 +80,7 @@ def compile_step(experiment: PoseExperiment, mesh: Mesh):
         in_shardings=(sharding.replicated(mesh), sharding.batch_sharding(mesh)),
         out_shardings=sharding.replicated(mesh),
     )
-    batch = jax.eval_shape(lambda: made_up_batch(experiment, len(task.skeleton)))
+    batch = jax.eval_shape(lambda: made_up_batch(experiment))
     compiled = step.lower(state, batch).compile()
     return compiled, sum(p.size for p in jax.tree.leaves(state.params))
 

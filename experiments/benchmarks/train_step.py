@@ -19,15 +19,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import cli
+from experiments.benchmarks.batches import made_up_batch
 from experiments.benchmarks.timing import machine, time_interleaved
 from experiments.heap import keep_freed_memory
-from g_rmi.config import PoseExperiment
+from g_rmi.config import Experiment, PoseExperiment
 from g_rmi.pose.model import PoseNetwork
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.optim import make_optimizer
 from g_rmi.training.state import create_state
 from g_rmi.training.step import train_step
-from g_rmi.types import PoseBatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Arguments:
     config: str = "pose_synthetic"
     rounds: int = 10
     keep_heap: bool = True
-    experiment: PoseExperiment = PoseExperiment()
+    experiment: Experiment = PoseExperiment()
 
 
 def network_gradient(experiment: PoseExperiment, image: np.ndarray) -> Callable[[], Any]:
@@ -78,7 +78,7 @@ def torch_gradients(experiment: PoseExperiment, image: np.ndarray) -> dict[str, 
     trunk = torch_resnet.ResNet(config.depth, config.output_stride, config.width)
     head = torch.nn.Conv2d(32 * config.width, 51, 1)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    pixels = torch.from_numpy(image)
+    pixels = torch.from_numpy(np.array(image))  # a copy that may be written to
 
     def rival(memory_format) -> Callable[[], Any]:
         network = copy.deepcopy(torch.nn.ModuleList([trunk, head])).to(memory_format=memory_format)
@@ -97,27 +97,10 @@ def torch_gradients(experiment: PoseExperiment, image: np.ndarray) -> dict[str, 
     }
 
 
-def made_up_batch(experiment: PoseExperiment, joints: int) -> PoseBatch:
-    """Noise with labels, of the shapes of the config's training batches."""
-    rows, people = experiment.train.batch_size, experiment.data.max_others
-    height, width = experiment.model.crop_height, experiment.model.crop_width
-    random = np.random.default_rng(0)
-    keypoints = random.uniform(0, [width, height], (rows, joints, 2))
-    return PoseBatch(
-        image=jnp.asarray(random.integers(0, 256, (rows, height, width, 3), np.uint8)),
-        keypoints=jnp.asarray(keypoints, jnp.float32),
-        visible=jnp.ones((rows, joints), bool),
-        labelled=jnp.ones((rows, joints), bool),
-        other_keypoints=jnp.zeros((rows, people, joints, 2)),
-        other_visible=jnp.zeros((rows, people, joints), bool),
-        weight=jnp.ones(rows),
-    )
-
-
 def whole_step(experiment: PoseExperiment) -> Callable[[], Any]:
     """Our training step; each call continues from the last one's state."""
     task, optim = PoseTask(experiment.model), experiment.optim
-    batch = made_up_batch(experiment, len(task.skeleton))
+    batch = made_up_batch(experiment)
     optimizer = make_optimizer(optim, experiment.train.steps)
     state = jax.jit(lambda key: create_state(task, optimizer, key, average=optim.averaging > 0))(
         jax.random.key(0)
@@ -142,8 +125,10 @@ def main(argv: Sequence[str]) -> None:
     if arguments.keep_heap:
         keep_freed_memory()
     experiment = arguments.experiment
+    if not isinstance(experiment, PoseExperiment):
+        raise ValueError(f"--config {arguments.config}: only pose networks have a PyTorch twin")
     model, rows = experiment.model, experiment.train.batch_size
-    image = np.asarray(made_up_batch(experiment, 1).image)
+    image = np.asarray(made_up_batch(experiment).image)
     rivals = {
         "ours": network_gradient(experiment, image),
         **torch_gradients(experiment, image),

@@ -19,6 +19,17 @@ def test_memory_of_a_step(capsys):
     assert 0.05 <= float(numbers["parameters"]) <= 0.1
 
 
+@pytest.mark.slow
+def test_memory_of_a_step_of_the_detector(capsys):
+    memory.main(["--config=detector_synthetic", "--width=4", "--batch-size=1"])
+    assert "peak" in capsys.readouterr().out
+
+
+def test_only_pose_networks_have_a_twin():
+    with pytest.raises(ValueError, match="detector_small: only pose networks"):
+        train_step.main(["--config=detector_small"])
+
+
 @pytest.mark.parametrize(("topology", "chips"), [("v5e:1x1", 1), ("v5e:2x2", 4)])
 def test_tpu_topologies(topology, chips):
     pytest.importorskip("libtpu", reason="compiles for TPUs")
