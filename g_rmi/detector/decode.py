@@ -34,7 +34,7 @@ def select(
     iou: float,
 ) -> Detections:
     """Non-maximum suppression, then the best `count`."""
-    keep = box_nms(boxes, scores, usable, threshold=iou)
+    keep = box_nms(boxes, scores, usable, threshold=iou, limit=count)
     index, valid = _best(scores, keep, count)
     return Detections(
         jnp.where(valid[:, None], boxes[index], 0.0), jnp.where(valid, scores[index], 0.0), valid
