@@ -248,7 +248,8 @@ def canvases(
       `image` uint8 [B, H, W, 3]; `size` int32 [B, 2], rows and columns of the picture on its
       canvas; `scale` float32 [B, 2], image pixels per canvas pixel along x and y; `index` int64
       [B], the row in `dataset.images`; `weight` float32 [B]. The last batch of each shape is
-      filled with rows of weight 0 and index -1.
+      filled with rows of weight 0 and index -1. A point p of the canvas is `scale * p` in the
+      image, and a box b, as it begins half a pixel before a centre, `scale * b + (1 - scale) / 2`.
 
     Raises:
       DataError: A picture is broken; names the file.

@@ -42,7 +42,9 @@ def make_detect(task: DetectorTask):
         scale: Float[Array, "B 2"],
     ) -> Detections:
         found = task.predict(variables, image, size)
-        return found._replace(boxes=found.boxes * jnp.tile(scale, 2)[:, None])
+        # Pixel centres are scaled; boxes begin half a pixel before them, in both frames.
+        to_image = jnp.tile(scale, 2)[:, None]
+        return found._replace(boxes=to_image * found.boxes + (1 - to_image) / 2)
 
     return detect
 

@@ -54,6 +54,8 @@ def test_scenes_have_labelled_people(scenes):
     assert sum(a["num_keypoints"] > 0 for _, a, _, _ in people) > 18
     flags = np.concatenate([joints[:, 2] for _, _, joints, _ in people])
     assert set(np.unique(flags)) == {0, 1, 2}
+    # A detector must see empty pictures as well as groups.
+    assert {0, 1, 2, 4} <= {len(annotations) for _, annotations, _ in scenes}
 
 
 def test_area_box_and_segmentation_come_from_the_visible_mask(scenes):
