@@ -9,39 +9,23 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.benchmarks.onnx_node import onnx_node
+
 FIXTURE = Path(__file__).resolve().parent.parent / "fixtures" / "onnxruntime.npz"
 # Output size, spatial scale, samples per cell and axis.
 ROI_ALIGN = [((7, 7), 0.25, 2), ((3, 5), 0.125, 1), ((1, 2), 0.5, 3)]
 CROPS = [(5, 4), (2, 9)]
 
 
-def run_node(operator, inputs, *, domain="", **attributes):
-    """The first output of one operator on arrays."""
-    import onnx
-    import onnxruntime
-    from onnx import helper
-
-    names = [f"input{i}" for i in range(len(inputs))]
-    values = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
-        for name, x in zip(names, inputs)
-    ]
-    node = helper.make_node(operator, names, ["output"], domain=domain, **attributes)
-    output = helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, None)
-    graph = helper.make_graph([node], operator, values, [output])
-    versions = [helper.make_opsetid("", 16), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(graph, opset_imports=versions, ir_version=8)
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    return session.run(None, dict(zip(names, inputs)))[0]
-
-
 def roi_align(features, boxes, *, output_size, spatial_scale, sampling_ratio):
     """[H,W,C], [N,4] -> [N,h,w,C]."""
-    pooled = run_node(
+    pooled = onnx_node(
         "RoiAlign",
-        [features.transpose(2, 0, 1)[None], boxes, np.zeros(len(boxes), np.int64)],
+        {
+            "features": features.transpose(2, 0, 1)[None],
+            "boxes": boxes,
+            "image": np.zeros(len(boxes), np.int64),
+        },
         mode="avg",
         coordinate_transformation_mode="half_pixel",
         output_height=output_size[0],
@@ -49,25 +33,25 @@ def roi_align(features, boxes, *, output_size, spatial_scale, sampling_ratio):
         spatial_scale=spatial_scale,
         sampling_ratio=sampling_ratio,
     )
-    return pooled.transpose(0, 2, 3, 1)
+    return pooled().transpose(0, 2, 3, 1)
 
 
 def crop_boxes(image, boxes, *, height, width):
     """[H,W,C], [N,4] -> [N,height,width,C]; it does not fade out at the border as ours does."""
     rows, columns = image.shape[:2]
     shares = boxes[:, [1, 0, 3, 2]] / np.float32([rows - 1, columns - 1] * 2)
-    crops = run_node(
+    crops = onnx_node(
         "CropAndResize",
-        [
-            image.transpose(2, 0, 1)[None],
-            shares,
-            np.zeros(len(boxes), np.int32),
-            np.array([height, width], np.int32),
-        ],
+        {
+            "features": image.transpose(2, 0, 1)[None],
+            "boxes": shares,
+            "image": np.zeros(len(boxes), np.int32),
+            "size": np.array([height, width], np.int32),
+        },
         domain="com.microsoft",
         mode="bilinear",
     )
-    return crops.transpose(0, 2, 3, 1)
+    return crops().transpose(0, 2, 3, 1)
 
 
 def main():
