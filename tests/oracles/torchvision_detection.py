@@ -20,13 +20,13 @@ CANVAS, PICTURE = (80, 128), (70, 115)  # rows, columns
 OPTIONS = {
     "rpn_positive": 0.6,
     "rpn_negative": 0.3,
-    "candidates": 200,
-    "proposals": 30,
-    "proposal_iou": 0.7,
+    "candidates": 33,
+    "proposals": 25,
+    "proposal_iou": 0.3,
     "box_positive": 0.3,
-    "box_iou": 0.4,
-    "detections": 10,
-    "min_score": 0.7,
+    "box_iou": 0.1,
+    "detections": 8,
+    "min_score": 0.6,
 }
 # So large that everybody is sampled: random draws of two programs never agree.
 SAMPLES = 2_000
