@@ -1,6 +1,6 @@
 """Pure kernels: unbatched, fixed shapes, boolean masks; batch them with `jax.vmap`.
 
-    boxes      iou  intersection_over_area  encode_boxes  decode_boxes  clip_boxes
+    boxes      iou  intersection_over_area  encode_boxes  decode_boxes  clip_boxes  extend_boxes
     anchors    anchor_boxes
     matching   match
     sampling   sample

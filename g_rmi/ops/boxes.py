@@ -131,3 +131,24 @@ def _ratio(part, whole):
 
 def _centre_and_side(boxes):
     return (boxes[..., :2] + boxes[..., 2:]) / 2.0, boxes[..., 2:] - boxes[..., :2]
+
+
+def extend_boxes(
+    boxes: Real[ArrayLike, "N 4"], *, aspect: float, scale: float
+) -> Float[Array, "N 4"]:
+    """`g_rmi.geometry.pose_box` on the device: a fixed aspect, then larger, same centre.
+
+    Args:
+      boxes: `(x0, y0, x1, y1)`, any unit.
+      aspect: Height / width of the result; the side that is too short grows.
+      scale: Enlargement after that.
+
+    Returns:
+      The boxes; one without width and height becomes one unit high.
+    """
+    boxes = jnp.asarray(boxes, jnp.float32)
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    width, height = jnp.abs(boxes[:, 2:] - boxes[:, :2]).T
+    height = scale * jnp.maximum(jnp.maximum(height, width * aspect), 1.0)
+    half = jnp.stack([height / aspect, height], axis=-1) / 2
+    return jnp.concatenate([centre - half, centre + half], axis=-1)

@@ -5,13 +5,34 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from g_rmi.geometry import pose_box
 from g_rmi.ops import boxes as kernels
-from g_rmi.ops.boxes import clip_boxes, decode_boxes, encode_boxes, intersection_over_area, iou
+from g_rmi.ops.boxes import (
+    clip_boxes,
+    decode_boxes,
+    encode_boxes,
+    extend_boxes,
+    intersection_over_area,
+    iou,
+)
 from tests.g_rmi.ops.contract import check_contract
 from tests.oracles import boxes as oracle
 
 encode = jax.jit(encode_boxes, static_argnames="scales")
 decode = jax.jit(decode_boxes, static_argnames="scales")
+
+
+def test_extended_boxes_are_those_of_the_host():
+    rng = np.random.default_rng(0)
+    boxes = np.concatenate([random_boxes(rng, 7), [[3, 4, 3, 4], [0, 0, 9, 0]]]).astype(np.float32)
+    for aspect, scale in ((353 / 257, 1.25), (1.0, 1.0)):
+        ours = jax.jit(lambda b, a=aspect, s=scale: extend_boxes(b, aspect=a, scale=s))(boxes)
+        np.testing.assert_allclose(ours, pose_box(boxes, aspect=aspect, scale=scale), atol=1e-4)
+    check_contract(
+        lambda b: extend_boxes(b, aspect=1.5, scale=1.25),
+        (random_boxes(rng, 7),),
+        (random_boxes(rng, 7),),
+    )
 
 
 def random_boxes(rng, n, size=20.0):

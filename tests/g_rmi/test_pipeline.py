@@ -1,0 +1,242 @@
+"""Both stages as one program: against the stages run one by one, and as a user calls it."""
+
+import functools
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+
+from g_rmi import geometry
+from g_rmi.config import DetectorConfig, PoseConfig
+from g_rmi.detector.task import DetectorTask
+from g_rmi.evaluation.evaluator import Decoding, crop_to_image, rank_and_suppress
+from g_rmi.find_people import Options
+from g_rmi.ops.image import crop_boxes
+from g_rmi.pipeline import PosePipeline, _compiled, pack
+from g_rmi.pose.decode import decode_batch
+from g_rmi.pose.task import PoseTask
+from g_rmi.training.sharding import data_mesh
+from g_rmi.types import People
+
+DETECTOR = DetectorTask(
+    DetectorConfig(
+        depth=26,
+        width=8,
+        output_stride=16,
+        norm="batch",
+        canvas=(64, 80),
+        anchor_base=48.0,
+        rpn_channels=8,
+        candidates=40,
+        proposals=12,
+        roi_size=4,
+        detections=8,
+    )
+)
+POSE = PoseTask(
+    PoseConfig(
+        depth=26, width=8, output_stride=32, top_down=8, crop_height=33, crop_width=33, radius=4.0
+    )
+)
+OPTIONS = Options(people=6, min_box_score=0.0, chunk=4)
+
+
+@functools.cache
+def variables():
+    """Random networks; the heads are loud, so that no two places are a tie."""
+    detector, pose = (
+        jax.jit(task.init)(jax.random.key(i)) for i, task in enumerate((DETECTOR, POSE))
+    )
+    for name in ("heatmap", "offset"):
+        pose["params"][name]["kernel"] *= 10
+    return detector, pose
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return PosePipeline(DETECTOR, POSE, variables(), OPTIONS)
+
+
+def picture(height, width, seed=0):
+    """Smooth noise: something to see at every scale, and no two places alike."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def shrink(image, window):
+    """Means of r x r blocks where a pixel of the 33 x 33 crop covers as many, by hand."""
+    area = (window[2] - window[0]) * (window[3] - window[1]) / 32**2
+    r = max(r for r in (1, 2, 4, 8) if area >= r * r or r == 1)
+    h, w = image.shape[:2]
+    image = np.pad(image, ((0, -h % r), (0, -w % r), (0, 0)), mode="edge").astype(np.float32)
+    image = image.reshape(image.shape[0] // r, r, image.shape[1] // r, r, 3).mean((1, 3))
+    return image, (window - (r - 1) / 2) / r
+
+
+@functools.cache
+def stages():
+    """The jitted stages: canvas to detections, crops to poses."""
+    size = {"height": 33, "width": 33}
+
+    def poses(v, crops, windows):
+        maps = POSE.predict(v, crops)
+        found = decode_batch(maps.heatmap, maps.offset, **size, radius=4.0)
+        return found._replace(keypoints=crop_to_image(found.keypoints, windows, **size))
+
+    return jax.jit(DETECTOR.predict), jax.jit(poses)
+
+
+def one_by_one(image, boxes=None, scores=None):
+    """The stages by hand, on the host between them, one crop at a time."""
+    detect, poses = stages()
+    if boxes is None:
+        fit = geometry.fit_canvas(*image.shape[:2], canvas=DETECTOR.config.canvas)
+        (h, w), (rows, columns) = image.shape[:2], fit.size
+        x = np.arange(columns) * (w - 1) / (columns - 1)
+        y = np.arange(rows) * (h - 1) / (rows - 1)
+        canvas = np.zeros((1, *fit.canvas, 3), np.float32)
+        box = jnp.array([[0, 0, x[-1], y[-1]]], jnp.float32)
+        canvas[0, :rows, :columns] = crop_boxes(image, box, height=rows, width=columns)[0]
+        found = detect(variables()[0], canvas, jnp.array([fit.size], jnp.int32))
+        valid = np.asarray(found.valid[0])
+        scale = np.tile([x[1], y[1]], 2)
+        boxes = (np.asarray(found.boxes[0])[valid] * scale + (1 - scale) / 2)[: OPTIONS.people]
+        scores = np.asarray(found.scores[0])[valid][: OPTIONS.people]
+    windows = geometry.pose_box(boxes, aspect=1.0, scale=POSE.config.box_scale)
+    each = []
+    for window in windows:
+        small, place = shrink(image, window)
+        crop = crop_boxes(small, jnp.asarray(place[None], jnp.float32), height=33, width=33)
+        each.append(poses(variables()[1], crop, jnp.asarray(window[None], jnp.float32)))
+    columns = [np.concatenate([np.asarray(p[i]) for p in each]) for i in range(3)]
+    people = People(*columns, boxes.astype(np.float32))
+    scores, keep = rank_and_suppress(
+        people,
+        np.zeros(len(boxes), np.int64),
+        np.asarray(scores),
+        sigmas=POSE.skeleton.sigmas,
+        decoding=OPTIONS.decoding,
+    )
+    order = np.flatnonzero(keep)[np.argsort(-scores[keep], kind="stable")]
+    return People(*(column[order] for column in people))
+
+
+def assert_same(a, b):
+    assert len(a.scores) == len(b.scores)
+    np.testing.assert_allclose(a.keypoints, b.keypoints, atol=1e-3)
+    np.testing.assert_allclose(a.scores, b.scores, rtol=1e-4)
+    np.testing.assert_allclose(a.keypoint_scores, b.keypoint_scores, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(a.boxes, b.boxes, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(60, 79), (90, 61)])
+def test_one_program_equals_the_stages_one_by_one(pipeline, shape):
+    image = picture(*shape)
+    found = pipeline(image)
+    assert len(found.scores) >= 2
+    assert_same(found, one_by_one(image))
+
+
+def test_nothing_leaves_the_device_and_nothing_compiles_twice(pipeline):
+    run = _compiled(DETECTOR, POSE, (64, 80), OPTIONS, None)
+    first, second = (
+        jax.device_put(pack([picture(*shape, seed)], canvas=(64, 80), count=1))
+        for seed, shape in enumerate([(60, 79), (40, 100)])
+    )
+    placed = jax.device_put(variables())
+    run(placed, first)
+    compiled = run._cache_size()
+    with jax.transfer_guard("disallow"):
+        found = run(placed, second)
+    assert run._cache_size() == compiled
+    assert found.valid.shape == (1, OPTIONS.people)
+
+
+def test_a_batch_of_any_sizes_equals_its_pictures(pipeline):
+    images = [picture(60, 79), picture(90, 61, 1), picture(33, 64, 2), picture(350, 420, 3)]
+    together = pipeline(images)
+    assert len(together) == 4
+    for image, found in zip(images, together, strict=True):
+        assert_same(found, pipeline(image))
+
+
+def test_boxes_from_outside(pipeline):
+    image = picture(60, 79)
+    boxes = np.array([[5, 5, 30, 55], [30, 10, 70, 50], [-20, 0, 20, 40]], np.float32)
+    alone = PosePipeline(None, POSE, (None, variables()[1]), OPTIONS)
+    found = alone(image, boxes=boxes)
+    assert_same(found, one_by_one(image, boxes, np.ones(3)))
+    assert_same(found, pipeline(image, boxes=boxes))
+    nobody = alone(image, boxes=np.zeros((0, 4)))
+    assert nobody.keypoints.shape == (0, 17, 2)
+    first, second = alone([image, image[:, ::-1]], boxes=[boxes, []])
+    assert_same(first, found)
+    assert len(second.scores) == 0
+
+
+def test_no_box_is_good_enough():
+    strict = PosePipeline(DETECTOR, POSE, variables(), Options(people=6, min_box_score=1.0))
+    found = strict(picture(60, 79))
+    assert found.keypoints.shape == (0, 17, 2)
+    assert found.scores.shape == (0,)
+
+
+def test_options_reach_the_program(pipeline):
+    decoding = Decoding(score="box", flip_test=True, refine=True, oks_threshold=1.0)
+    options = Options(people=3, min_box_score=0.0, chunk=2, decoding=decoding)
+    found = PosePipeline(DETECTOR, POSE, variables(), options)(picture(60, 79))
+    assert len(found.scores) == 3  # all stay, though more were found
+    assert (np.diff(found.scores) <= 0).all()
+    assert found.scores[0] > 0.1  # a softmax, no vote of an untrained network
+
+
+def test_pictures_are_shrunk_by_means_of_blocks():
+    """Every other pixel is white: bilinear samples at a distance would alias to stripes."""
+    stripes = np.zeros((352, 416, 3), np.uint8)
+    stripes[:, ::2] = 255
+    alone = PosePipeline(None, POSE, (None, variables()[1]), OPTIONS)
+    grey = np.full_like(stripes, 255 // 2)
+    box = np.array([[40, 40, 340, 300]], np.float32)
+    a, b = alone(stripes, boxes=box), alone(grey, boxes=box)
+    np.testing.assert_allclose(a.keypoint_scores, b.keypoint_scores, rtol=0.05, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 300), (310, 3)])
+def test_tiny_and_narrow_pictures(pipeline, shape):
+    found = pipeline(picture(*shape))
+    assert np.isfinite(found.keypoints).all()
+
+
+def test_sharded_over_devices(pipeline):
+    mesh = data_mesh()
+    images = [picture(60, 79, seed) for seed in range(3)]
+    spread = PosePipeline(DETECTOR, POSE, variables(), OPTIONS, mesh)
+    for a, b in zip(spread(images), pipeline(images), strict=True):
+        assert_same(a, b)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.zeros((8, 8), np.uint8),), "uint8 RGB"),
+        (([np.zeros((8, 8, 4), np.uint8)],), "uint8 RGB"),
+        (([np.zeros((8, 8, 3), np.float32)],), "float32"),
+        ((np.zeros((8, 8, 3), np.uint8), np.zeros((2, 5))), r"\[M, 4\]"),
+        ((np.zeros((8, 8, 3), np.uint8), [[0, 0, np.nan, 1]]), "finite"),
+        (([np.zeros((8, 8, 3), np.uint8)], []), "0 arrays for 1 pictures"),
+    ],
+)
+def test_wrong_input_is_named(pipeline, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        pipeline(*arguments)
+
+
+def test_a_detector_is_needed_without_boxes():
+    alone = PosePipeline(None, POSE, (None, variables()[1]), OPTIONS)
+    with pytest.raises(ValueError, match="without a detector"):
+        alone(picture(8, 8))
+    with pytest.raises(ValueError, match="give a work directory"):
+        PosePipeline.load()
