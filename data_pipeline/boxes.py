@@ -1,7 +1,6 @@
 """Tables of person boxes to evaluate on: annotated ones, or detections in COCO's results format."""
 
 import dataclasses
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -84,18 +83,44 @@ def read_boxes(
             raise DataError(f"{path}: detection {i}: image_id {image_id} is not in {dataset}")
         if not np.isfinite((x, y, w, h, score)).all():
             raise DataError(f"{path}: detection {i}: not finite: {record}")
-        if score >= min_score:
-            table.append((rows[image_id], -score, (x, y, x + w, y + h)))
-    table.sort(key=lambda entry: entry[:2])
-    kept, count = [], Counter()
-    for entry in table:
-        count[entry[0]] += 1
-        if max_per_image is None or count[entry[0]] <= max_per_image:
-            kept.append(entry)
+        table.append((rows[image_id], score, (x, y, x + w, y + h)))
+    columns = [np.array(column) for column in zip(*table)] if table else np.zeros((3, 0))
+    image, score, box = columns
+    found = best_boxes(
+        image.astype(np.int64),
+        box.reshape(-1, 4),
+        score,
+        min_score=min_score,
+        max_per_image=max_per_image,
+    )
+    return dataclasses.replace(found, ignored=ignored)
+
+
+def best_boxes(
+    image: Int[np.ndarray, " N"],
+    box: Float[np.ndarray, "N 4"],
+    score: Float[np.ndarray, " N"],
+    *,
+    min_score: float = 0.0,
+    max_per_image: int | None = None,
+) -> PersonBoxes:
+    """A table of detections, sorted by picture, then best first.
+
+    Args:
+      image: Row of each box's picture.
+      box: `(x0, y0, x1, y1)` in image pixels.
+      score: Of the detections.
+      min_score: Boxes below are left out.
+      max_per_image: So many best boxes of each picture are kept; None for all.
+    """
+    order = np.lexsort((-score, image))
+    order = order[score[order] >= min_score]
+    first = np.searchsorted(image[order], image[order])  # where the picture's boxes begin
+    if max_per_image is not None:
+        order = order[np.arange(len(order)) - first < max_per_image]
     return PersonBoxes(
-        image=np.array([image for image, _, _ in kept], np.int32),
-        box=np.array([box for _, _, box in kept], np.float64).reshape(-1, 4),
-        score=-np.array([score for _, score, _ in kept], np.float64),
-        person=np.full(len(kept), -1, np.int64),
-        ignored=ignored,
+        image=image[order].astype(np.int32),
+        box=box[order].astype(np.float64),
+        score=score[order].astype(np.float64),
+        person=np.full(len(order), -1, np.int64),
     )

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from data_pipeline.boxes import PersonBoxes, ground_truth_boxes, read_boxes
+from data_pipeline.boxes import PersonBoxes, best_boxes, ground_truth_boxes, read_boxes
 from data_pipeline.coco import as_coco
 from data_pipeline.schema import Dataset
 from experiments import cli, data, detector, pose
@@ -52,9 +52,10 @@ class Arguments:
       data: Data directory; of several, the first that has the split. The embedded synthetic set
         without it.
       split: Which split of it.
-      boxes: Where the pose network looks: "gt", or a file of person boxes in COCO's results format,
-        such as the detector's boxes.json.
-      min_score: Boxes of the file that score lower are left out.
+      boxes: Where the pose network looks: "gt", "detector", or a file of person boxes in COCO's
+        results format, such as the detector's boxes.json.
+      detector: Work directory of the detector for "detector".
+      min_score: Boxes of the detector or the file that score lower are left out.
       max_per_image: Best boxes of each picture that are kept.
       out: Where the results go. Default: WORKDIR/evaluation.
       table: Also evaluate the pose network with each option changed, one row each.
@@ -69,6 +70,7 @@ class Arguments:
     data: tuple[Path, ...] = ()
     split: str = "val"
     boxes: str = "gt"
+    detector: Path | None = None
     min_score: float = 0.0
     max_per_image: int = 30
     out: Path | None = None
@@ -81,9 +83,27 @@ class Arguments:
 
 
 def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
-    """The boxes that `--boxes` names."""
+    """The boxes that `--boxes` names.
+
+    Raises:
+      ValueError: The detector is not given, or given though it is not asked for.
+    """
+    if (arguments.boxes == "detector") != bool(arguments.detector):
+        raise ValueError("--boxes detector and --detector DIR go together")
     if arguments.boxes == "gt":
         return ground_truth_boxes(dataset)
+    if arguments.detector:
+        task, variables = load_task(arguments.detector)
+        if not isinstance(task, DetectorTask):
+            raise ValueError(f"--detector {arguments.detector}: holds a pose network")
+        found = detector.evaluate(task, variables, dataset).found
+        return best_boxes(
+            found.image,
+            found.boxes,
+            found.scores,
+            min_score=arguments.min_score,
+            max_per_image=arguments.max_per_image,
+        )
     return read_boxes(
         arguments.boxes,
         dataset,
@@ -182,9 +202,17 @@ def refuse_pose_options(arguments: Arguments) -> None:
     Raises:
       ValueError: One is given.
     """
-    only_pose = ("boxes", "min_score", "max_per_image", "table", "min_joint_score", "decoding")
+    only_pose = (
+        "boxes",
+        "detector",
+        "min_score",
+        "max_per_image",
+        "table",
+        "min_joint_score",
+        "decoding",
+    )
     default = Arguments(arguments.workdir)
-    for name in only_pose:
+    for name in (*only_pose, "decoding"):
         if getattr(arguments, name) != getattr(default, name):
             raise ValueError(
                 f"--{name.replace('_', '-')}: {arguments.workdir} holds a detector; this option is "

@@ -147,6 +147,17 @@ def test_the_pose_network_looks_into_the_detectors_boxes(detector, workdir, data
     poses = json.loads((tmp_path / "poses" / "metrics.json").read_text())
     assert 0 < poses["boxes"] <= 3 * 6
     assert set(KEYPOINT_METRICS) <= poses.keys()
+    evaluate.main(
+        [
+            *("--workdir", str(workdir), "--out", str(tmp_path / "both"), "--max-per-image", "3"),
+            *("--boxes", "detector", "--detector", str(detector)),
+            *arguments,
+        ]
+    )
+    both = json.loads((tmp_path / "both" / "metrics.json").read_text())
+    assert both == pytest.approx(poses, abs=1e-4)  # the file has two decimals
+    with pytest.raises(ValueError, match="go together"):
+        evaluate.main(["--workdir", str(workdir), "--boxes", "detector", *arguments])
 
 
 def test_pose_options_are_refused_for_a_detector(detector, data):
