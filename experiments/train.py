@@ -30,7 +30,8 @@ class Arguments:
       workdir: Gets checkpoints, metrics and config.json. Default: runs/CONFIG.
       data: Data directories: COCO's layout, or prepared by `tfds build`. Several are mixed. Without
         any, the embedded synthetic set is made and used.
-      init: Work directory of another training whose weights to start from.
+      init: Work directory of another training whose weights to start from; of the other stage, its
+        ResNet.
       pretrained: ImageNet weights of the ResNet, .safetensors with torchvision's or timm's names.
     """
 
@@ -70,25 +71,27 @@ def evaluator(task: PoseTask | DetectorTask, validation: Dataset) -> Evaluate:
 
 
 def initial_variables(arguments: Arguments, task: PoseTask | DetectorTask) -> dict | None:
-    """Weights to start from: another training's, ImageNet's, or None.
+    """Weights to start from: another training's, its ResNet alone, ImageNet's, or None.
 
     Raises:
-      ValueError: The other training is of the other stage.
+      ValueError: The ResNets are of different sizes.
     """
     if arguments.init:
         other, variables = load_task(arguments.init)
-        if type(other) is not type(task):
-            stage = "pose network" if isinstance(other, PoseTask) else "detector"
-            raise ValueError(f"--init {arguments.init}: holds a {stage}")
-        return variables
-    if arguments.pretrained:
+        if type(other) is type(task):
+            return variables
+        for field in ("depth", "width"):
+            theirs, ours = getattr(other.config, field), getattr(task.config, field)
+            if theirs != ours:
+                raise ValueError(f"--init {arguments.init}: {field} is {theirs} there, {ours} here")
+        resnet = other.resnet(variables)
+    elif arguments.pretrained:
         from g_rmi.pretrained import load_resnet
 
-        variables = jax.device_get(jax.jit(task.init)(jax.random.key(0)))
-        return task.with_resnet(
-            variables, load_resnet(arguments.pretrained, depth=task.config.depth)
-        )
-    return None
+        resnet = load_resnet(arguments.pretrained, depth=task.config.depth)
+    else:
+        return None
+    return task.with_resnet(jax.device_get(jax.jit(task.init)(jax.random.key(0))), resnet)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -37,6 +37,13 @@ class DetectorTask:
         size = jnp.full((1, 2), side, jnp.int32)
         return dict(self.network.init(key, image, size, jnp.zeros((1, 1, 4), jnp.float32)))
 
+    def resnet(self, variables: dict) -> dict:
+        """The variables of the ResNet alone, as `with_resnet` takes them."""
+        return {
+            name: {**tree["trunk"], **tree["box_head"]["block4"]}
+            for name, tree in variables.items()
+        }
+
     def with_resnet(self, variables: dict, resnet: dict) -> dict:
         """`variables` with an imported ResNet (`g_rmi.pretrained`), block 4 in the box head."""
         filled = dict(variables)

@@ -34,6 +34,10 @@ class PoseTask:
         image = jnp.zeros((1, self.config.crop_height, self.config.crop_width, 3), jnp.uint8)
         return dict(self.network.init(key, image))
 
+    def resnet(self, variables: dict) -> dict:
+        """The variables of the ResNet alone, as `with_resnet` takes them."""
+        return {name: tree["trunk"] for name, tree in variables.items()}
+
     def with_resnet(self, variables: dict, resnet: dict) -> dict:
         """`variables` with the trunk of an imported ResNet (`g_rmi.pretrained`)."""
         return {

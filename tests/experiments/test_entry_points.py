@@ -165,10 +165,21 @@ def test_pose_options_are_refused_for_a_detector(detector, data):
         evaluate.main(["--workdir", str(detector), "--data", str(data), "--boxes", "x.json"])
 
 
-def test_weights_of_the_other_stage_are_refused(detector, workdir, data, tmp_path):
-    arguments = ["--steps", "1", "--data", str(data), "--workdir", str(tmp_path / "next")]
-    with pytest.raises(ValueError, match="holds a pose network"):
-        train.main([*TINY_DETECTOR, *arguments, "--init", str(workdir)])
+def test_the_other_stage_gives_its_resnet(detector, workdir, data, tmp_path):
+    arguments = ["--steps", "1", "--data", str(data)]
+    starts = [(TINY_DETECTOR, workdir), (TINY, detector)]
+    for i, (config, other) in enumerate(starts):
+        here = ["--workdir", str(tmp_path / str(i)), "--init", str(other)]
+        still = ["--learning-rate", "1e-12", "--averaging", "0"]
+        train.main([*config, *arguments, *here, *still])
+        theirs, ours = (
+            task.resnet(variables)["params"]
+            for task, variables in map(evaluate.load_task, (other, tmp_path / str(i)))
+        )
+        assert {"conv1", "block1_unit0", "block4_unit0"} <= ours.keys()
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), theirs, ours)
+    with pytest.raises(ValueError, match="width is 8 there, 4 here"):
+        train.main([*TINY, *arguments, *here[:2], "--init", str(detector), "--width", "4"])
 
 
 def test_training_without_a_validation_split(data, tmp_path, capsys):
