@@ -13,7 +13,7 @@ from g_rmi.training.state import create_state, evaluation_variables
 from g_rmi.training.step import train_step
 from g_rmi.types import DetectionBatch
 
-STEPS = 120
+STEPS = 90
 TASK = DetectorTask(
     DetectorConfig(
         depth=26,
