@@ -1,4 +1,4 @@
-"""The detector's losses: one picture, one sample of anchors or proposals."""
+"""The detector's losses: one picture, one sample of S anchors or proposals."""
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +9,12 @@ from g_rmi.nn.losses import huber, logistic
 
 
 def objectness_loss(logits: Float[Array, " S"], targets: Targets) -> Float[Array, ""]:
-    """Mean logistic loss over the sample; 0 for an empty one."""
+    """Logistic loss, summed over the sample and divided by its full size S."""
     return _mean(logistic(logits, targets.person.astype(jnp.float32)), targets)
 
 
 def class_loss(logits: Float[Array, "S 2"], targets: Targets) -> Float[Array, ""]:
-    """Mean softmax loss (background, person) over the sample; 0 for an empty one."""
+    """Softmax loss (background, person), summed over the sample and divided by S."""
     log_p = jax.nn.log_softmax(logits)
     return _mean(-jnp.where(targets.person, log_p[:, 1], log_p[:, 0]), targets)
 
@@ -22,15 +22,12 @@ def class_loss(logits: Float[Array, "S 2"], targets: Targets) -> Float[Array, ""
 def localisation_loss(
     codes: Float[Array, "S 4"], targets: Targets, *, delta: float
 ) -> Float[Array, ""]:
-    """Huber loss of the box codes, summed over coordinates and people.
-
-    Divided by the size of the whole sample, background included: pictures with few people weigh
-    little.
-    """
+    """Huber loss of the box codes, summed over coordinates and people and divided by S."""
     losses = huber(jnp.abs(codes - targets.codes), delta).sum(-1)
     return _mean(jnp.where(targets.person, losses, 0.0), targets)
 
 
 def _mean(losses: Float[Array, " S"], targets: Targets) -> Float[Array, ""]:
-    count = jnp.sum(targets.valid, dtype=jnp.float32)
-    return jnp.sum(losses, where=targets.valid) / jnp.maximum(count, 1.0)
+    # Not by the rows in use: pictures of which only people are known, as the rest is not labelled,
+    # would teach that everything is a person.
+    return jnp.sum(losses, where=targets.valid) / max(len(losses), 1)

@@ -65,7 +65,7 @@ class DetectorTask:
     ) -> tuple[Float[Array, ""], tuple[dict, dict[str, Mean]]]:
         """Objectness, class, and twice localisation of both stages.
 
-        Each term is a mean over the sample of one picture; then the weighted mean over pictures.
+        Each term is that of one picture's sample; then the weighted mean over pictures.
 
         Returns:
           The loss, the new batch statistics and the terms as metrics.
