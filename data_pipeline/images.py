@@ -98,11 +98,11 @@ def _decode(data: bytes, header: Header, reduction: int) -> Picture:
         raise ImageError(f"not decodable: {error.err}") from None
     if image is None:
         raise ImageError(f"{header.format.upper()} file is not decodable")
-    return image if inside else _shrink(image, reduction)
+    return image if inside else shrink(image, reduction)
 
 
-def _shrink(image: Picture, factor: int) -> Picture:
-    """Block means; the last row and column are repeated to fill a block."""
+def shrink(image: Picture, factor: int) -> Picture:
+    """Means of `factor` x `factor` pixels; the last row and column are repeated to fill a block."""
     if factor == 1:
         return image
     height, width = image.shape[:2]

@@ -187,8 +187,8 @@ def pack(images: Sequence[np.ndarray], *, canvas: tuple[int, int], count: int) -
 
 
 def _given(boxes: list[np.ndarray], count: int) -> Candidates:
-    """A table of boxes; a power of two of rows, for few compilations."""
-    rows = 1 << max(max(map(len, boxes), default=0) - 1, 0).bit_length()
+    """A table of boxes; a power of two of rows, 32 or more, for few compilations."""
+    rows = 1 << max(max(map(len, boxes), default=0) - 1, 31).bit_length()
     table = np.zeros((count, rows, 4), np.float32)
     valid = np.zeros((count, rows), bool)
     for i, some in enumerate(boxes):
@@ -203,11 +203,16 @@ def _side(image: np.ndarray) -> int:
     return next(side for side in _SIDES if side >= longest) + 8
 
 
+def shape_class(image: np.ndarray) -> tuple[bool, int]:
+    """What pictures must share to go through one compiled program: orientation and size class."""
+    return image.shape[1] >= image.shape[0], _side(image)
+
+
 def _alike(images: list[np.ndarray]) -> list[list[int]]:
     """Numbers of the pictures, by orientation and size class."""
     groups: dict[tuple[bool, int], list[int]] = {}
     for i, image in enumerate(images):
-        groups.setdefault((image.shape[1] >= image.shape[0], _side(image)), []).append(i)
+        groups.setdefault(shape_class(image), []).append(i)
     return list(groups.values())
 
 

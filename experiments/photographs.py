@@ -1,0 +1,168 @@
+"""Photographs and videos as people have them: found by what was typed, decoded upright to RGB."""
+
+import glob
+import io
+import os
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from data_pipeline.images import MAX_PIXELS, ImageError, Picture
+
+STDIN = "-"
+# HEIC is no format that can be decoded here: found, so that it is reported and not passed over.
+PICTURES = (
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2"),
+    *(".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"),
+)
+VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+
+
+class Source(NamedTuple):
+    """A picture or a video.
+
+    Attributes:
+      path: The file; None for standard input.
+      name: What results call it: its path below the folder that was given, or the file's name.
+    """
+
+    path: Path | None
+    name: str
+
+    @property
+    def is_video(self) -> bool:
+        """By the ending of its name."""
+        return Path(self.name).suffix.lower() in VIDEOS
+
+    def read(self) -> bytes:
+        """The bytes of a picture."""
+        return sys.stdin.buffer.read() if self.path is None else self.path.read_bytes()
+
+    def stamp(self) -> list[int]:
+        """What changes when the file does: its size and time."""
+        if self.path is None:
+            return []
+        status = self.path.stat()
+        return [status.st_size, status.st_mtime_ns]
+
+
+def find(given: Sequence[str], *, leave_out: Path) -> list[Source]:
+    """Finds pictures and videos.
+
+    Folders are searched with all folders below them, for pictures only; hidden files and folders
+    are passed over. A file that is named is taken whatever its ending says.
+
+    Args:
+      given: Files, folders, glob patterns, or `-` for one picture on standard input.
+      leave_out: A folder that is not searched: results of an earlier run are no input.
+
+    Returns:
+      Sources in the order they were given, the files of a folder by name, none twice; names are
+      unique.
+
+    Raises:
+      ValueError: Nothing was given, or nothing is there. The message names it.
+    """
+    if not given:
+        raise ValueError("no input: give pictures, folders of pictures, videos, or - for stdin")
+    found: dict[Path | None, str] = {}
+    for word in given:
+        for path, name in _find(word, leave_out.resolve()):
+            found.setdefault(path, name)
+    if max(Counter(found.values()).values()) > 1:
+        paths = [path for path in found if path is not None]
+        common = os.path.commonpath([path.parent for path in paths])
+        found = {p: n if p is None else p.relative_to(common).as_posix() for p, n in found.items()}
+    return [Source(path, name) for path, name in found.items()]
+
+
+def _find(word: str, leave_out: Path) -> Iterator[tuple[Path | None, str]]:
+    """Absolute paths and names that one argument stands for."""
+    path = Path(word)
+    if word == STDIN:
+        yield None, "stdin"
+    elif path.is_dir():
+        yield from _search(path, leave_out)
+    elif path.exists():
+        yield path.resolve(), path.name
+    elif glob.has_magic(word):
+        matches = sorted(glob.glob(word, recursive=True))
+        if not matches:
+            raise ValueError(f"{word}: no file matches")
+        for match in matches:
+            yield from _find(match, leave_out)
+    else:
+        raise ValueError(f"{word}: no such file or folder")
+
+
+def _search(folder: Path, leave_out: Path) -> Iterator[tuple[Path, str]]:
+    folder = folder.resolve()
+    if folder == leave_out:
+        raise ValueError(f"{folder}: results must not go into the folder they are made from")
+    found, videos = [], 0
+    for directory, below, files in os.walk(folder):
+        here = Path(directory)
+        below[:] = [b for b in below if not b.startswith(".") and here / b != leave_out]
+        for path in (here / file for file in files if not file.startswith(".")):
+            videos += path.suffix.lower() in VIDEOS
+            if path.suffix.lower() in PICTURES:
+                found.append((path, path.relative_to(folder).as_posix()))
+    if not found:
+        more = f"; its {videos} videos must be named one by one" if videos else ""
+        raise ValueError(f"{folder}: no picture in it, of {' '.join(PICTURES)}{more}")
+    yield from sorted(found)
+
+
+def decode(data: bytes) -> Picture:
+    """Decodes a picture as people see it.
+
+    The orientation in its EXIF data is applied; transparent parts lie on white; grey, palette,
+    CMYK and 16 bits become 8-bit RGB; of an animation the first picture is taken.
+
+    Args:
+      data: The file, of any format that Pillow reads.
+
+    Raises:
+      ImageError: Cut off, broken, of an unknown format, or of more than `MAX_PIXELS`.
+    """
+    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
+        raise ImageError("HEIC pictures cannot be decoded; convert it to JPEG")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd metadata; size is checked here
+            with Image.open(io.BytesIO(data)) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise Image.DecompressionBombError
+                return _to_rgb(ImageOps.exif_transpose(image))
+    except Image.DecompressionBombError:
+        raise ImageError(f"more than {MAX_PIXELS} pixels") from None
+    except Image.UnidentifiedImageError:
+        start = bytes(data[:8])
+        raise ImageError(f"not a picture: {len(data)} bytes that start with {start!r}") from None
+    except ImageError:
+        raise
+    except Exception as error:  # damage shows up as any of a dozen types
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ImageError(f"not decodable: {reason:.120}") from None
+
+
+def _to_rgb(image: Image.Image) -> Picture:
+    if image.mode == "F":
+        raise ImageError("pixels are floating-point numbers of unknown range")
+    if image.mode.startswith("I"):
+        grey = np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ImageError("pixels are 32-bit numbers of unknown range")
+        return np.repeat((grey // 257).astype(np.uint8)[..., None], 3, axis=2)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        paper = Image.new("RGBA", image.size, "white")
+        paper.alpha_composite(image)
+        image = paper
+    return np.asarray(image.convert("RGB"))

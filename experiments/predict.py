@@ -1,0 +1,235 @@
+"""Finds people: `python -m experiments.predict --detector DIR --pose DIR INPUT... --out DIR`."""
+
+import dataclasses
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import jax
+import tyro
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from experiments import cli
+from experiments.journal import Journal
+from experiments.photographs import Source, find
+from experiments.picture_boxes import read_boxes
+from experiments.prediction import Run
+from g_rmi.compile_cache import enable_compilation_cache
+from g_rmi.evaluation import coco
+from g_rmi.evaluation.evaluator import Decoding
+from g_rmi.find_people import Options
+from g_rmi.pipeline import PosePipeline
+
+INTERRUPTED = 130  # Exit status of a program that Ctrl-C stopped.
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Finds the people of photographs and videos and draws them.
+
+    Writes keypoints.json (COCO's results format, with file names) and a drawn picture or video for
+    each input. The same command goes on where an interrupted one stopped. Exit status: 0, or 1 if
+    inputs had to be left out, or 2 if nothing could begin.
+
+    Attributes:
+      inputs: Pictures, folders (with all folders below, pictures only), glob patterns, videos, or -
+        for one picture on standard input.
+      pose: Directory of the pose network's training.
+      out: Where the results go.
+      detector: Directory of the detector's training; not needed with --boxes.
+      boxes: Where to look instead of asking a detector: a JSON file, {"picture.jpg": [[x0, y0, x1,
+        y1], ...]} or COCO's results format with the picture's name, its stem or number as image_id.
+      min_box_score: Boxes that score lower are not looked into.
+      min_score: People who score lower are not reported.
+      max_people: Most people of a picture.
+      max_side: Larger pictures are shrunk by the smallest whole factor that makes them fit.
+      every: Of videos, only every so-manieth frame.
+      draw: Draw what is found.
+      min_joint_score: Joints that score lower are not drawn.
+      batch_size: Pictures that go through the networks together.
+      chunk: People who go through the pose network together.
+      overwrite: Start anew, also with other options.
+      decoding: How maps become people.
+    """
+
+    inputs: tyro.conf.Positional[tuple[str, ...]]
+    pose: Path
+    out: Path
+    detector: Path | None = None
+    boxes: Path | None = None
+    min_box_score: float = 0.3
+    min_score: float = 0.0
+    max_people: int = 30
+    max_side: int = 2560
+    every: int = 1
+    draw: bool = True
+    min_joint_score: float = 0.02
+    batch_size: int = 4
+    chunk: int = 8
+    overwrite: bool = False
+    decoding: Decoding = Decoding()
+
+    def __post_init__(self):
+        for name in ("max_people", "every", "batch_size", "chunk", "max_side"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: at least 1")
+        if not self.detector and not self.boxes:
+            raise ValueError("--detector DIR is needed, or --boxes FILE.json")
+        if self.boxes and self.decoding.score != "pose":
+            raise ValueError(f"--score {self.decoding.score}: boxes of a file all score the same")
+
+
+class Rate(ProgressColumn):
+    """Pictures per second."""
+
+    def render(self, task: Task) -> Text:
+        """The column's text."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f}/s" if speed else "")
+
+
+def drawings(sources: Sequence[Source], out: Path) -> dict[str, Path]:
+    """A file to draw into for each input: its name with another ending, or after its own.
+
+    Raises:
+      ValueError: An input lies there.
+    """
+    plain = {
+        source.name: PurePosixPath(source.name).with_suffix(_ending(source)) for source in sources
+    }
+    count = Counter(plain.values())
+    files = {
+        source.name: out
+        / (plain[source.name] if count[plain[source.name]] == 1 else source.name + _ending(source))
+        for source in sources
+    }
+    inputs = {source.path for source in sources}
+    for file in files.values():
+        if file.resolve() in inputs:
+            raise ValueError(f"--out {out}: {file} would be drawn over, which is an input")
+    return files
+
+
+def _ending(source: Source) -> str:
+    return ".mp4" if source.is_video else ".jpg"
+
+
+def dependencies(arguments: Arguments, pipeline: PosePipeline) -> dict[str, Any]:
+    """All that results depend on, but for the inputs."""
+    names = ("min_box_score", "min_score", "max_people", "max_side", "every", "min_joint_score")
+    weights = dict(zip(("detector", "pose"), map(checksum, pipeline.variables)))
+    boxes = arguments.boxes and f"{zlib.crc32(arguments.boxes.read_bytes()):08x}"
+    return {
+        **weights,
+        "boxes": boxes,
+        **{name: getattr(arguments, name) for name in names},
+        **dataclasses.asdict(arguments.decoding),
+    }
+
+
+def checksum(variables: Any) -> str | None:
+    """Tells weights apart; None if there are none."""
+    leaves = jax.tree.leaves(jax.device_get(variables))
+    total = 0
+    for leaf in leaves:
+        total = zlib.crc32(leaf.tobytes(), total)
+    return f"{total:08x}" if leaves else None
+
+
+def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
+    """Runs all inputs, first the pictures.
+
+    Raises:
+      ValueError: An option, the boxes, a training or the results of an earlier run do not fit.
+    """
+    pictures = [source for source in sources if not source.is_video]
+    videos = [source for source in sources if source.is_video]
+    files = drawings(sources, arguments.out) if arguments.draw else {}
+    boxes = None
+    if arguments.boxes:
+        if videos:
+            raise ValueError(f"--boxes: {videos[0].name} is a video; boxes are for pictures")
+        boxes = read_boxes(
+            arguments.boxes,
+            [source.name for source in pictures],
+            min_score=arguments.min_box_score,
+            most=arguments.max_people,
+        )
+    options = Options(
+        people=arguments.max_people,
+        min_box_score=arguments.min_box_score,
+        chunk=arguments.chunk,
+        decoding=arguments.decoding,
+    )
+    detector = None if arguments.boxes else arguments.detector
+    pipeline = PosePipeline.load(detector, arguments.pose, options=options)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+    )
+    journal = Journal(
+        arguments.out / "journal.jsonl",
+        dependencies(arguments, pipeline),
+        overwrite=arguments.overwrite,
+    )
+    with journal, Progress(*columns, console=Console(stderr=True)) as progress:
+        run = Run(
+            pipeline,
+            journal,
+            progress,
+            files,
+            boxes,
+            batch_size=arguments.batch_size,
+            max_side=arguments.max_side,
+            every=arguments.every,
+            min_score=arguments.min_score,
+            min_joint_score=arguments.min_joint_score,
+        )
+        run.pictures(pictures)
+        for video in videos:
+            run.video(video)
+    return run
+
+
+def main(argv: Sequence[str]) -> int:
+    """The program."""
+    arguments = tyro.cli(
+        Arguments,
+        args=argv,
+        prog="python -m experiments.predict",
+        description=Arguments.__doc__,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    sources = find(arguments.inputs, leave_out=arguments.out)
+    enable_compilation_cache()
+    try:
+        run = predict(arguments, sources)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    results = run.results(sources)
+    coco.write_results(arguments.out / "keypoints.json", results)
+    left_out = f"; {len(run.broken)} left out" if run.broken else ""
+    print(f"{len(results)} people in {len(sources) - len(run.broken)} inputs{left_out}")
+    print(f"wrote keypoints.json{' and drawings' * arguments.draw} to {arguments.out}")
+    return 1 if run.broken else 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

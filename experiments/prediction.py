@@ -1,0 +1,304 @@
+"""Pictures and videos through the pipeline: batches, the journal, drawings, results."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+from rich.progress import Progress
+
+from data_pipeline.images import ImageError, Picture, shrink
+from experiments.journal import Journal
+from experiments.photographs import Source, decode
+from experiments.videos import Video, VideoFile
+from g_rmi.evaluation import coco
+from g_rmi.pipeline import PosePipeline, shape_class
+from g_rmi.types import People
+from g_rmi.viz.draw import draw_people
+
+_END = -1  # In place of a frame's number: the video was read to its end.
+
+
+class Job(NamedTuple):
+    """A picture on its way: what it is for, its pixels, and boxes if they are given."""
+
+    key: Any
+    image: Picture
+    boxes: Float[np.ndarray, "M 4"] | None = None
+
+
+def people_of(
+    pipeline: PosePipeline,
+    jobs: Iterable[Job],
+    *,
+    batch_size: int,
+    max_side: int,
+    before: Callable[[Picture], None],
+) -> Iterator[tuple[Job, People]]:
+    """Runs pictures through the pipeline in batches of alike ones, always as many.
+
+    The last ones are filled up with black pictures: less work than compiling another program.
+
+    Args:
+      pipeline: The networks.
+      jobs: Pictures of any sizes.
+      batch_size: Pictures in a batch.
+      max_side: Larger pictures are shrunk.
+      before: Called with the first picture of a batch before it runs.
+
+    Yields:
+      Each picture and its people, in its own pixels; alike pictures in the order they came.
+    """
+    waiting: dict[tuple[bool, int], list[tuple[Job, Picture, int]]] = {}
+
+    def run(alike: tuple[bool, int]) -> Iterator[tuple[Job, People]]:
+        batch = waiting.pop(alike)
+        before(batch[0][1])
+        blank = np.zeros_like(batch[0][1])
+        images = [image for _, image, _ in batch] + [blank] * (batch_size - len(batch))
+        boxes = [job.boxes / factor for job, _, factor in batch if job.boxes is not None]
+        if boxes:
+            boxes += [np.zeros((0, 4), np.float32)] * (batch_size - len(batch))
+        found: Any = pipeline(images, boxes or None)
+        for (job, _, factor), people in zip(batch, found):
+            yield job, enlarge(people, factor)
+
+    for job in jobs:
+        factor = -(-max(job.image.shape[:2]) // max_side)
+        image = shrink(job.image, factor)
+        alike = shape_class(image)
+        waiting.setdefault(alike, []).append((job, image, factor))
+        if len(waiting[alike]) == batch_size:
+            yield from run(alike)
+    for alike in list(waiting):
+        yield from run(alike)
+
+
+def enlarge(people: People, factor: int) -> People:
+    """People of a picture that was shrunk, in its own pixels."""
+    return people._replace(
+        # Block i has its centre at f i + (f - 1) / 2; a box's edges lie between pixels.
+        keypoints=people.keypoints * factor + (factor - 1) / 2,
+        boxes=people.boxes * factor,
+    )
+
+
+@dataclasses.dataclass
+class Run:
+    """Takes each input to its results, or to a line that says why there are none.
+
+    Attributes:
+      pipeline: The networks.
+      journal: What earlier runs have done.
+      progress: Where messages go.
+      drawings: Files to draw into, by name; none to draw nothing.
+      boxes: Of each picture; None asks the detector.
+      batch_size: Pictures that go through the networks together.
+      max_side: Larger pictures are shrunk.
+      every: Of videos, only every so-manieth frame.
+      min_score: People who score lower are not reported.
+      min_joint_score: Joints that score lower are not drawn.
+      done: Records of the inputs, by name and frame.
+      broken: Names of inputs that had to be left out.
+    """
+
+    pipeline: PosePipeline
+    journal: Journal
+    progress: Progress
+    drawings: dict[str, Path]
+    boxes: dict[str, np.ndarray] | None
+    batch_size: int
+    max_side: int
+    every: int
+    min_score: float
+    min_joint_score: float
+    done: dict[tuple[str, int | None], dict] = dataclasses.field(default_factory=dict)
+    broken: set[str] = dataclasses.field(default_factory=set)
+    _compiled: set[tuple[bool, int]] = dataclasses.field(default_factory=set)
+
+    def pictures(self, sources: Sequence[Source]) -> None:
+        """Pictures, except those of which all is there."""
+        if not sources:
+            return
+        bar = self.progress.add_task("pictures", total=len(sources))
+
+        def jobs() -> Iterator[Job]:
+            for source in sources:
+                try:
+                    stamp = source.stamp()
+                    record = self._known(source, None, stamp)
+                    if record and not self._is_missing(source):
+                        self.progress.advance(bar)
+                        continue
+                    image = decode(source.read())
+                except (ImageError, OSError) as error:
+                    self._report(source, error)
+                    self.progress.advance(bar)
+                    continue
+                if record:
+                    self._draw_picture(source, image, record)
+                    self.progress.advance(bar)
+                else:
+                    boxes = self.boxes[source.name] if self.boxes else None
+                    yield Job((source, stamp), image, boxes)
+
+        for job, people in self._people(jobs()):
+            source, stamp = job.key
+            record = self._record(source, None, stamp, people)
+            self._draw_picture(source, job.image, record)
+            self._add(record)
+            self.progress.advance(bar)
+
+    def video(self, source: Source) -> None:
+        """A video. The drawn one needs all frames: those that are done are only drawn again."""
+        bar = self.progress.add_task(source.name, total=None)
+        try:
+            assert source.path
+            stamp = source.stamp()
+            end = self._known(source, _END, stamp)
+            if end and not self._is_missing(source):
+                for frame in range(0, end["frames"], self.every):
+                    self._known(source, frame, stamp)
+                self.progress.update(bar, total=end["frames"], completed=end["frames"])
+                return
+            with Video(source.path) as video:
+                total = -(-video.count // self.every) or None
+                self.progress.update(bar, total=total)
+                self._frames(source, stamp, video, lambda: self.progress.advance(bar))
+                video.check_end()
+                end = {"name": source.name, "frame": _END, "stamp": stamp, "frames": video.read}
+                self._add(end)
+        except (ImageError, OSError) as error:
+            self._report(source, error)
+
+    def _frames(
+        self, source: Source, stamp: list[int], video: Video, advance: Callable[[], Any]
+    ) -> None:
+        drawing = self.drawings.get(source.name)
+        file = VideoFile(drawing, video.fps / self.every) if drawing else None
+        with file or contextlib.nullcontext():
+
+            def write(image: Picture, record: dict) -> None:
+                if file:
+                    file.write(self._drawn(image, record))
+                advance()
+
+            def jobs() -> Iterator[Job]:
+                fresh = False  # only a beginning can be known: frames are written in order
+                for number, image in video.frames(self.every):
+                    record = None if fresh else self._known(source, number, stamp)
+                    if record:
+                        write(image, record)
+                    else:
+                        fresh = True
+                        yield Job(number, image)
+
+            for job, people in self._people(jobs()):
+                record = self._record(source, job.key, stamp, people)
+                self._add(record)
+                write(job.image, record)
+
+    def results(self, sources: Sequence[Source]) -> list[dict]:
+        """All people in COCO's results format, with "file_name", "bbox" and, of videos, "frame".
+
+        Image ids are the numbers that the names are, as in COCO, if all are different numbers;
+        else pictures and frames are counted from 1.
+        """
+        stems = [PurePosixPath(source.name).stem for source in sources]
+        numbers = [int(stem) for stem in stems if stem.isdecimal()]
+        numbered = len(set(numbers)) == len(sources) and not any(s.is_video for s in sources)
+        frames: dict[str, list[int]] = {}
+        for name, frame in self.done:
+            if frame is not None and frame != _END:
+                frames.setdefault(name, []).append(frame)
+        entries, count = [], 0
+        for source, stem in zip(sources, stems):
+            for frame in frames.get(source.name, []) if source.is_video else [None]:
+                count += 1
+                ids = {"image_id": int(stem) if numbered else count, "category_id": coco.PERSON}
+                where = {"file_name": source.name} | ({} if frame is None else {"frame": frame})
+                record = self.done.get((source.name, frame), {"people": []})
+                entries += [{**ids, **person, **where} for person in record["people"]]
+        return entries
+
+    def _people(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, People]]:
+        return people_of(
+            self.pipeline,
+            jobs,
+            batch_size=self.batch_size,
+            max_side=self.max_side,
+            before=self._announce,
+        )
+
+    def _announce(self, image: Picture) -> None:
+        """Says why nothing happens for a while; a cache keeps programs for the next run."""
+        if shape_class(image) not in self._compiled:
+            self._compiled.add(shape_class(image))
+            height, width = image.shape[:2]
+            text = f"compiling, for pictures like this one of {width} x {height} pixels"
+            self.progress.console.print(text, highlight=False)
+
+    def _known(self, source: Source, frame: int | None, stamp: list[int]) -> dict | None:
+        """The record of an earlier run, if the file is still the same."""
+        record = self.journal.records.get((source.name, frame))
+        if not record or not stamp or record["stamp"] != stamp:
+            return None
+        self.done[source.name, frame] = record
+        return record
+
+    def _is_missing(self, source: Source) -> bool:
+        drawing = self.drawings.get(source.name)
+        return drawing is not None and not drawing.exists()
+
+    def _report(self, source: Source, error: Exception) -> None:
+        text = error.strerror if isinstance(error, OSError) and error.strerror else error
+        self.broken.add(source.name)
+        line = f"error: {source.path or source.name}: {text}"
+        self.progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _record(self, source: Source, frame: int | None, stamp: list[int], people: People) -> dict:
+        some = people.scores >= self.min_score
+        people = People(*(column[some] for column in people))
+        ids = [0] * len(people.scores)
+        poses = coco.keypoint_results(ids, people.keypoints, people.keypoint_scores, people.scores)
+        boxes = coco.box_results(ids, people.boxes, people.scores)
+        found = [
+            {"keypoints": pose["keypoints"], "score": pose["score"], "bbox": box["bbox"]}
+            for pose, box in zip(poses, boxes)
+        ]
+        return {"name": source.name, "frame": frame, "stamp": stamp, "people": found}
+
+    def _add(self, record: dict) -> None:
+        self.done[record["name"], record["frame"]] = record
+        self.journal.add(record)
+
+    def _draw_picture(self, source: Source, image: Picture, record: dict) -> None:
+        """Whole or not at all."""
+        path = self.drawings.get(source.name)
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _, data = cv2.imencode(".jpg", self._drawn(image, record)[..., ::-1])
+        part = path.with_name(f".{path.name}.part")
+        part.write_bytes(data.tobytes())
+        part.replace(path)
+
+    def _drawn(self, image: Picture, record: dict) -> Picture:
+        found = record["people"]
+        skeleton = self.pipeline.pose.skeleton
+        joints = np.array([person["keypoints"] for person in found], np.float64)
+        joints = joints.reshape(len(found), len(skeleton), 3)
+        boxes = np.array([person["bbox"] for person in found], np.float64).reshape(-1, 4)
+        return draw_people(
+            image,
+            joints[..., :2],
+            joints[..., 2],
+            np.array([person["score"] for person in found], np.float64),
+            coco.from_xywh(boxes),
+            skeleton=skeleton,
+            min_score=self.min_joint_score,
+        )

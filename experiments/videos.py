@@ -1,0 +1,104 @@
+"""Videos, frame by frame: never whole in memory."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from data_pipeline.images import ImageError, Picture
+
+
+class Video:
+    """A video to read, upright.
+
+    Attributes:
+      fps: Frames per second, 25 if the file does not say.
+      count: Frames, by what the file says; 0 if it does not.
+      read: Frames that were passed so far.
+    """
+
+    def __init__(self, path: Path):
+        """Opens it.
+
+        Raises:
+          ImageError: Not a video, or of an unknown format.
+        """
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what is wrong is said by us
+        self._capture = cv2.VideoCapture(str(path))
+        if not self._capture.isOpened():
+            raise ImageError("not a video, or its end is missing")
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if 0 < fps < 1000 else 25.0
+        self.count = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+        self.read = 0
+
+    def __enter__(self) -> "Video":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._capture.release()
+
+    def frames(self, every: int) -> Iterator[tuple[int, Picture]]:
+        """Numbers, from 0, and pictures of each `every`-th frame."""
+        while self._capture.grab():
+            if self.read % every == 0:
+                whole, frame = self._capture.retrieve()
+                if not whole:
+                    return
+                yield self.read, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            self.read += 1
+
+    def check_end(self) -> None:
+        """To be called after the last frame.
+
+        Raises:
+          ImageError: More than a twentieth of the frames is missing; what a file says of their
+            number is an estimate in some formats.
+        """
+        if not self.read or self.read < 0.95 * self.count:
+            raise ImageError(f"only {self.read} of {self.count} frames can be read")
+
+
+class VideoFile:
+    """A video to write (MPEG-4), there only when it is complete."""
+
+    def __init__(self, path: Path, fps: float):
+        """Nothing is written before the first frame.
+
+        Args:
+          path: The file, `.mp4`.
+          fps: Frames per second.
+        """
+        self._path, self._fps = path, fps
+        self._part = path.with_name(f".{path.stem}.part{path.suffix}")
+        self._writer: Any = None
+
+    def write(self, frame: Picture) -> None:
+        """Appends a frame; all must be of one size.
+
+        Raises:
+          OSError: The file cannot be written.
+        """
+        if self._writer is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            size = (frame.shape[1], frame.shape[0])
+            code = cv2.VideoWriter.fourcc(*"mp4v")
+            self._writer = cv2.VideoWriter(str(self._part), code, self._fps, size)
+            if not self._writer.isOpened():
+                raise OSError(f"{self._path} cannot be written")
+        self._writer.write(np.ascontiguousarray(frame[..., ::-1]))
+
+    def __enter__(self) -> "VideoFile":
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if self._writer is None:
+            return
+        self._writer.release()
+        if kind is None:
+            self._part.replace(self._path)
+        else:
+            self._part.unlink(missing_ok=True)
