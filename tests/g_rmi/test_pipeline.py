@@ -4,6 +4,7 @@ import functools
 
 import cv2
 import jax
+import jax.export
 import numpy as np
 import pytest
 from jax import numpy as jnp
@@ -153,6 +154,14 @@ def test_nothing_leaves_the_device_and_nothing_compiles_twice(pipeline):
         found = run(placed, second)
     assert run._cache_size() == compiled
     assert found.valid.shape == (1, OPTIONS.people)
+
+
+def test_the_program_lowers_for_accelerators():
+    run = _compiled(DETECTOR, POSE, (64, 80), OPTIONS, None)
+    given = variables(), pack([picture(60, 79)], canvas=(64, 80), count=2)
+    exported = jax.export.export(run, platforms=["tpu", "cuda"])(*given)
+    assert exported.platforms == ("tpu", "cuda")
+    assert exported.out_avals[0].shape == (2, OPTIONS.people, 17, 2)
 
 
 def test_a_batch_of_any_sizes_equals_its_pictures(pipeline):

@@ -109,7 +109,7 @@ def test_sampled_counts():
 
 
 def used(targets):
-    """torchvision divides by the rows in use, we by all rows of the sample."""
+    """Torchvision divides by the rows in use, we by all rows of the sample."""
     return np.mean(np.asarray(targets.valid))
 
 

@@ -6,7 +6,10 @@ import pytest
 import safetensors.numpy
 from jax import numpy as jnp
 
+from g_rmi.config import DetectorConfig, PoseConfig
+from g_rmi.detector.task import DetectorTask
 from g_rmi.nn.resnet import UNITS, ResNet
+from g_rmi.pose.task import PoseTask
 from g_rmi.pretrained import load_resnet
 
 WIDTH = 4
@@ -62,6 +65,20 @@ def test_every_weight_is_used_once(norm):
         return sorted(np.asarray(array, np.float64).sum() for array in arrays)
 
     np.testing.assert_allclose(sums(jax.tree.leaves(variables)), sums(kept))
+
+
+def test_both_stages_take_it():
+    resnet = load_resnet(torchvision_state(), depth=26, width=WIDTH)
+    tasks = (
+        PoseTask(PoseConfig(depth=26, width=WIDTH, output_stride=16)),
+        DetectorTask(DetectorConfig(depth=26, width=WIDTH, output_stride=16, canvas=(64, 64))),
+    )
+    for task in tasks:
+        wanted = jax.eval_shape(task.init, jax.random.key(0))
+        blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), wanted)
+        filled = task.with_resnet(blank, resnet)
+        assert jax.tree.map(np.shape, filled) == jax.tree.map(jnp.shape, wanted)
+        jax.tree.map(np.testing.assert_array_equal, task.resnet(filled), resnet)
 
 
 def test_places_and_axes():
