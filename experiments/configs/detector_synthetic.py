@@ -42,7 +42,7 @@ def get_config() -> DetectorExperiment:
             averaging=0.99,
         ),
         train=TrainConfig(
-            steps=500,
+            steps=350,
             batch_size=8,
             log_every=25,
             evaluate_every=0,

@@ -43,7 +43,7 @@ def get_config() -> PoseExperiment:
             averaging=0.99,
         ),
         train=TrainConfig(
-            steps=800,
+            steps=700,
             batch_size=32,
             log_every=25,
             evaluate_every=0,

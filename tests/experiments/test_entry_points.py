@@ -1,6 +1,7 @@
 """Each program as a user runs it, on a tiny synthetic data directory."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -11,7 +12,9 @@ import pytest
 
 from data_pipeline import synthetic
 from experiments import doctor, evaluate, train
+from experiments.benchmarks import pipeline as pipeline_benchmark
 from g_rmi.evaluation.coco import BOX_METRICS, KEYPOINT_METRICS
+from g_rmi.pipeline import PosePipeline
 
 TINY = [
     *("--config", "pose_synthetic", "--width", "8", "--top-down", "8"),
@@ -158,6 +161,15 @@ def test_the_pose_network_looks_into_the_detectors_boxes(detector, workdir, data
     assert both == pytest.approx(poses, abs=1e-4)  # the file has two decimals
     with pytest.raises(ValueError, match="go together"):
         evaluate.main(["--workdir", str(workdir), "--boxes", "detector", *arguments])
+
+
+def test_the_pipeline_loads_both_and_is_timed(detector, workdir, capsys):
+    pipeline_benchmark.main(
+        detector=detector, pose=workdir, height=60, width=80, people=(0, 2), rounds=1
+    )
+    assert re.search(r"^poses of 2 +[\d.]+ ms", capsys.readouterr().out, re.M)
+    with pytest.raises(ValueError, match="holds no detector but the other stage"):
+        PosePipeline.load(detector=workdir, pose=workdir)
 
 
 def test_pose_options_are_refused_for_a_detector(detector, data):
