@@ -3,6 +3,7 @@
 #   make train                         both embedded stages, detector first
 #   make train CONFIG=pose_resnet101 [DATA="DIR ..."] [WORKDIR=DIR] [ARGS="--steps 100 ..."]
 #   make evaluate WORKDIR=DIR [DATA=DIR] [ARGS="--flip-test ..."]
+#   make predict INPUT="PICTURE FOLDER VIDEO ..." [DETECTOR=DIR] [POSE=DIR] [OUT=DIR] [ARGS="..."]
 #   ACCEL=cpu|cuda12|cuda13|tpu picks the jax that is installed into .venv.
 
 PYTHON ?= python3
@@ -11,6 +12,10 @@ CONFIG ?=
 WORKDIR ?= runs/$(CONFIG)
 DATA ?=
 ARGS ?=
+DETECTOR ?= runs/detector_synthetic
+POSE ?= runs/pose_synthetic
+INPUT ?=
+OUT ?= runs/predict
 
 BIN := .venv/bin
 JAX_cpu := jax
@@ -21,7 +26,7 @@ DATA_FLAG = $(if $(DATA),--data $(DATA))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate doctor check-data test test-slow lint format types ci clean
+.PHONY: help setup train evaluate predict doctor check-data test test-slow lint format types ci clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,8 +46,6 @@ help: ## This list
 setup: .venv/.runtime-$(ACCEL) ## Create .venv
 
 ifeq ($(CONFIG),)
-DETECTOR := runs/detector_synthetic
-POSE := runs/pose_synthetic
 train: setup ## Train, evaluate, draw: CONFIG, or without it both stages on the embedded set
 	@test -z '$(DATA)$(ARGS)' || { echo "error: DATA and ARGS need CONFIG=NAME with a name of experiments/configs" >&2; exit 2; }
 	@$(BIN)/python -m experiments.train --config detector_synthetic --workdir $(DETECTOR)
@@ -58,6 +61,9 @@ endif
 
 evaluate: setup ## Evaluate WORKDIR's newest checkpoint
 	@$(BIN)/python -m experiments.evaluate --workdir $(WORKDIR) $(DATA_FLAG) $(ARGS)
+
+predict: setup ## Find the people of INPUT: pictures, folders, videos
+	@$(BIN)/python -m experiments.predict --detector $(DETECTOR) --pose $(POSE) $(INPUT) --out $(OUT) $(ARGS)
 
 doctor: setup ## Versions, devices, memory, cache, disk, data
 	@$(BIN)/python -m experiments.doctor $(DATA_FLAG)

@@ -63,6 +63,12 @@ def parse(default: T, argv: Sequence[str], *, prog: str) -> T:
     )
 
 
+def program(name: str) -> str:
+    """What a user types to start a program, for its help text."""
+    installed = os.path.basename(sys.argv[0]) == "g-rmi"
+    return f"g-rmi {name}" if installed else f"python -m experiments.{name}"
+
+
 def run(main: Callable[[Sequence[str]], Any]) -> None:
     """Runs a program: a user's mistake is one line on standard error and exit status 2."""
     try:

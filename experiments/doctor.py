@@ -114,7 +114,7 @@ def data_directory(directory: Path) -> Iterator[tuple[str, str, bool]]:
 def main(argv: Sequence[str]) -> int:
     """The program; exit status 1 if something is not sound."""
     arguments = tyro.cli(
-        Arguments, args=argv, prog="python -m experiments.doctor", description=Arguments.__doc__
+        Arguments, args=argv, prog=cli.program("doctor"), description=Arguments.__doc__
     )
     rows = [*machine(), *storage()]
     for directory in arguments.data:

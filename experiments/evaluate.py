@@ -225,7 +225,7 @@ def main(argv: Sequence[str]) -> None:
     arguments = tyro.cli(
         Arguments,
         args=argv,
-        prog="python -m experiments.evaluate",
+        prog=cli.program("evaluate"),
         description=Arguments.__doc__,
         config=(tyro.conf.OmitArgPrefixes,),
     )

@@ -6,7 +6,7 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import tyro
@@ -65,7 +65,7 @@ class Arguments:
       decoding: How maps become people.
     """
 
-    inputs: tyro.conf.Positional[tuple[str, ...]]
+    inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT ...")]
     pose: Path
     out: Path
     detector: Path | None = None
@@ -212,8 +212,8 @@ def main(argv: Sequence[str]) -> int:
     arguments = tyro.cli(
         Arguments,
         args=argv,
-        prog="python -m experiments.predict",
-        description=Arguments.__doc__,
+        prog=cli.program("predict"),
+        description=str(Arguments.__doc__).partition("Attributes:")[0],
         config=(tyro.conf.OmitArgPrefixes,),
     )
     sources = find(arguments.inputs, leave_out=arguments.out)
@@ -225,8 +225,8 @@ def main(argv: Sequence[str]) -> int:
         return INTERRUPTED
     results = run.results(sources)
     coco.write_results(arguments.out / "keypoints.json", results)
-    left_out = f"; {len(run.broken)} left out" if run.broken else ""
-    print(f"{len(results)} people in {len(sources) - len(run.broken)} inputs{left_out}")
+    whole = len(sources) - len(run.broken)
+    print(f"{len(results)} people; {whole} of {len(sources)} inputs done")
     print(f"wrote keypoints.json{' and drawings' * arguments.draw} to {arguments.out}")
     return 1 if run.broken else 0
 

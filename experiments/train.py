@@ -96,7 +96,7 @@ def initial_variables(arguments: Arguments, task: PoseTask | DetectorTask) -> di
 
 def main(argv: Sequence[str]) -> None:
     """The program."""
-    arguments = cli.parse(Arguments(), argv, prog="python -m experiments.train")
+    arguments = cli.parse(Arguments(), argv, prog=cli.program("train"))
     experiment = arguments.experiment
     enable_compilation_cache()
     directories = data.directories(arguments.data)

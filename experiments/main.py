@@ -1,0 +1,37 @@
+"""All programs as one console command: `g-rmi train`, `g-rmi evaluate`, ..."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from experiments import cli
+from g_rmi.config import nearest
+
+COMMANDS = {
+    "train": "train the detector or the pose network",
+    "evaluate": "measure a training on labelled pictures",
+    "predict": "find the people of photographs and videos",
+    "doctor": "look at this machine and at a data set",
+}
+
+
+def main(argv: Sequence[str]) -> int | None:
+    """Runs one of the programs.
+
+    Raises:
+      ValueError: There is no such program.
+    """
+    if not argv or argv[0] in ("-h", "--help"):
+        lines = [f"  {name:<10}{what}" for name, what in COMMANDS.items()]
+        text = ["usage: g-rmi COMMAND ... (g-rmi COMMAND --help lists its options)", "", *lines]
+        print("\n".join(text), file=sys.stdout if argv else sys.stderr)
+        return 0 if argv else 2
+    name, *rest = argv
+    if name not in COMMANDS:
+        raise ValueError(f"g-rmi {name}: no such command{nearest(name, COMMANDS)}")
+    return importlib.import_module(f"experiments.{name}").main(rest)
+
+
+def console() -> None:
+    """The console command."""
+    cli.run(main)

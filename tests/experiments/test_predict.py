@@ -1,0 +1,507 @@
+"""Photographs, videos and rubbish in; people, drawings and one line about each rubbish out."""
+
+import io
+import json
+import zlib
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+from PIL import Image
+
+from data_pipeline.images import ImageError
+from experiments import main as console
+from experiments import predict
+from experiments.journal import Journal
+from experiments.photographs import decode, find
+from experiments.picture_boxes import read_boxes
+from experiments.prediction import Job, people_of
+from experiments.videos import Video
+from g_rmi.config import (
+    DetectorConfig,
+    DetectorExperiment,
+    PoseConfig,
+    PoseExperiment,
+    to_dict,
+)
+from g_rmi.detector.task import DetectorTask
+from g_rmi.find_people import Options
+from g_rmi.pipeline import PosePipeline
+from g_rmi.pose.task import PoseTask
+from g_rmi.training.checkpoint import Checkpoints
+from g_rmi.training.state import TrainState
+from g_rmi.types import People
+
+DETECTOR = DetectorExperiment(
+    model=DetectorConfig(
+        depth=26,
+        width=8,
+        output_stride=16,
+        norm="batch",
+        canvas=(64, 80),
+        anchor_base=48.0,
+        rpn_channels=8,
+        candidates=40,
+        proposals=12,
+        roi_size=4,
+        detections=8,
+    )
+)
+POSE = PoseExperiment(
+    model=PoseConfig(
+        depth=26, width=8, output_stride=32, top_down=8, crop_height=33, crop_width=33, radius=4.0
+    )
+)
+
+
+def save(workdir, experiment, task):
+    """A random network as a training leaves it; numpy draws it, for nothing to compile."""
+    random = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        name = path[-1].key
+        if name in ("scale", "var"):
+            return jnp.ones(leaf.shape)
+        fan_in = np.prod(leaf.shape[:-1])
+        kernel = random.normal(size=leaf.shape) * np.sqrt(2 / fan_in)
+        return jnp.array(kernel if name == "kernel" else np.zeros(leaf.shape), jnp.float32)
+
+    shapes = jax.eval_shape(task.init, jax.random.key(0))
+    variables = jax.tree_util.tree_map_with_path(draw, shapes)
+    params = variables.pop("params")
+    state = TrainState(jnp.int32(1), params, variables, {}, None, jax.random.key(0))
+    with Checkpoints(workdir) as checkpoints:
+        checkpoints.save(1, state, {}, to_dict(experiment), {})
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    """The arguments that name both networks; untrained, so that every box will do."""
+    runs = tmp_path_factory.mktemp("runs")
+    detector = save(runs / "detector", DETECTOR, DetectorTask(DETECTOR.model))
+    pose = save(runs / "pose", POSE, PoseTask(POSE.model))
+    common = ["--max-people", "3", "--chunk", "3", "--batch-size", "2", "--min-box-score", "0"]
+    return ["--detector", str(detector), "--pose", str(pose), *common]
+
+
+def scene(height=60, width=80, seed=0):
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def encode(array, form="PNG", **options):
+    file = io.BytesIO()
+    image = array if isinstance(array, Image.Image) else Image.fromarray(array)
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def exif(orientation):
+    data = Image.Exif()
+    data[0x0112] = orientation
+    return data
+
+
+def write_video(path, frames=5, size=(80, 60)):
+    file = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, size)
+    for i in range(frames):
+        file.write(np.roll(scene(size[1], size[0]), 4 * i, axis=1))
+    file.release()
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three good pictures, upright all of one shape, two broken ones, and what is no picture."""
+    folder = tmp_path_factory.mktemp("photographs")
+    (folder / "below").mkdir()
+    good = encode(scene(), "JPEG", quality=95)
+    (folder / "a.jpg").write_bytes(good)
+    alpha = np.dstack([scene(), np.where(scene()[..., 0] > 100, 255, 0).astype(np.uint8)])
+    (folder / "below" / "alpha.png").write_bytes(encode(alpha))
+    (folder / "turned.jpg").write_bytes(encode(scene(80, 60), "JPEG", exif=exif(6)))
+    (folder / "cut.jpg").write_bytes(good[: len(good) // 2])
+    (folder / "text.jpg").write_text("no picture")
+    (folder / "notes.txt").write_text("nothing to look at")
+    return folder
+
+
+@pytest.fixture
+def looked_at(monkeypatch):
+    """Pictures that went through the networks, blank ones that fill a batch aside."""
+    pictures = []
+    call = PosePipeline.__call__
+
+    def counted(self, images, boxes=None):
+        pictures.extend(image for image in images if image.any())
+        return call(self, images, boxes)
+
+    monkeypatch.setattr(PosePipeline, "__call__", counted)
+    return pictures
+
+
+def people_in(out):
+    return json.loads((out / "keypoints.json").read_text())
+
+
+def test_a_folder_with_broken_files(networks, folder, tmp_path, capfd, looked_at):
+    assert predict.main([*networks, str(folder), "--out", str(tmp_path)]) == 1
+    told = capfd.readouterr()
+    errors = [line for line in told.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2
+    assert str(folder / "cut.jpg") in errors[0]
+    assert "truncated" in errors[0]
+    assert str(folder / "text.jpg") in errors[1]
+    assert "compiling" in told.err
+    assert "3 of 5 inputs" in told.out
+    found = people_in(tmp_path)
+    ids = {person["file_name"]: person["image_id"] for person in found}
+    assert ids == {"a.jpg": 1, "below/alpha.png": 2, "turned.jpg": 5}
+    for person in found:
+        x, y, w, h = person["bbox"]
+        assert min(x, y) >= 0
+        assert x + w <= 80
+        assert y + h <= 60
+        assert len(person["keypoints"]) == 51
+        assert person["category_id"] == 1
+    for name in ids:
+        drawn = cv2.imread(str((tmp_path / name).with_suffix(".jpg")))
+        assert drawn.shape == (60, 80, 3)
+    assert not list(tmp_path.rglob("*.part"))
+
+    # Again: nothing is left to do but for the broken ones; a lost drawing is drawn again.
+    before, lost = (tmp_path / "keypoints.json").read_bytes(), tmp_path / "a.jpg"
+    pixels = lost.read_bytes()
+    lost.unlink()
+    looked_at.clear()
+    assert predict.main([*networks, str(folder), "--out", str(tmp_path)]) == 1
+    assert looked_at == []
+    assert (tmp_path / "keypoints.json").read_bytes() == before
+    assert lost.read_bytes() == pixels
+
+
+def test_results_are_the_pipelines(networks, folder, tmp_path):
+    arguments = [str(folder / "below" / "alpha.png"), "--out", str(tmp_path), "--no-draw"]
+    assert predict.main([*networks, *arguments]) == 0
+    on_white = np.where(scene()[..., :1] > 100, scene(), 255).astype(np.uint8)
+    options = Options(people=3, min_box_score=0.0, chunk=3)
+    pipeline = PosePipeline.load(networks[1], networks[3], options=options)
+    people, _ = pipeline([on_white, np.zeros_like(on_white)])
+    found = people_in(tmp_path)
+    assert len(found) == len(people.scores) > 0
+    for person, joints, score in zip(found, people.keypoints, people.scores):
+        found_joints = np.reshape(person["keypoints"], (17, 3))
+        np.testing.assert_allclose(found_joints[:, :2], joints, atol=0.01)
+        assert person["score"] == pytest.approx(score, rel=1e-3)
+    assert not list(tmp_path.glob("*.jpg"))
+
+
+def test_an_interrupted_run_goes_on(networks, tmp_path, monkeypatch, looked_at, capsys):
+    photographs, out = tmp_path / "in", tmp_path / "out"
+    photographs.mkdir()
+    for i in range(5):
+        (photographs / f"{i + 10}.png").write_bytes(encode(scene(seed=i)))
+    arguments = [*networks, str(photographs), "--out", str(out)]
+    call = PosePipeline.__call__
+
+    def interrupted(self, images, boxes=None):
+        if len(looked_at) == 4:
+            raise KeyboardInterrupt
+        return call(self, images, boxes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PosePipeline, "__call__", interrupted)
+        assert predict.main(arguments) == predict.INTERRUPTED
+    assert not (out / "keypoints.json").exists()
+    journal = out / "journal.jsonl"
+    lines = journal.read_text().splitlines()
+    assert len(lines) == 1 + 4
+    # As if killed while the fourth line was written.
+    journal.write_text("\n".join(lines[:4]) + "\n" + lines[4][:30])
+    looked_at.clear()
+    assert predict.main(arguments) == 0
+    assert len(looked_at) == 2
+    interrupted_once = people_in(out)
+    assert predict.main([*arguments, "--overwrite"]) == 0
+    # Equal up to rounding: the pictures met others in their batches.
+    for a, b in zip(people_in(out), interrupted_once, strict=True):
+        assert a["file_name"] == b["file_name"]
+        assert a["bbox"] == pytest.approx(b["bbox"], abs=0.011)
+        assert a["score"] == pytest.approx(b["score"], rel=1e-3)
+    assert {person["image_id"] for person in interrupted_once} == set(range(10, 15))
+    # A picture that changed is looked at again, and other options are refused.
+    (photographs / "12.png").write_bytes(encode(scene(seed=9)))
+    looked_at.clear()
+    assert predict.main(arguments) == 0
+    assert len(looked_at) == 1
+    with pytest.raises(ValueError, match=r"min_score was 0\.0, is 0\.5 \(--overwrite"):
+        predict.main([*arguments, "--min-score", "0.5"])
+
+
+def test_a_video_goes_on_too(networks, tmp_path, monkeypatch, looked_at):
+    video, out = write_video(tmp_path / "v.mp4"), tmp_path / "out"
+    arguments = [*networks, str(video), "--out", str(out)]
+    call = PosePipeline.__call__
+
+    def interrupted(self, images, boxes=None):
+        if len(looked_at) == 2:
+            raise KeyboardInterrupt
+        return call(self, images, boxes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PosePipeline, "__call__", interrupted)
+        assert predict.main(arguments) == predict.INTERRUPTED
+    assert [path.name for path in out.iterdir()] == ["journal.jsonl"]
+    looked_at.clear()
+    assert predict.main(arguments) == 0
+    assert len(looked_at) == 3
+    found = people_in(out)
+    assert {(p["image_id"], p["frame"]) for p in found} == {(i + 1, i) for i in range(5)}
+    with Video(out / "v.mp4") as drawn:
+        assert len(list(drawn.frames(1))) == 5
+        assert drawn.fps == 10
+    looked_at.clear()
+    assert predict.main(arguments) == 0
+    assert looked_at == []
+    assert people_in(out) == found
+    every = [*networks, str(video), "--out", str(tmp_path / "every"), "--every", "2"]
+    assert predict.main(every) == 0
+    assert {p["frame"] for p in people_in(tmp_path / "every")} == {0, 2, 4}
+
+
+def test_standard_input_and_broken_videos(networks, tmp_path, monkeypatch, capsys):
+    class Stdin:
+        buffer = io.BytesIO(encode(scene()))
+
+    monkeypatch.setattr("sys.stdin", Stdin)
+    whole = write_video(tmp_path / "v.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    inputs = ["-", str(tmp_path / "cut.mp4")]
+    assert predict.main([*networks, *inputs, "--out", str(tmp_path / "out")]) == 1
+    assert {p["file_name"] for p in people_in(tmp_path / "out")} == {"stdin"}
+    assert (tmp_path / "out" / "stdin.jpg").exists()
+    assert "cut.mp4: not a video" in " ".join(capsys.readouterr().err.split())
+
+
+def test_boxes_from_a_file_need_no_detector(networks, folder, tmp_path):
+    boxes = {"a": [[5, 5, 40, 50], [30, 10, 70, 55]], "turned.jpg": []}
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    inputs = [str(folder / "a.jpg"), str(folder / "turned.jpg")]
+    given = ["--boxes", str(tmp_path / "boxes.json"), "--oks-threshold", "1"]
+    arguments = [*networks[2:], *inputs, *given, "--out", str(tmp_path / "out")]
+    assert predict.main(arguments) == 0
+    found = people_in(tmp_path / "out")
+    assert {p["file_name"] for p in found} == {"a.jpg"}
+    assert sorted(p["bbox"] for p in found) == [[5, 5, 35, 45], [30, 10, 40, 45]]
+
+
+def brightest(images, boxes=None):
+    """A pipeline by hand: the joint is the brightest pixel, the box its surroundings."""
+    found = []
+    for i, image in enumerate(images):
+        y, x = np.unravel_index(image[..., 0].argmax(), image.shape[:2])
+        box = [[x, y, x + 1, y + 1]] if boxes is None else boxes[i]
+        point = np.full((len(box), 17, 2), (x, y), np.float32)
+        ones = np.ones((len(box), 17), np.float32)
+        found.append(People(point, ones, ones[:, 0], np.array(box, np.float32).reshape(-1, 4)))
+    brightest.batches.append(len(images))
+    return found
+
+
+def run(jobs, **options):
+    brightest.batches = []
+    options = {"batch_size": 2, "max_side": 1000, "before": lambda image: None} | options
+    return [(job.key, people) for job, people in people_of(brightest, jobs, **options)]
+
+
+def test_batches_are_of_one_size_and_alike():
+    shapes = {"a": (60, 80), "b": (80, 60), "c": (61, 79), "d": (20, 30), "e": (600, 700)}
+    told = []
+    found = run(
+        [Job(k, np.zeros((*s, 3), np.uint8)) for k, s in shapes.items()], before=told.append
+    )
+    assert [key for key, _ in found] == ["a", "c", "b", "d", "e"]
+    assert brightest.batches == [2, 2, 2, 2]
+    assert [image.shape[:2] for image in told] == [(60, 80), (80, 60), (20, 30), (600, 700)]
+
+
+def test_large_pictures_are_shrunk_and_people_are_not():
+    """2,500 pixels become 834: the bright block of 3 x 3 has its centre at (301, 601)."""
+    image = np.zeros((1000, 2500, 3), np.uint8)
+    image[600:603, 300:303] = 255
+    ((_, people),) = run([Job("large", image)])
+    np.testing.assert_allclose(people.keypoints[0, 0], (301, 601))
+    np.testing.assert_allclose(people.boxes, [[300, 600, 303, 603]])
+    ((_, people),) = run([Job("given", image, np.array([[10, 20, 130, 140.0]]))])
+    np.testing.assert_allclose(people.boxes, [[10, 20, 130, 140]], rtol=1e-6)
+
+
+ORIENTATIONS = {
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: np.rot90(x, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_orientation_is_applied(orientation):
+    stored = scene(16, 24)
+    for form in ("PNG", "JPEG"):
+        upright = decode(encode(stored, form, exif=exif(orientation), quality=100))
+        wanted = ORIENTATIONS[orientation](stored).astype(int)
+        assert upright.shape == wanted.shape
+        assert np.abs(upright - wanted).mean() < (1e-9 if form == "PNG" else 6)
+
+
+def test_every_kind_of_pixel_becomes_rgb():
+    rgb, grey = scene(8, 8), scene(8, 8)[..., 0]
+    three = np.repeat(grey[..., None], 3, -1)
+    np.testing.assert_array_equal(decode(encode(rgb)), rgb)
+    np.testing.assert_array_equal(decode(encode(grey)), three)
+    np.testing.assert_array_equal(decode(encode(grey.astype(np.uint16) * 257)), three)
+    np.testing.assert_array_equal(decode(encode(grey > 100)), 255 * (three > 100))
+    deep = cv2.imencode(".png", rgb[..., ::-1].astype(np.uint16) * 257)[1].tobytes()
+    np.testing.assert_array_equal(decode(deep), rgb)
+    clear = np.dstack([rgb, np.zeros((8, 8), np.uint8)])
+    np.testing.assert_array_equal(decode(encode(clear)), np.full((8, 8, 3), 255))
+    cmyk = Image.merge("CMYK", [Image.new("L", (8, 8), value) for value in (0, 255, 255, 0)])
+    red = decode(encode(cmyk, "JPEG", quality=100)).astype(int)
+    assert np.abs(red - (255, 0, 0)).max() < 4
+    palette = Image.fromarray(rgb).quantize(4)
+    assert decode(encode(palette, transparency=0)).shape == (8, 8, 3)
+
+
+def test_what_cannot_be_decoded_is_said():
+    png, jpeg = encode(scene()), encode(scene(), "JPEG")
+    size = b"IHDR" + 2 * (2**14).to_bytes(4, "big") + png[24:29]
+    bomb = png[:12] + size + zlib.crc32(size).to_bytes(4, "big") + png[33:]
+    for data, message in [
+        (b"", "0 bytes"),
+        (b"no picture", "not a picture"),
+        (png[: len(png) // 2], "not decodable"),
+        (jpeg[: len(jpeg) // 2], "truncated"),
+        (bomb, "more than 178956970 pixels"),
+        (b"\0\0\0\x18ftypheic" + bytes(20), "convert it to JPEG"),
+        (encode(Image.new("F", (4, 4)), "TIFF"), "floating-point"),
+    ]:
+        with pytest.raises(ImageError, match=message):
+            decode(data)
+
+
+def test_inputs_are_found_by_folder_pattern_and_name(folder, tmp_path, monkeypatch):
+    names = [source.name for source in find([str(folder)], leave_out=tmp_path)]
+    assert names == ["a.jpg", "below/alpha.png", "cut.jpg", "text.jpg", "turned.jpg"]
+    assert find([str(folder)], leave_out=folder / "below")[1].name == "cut.jpg"
+    monkeypatch.chdir(folder)
+    assert [s.name for s in find(["t*.jpg", "turned.jpg", "-"], leave_out=tmp_path)] == [
+        "text.jpg",
+        "turned.jpg",
+        "stdin",
+    ]
+    (tmp_path / "a.jpg").write_bytes(b"")
+    twice = find(["a.jpg", str(tmp_path / "a.jpg")], leave_out=tmp_path / "out")
+    assert len({source.name for source in twice}) == 2
+    assert all(source.name.endswith("/a.jpg") for source in twice)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ([], "no input: give pictures"),
+        (["nowhere.jpg"], r"nowhere\.jpg: no such file or folder"),
+        (["*.nothing"], r"\*\.nothing: no file matches"),
+        (["empty"], r"empty: no picture in it, of \.avif .*; its 1 videos must be named"),
+        (["out"], "must not go into the folder"),
+    ],
+)
+def test_no_input_is_named(inputs, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty", "out"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "v.mp4").write_bytes(b"")
+    with pytest.raises(ValueError, match=message):
+        predict.main(["--pose", "p", "--detector", "d", *inputs, "--out", "out"])
+
+
+def test_an_input_is_never_drawn_over(folder, tmp_path):
+    sources = find([str(folder / "a.jpg")], leave_out=tmp_path)
+    with pytest.raises(ValueError, match="would be drawn over"):
+        predict.drawings(sources, folder)
+    (tmp_path / "a.png").write_bytes(b"")
+    (tmp_path / "a.jpg").write_bytes(b"")
+    files = predict.drawings(find([str(tmp_path)], leave_out=folder), folder)
+    assert files == {"a.jpg": folder / "a.jpg.jpg", "a.png": folder / "a.png.jpg"}
+
+
+def test_boxes_are_matched_by_name(tmp_path):
+    path = tmp_path / "boxes.json"
+    coco = [
+        {"image_id": 139, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.4},
+        {"image_id": "000000000139", "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.9},
+        {"image_id": 139, "category_id": 2, "bbox": [5, 5, 5, 5], "score": 0.9},
+        {"image_id": 139, "category_id": 1, "bbox": [6, 6, 5, 5], "score": 0.1},
+        {"image_id": 7, "category_id": 1, "bbox": [7, 7, 5, 5], "score": 0.9},
+        {"image_id": 8, "file_name": "x/b.png", "bbox": [7, 7, 5, 5]},
+    ]
+    path.write_text(json.dumps(coco))
+    names = ["000000000139.jpg", "x/b.png", "y/b.png"]
+    boxes = read_boxes(path, names, min_score=0.3, most=30)
+    assert {name: table.tolist() for name, table in boxes.items()} == {
+        "000000000139.jpg": [[0, 0, 9, 9], [1, 2, 4, 6]],
+        "x/b.png": [[7, 7, 12, 12]],
+        "y/b.png": [],
+    }
+    assert len(read_boxes(path, names, min_score=0.3, most=1)["000000000139.jpg"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not JSON"),
+        ("3", "neither COCO's results format nor"),
+        ('{"a": [1, 2, 3, 4]}', r"a: must be \[\[x0, y0, x1, y1\], \.\.\.\]"),
+        ('{"a": [[5, 2, 3, 4]]}', r"a: box 0: \[5, 2, 3, 4\] is no box"),
+        ('{"a": [[NaN, 2, 3, 4]]}', "is no box"),
+        ('{"z": [[1, 2, 3, 4]]}', "none of its pictures, such as 'z', .* such as 'a.jpg'"),
+        ('[{"image_id": "a", "bbox": [1, 2]}]', "entry 0: ValueError"),
+        ('[{"bbox": [1, 2, 3, 4]}]', "entry 0: KeyError"),
+    ],
+)
+def test_wrong_boxes_are_named(content, message, tmp_path):
+    path = tmp_path / "boxes.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_boxes(path, ["a.jpg"], min_score=0.3, most=30)
+
+
+def test_a_damaged_journal_is_named(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    with Journal(path, {"a": 1}) as journal:
+        journal.add({"name": "x", "frame": None})
+    with Journal(path, {"a": 1}) as journal:
+        assert journal.records == {("x", None): {"name": "x", "frame": None}}
+    path.write_text('{"a": 1}\nno record\n')
+    with pytest.raises(ValueError, match=r"journal\.jsonl is damaged"):
+        Journal(path, {"a": 1})
+    with Journal(path, {"a": 2}, overwrite=True) as journal:
+        assert journal.records == {}
+
+
+def test_the_console_command(capsys):
+    assert console.main(["--help"]) == 0
+    assert "predict" in capsys.readouterr().out
+    assert console.main([]) == 2
+    with pytest.raises(ValueError, match="did you mean 'predict'"):
+        console.main(["predit"])
+    with pytest.raises(SystemExit):
+        console.main(["predict", "--help"])
+    assert "--min-box-score" in capsys.readouterr().out
