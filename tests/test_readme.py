@@ -2,6 +2,7 @@
 
 import functools
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +40,7 @@ def test_programs_have_the_options_shown(command):
 
 @pytest.mark.parametrize("command", commands("make"))
 def test_make_targets_exist(command):
-    words = command.split()[1:]
+    words = shlex.split(command)[1:]
     done = subprocess.run(["make", "-n", *words], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     makefile = (ROOT / "Makefile").read_text()
