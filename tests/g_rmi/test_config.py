@@ -20,6 +20,31 @@ def test_the_defaults_are_the_papers():
     assert paper.optim.averaging > 0
 
 
+def test_the_detectors_defaults_are_the_papers():
+    paper = config.DetectorExperiment()
+    assert (paper.model.depth, paper.model.output_stride) == (101, 8)
+    assert paper.model.canvas == (800, 1200)
+    assert paper.model.anchor_base == 256
+    assert paper.model.anchor_scales == (0.25, 0.5, 1, 2)
+    assert paper.model.anchor_ratios == (0.5, 1, 2)
+    assert (paper.model.rpn_dilation, paper.model.proposals, paper.model.roi_size) == (2, 300, 14)
+    assert (paper.model.proposal_iou, paper.model.box_iou) == (0.7, 0.6)
+    assert (paper.model.localisation_weight, paper.model.class_weight) == (2, 1)
+    assert (paper.optim.optimizer, paper.optim.learning_rate) == ("sgd", 3e-4)
+    assert (paper.optim.momentum, paper.optim.clip_norm) == (0.9, 10)
+    assert paper.optim.boundaries == (800_000, 1_000_000)
+    assert paper.data.augmentation.flip == 0.5
+
+
+def test_either_stage_reads_back():
+    for experiment in (config.PoseExperiment(), config.DetectorExperiment()):
+        text = json.dumps(config.to_dict(experiment))
+        assert config.experiment_from_dict(json.loads(text)) == experiment
+    with pytest.raises(ValueError, match="stage = 'bones': must be one of"):
+        config.experiment_from_dict({"stage": "bones"})
+    assert config.experiment_from_dict({}) == config.PoseExperiment()
+
+
 def test_json_round_trip():
     experiment = dataclasses.replace(
         config.PoseExperiment(),
@@ -55,6 +80,11 @@ def test_a_wrong_file_is_refused_by_name(values, message):
         (lambda: config.PoseConfig(radius=0.0), "radius = 0.0: must be positive"),
         (lambda: config.PoseConfig(loss_stride=3), "loss_stride = 3"),
         (lambda: config.PoseAugmentation(scale=(1.5, 1.0)), "scale"),
+        (lambda: config.DetectorConfig(canvas=(900, 600)), r"canvas = \(900, 600\)"),
+        (lambda: config.DetectorConfig(roi_size=7), "roi_size = 7: must be even"),
+        (lambda: config.DetectorConfig(rpn_negative=0.8), "rpn_negative = 0.8: .*0.7"),
+        (lambda: config.DetectorConfig(box_iou=1.5), "box_iou = 1.5: must be between 0 and 1"),
+        (lambda: config.DetectorAugmentation(mosaic=2.0), "mosaic = 2.0"),
         (lambda: config.PoseAugmentation(flip=1.5), "flip = 1.5"),
         (lambda: config.TrainConfig(batch_size=10, accumulate=3), "accumulate = 3: .*divisor"),
         (lambda: config.OptimConfig(schedule="steps"), "boundaries"),
