@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from data_pipeline.images import MAX_PIXELS, ImageError, Picture
+from data_pipeline.images import MAX_PIXELS, MAX_SIDE, ImageError, Picture
 
 STDIN = "-"
 # HEIC is no format that can be decoded here: found, so that it is reported and not passed over.
@@ -129,7 +129,8 @@ def decode(data: bytes) -> Picture:
       data: The file, of any format that Pillow reads.
 
     Raises:
-      ImageError: Cut off, broken, of an unknown format, or of more than `MAX_PIXELS`.
+      ImageError: Cut off, broken, of an unknown format, of more than `MAX_PIXELS`, or of
+        more than `MAX_SIDE` along a side.
     """
     if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
         raise ImageError("HEIC pictures cannot be decoded; convert it to JPEG")
@@ -139,6 +140,8 @@ def decode(data: bytes) -> Picture:
             with Image.open(io.BytesIO(data)) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise Image.DecompressionBombError
+                if max(image.size) > MAX_SIDE:
+                    raise ImageError(f"a side has more than {MAX_SIDE} pixels")
                 return _to_rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError:
         raise ImageError(f"more than {MAX_PIXELS} pixels") from None

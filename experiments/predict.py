@@ -56,7 +56,7 @@ class Arguments:
       min_score: People who score lower are not reported.
       max_people: Most people of a picture.
       max_side: Larger pictures are shrunk by the smallest whole factor that makes them fit.
-      every: Of videos, only every so-manieth frame.
+      every: Of videos, only every n-th frame.
       draw: Draw what is found.
       min_joint_score: Joints that score lower are not drawn.
       batch_size: Pictures that go through the networks together.

@@ -174,6 +174,7 @@ class Run:
                 self._add(end)
         except (ImageError, OSError) as error:
             self._report(source, error)
+            self.progress.stop_task(bar)
 
     def _frames(
         self, source: Source, stamp: list[int], video: Video, advance: Callable[[], Any]

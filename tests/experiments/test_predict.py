@@ -264,7 +264,11 @@ def test_a_video_goes_on_too(networks, tmp_path, monkeypatch, looked_at):
     with Video(out / "v.mp4") as drawn:
         assert len(list(drawn.frames(1))) == 5
         assert drawn.fps == 10
+    # Nothing is left to do; a lost drawing needs no network either.
+    (out / "v.mp4").unlink()
     looked_at.clear()
+    assert predict.main(arguments) == 0
+    assert (out / "v.mp4").exists()
     assert predict.main(arguments) == 0
     assert looked_at == []
     assert people_in(out) == found
@@ -392,6 +396,7 @@ def test_what_cannot_be_decoded_is_said():
         (bomb, "more than 178956970 pixels"),
         (b"\0\0\0\x18ftypheic" + bytes(20), "convert it to JPEG"),
         (encode(Image.new("F", (4, 4)), "TIFF"), "floating-point"),
+        (encode(Image.new("L", (40000, 1))), "a side has more than 32766 pixels"),
     ]:
         with pytest.raises(ImageError, match=message):
             decode(data)
