@@ -238,7 +238,16 @@ class Batches(Iterator):
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on where `get_state` was called, also on another number of hosts."""
+        """Goes on where `get_state` was called, also on another number of hosts.
+
+        Raises:
+          DataError: The position is of another version of this project, or of other orientations.
+        """
+        if len(state.get("positions", ())) != len(self._streams):
+            raise DataError(
+                "the checkpoint's position in the data is of another version: start anew in "
+                "another --workdir, from these weights with --init"
+            )
         self._step = state["step"]
         for stream, position in zip(self._streams, state["positions"], strict=True):
             stream.seek(-(-position * state["hosts"] // self._hosts))

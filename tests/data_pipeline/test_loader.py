@@ -187,6 +187,11 @@ def test_resuming_is_exact(dataset):
     assert_same(next(first), want[0])
 
 
+def test_a_position_of_another_version_is_refused(dataset):
+    with pytest.raises(DataError, match="another version: start anew"):
+        batches(dataset, batch_size=3).set_state({"position": 12, "hosts": 1})
+
+
 def test_resuming_on_another_number_of_hosts_goes_on_in_the_stream(dataset):
     whole = ids_of(batches(dataset, batch_size=4), 4)
     two = batches(dataset, batch_size=2, host=1, hosts=2)
