@@ -2,7 +2,9 @@
 
 Command:   python -m experiments.train --config detector_small --workdir runs/detector_small
                --data COCO_MINI COCO_EXTRA VOC_PERSONS LSPET --weights 3 2 4 1
-               --boxes-complete True True True False --init runs/detector_synthetic
+               --boxes-complete True True True False --init runs/pose_small
+Hardware:  2 cores of an AMD EPYC, busy with other work: 40 minutes.
+Ours:      box_AP .059, AP50 .174, AR100 .168 on 125 photographs of COCO val2017.
 """
 
 from g_rmi.config import (
@@ -20,7 +22,7 @@ def get_config() -> DetectorExperiment:
     return DetectorExperiment(
         model=DetectorConfig(
             depth=26,
-            width=24,
+            width=32,
             output_stride=16,
             norm="batch",
             canvas=(256, 352),
@@ -49,7 +51,7 @@ def get_config() -> DetectorExperiment:
             averaging=0.998,
         ),
         train=TrainConfig(
-            steps=4_000,
+            steps=1_000,
             batch_size=8,
             log_every=50,
             evaluate_every=1_000,
