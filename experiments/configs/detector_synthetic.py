@@ -1,6 +1,8 @@
 """The embedded default: a small detector on synthetic scenes, minutes on two CPU cores.
 
 Command:   make train
+Hardware:  2 cores of an AMD EPYC: 2:40 minutes.
+Ours:      box_AP .093, AP50 .280, AR100 .314 on the 200 validation scenes.
 """
 
 from g_rmi.config import (
