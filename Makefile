@@ -72,7 +72,7 @@ check-data: setup ## Lint the data directory DATA
 	@$(BIN)/python -m data_pipeline.check $(DATA) $(ARGS)
 
 test: .venv/.dev ## The fast tests
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: .venv/.dev ## The slow tests, against other frameworks where they are installed
 	@$(BIN)/python -m pytest -m slow $(ARGS)
