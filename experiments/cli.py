@@ -73,6 +73,8 @@ def run(main: Callable[[Sequence[str]], Any]) -> None:
     """Runs a program: a user's mistake is one line on standard error and exit status 2."""
     try:
         sys.exit(main(sys.argv[1:]))
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, KeyError, OSError, FloatingPointError) as error:
         if os.environ.get("G_RMI_TRACEBACK"):
             raise

@@ -99,7 +99,7 @@ class Run:
       boxes: Of each picture; None asks the detector.
       batch_size: Pictures that go through the networks together.
       max_side: Larger pictures are shrunk.
-      every: Of videos, only every so-manieth frame.
+      every: Of videos, only every n-th frame.
       min_score: People who score lower are not reported.
       min_joint_score: Joints that score lower are not drawn.
       done: Records of the inputs, by name and frame.

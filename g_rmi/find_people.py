@@ -17,11 +17,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from g_rmi.detector.task import DetectorTask
-from g_rmi.evaluation.evaluator import Decoding, crop_to_image
+from g_rmi.evaluation.detect import canvas_to_image
+from g_rmi.evaluation.evaluator import Decoding, predict_crops, ranking
 from g_rmi.ops.boxes import extend_boxes
-from g_rmi.ops.image import sample_grid
+from g_rmi.ops.image import grids, sample_grid
 from g_rmi.ops.nms import oks_nms
-from g_rmi.pose.decode import decode_batch
 from g_rmi.pose.task import PoseTask
 
 # Block means that a picture is sampled from where it is shrunk, as in training.
@@ -109,20 +109,23 @@ def find_people(
       canvas: Rows and columns of the detector's canvas.
       options: Numbers and thresholds.
     """
-    candidates = find_boxes(detector, variables[0], pictures, canvas=canvas, options=options)
-    return find_poses(pose, variables[1], pictures, candidates, options=options)
+    levels = pyramid(pictures)
+    candidates = find_boxes(
+        detector, variables[0], pictures, levels, canvas=canvas, options=options
+    )
+    return find_poses(pose, variables[1], pictures, levels, candidates, options=options)
 
 
 def find_boxes(
     detector: DetectorTask,
     variables: Any,
     pictures: Pictures,
+    levels: Sequence[Array],
     *,
     canvas: tuple[int, int],
     options: Options,
 ) -> Candidates:
-    """First stage: pictures to boxes, best first, in image pixels."""
-    levels = pyramid(pictures)
+    """First stage: pictures and their `pyramid` to boxes, best first, in image pixels."""
 
     def place(inputs):
         picture, slope, shift, canvas_size = inputs
@@ -141,16 +144,20 @@ def find_boxes(
         place, (jnp.arange(count), pictures.slope, pictures.shift, pictures.canvas_size)
     )
     found = detector.predict(variables, image, pictures.canvas_size)
-    # Pixel centres are scaled; boxes begin half a pixel before them, in both frames.
-    to_image = jnp.tile(pictures.slope, 2)[:, None]
-    boxes = to_image * found.boxes + (1 - to_image) / 2
+    boxes = canvas_to_image(found.boxes, pictures.slope)
     valid = found.valid & (found.scores >= options.min_box_score)
     some = slice(options.people)
     return Candidates(boxes[:, some], found.scores[:, some], valid[:, some])
 
 
 def find_poses(
-    pose: PoseTask, variables: Any, pictures: Pictures, candidates: Candidates, *, options: Options
+    pose: PoseTask,
+    variables: Any,
+    pictures: Pictures,
+    levels: Sequence[Array],
+    candidates: Candidates,
+    *,
+    options: Options,
 ) -> Found:
     """Second stage: a pose for every valid box of all pictures, rescored and suppressed."""
     config, decoding = pose.config, options.decoding
@@ -160,34 +167,20 @@ def find_poses(
     windows = extend_boxes(
         candidates.boxes.reshape(total, 4), aspect=config.aspect, scale=config.box_scale
     )
-    levels = pyramid(pictures)
+    rows, columns = grids(windows, **size)
+    cells = (config.crop_height - 1) * (config.crop_width - 1)
+    areas = jnp.prod(windows[:, 2:] - windows[:, :2], axis=-1) / cells
 
-    def crop(row):
-        x0, y0, x1, y1 = windows[row]
-        columns = _between(x0, x1, config.crop_width)
-        rows = _between(y0, y1, config.crop_height)
-        area = (x1 - x0) * (y1 - y0) / ((config.crop_width - 1) * (config.crop_height - 1))
-        return _sample(levels, pictures.size, row // per_picture, rows, columns, area)
+    def crop(i):
+        return _sample(levels, pictures.size, i // per_picture, rows[i], columns[i], areas[i])
 
-    def look(rows):
-        maps = pose.predict(variables, lax.map(crop, rows), flip_test=decoding.flip_test)
-        poses = decode_batch(
-            maps.heatmap,
-            maps.offset,
-            **size,
-            radius=config.radius,
-            method=decoding.method,
-            refine=decoding.refine,
-        )
-        return poses._replace(keypoints=crop_to_image(poses.keypoints, windows[rows], **size))
+    def look(chunk):
+        crops = lax.map(crop, chunk)
+        return predict_crops(pose, variables, crops, windows[chunk], decoding=decoding)
 
     poses = _in_chunks(look, candidates.valid.reshape(total), options.chunk)
     poses = jax.tree.map(lambda x: x.reshape(pictures_count, per_picture, *x.shape[1:]), poses)
-    scores = {
-        "pose": poses.scores,
-        "box": candidates.scores,
-        "product": poses.scores * candidates.scores,
-    }[decoding.score]
+    scores = ranking(decoding.score, poses.scores, candidates.scores)
     return jax.vmap(partial(_rank, sigmas=pose.skeleton.sigmas, threshold=decoding.oks_threshold))(
         poses.keypoints, poses.keypoint_scores, scores, candidates.boxes, candidates.valid
     )
@@ -281,8 +274,3 @@ def _sample(
 
     wanted = sum((area >= r * r).astype(jnp.int32) for r in _REDUCTIONS[1:])
     return lax.switch(wanted, [partial(from_level, n) for n in range(len(_REDUCTIONS))])
-
-
-def _between(start, stop, count: int) -> Array:
-    share = jnp.arange(count, dtype=jnp.float32) / max(count - 1, 1)
-    return start * (1 - share) + stop * share

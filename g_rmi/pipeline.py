@@ -13,7 +13,15 @@ from jax.sharding import Mesh, PartitionSpec
 
 from g_rmi.config import experiment_from_dict
 from g_rmi.detector.task import DetectorTask
-from g_rmi.find_people import DEFAULTS, Candidates, Options, Pictures, find_people, find_poses
+from g_rmi.find_people import (
+    DEFAULTS,
+    Candidates,
+    Options,
+    Pictures,
+    find_people,
+    find_poses,
+    pyramid,
+)
 from g_rmi.geometry import fit_canvas
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.checkpoint import load_variables
@@ -35,7 +43,8 @@ def _compiled(
     if detector is None:
 
         def run(variables, pictures, candidates):
-            return find_poses(pose, variables[1], pictures, candidates, options=options)
+            levels = pyramid(pictures)
+            return find_poses(pose, variables[1], pictures, levels, candidates, options=options)
 
         specs = (PartitionSpec(), PartitionSpec("data"), PartitionSpec("data"))
     else:

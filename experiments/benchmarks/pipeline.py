@@ -14,7 +14,7 @@ import tyro
 
 from experiments import cli
 from experiments.benchmarks.timing import machine, time_interleaved
-from g_rmi.find_people import DEFAULTS, Candidates, find_boxes, find_poses
+from g_rmi.find_people import DEFAULTS, Candidates, find_boxes, find_poses, pyramid
 from g_rmi.geometry import fit_canvas
 from g_rmi.pipeline import PosePipeline, pack
 
@@ -60,15 +60,20 @@ def main(
     oriented = fit_canvas(height, width, canvas=canvas).canvas
     first = jax.jit(partial(find_boxes, pipeline.detector, canvas=oriented, options=options))
     second = jax.jit(partial(find_poses, pipeline.pose, options=options))
-    calls = {"detector": partial(first, pipeline.variables[0], pictures)}
+    levels = jax.jit(pyramid)(pictures)
+    calls = {
+        "pyramid": partial(jax.jit(pyramid), pictures),
+        "detector": partial(first, pipeline.variables[0], pictures, levels),
+    }
     for count in people:
         given = jax.device_put(standing_people(count, max(people), (height, width)))
-        calls[f"poses of {count}"] = partial(second, pipeline.variables[1], pictures, given)
+        calls[f"poses of {count}"] = partial(second, pipeline.variables[1], pictures, levels, given)
     timings = time_interleaved(calls, rounds=rounds)
     print(f"one picture of {height} x {width}; {machine()}")
     print(timings.table(f"poses of {max(people)}"))
     for count in people:
-        whole = timings.median("detector") + timings.median(f"poses of {count}")
+        parts = ("pyramid", "detector", f"poses of {count}")
+        whole = sum(timings.median(part) for part in parts)
         print(f"{count:3} people {1 / whole:8.1f} pictures/s")
 
 

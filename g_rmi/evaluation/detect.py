@@ -27,6 +27,15 @@ class Found(NamedTuple):
     scores: Float[np.ndarray, " N"]
 
 
+def canvas_to_image(
+    boxes: Float[Array, "B N 4"], scale: Float[Array, "B 2"]
+) -> Float[Array, "B N 4"]:
+    """Boxes on canvases to image pixels; `scale` is image pixels per canvas pixel, x and y."""
+    # Pixel centres are scaled; boxes begin half a pixel before them, in both frames.
+    to_image = jnp.tile(scale, 2)[:, None]
+    return to_image * boxes + (1 - to_image) / 2
+
+
 @lru_cache
 def make_detect(task: DetectorTask):
     """The jitted map (variables, canvases, sizes, scale) -> Detections in image pixels.
@@ -42,9 +51,7 @@ def make_detect(task: DetectorTask):
         scale: Float[Array, "B 2"],
     ) -> Detections:
         found = task.predict(variables, image, size)
-        # Pixel centres are scaled; boxes begin half a pixel before them, in both frames.
-        to_image = jnp.tile(scale, 2)[:, None]
-        return found._replace(boxes=to_image * found.boxes + (1 - to_image) / 2)
+        return found._replace(boxes=canvas_to_image(found.boxes, scale))
 
     return detect
 

@@ -46,20 +46,39 @@ def crop_to_image(
     return box[:, None, :2] + keypoints * scale[:, None]
 
 
+def predict_crops(
+    task: PoseTask,
+    variables: Any,
+    image: Num[Array, "B H W 3"],
+    box: Float[Array, "B 4"],
+    *,
+    decoding: Decoding,
+) -> Poses:
+    """Crops to poses in the images' own pixels.
+
+    Args:
+      task: The pose task.
+      variables: Its variables.
+      image: RGB crops in 0..255.
+      box: What each crop shows, in image pixels.
+      decoding: How maps become people.
+    """
+    size = {"height": task.config.crop_height, "width": task.config.crop_width}
+    maps = task.predict(variables, image, flip_test=decoding.flip_test)
+    options = {"method": decoding.method, "refine": decoding.refine}
+    poses = decode_batch(maps.heatmap, maps.offset, **size, radius=task.config.radius, **options)
+    return poses._replace(keypoints=crop_to_image(poses.keypoints, box, **size))
+
+
+def ranking(score: Score, pose: Any, box: Any) -> Any:
+    """The scores that rank people, from pose scores and box scores, numpy's or jax's."""
+    return {"pose": pose, "box": box, "product": pose * box}[score]
+
+
 @lru_cache
 def make_predict(task: PoseTask, decoding: Decoding):
-    """The jitted map (variables, crops, boxes) -> Poses in the images' own pixels; made once."""
-    config = task.config
-    size = {"height": config.crop_height, "width": config.crop_width}
-
-    @jax.jit
-    def predict(variables: Any, image: Num[Array, "B H W 3"], box: Float[Array, "B 4"]) -> Poses:
-        maps = task.predict(variables, image, flip_test=decoding.flip_test)
-        options = {"radius": config.radius, "method": decoding.method, "refine": decoding.refine}
-        poses = decode_batch(maps.heatmap, maps.offset, **size, **options)
-        return poses._replace(keypoints=crop_to_image(poses.keypoints, box, **size))
-
-    return predict
+    """`predict_crops` as a jitted map (variables, crops, boxes) -> Poses; made once."""
+    return jax.jit(partial(predict_crops, task, decoding=decoding))
 
 
 def predict_boxes(
@@ -135,11 +154,7 @@ def rank_and_suppress(
     Returns:
       Scores, and a mask of the people who stay.
     """
-    scores = {
-        "pose": people.scores,
-        "box": box_scores,
-        "product": people.scores * box_scores,
-    }[decoding.score]
+    scores = ranking(decoding.score, people.scores, box_scores)
     keep = np.ones(len(scores), bool)
     if decoding.oks_threshold >= 1:
         return scores, keep

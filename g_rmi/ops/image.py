@@ -68,13 +68,28 @@ def crop_boxes(
     Returns:
       The crops, float32, in the image's own range.
     """
-    boxes = jnp.asarray(boxes, jnp.float32)
-    rows = _between(boxes[:, 1], boxes[:, 3], height)
-    return sample_grid(image, rows, _between(boxes[:, 0], boxes[:, 2], width))
+    return sample_grid(image, *grids(boxes, height=height, width=width))
+
+
+def grids(
+    boxes: Real[ArrayLike, "N 4"], *, height: int, width: int
+) -> tuple[Float[Array, "N height"], Float[Array, "N width"]]:
+    """Where the rows and columns of the crops of `crop_boxes` lie in the image.
+
+    Args:
+      boxes: `(x0, y0, x1, y1)` in image pixels.
+      height: Rows of a crop.
+      width: Columns of a crop.
+
+    Returns:
+      y of each row and x of each column; a single one lies in the middle of its box.
+    """
+    x0, y0, x1, y1 = jnp.asarray(boxes, jnp.float32).T
+    return _between(y0, y1, height), _between(x0, x1, width)
 
 
 def _between(start, stop, count):
-    """`count` positions from each start to its stop; a single one lies in the middle."""
+    """`count` positions from each start to its stop."""
     share = np.arange(count) / (count - 1) if count > 1 else np.array([0.5])
     share = share.astype(np.float32)[None, :]
     return start[:, None] * (1 - share) + stop[:, None] * share
