@@ -12,8 +12,8 @@ CONFIG ?=
 WORKDIR ?= runs/$(CONFIG)
 DATA ?=
 ARGS ?=
-DETECTOR ?= runs/detector_synthetic
-POSE ?= runs/pose_synthetic
+DETECTOR ?=
+POSE ?=
 INPUT ?=
 OUT ?= runs/predict
 
@@ -26,7 +26,7 @@ DATA_FLAG = $(if $(DATA),--data $(DATA))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate predict doctor check-data test test-slow lint format types ci clean
+.PHONY: help setup train evaluate predict demo doctor check-data test test-slow lint format types ci clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,11 +48,11 @@ setup: .venv/.runtime-$(ACCEL) ## Create .venv
 ifeq ($(CONFIG),)
 train: setup ## Train, evaluate, draw: CONFIG, or without it both stages on the embedded set
 	@test -z '$(DATA)$(ARGS)' || { echo "error: DATA and ARGS need CONFIG=NAME with a name of experiments/configs" >&2; exit 2; }
-	@$(BIN)/python -m experiments.train --config detector_synthetic --workdir $(DETECTOR)
-	@$(BIN)/python -m experiments.evaluate --workdir $(DETECTOR)
-	@$(BIN)/python -m experiments.train --config pose_synthetic --workdir $(POSE)
-	@$(BIN)/python -m experiments.evaluate --workdir $(POSE)
-	@$(BIN)/python -m experiments.evaluate --workdir $(POSE) --out $(POSE)/with_detector --boxes $(DETECTOR)/evaluation/boxes.json
+	@$(BIN)/python -m experiments.train --config detector_synthetic --workdir runs/detector_synthetic
+	@$(BIN)/python -m experiments.evaluate --workdir runs/detector_synthetic
+	@$(BIN)/python -m experiments.train --config pose_synthetic --workdir runs/pose_synthetic
+	@$(BIN)/python -m experiments.evaluate --workdir runs/pose_synthetic
+	@$(BIN)/python -m experiments.evaluate --workdir runs/pose_synthetic --out runs/pose_synthetic/with_detector --boxes runs/detector_synthetic/evaluation/boxes.json
 else
 train: setup
 	@$(BIN)/python -m experiments.train --config $(CONFIG) --workdir $(WORKDIR) $(DATA_FLAG) $(ARGS)
@@ -63,7 +63,10 @@ evaluate: setup ## Evaluate WORKDIR's newest checkpoint
 	@$(BIN)/python -m experiments.evaluate --workdir $(WORKDIR) $(DATA_FLAG) $(ARGS)
 
 predict: setup ## Find the people of INPUT: pictures, folders, videos
-	@$(BIN)/python -m experiments.predict --detector $(DETECTOR) --pose $(POSE) $(INPUT) --out $(OUT) $(ARGS)
+	@$(BIN)/python -m experiments.predict $(if $(DETECTOR),--detector $(DETECTOR)) $(if $(POSE),--pose $(POSE)) $(INPUT) --out $(OUT) $(ARGS)
+
+demo: setup ## Try the weights that come with the package
+	@$(BIN)/python -m experiments.demo $(ARGS)
 
 doctor: setup ## Versions, devices, memory, cache, disk, data
 	@$(BIN)/python -m experiments.doctor $(DATA_FLAG)

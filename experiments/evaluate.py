@@ -48,7 +48,7 @@ class Arguments:
     Writes metrics.json, boxes.json and keypoints.json (COCO's results format) and drawn pictures.
 
     Attributes:
-      workdir: Directory of the training.
+      workdir: Directory of the training, or a weights file.
       data: Data directory; of several, the first that has the split. The embedded synthetic set
         without it.
       split: Which split of it.
@@ -57,7 +57,7 @@ class Arguments:
       detector: Work directory of the detector for "detector".
       min_score: Boxes of the detector or the file that score lower are left out.
       max_per_image: Best boxes of each picture that are kept.
-      out: Where the results go. Default: WORKDIR/evaluation.
+      out: Where the results go. Default: WORKDIR/evaluation; a weights file has none.
       table: Also evaluate the pose network with each option changed, one row each.
       pictures: Pictures to draw.
       min_joint_score: Joints that score lower are not drawn. Few votes meet in a short training.
@@ -234,6 +234,8 @@ def main(argv: Sequence[str]) -> None:
     if isinstance(task, DetectorTask):
         refuse_pose_options(arguments)
     dataset, *_ = data.read_split(data.directories(arguments.data), arguments.split)
+    if not arguments.out and arguments.workdir.is_file():
+        raise ValueError(f"--out DIR is needed: {arguments.workdir} is a file")
     out = arguments.out or arguments.workdir / "evaluation"
     out.mkdir(parents=True, exist_ok=True)
     if isinstance(task, DetectorTask):

@@ -11,6 +11,9 @@ COMMANDS = {
     "train": "train the detector or the pose network",
     "evaluate": "measure a training on labelled pictures",
     "predict": "find the people of photographs and videos",
+    "explain": "draw how the votes for a joint meet",
+    "demo": "try the weights that come with the package",
+    "publish": "write a training's weights as one small file",
     "doctor": "look at this machine and at a data set",
 }
 

@@ -1,4 +1,4 @@
-"""Finds people: `python -m experiments.predict --detector DIR --pose DIR INPUT... --out DIR`."""
+"""Finds people: `python -m experiments.predict INPUT... --out DIR [--detector DIR --pose DIR]`."""
 
 import dataclasses
 import sys
@@ -47,9 +47,10 @@ class Arguments:
     Attributes:
       inputs: Pictures, folders (with all folders below, pictures only), glob patterns, videos, or -
         for one picture on standard input.
-      pose: Directory of the pose network's training.
       out: Where the results go.
-      detector: Directory of the detector's training; not needed with --boxes.
+      detector: Directory of the detector's training, or its weights file; the one that comes with
+        the package without it.
+      pose: The same of the pose network.
       boxes: Where to look instead of asking a detector: a JSON file, {"picture.jpg": [[x0, y0, x1,
         y1], ...]} or COCO's results format with the picture's name, its stem or number as image_id.
       min_box_score: Boxes that score lower are not looked into.
@@ -66,9 +67,9 @@ class Arguments:
     """
 
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT ...")]
-    pose: Path
     out: Path
     detector: Path | None = None
+    pose: Path | None = None
     boxes: Path | None = None
     min_box_score: float = 0.3
     min_score: float = 0.0
@@ -86,8 +87,6 @@ class Arguments:
         for name in ("max_people", "every", "batch_size", "chunk", "max_side"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: at least 1")
-        if not self.detector and not self.boxes:
-            raise ValueError("--detector DIR is needed, or --boxes FILE.json")
         if self.boxes and self.decoding.score != "pose":
             raise ValueError(f"--score {self.decoding.score}: boxes of a file all score the same")
 
@@ -174,8 +173,7 @@ def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
         chunk=arguments.chunk,
         decoding=arguments.decoding,
     )
-    detector = None if arguments.boxes else arguments.detector
-    pipeline = PosePipeline.load(detector, arguments.pose, options=options)
+    pipeline = PosePipeline.load(arguments.detector, arguments.pose, options=options)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

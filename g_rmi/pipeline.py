@@ -27,6 +27,9 @@ from g_rmi.pose.task import PoseTask
 from g_rmi.training.checkpoint import load_variables
 from g_rmi.types import People
 
+# The weights that come with the package; README.md beside them says what they are.
+SHIPPED = Path(__file__).with_name("weights")
+
 # Sides of the buffers that pictures travel in: few, for few compilations.
 _SIDES = tuple(sorted(side << k for side in (320, 480) for k in range(8)))
 
@@ -65,14 +68,14 @@ def _compiled(
 class PosePipeline:
     """Finds the people of photographs and their joints.
 
-        pipeline = PosePipeline.load(detector="runs/detector", pose="runs/pose")
+        pipeline = PosePipeline.load()
         people = pipeline(image)
 
     Compiles once for each orientation, size class and number of pictures.
 
     Attributes:
       detector: The first stage; None if boxes are always given.
-      pose: The second.
+      pose: The second stage.
       variables: Of both.
       options: Numbers and thresholds.
       mesh: Devices with an axis "data" to spread the pictures of a batch over; None for one device.
@@ -96,21 +99,21 @@ class PosePipeline:
         """Loads two trainings.
 
         Args:
-          detector: Work directory of a detector's training; None if boxes are always given.
-          pose: Work directory of a pose network's training.
+          detector: Work directory of a detector's training, or its weights file; None takes the
+            detector that comes with the package.
+          pose: The same of the pose network.
           options: Numbers and thresholds.
           mesh: See the class.
 
         Raises:
-          ValueError: Not a work directory, or of the other stage; no pose network is given.
+          ValueError: Neither a work directory nor a weights file, or of the other stage.
         """
-        if pose is None:
-            raise ValueError("pose = None: no weights come with the package; give a work directory")
-        loaded = (
-            (None, None) if detector is None else _load(detector, DetectorTask, "detector"),
-            _load(pose, PoseTask, "pose network"),
+        finder, finder_variables = _load(
+            detector or SHIPPED / "detector.safetensors", DetectorTask, "detector"
         )
-        (finder, finder_variables), (poser, pose_variables) = loaded
+        poser, pose_variables = _load(
+            pose or SHIPPED / "pose.safetensors", PoseTask, "pose network"
+        )
         return cls(finder, poser, (finder_variables, pose_variables), options, mesh)
 
     def __call__(

@@ -21,7 +21,6 @@ import numpy as np
 from experiments import cli
 from experiments.benchmarks.batches import made_up_batch
 from experiments.benchmarks.timing import machine, time_interleaved
-from experiments.heap import keep_freed_memory
 from g_rmi.config import Experiment, PoseExperiment
 from g_rmi.pose.model import PoseNetwork
 from g_rmi.pose.task import PoseTask
@@ -37,13 +36,11 @@ class Arguments:
     Attributes:
       config: Name of a file in experiments/configs; its fields are the options below.
       rounds: Turns of each rival.
-      keep_heap: Keep freed memory in the process, see `experiments.heap`.
       experiment: The config's values.
     """
 
     config: str = "pose_synthetic"
     rounds: int = 10
-    keep_heap: bool = True
     experiment: Experiment = PoseExperiment()
 
 
@@ -122,8 +119,6 @@ def whole_step(experiment: PoseExperiment) -> Callable[[], Any]:
 def main(argv: Sequence[str]) -> None:
     """The program."""
     arguments = cli.parse(Arguments(), argv, prog="python -m experiments.benchmarks.train_step")
-    if arguments.keep_heap:
-        keep_freed_memory()
     experiment = arguments.experiment
     if not isinstance(experiment, PoseExperiment):
         raise ValueError(f"--config {arguments.config}: only pose networks have a PyTorch twin")

@@ -28,6 +28,7 @@ from jaxtyping import Array, UInt32
 from g_rmi.config import nearest
 from g_rmi.training.state import TrainState
 from g_rmi.training.task import Variables
+from g_rmi.training.weights import SUFFIX, read_weights
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -239,15 +240,17 @@ def load_variables(workdir: str | pathlib.Path) -> tuple[Json, Variables]:
     """Loads what evaluation needs: the newest readable checkpoint, without its optimiser.
 
     Args:
-      workdir: Directory of a training.
+      workdir: Directory of a training, or a file of `g_rmi.training.weights`.
 
     Returns:
       Its config and the (averaged) variables, on the default device.
 
     Raises:
-      ValueError: The directory is not a workdir, or holds no readable checkpoint.
+      ValueError: Not a workdir or a weights file, or it holds no readable checkpoint.
     """
     workdir = pathlib.Path(workdir)
+    if workdir.suffix == SUFFIX:
+        return read_weights(workdir)
     if not (workdir / "checkpoints").is_dir():
         raise ValueError(_not_a_workdir(workdir))
     with Checkpoints(workdir) as checkpoints:

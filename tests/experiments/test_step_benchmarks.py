@@ -47,7 +47,7 @@ def test_wrong_choices(monkeypatch):
 @pytest.mark.slow
 def test_against_pytorch(capsys):
     pytest.importorskip("torch")
-    train_step.main([*TINY, "--rounds=2", "--keep-heap=False"])
+    train_step.main([*TINY, "--rounds=2"])
     out = capsys.readouterr().out
     assert re.search(r"^ours +[\d.]+ ms", out, re.M)
     assert re.search(r"^our whole training step +[\d.]+ crops/s", out, re.M)

@@ -247,5 +247,3 @@ def test_a_detector_is_needed_without_boxes():
     alone = PosePipeline(None, POSE, (None, variables()[1]), OPTIONS)
     with pytest.raises(ValueError, match="without a detector"):
         alone(picture(8, 8))
-    with pytest.raises(ValueError, match="give a work directory"):
-        PosePipeline.load()

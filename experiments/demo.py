@@ -1,0 +1,62 @@
+"""What the weights that come with the package see: `make demo`."""
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import matplotlib.cbook
+import numpy as np
+import tyro
+
+from data_pipeline.images import decode
+from data_pipeline.synthetic import scene
+from experiments import cli, predict
+from g_rmi.viz.draw import contact_sheet
+
+# Rear Admiral Grace Hopper, by James S. Davis of the United States Navy: in the public domain.
+PHOTOGRAPH = "grace_hopper.jpg"
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Finds people with the shipped weights, in a photograph that matplotlib ships and in scenes.
+
+    Attributes:
+      out: Where pictures and results go.
+      scenes: Synthetic scenes to draw.
+      seed: Of the scenes.
+    """
+
+    out: Path = Path("runs/demo")
+    scenes: int = 5
+    seed: int = 0
+
+
+def main(argv: Sequence[str]) -> int:
+    """The program."""
+    arguments = tyro.cli(
+        Arguments,
+        args=argv,
+        prog=cli.program("demo"),
+        description=str(Arguments.__doc__).partition("Attributes:")[0],
+    )
+    pictures, found = arguments.out / "pictures", arguments.out / "found"
+    pictures.mkdir(parents=True, exist_ok=True)
+    source = matplotlib.cbook.get_sample_data(PHOTOGRAPH, asfileobj=False)
+    names = [shutil.copy(source, pictures)]
+    for i in range(arguments.scenes):
+        random = np.random.default_rng((arguments.seed, i))
+        names.append(str(pictures / f"scene_{i}.jpg"))
+        cv2.imwrite(names[-1], scene(random, height=480, width=600)[0][..., ::-1])
+    status = predict.main([*map(str, names), "--out", str(found), "--overwrite"])
+    drawn = [decode((found / Path(name).name).read_bytes()) for name in names]
+    sheet = arguments.out / "demo.jpg"
+    cv2.imwrite(str(sheet), contact_sheet(drawn, columns=3, cell=(360, 450))[..., ::-1])
+    print(f"look at {sheet}")
+    return status
+
+
+if __name__ == "__main__":
+    cli.run(main)

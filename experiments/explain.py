@@ -1,0 +1,96 @@
+"""Shows how a joint is found: `g-rmi explain PICTURE --joint left_wrist --out FILE`."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import jax
+import numpy as np
+import tyro
+
+from data_pipeline.images import cut, decode
+from experiments import cli
+from g_rmi.compile_cache import enable_compilation_cache
+from g_rmi.config import nearest
+from g_rmi.geometry import box_to_crop, pose_box
+from g_rmi.ops.image import resize_align_corners
+from g_rmi.pipeline import PosePipeline
+from g_rmi.pose.decode import vote_maps
+from g_rmi.viz.votes import explain_joint
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Draws what the pose network says about one joint of one person, and how the votes meet.
+
+    Attributes:
+      picture: A JPEG or PNG file.
+      out: The drawing.
+      joint: Which joint.
+      box: x0 y0 x1 y1 of the person; the detector's best person without it.
+      detector: Directory of the detector's training, or its weights file; the one that comes with
+        the package without it.
+      pose: The same of the pose network.
+    """
+
+    picture: Annotated[Path, tyro.conf.Positional]
+    out: Path
+    joint: str = "nose"
+    box: tuple[float, float, float, float] | None = None
+    detector: Path | None = None
+    pose: Path | None = None
+
+
+def best_box(pipeline: PosePipeline, data: bytes, name: str) -> np.ndarray:
+    """The box of the person who scores best.
+
+    Raises:
+      ValueError: Nobody is found.
+    """
+    people: Any = pipeline(decode(data))
+    if not len(people.boxes):
+        raise ValueError(f"{name}: nobody is found there; say where with --box x0 y0 x1 y1")
+    return people.boxes[0]
+
+
+def main(argv: Sequence[str]) -> None:
+    """The program."""
+    arguments = tyro.cli(
+        Arguments,
+        args=argv,
+        prog=cli.program("explain"),
+        description=str(Arguments.__doc__).partition("Attributes:")[0],
+    )
+    pipeline = PosePipeline.load(arguments.detector, arguments.pose)
+    config, names = pipeline.pose.config, pipeline.pose.skeleton.names
+    if arguments.joint not in names:
+        raise ValueError(
+            f"--joint {arguments.joint}: no such joint{nearest(arguments.joint, names)}"
+        )
+    enable_compilation_cache()
+    data = arguments.picture.read_bytes()
+    box = arguments.box or best_box(pipeline, data, str(arguments.picture))
+    size = {"height": config.crop_height, "width": config.crop_width}
+    window = pose_box(np.array([box]), aspect=config.aspect, scale=config.box_scale)[0]
+    crop = cut(data, box_to_crop(window, **size), **size)
+    maps = jax.jit(pipeline.pose.predict)(pipeline.variables[1], crop[None])
+    k = slice(names.index(arguments.joint), names.index(arguments.joint) + 1)
+    logits, offset = maps.heatmap[0, ..., k], maps.offset[0, ..., k, :]
+    fused = vote_maps(logits, offset, **size, radius=config.radius)
+    picture = explain_joint(
+        crop,
+        np.asarray(jax.nn.sigmoid(resize_align_corners(logits, **size)))[..., 0],
+        np.asarray(resize_align_corners(offset[..., 0, :], **size)),
+        np.asarray(fused)[..., 0],
+        joint=arguments.joint.replace("_", " "),
+    )
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(arguments.out), picture[..., ::-1]):
+        raise OSError(f"{arguments.out} could not be written")
+    print(f"wrote {arguments.out}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

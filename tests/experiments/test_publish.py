@@ -1,0 +1,51 @@
+"""Weights as one file, and the picture of how they vote."""
+
+import cv2
+import numpy as np
+import pytest
+
+from experiments import evaluate, explain, publish
+from g_rmi.config import PoseConfig, PoseExperiment
+from g_rmi.pose.task import PoseTask
+from tests.experiments.test_predict import save, scene
+
+POSE = PoseExperiment(
+    model=PoseConfig(
+        depth=26, width=8, output_stride=32, top_down=8, crop_height=33, crop_width=33, radius=4.0
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A published training of a tiny pose network."""
+    folder = tmp_path_factory.mktemp("published")
+    save(folder / "run", POSE, PoseTask(POSE.model))
+    publish.main(["--workdir", str(folder / "run"), "--out", str(folder / "pose.safetensors")])
+    return folder / "pose.safetensors"
+
+
+def test_a_published_file_stands_for_its_training(weights):
+    (task, read), (other, written) = map(evaluate.load_task, (weights, weights.parent / "run"))
+    assert task == other
+    kernel = written["params"]["heatmap"]["kernel"]
+    np.testing.assert_allclose(read["params"]["heatmap"]["kernel"], kernel, rtol=1e-3, atol=1e-7)
+
+
+def test_a_file_has_no_place_for_results(weights):
+    with pytest.raises(ValueError, match=r"--out DIR is needed: .*pose\.safetensors is a file"):
+        evaluate.main(["--workdir", str(weights)])
+
+
+def test_explain_draws_a_joint(weights, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), scene())
+    out = tmp_path / "new" / "votes.png"
+    arguments = [str(tmp_path / "a.png"), "--pose", str(weights), "--out", str(out)]
+    explain.main([*arguments, "--box", "10", "5", "60", "55", "--joint", "left_wrist"])
+    page = cv2.imread(str(out))
+    assert page.shape[1] > 4 * 400
+    assert page.std() > 10
+    with pytest.raises(ValueError, match="left_wirst: no such joint; did you mean 'left_wrist'"):
+        explain.main([*arguments, "--joint", "left_wirst"])
+    with pytest.raises(FileNotFoundError):
+        explain.main(["nowhere.png", *arguments[1:], "--box", "1", "2", "3", "4"])
