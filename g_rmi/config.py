@@ -329,6 +329,7 @@ class TrainConfig:
       steps: Optimiser steps.
       batch_size: Examples per step over all devices and hosts.
       accumulate: Micro-batches per step; batch_size is their sum.
+      fsdp: Split parameters, optimiser state and averages over the devices instead of copying them.
       seed: Of initialisation, data order and augmentation.
       log_every: Steps between log lines.
       evaluate_every: Steps between evaluations on the validation set; 0 for the end only.
@@ -339,6 +340,7 @@ class TrainConfig:
     steps: int = 800_000
     batch_size: int = 24
     accumulate: int = 1
+    fsdp: bool = False
     seed: int = 0
     log_every: int = 100
     evaluate_every: int = 20_000

@@ -45,6 +45,7 @@ FREE_FIELDS = frozenset(
         "train.evaluate_every",
         "train.checkpoint_every",
         "train.keep",
+        "train.fsdp",
         "data.threads",
     }
 )

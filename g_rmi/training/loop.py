@@ -86,19 +86,21 @@ def train(
         key = jax.random.key(train_config.seed)
         return create_state(task, optimizer, key, average=averaging > 0, given=given)
 
+    shapes = sharding.abstract(create, mesh, None, fsdp=train_config.fsdp)
     one_step = jax.jit(
         train_step(task, optimizer, accumulate=train_config.accumulate, averaging=averaging),
         donate_argnums=0,
-        out_shardings=sharding.replicated(mesh),
+        out_shardings=(jax.tree.map(lambda x: x.sharding, shapes), sharding.replicated(mesh)),
     )
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(workdir, keep=train_config.keep))
-        restored = checkpoints.restore_latest(sharding.abstract(create, mesh, None), *records)
+        restored = checkpoints.restore_latest(shapes, *records)
         if restored:
             state, first = restored.state, restored.step
             batches.set_state(restored.iterator)
         else:
-            state, first = sharding.initialise(create, mesh, init_variables), 0
+            fsdp = train_config.fsdp
+            state, first = sharding.initialise(create, mesh, init_variables, fsdp=fsdp), 0
         write_config(workdir, records[0])
         writer = Writer(workdir, steps=steps, step=first)
         stack.callback(writer.close)
@@ -117,7 +119,9 @@ def train(
                 monitor.settle()
                 with monitor.paused():
                     if evaluation:
-                        _evaluate(evaluation, state, step, writer)
+                        variables = evaluation_variables(state)
+                        whole = jax.device_put(variables, sharding.replicated(mesh))
+                        _evaluate(evaluation, whole, step, writer)
                     if saves:
                         checkpoints.save(step, state, batches.get_state(), *records)
             if last:
@@ -210,8 +214,8 @@ def _next(batches: Batches, step: int) -> tuple[Int64[np.ndarray, " B"], PyTree]
         raise ValueError(f"the training data ended after {step} steps; it must repeat") from None
 
 
-def _evaluate(evaluate: Evaluate, state: TrainState, step: int, writer: Writer) -> None:
-    results = {f"eval/{k}": v for k, v in evaluate(evaluation_variables(state), step).items()}
+def _evaluate(evaluate: Evaluate, variables: Variables, step: int, writer: Writer) -> None:
+    results = {f"eval/{k}": v for k, v in evaluate(variables, step).items()}
     scalars = {name: float(value) for name, value in results.items() if np.ndim(value) == 0}
     writer.scalars(step, scalars)
     writer.images(step, {name: value for name, value in results.items() if name not in scalars})

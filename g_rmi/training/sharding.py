@@ -1,4 +1,4 @@
-"""Data parallelism: a mesh axis "data" splits the batch; everything else is replicated."""
+"""Data parallelism: a mesh axis "data" splits the batch, and on request also the state (FSDP)."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,6 +6,9 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
+
+# Smaller arrays are not worth a message: they stay whole.
+_SPLIT_FROM = 2**12
 
 
 def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -54,15 +57,43 @@ def put_batch(mesh: Mesh, batch: PyTree) -> PyTree:
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
-def abstract(init: Callable[..., PyTree], mesh: Mesh, *args: PyTree) -> PyTree:
+def state_sharding(mesh: Mesh, shapes: PyTree, *, fsdp: bool = False) -> PyTree:
+    """Where the arrays of a training state live.
+
+    Args:
+      mesh: The mesh.
+      shapes: The state, or what has its shapes.
+      fsdp: Split parameters, optimiser state and averages over the devices instead of keeping a
+        copy on each (fully sharded data parallelism): large arrays, along their longest axis that
+        the devices divide. The compiler gathers weights where they are used.
+
+    Returns:
+      A sharding for each array.
+    """
+
+    def sharding(x) -> NamedSharding:
+        axes = [i for i, side in enumerate(x.shape) if side % mesh.size == 0]
+        if not fsdp or not axes or x.size < _SPLIT_FROM:
+            return replicated(mesh)
+        longest = max(axes, key=lambda i: x.shape[i])
+        return NamedSharding(mesh, PartitionSpec(*(None,) * longest, "data"))
+
+    return jax.tree.map(sharding, shapes)
+
+
+def abstract(init: Callable[..., PyTree], mesh: Mesh, *args: PyTree, fsdp: bool = False) -> PyTree:
     """Shapes, types and shardings of what `initialise` would make; computes nothing."""
-    sharding = replicated(mesh)
+    shapes = jax.eval_shape(init, *args)
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        jax.eval_shape(init, *args),
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        shapes,
+        state_sharding(mesh, shapes, fsdp=fsdp),
     )
 
 
-def initialise(init: Callable[..., PyTree], mesh: Mesh, *args: PyTree) -> PyTree:
-    """Runs `init(*args)` compiled; its results are born on every device of the mesh."""
-    return jax.jit(init, out_shardings=replicated(mesh))(*args)
+def initialise(
+    init: Callable[..., PyTree], mesh: Mesh, *args: PyTree, fsdp: bool = False
+) -> PyTree:
+    """Runs `init(*args)` compiled; its results are born where they will live."""
+    shardings = state_sharding(mesh, jax.eval_shape(init, *args), fsdp=fsdp)
+    return jax.jit(init, out_shardings=shardings)(*args)

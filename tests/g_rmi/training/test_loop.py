@@ -56,10 +56,12 @@ def assert_same(a, b):
     jax.tree.map(np.testing.assert_array_equal, *keyless)
 
 
-def run_conv(workdir, steps, devices):
+def run_conv(workdir, steps, devices, **kwargs):
     optim = OptimConfig(momentum=0.9, learning_rate=0.05, averaging=0.99)
     batches = toy.Batches(toy.pictures)
-    return run(workdir, steps, task=toy.ConvTask(), batches=batches, optim=optim, devices=devices)
+    return run(
+        workdir, steps, task=toy.ConvTask(), batches=batches, optim=optim, devices=devices, **kwargs
+    )
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,28 @@ def test_ten_and_ten_steps_are_twenty(whole, half, tmp_path, devices):
         close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=2e-6)
         jax.tree.map(close, *(jax.device_get(x.replace(key=None)) for x in (state, whole[0])))
     assert [line["step"] for line in lines(workdir)] == [3, 6, 9, 10, 12, 15, 18, 20]
+
+
+def test_a_split_state_trains_the_same_and_goes_on_whole(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(sharding, "_SPLIT_FROM", 16)
+    seen = []
+
+    def evaluate(variables, step):
+        seen.append(variables["params"]["Conv_0"]["kernel"].sharding.is_fully_replicated)
+        return {}
+
+    intervals = {"fsdp": True, "evaluate_every": 5}
+    first, ids = run_conv(tmp_path, 10, 4, evaluate=evaluate, **intervals)
+    kernel = first.params["Conv_0"]["kernel"]
+    assert kernel.addressable_shards[0].data.size == kernel.size // 4
+    momentum = jax.tree.leaves(first.opt_state)
+    assert any(not x.sharding.is_fully_replicated for x in momentum)
+    assert seen == [True, True]
+    second, more = run_conv(tmp_path, 20, 2)
+    assert ids + more == whole[1]
+    assert second.params["Conv_0"]["kernel"].sharding.is_fully_replicated
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=2e-6)
+    jax.tree.map(close, *(jax.device_get(x.replace(key=None)) for x in (second, whole[0])))
 
 
 def test_learns_and_reports(tmp_path):

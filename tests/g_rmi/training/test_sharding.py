@@ -48,3 +48,18 @@ def test_abstract_is_what_initialise_makes(devices):
     assert len(made["w"].sharding.device_set) == devices
     assert jax.tree.map(jnp.shape, made) == jax.tree.map(jnp.shape, abstract)
     assert made["key"].dtype == abstract["key"].dtype
+
+
+def test_a_split_state_takes_a_share_of_every_device():
+    mesh = sharding.data_mesh(jax.devices()[:4])
+
+    def init():
+        kernel = jnp.arange(3 * 3 * 16 * 64.0).reshape(3, 3, 16, 64)
+        return {"kernel": kernel, "odd": jnp.ones((101, 103)), "bias": jnp.ones(64)}
+
+    made = sharding.initialise(init, mesh, fsdp=True)
+    shapes = {name: array.addressable_shards[0].data.shape for name, array in made.items()}
+    assert shapes == {"kernel": (3, 3, 16, 16), "odd": (101, 103), "bias": (64,)}
+    np.testing.assert_array_equal(made["kernel"], init()["kernel"])
+    planned = sharding.abstract(init, mesh, fsdp=True)
+    assert jax.tree.map(lambda x: x.sharding, made) == jax.tree.map(lambda x: x.sharding, planned)
