@@ -1,4 +1,4 @@
-"""Every config: complete, and one training step and one prediction fit together (no compute)."""
+"""Every config: complete; one step and one prediction fit together and lower (no compute)."""
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,13 @@ def detection_batch(canvas, rows, boxes=5):
     )
 
 
+def lowered(function, *arguments):
+    """Shapes of the results of a function that lowers for TPUs and GPUs."""
+    traced = jax.jit(function).trace(*arguments)
+    traced.lower(lowering_platforms=("tpu", "cuda"))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), traced.out_info)
+
+
 def one_step(task, experiment, batch):
     """Shapes of the state and the metrics of one step, which must keep those of the state."""
     optimizer = make_optimizer(experiment.optim, experiment.train.steps)
@@ -55,7 +62,7 @@ def one_step(task, experiment, batch):
     step = train_step(task, optimizer, averaging=0.9)
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes a float with its count
         state = jax.eval_shape(create)
-        after, metrics = jax.eval_shape(step, state, batch)
+        after, metrics = lowered(step, state, batch)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     return state, metrics
 
@@ -70,7 +77,7 @@ def test_one_step_and_one_prediction_of_the_pose_network_fit(name):
     image = jax.ShapeDtypeStruct(
         (3, experiment.model.crop_height, experiment.model.crop_width, 3), jnp.uint8
     )
-    maps = jax.eval_shape(lambda v, x: task.predict(v, x, flip_test=True), variables, image)
+    maps = lowered(lambda v, x: task.predict(v, x, flip_test=True), variables, image)
     stride = 4 if experiment.model.top_down else experiment.model.output_stride
     rows = (experiment.model.crop_height - 1) // stride + 1
     columns = (experiment.model.crop_width - 1) // stride + 1
@@ -86,7 +93,7 @@ def test_one_step_and_one_prediction_of_the_detector_fit(name):
     assert {"loss", "objectness", "proposal", "class", "box"} <= metrics.keys()
     variables = {"params": state.params, **state.model_state}
     portrait = detection_batch(experiment.model.canvas[::-1], 3)
-    found = jax.eval_shape(task.predict, variables, portrait.image, portrait.size)
+    found = lowered(task.predict, variables, portrait.image, portrait.size)
     assert found.boxes.shape == (3, experiment.model.detections, 4)
 
 
