@@ -21,10 +21,10 @@ from rich.table import Table
 from data_pipeline.coco import (
     ImageFolder,
     as_coco,
+    declared_skeleton,
     find_split,
     has_keypoints,
     is_inside,
-    joint_mismatch,
     load_json,
     person_category,
     read,
@@ -36,7 +36,7 @@ from g_rmi.skeleton import COCO, Skeleton
 
 ERRORS = {
     "malformed": "not a COCO annotation file, or a field is missing or of the wrong type",
-    "wrong joints": "the declared joints are not the skeleton's",
+    "wrong joints": "the declared joints are neither COCO's nor a complete set of their own",
     "duplicate image id": "two images with one id",
     "duplicate annotation id": "two annotations with one id",
     "unsafe file name": "the file name leads out of the image folder",
@@ -102,16 +102,13 @@ class Report:
         }
 
 
-def check_split(
-    directory: str | Path, split: str, *, decoding: bool = True, skeleton: Skeleton = COCO
-) -> Report:
+def check_split(directory: str | Path, split: str, *, decoding: bool = True) -> Report:
     """Checks one split of a data directory in any layout that `data_pipeline.coco.read` reads.
 
     Args:
       directory: The data directory.
       split: "train" or "val".
       decoding: Decode every picture; else read only its header.
-      skeleton: The joints the annotations should have.
 
     Raises:
       MissingDataError: The split is not there.
@@ -120,8 +117,11 @@ def check_split(
     content, source = _open(Path(directory), split, report)
     if source is None:
         return report
-    if problem := joint_mismatch(content, skeleton):
-        report.add("wrong joints", problem)
+    try:
+        skeleton = declared_skeleton(content)
+    except ValueError as error:
+        report.add("wrong joints", str(error))
+        skeleton = COCO
     images = _check_images(content["images"], report)
     _check_annotations(content, images, skeleton, report)
     _check_files(list(images.values()), source, report, decoding)

@@ -11,7 +11,7 @@ import dataclasses
 import difflib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -77,8 +77,10 @@ def find_splits(directory: str | Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-def read(directory: str | Path, split: str, skeleton: Skeleton = COCO) -> Dataset:
+def read(directory: str | Path, split: str) -> Dataset:
     """Reads one split of a data directory: in a layout of this module, or a prepared one.
+
+    Its keypoint set is COCO's, or that which the category of people declares.
 
     Raises:
       MissingDataError: See `find_split`.
@@ -86,12 +88,15 @@ def read(directory: str | Path, split: str, skeleton: Skeleton = COCO) -> Datase
         annotation and the field.
     """
     if prepared := find_prepared(directory):
-        dataset = read_prepared(prepared, split, skeleton)
+        dataset = read_prepared(prepared, split)
         return dataclasses.replace(dataset, directory=Path(directory))
     path, folder = find_split(directory, split)
     content = load_json(path)
-    _check_joints(path, content, skeleton)
     images = _images(path, content)
+    try:
+        skeleton = declared_skeleton(content)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
     return Dataset(
         directory=Path(directory),
         split=split,
@@ -150,15 +155,39 @@ def has_keypoints(content: Mapping[str, Any]) -> bool:
     return "keypoints" in person_category(content)
 
 
-def joint_mismatch(content: Mapping[str, Any], skeleton: Skeleton) -> str | None:
-    """How the declared joints differ from a skeleton's, in words; None if they do not."""
-    declared = person_category(content).get("keypoints")
-    if declared is None or list(declared) == list(skeleton.names):
-        return None
-    if len(declared) != len(skeleton):
-        return f"{len(declared)} joints are declared, the skeleton has {len(skeleton)}"
-    k = next(k for k, name in enumerate(skeleton.names) if declared[k] != name)
-    return f"joint {k} is {declared[k]!r}, the skeleton has {skeleton.names[k]!r}"
+def declared_skeleton(content: Mapping[str, Any]) -> Skeleton:
+    """The keypoint set of the category of people; COCO's if it declares none.
+
+    A set of its own has `keypoints` (names; left_x and right_x mirror each other), `skeleton`
+    (limbs, pairs of joint numbers from 1) and `sigmas`.
+
+    Raises:
+      ValueError: It is neither COCO's nor complete.
+    """
+    category = person_category(content)
+    names = category.get("keypoints")
+    if names is None or list(names) == list(COCO.names):
+        return COCO
+    if "sigmas" not in category:
+        raise ValueError(
+            f"{_difference(names)}, and a keypoint set of its own needs 'sigmas' in its category: "
+            f"a number for each joint, COCO's lie between {min(COCO.sigmas)} and {max(COCO.sigmas)}"
+        )
+    limbs = category.get("skeleton") or ()
+    try:
+        pairs = [(names[a - 1], names[b - 1]) for a, b in limbs if min(a, b) > 0]
+    except (IndexError, TypeError, ValueError):
+        pairs = []
+    if len(pairs) < len(limbs):
+        raise ValueError(f"'skeleton' must be pairs of joint numbers 1 to {len(names)}: {limbs}")
+    return Skeleton.create(names, limbs=pairs, sigmas=category["sigmas"])
+
+
+def _difference(names: Sequence[str]) -> str:
+    if len(names) != len(COCO):
+        return f"{len(names)} joints are declared, COCO has {len(COCO)}"
+    k = next(k for k, name in enumerate(COCO.names) if names[k] != name)
+    return f"joint {k} is {names[k]!r}, COCO's is {COCO.names[k]!r}"
 
 
 def as_coco(dataset: Dataset) -> dict[str, Any]:
@@ -206,11 +235,6 @@ def _folder(folder: Path) -> Path:
     if not folder.is_dir():
         raise MissingDataError(f"no image folder {folder}{_existing(folder)}")
     return folder
-
-
-def _check_joints(path: Path, content: Any, skeleton: Skeleton) -> None:
-    if isinstance(content, dict) and (problem := joint_mismatch(content, skeleton)):
-        raise DataError(f"{path}: {problem}")
 
 
 def _section(path: Path, content: Any, name: str) -> list:

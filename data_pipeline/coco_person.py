@@ -74,6 +74,11 @@ class CocoPerson(tfds.core.GeneratorBasedBuilder):
         }
 
     def _generate_examples(self, dataset: Dataset) -> Iterator[tuple[int, dict[str, Any]]]:
+        if dataset.skeleton != COCO:
+            raise DataError(
+                f"{dataset.directory}: records hold COCO's joints only; a set with others is read "
+                "as it is: give its directory to --data"
+            )
         write_tables(Path(self.data_path), dataset)
         images, people = dataset.images, dataset.people
         for i in range(len(images)):

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from data_pipeline.schema import DataError, Dataset, Images, MissingDataError, People
-from g_rmi.skeleton import COCO, Skeleton
+from g_rmi.skeleton import COCO
 
 SPLITS = ("train", "val")
 NAME = "coco_person"
@@ -38,7 +38,7 @@ def write_tables(directory: Path, dataset: Dataset) -> None:
         np.savez(file, allow_pickle=False, **tables)
 
 
-def read_prepared(directory: Path, split: str, skeleton: Skeleton = COCO) -> Dataset:
+def read_prepared(directory: Path, split: str) -> Dataset:
     """Opens a split of a directory that `find_prepared` found.
 
     Raises:
@@ -51,8 +51,8 @@ def read_prepared(directory: Path, split: str, skeleton: Skeleton = COCO) -> Dat
         raise MissingDataError(f"{directory}: no split {split!r}; found {', '.join(found)}")
     with np.load(path, allow_pickle=False) as tables:
         names = tuple(map(str, tables["joints"]))
-        if names != skeleton.names:
-            raise DataError(f"{path}: joints {names} are not the skeleton's {skeleton.names}")
+        if names != COCO.names:
+            raise DataError(f"{path}: joints {names} are not COCO's {COCO.names}")
         columns = {f.name: tables[f"images.{f.name}"] for f in dataclasses.fields(Images)}
         columns["file_name"] = tuple(map(str, columns["file_name"]))
         people = {f.name: tables[f"people.{f.name}"] for f in dataclasses.fields(People)}
@@ -60,7 +60,7 @@ def read_prepared(directory: Path, split: str, skeleton: Skeleton = COCO) -> Dat
     return Dataset(
         directory=directory,
         split=split,
-        skeleton=skeleton,
+        skeleton=COCO,
         images=images,
         people=People(**people),
         source=Records(directory, split, images.file_name),

@@ -14,31 +14,13 @@ from data_pipeline.boxes import PersonBoxes, best_boxes, ground_truth_boxes, rea
 from data_pipeline.coco import as_coco
 from data_pipeline.schema import Dataset
 from experiments import cli, data, detector, pose
-from g_rmi import config
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.detector.task import DetectorTask
 from g_rmi.evaluation import coco
 from g_rmi.evaluation.evaluator import Decoding
 from g_rmi.evaluation.keypoint_table import format_table, keypoint_table
+from g_rmi.pipeline import load_task
 from g_rmi.pose.task import PoseTask
-from g_rmi.training.checkpoint import load_variables
-
-
-def make_task(experiment: config.Experiment) -> PoseTask | DetectorTask:
-    """The task of an experiment's stage."""
-    if isinstance(experiment, config.DetectorExperiment):
-        return DetectorTask(experiment.model)
-    return PoseTask(experiment.model)
-
-
-def load_task(workdir: Path) -> tuple[PoseTask | DetectorTask, dict]:
-    """The task and the evaluation weights of a training.
-
-    Raises:
-      ValueError: Not a work directory, or its config is not one of this version.
-    """
-    values, variables = load_variables(workdir)
-    return make_task(config.experiment_from_dict(values)), variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +120,14 @@ def evaluate_detector(
 def evaluate_pose(
     task: PoseTask, variables: dict, dataset: Dataset, arguments: Arguments, out: Path
 ) -> dict[str, float]:
-    """Finds poses in boxes, writes them, prints COCO's ten numbers and the table of joints."""
+    """Finds poses in boxes, writes them, prints COCO's ten numbers and the table of joints.
+
+    Raises:
+      ValueError: The data set has other joints.
+    """
+    if dataset.skeleton != task.skeleton:
+        theirs, ours = (", ".join(s.names) for s in (dataset.skeleton, task.skeleton))
+        raise ValueError(f"{dataset.directory} has the joints {theirs}; {arguments.workdir} {ours}")
     boxes = read_box_source(arguments, dataset)
     decoding, batch_size = arguments.decoding, arguments.batch_size or pose.BATCH_SIZE
     people = pose.predict(task, variables, dataset, boxes, decoding, batch_size=batch_size)

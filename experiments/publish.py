@@ -37,7 +37,8 @@ def main(argv: Sequence[str]) -> None:
     )
     values, variables = load_variables(arguments.workdir)
     experiment = experiment_from_dict(values)
-    write_weights(arguments.out, to_dict(experiment), variables)
+    own = {name: values[name] for name in ("skeleton",) if name in values}
+    write_weights(arguments.out, to_dict(experiment) | own, variables)
     size = arguments.out.stat().st_size / 1e6
     print(f"wrote {arguments.out}: {experiment.stage}, {size:.1f} MB")
 

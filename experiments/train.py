@@ -11,12 +11,13 @@ from data_pipeline import loader
 from data_pipeline.boxes import ground_truth_boxes
 from data_pipeline.schema import Dataset
 from experiments import cli, data, detector, pose
-from experiments.evaluate import load_task, make_task
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import DetectorExperiment, Experiment, PoseExperiment, to_dict
 from g_rmi.detector.task import DetectorTask
 from g_rmi.evaluation.evaluator import Decoding
+from g_rmi.pipeline import load_task, make_task
 from g_rmi.pose.task import PoseTask
+from g_rmi.skeleton import COCO
 from g_rmi.training.loop import Evaluate, train
 from g_rmi.types import DetectionBatch, PoseBatch
 
@@ -30,8 +31,8 @@ class Arguments:
       workdir: Gets checkpoints, metrics and config.json. Default: runs/CONFIG.
       data: Data directories: COCO's layout, or prepared by `tfds build`. Several are mixed. Without
         any, the embedded synthetic set is made and used.
-      init: Work directory of another training whose weights to start from; of the other stage, its
-        ResNet.
+      init: Work directory or weights file of another training whose weights to start from; of the
+        other stage, or of other joints, its ResNet.
       pretrained: ImageNet weights of the ResNet, .safetensors with torchvision's or timm's names.
     """
 
@@ -78,7 +79,8 @@ def initial_variables(arguments: Arguments, task: PoseTask | DetectorTask) -> di
     """
     if arguments.init:
         other, variables = load_task(arguments.init)
-        if type(other) is type(task):
+        same_joints = getattr(other, "skeleton", None) == getattr(task, "skeleton", None)
+        if type(other) is type(task) and same_joints:
             return variables
         for field in ("depth", "width"):
             theirs, ours = getattr(other.config, field), getattr(task.config, field)
@@ -102,7 +104,11 @@ def main(argv: Sequence[str]) -> None:
     directories = data.directories(arguments.data)
     datasets = data.read_split(directories, "train")
     validation = data.read_split(directories, "val", required=False)
-    task = make_task(experiment)
+    skeleton = datasets[0].skeleton
+    task = make_task(experiment, skeleton)
+    values = to_dict(experiment)
+    if isinstance(task, PoseTask) and skeleton != COCO:
+        values["skeleton"] = dataclasses.asdict(skeleton)
     if isinstance(experiment, DetectorExperiment):
         batches, make = detector.batches(experiment, datasets), DetectionBatch
     else:
@@ -116,7 +122,7 @@ def main(argv: Sequence[str]) -> None:
             experiment.optim,
             Batches(batches, make),
             workdir=arguments.workdir or Path("runs") / arguments.config,
-            config_dict=to_dict(experiment),
+            config_dict=values,
             data_fingerprint=data.fingerprint(datasets),
             evaluate=evaluator(task, validation[0]) if validation else None,
             init_variables=initial_variables(arguments, task),

@@ -419,7 +419,11 @@ T = typing.TypeVar("T")
 
 
 def experiment_from_dict(values: Mapping[str, Any]) -> Experiment:
-    """Reads an experiment of either stage back, strictly; see `from_dict`."""
+    """Reads an experiment of either stage back, strictly; see `from_dict`.
+
+    A keypoint set other than COCO's stands beside it, as "skeleton", and is not part of it.
+    """
+    values = {name: value for name, value in values.items() if name != "skeleton"}
     stages = {"pose": PoseExperiment, "detector": DetectorExperiment}
     stage = values.get("stage", "pose")  # which experiments before the detector did not say
     _require(stage in stages, "stage", stage, f"one of {tuple(stages)}")

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from g_rmi.config import experiment_from_dict
+from g_rmi.config import DetectorExperiment, Experiment, experiment_from_dict
 from g_rmi.detector.task import DetectorTask
 from g_rmi.find_people import (
     DEFAULTS,
@@ -24,6 +24,7 @@ from g_rmi.find_people import (
 )
 from g_rmi.geometry import fit_canvas
 from g_rmi.pose.task import PoseTask
+from g_rmi.skeleton import COCO, Skeleton
 from g_rmi.training.checkpoint import load_variables
 from g_rmi.types import People
 
@@ -248,10 +249,30 @@ def _check_boxes(boxes: Any) -> np.ndarray:
     return table
 
 
-def _load(workdir: str | os.PathLike, kind: type, name: str) -> tuple[Any, Any]:
-    values, variables = load_variables(Path(workdir))
-    experiment = experiment_from_dict(values)
-    task = (DetectorTask if experiment.stage == "detector" else PoseTask)(experiment.model)  # type: ignore[bad-argument-type]
+def make_task(experiment: Experiment, skeleton: Skeleton = COCO) -> PoseTask | DetectorTask:
+    """The task of an experiment's stage."""
+    if isinstance(experiment, DetectorExperiment):
+        return DetectorTask(experiment.model)
+    return PoseTask(experiment.model, skeleton)
+
+
+def load_task(path: str | os.PathLike) -> tuple[PoseTask | DetectorTask, Any]:
+    """The task and the evaluation weights of a training.
+
+    Args:
+      path: Its work directory, or its weights file.
+
+    Raises:
+      ValueError: Neither of them, or its config is not one of this version.
+    """
+    values, variables = load_variables(Path(path))
+    own = values.get("skeleton")
+    skeleton = Skeleton.from_dict(own) if own else COCO
+    return make_task(experiment_from_dict(values), skeleton), variables
+
+
+def _load(path: str | os.PathLike, kind: type, name: str) -> tuple[Any, Any]:
+    task, variables = load_task(path)
     if not isinstance(task, kind):
-        raise ValueError(f"{workdir} holds no {name} but the other stage")
+        raise ValueError(f"{path} holds no {name} but the other stage")
     return task, variables

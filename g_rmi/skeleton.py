@@ -4,7 +4,8 @@ Pure numpy, no jax: data-loading workers import this module.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -71,6 +72,13 @@ class Skeleton:
             limbs=tuple((index[a], index[b]) for a, b in limbs),
             sigmas=tuple(float(s) for s in sigmas),
         )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Skeleton":
+        """Reads `dataclasses.asdict` of a skeleton back, also after a journey through JSON."""
+        limbs = tuple((a, b) for a, b in values["limbs"])
+        plain = {name: tuple(values[name]) for name in ("names", "flip", "sigmas")}
+        return cls(**plain, limbs=limbs)
 
     @property
     def flip_index(self) -> np.ndarray:

@@ -19,8 +19,8 @@ from jax.sharding import Mesh
 
 from experiments import cli
 from experiments.benchmarks.batches import made_up_batch
-from experiments.evaluate import make_task
 from g_rmi.config import Experiment, PoseExperiment
+from g_rmi.pipeline import make_task
 from g_rmi.training import sharding
 from g_rmi.training.optim import make_optimizer
 from g_rmi.training.state import create_state

@@ -76,8 +76,11 @@ def work_per_device(experiment: Experiment) -> Work:
     both = dataclasses.replace(train, batch_size=2 * train.batch_size)
     experiment = dataclasses.replace(experiment, train=both)
     compiled, _ = compile_step(experiment, sharding.data_mesh(jax.devices()[:2]))
-    sizes = message_sizes(compiled.as_text())
-    return Work(compiled.cost_analysis()["flops"], sum(sizes), len(sizes))
+    text, cost = compiled.as_text(), compiled.cost_analysis()
+    if text is None or cost is None:
+        raise ValueError("this compiler shows neither its program nor its cost")
+    sizes = message_sizes(text)
+    return Work(cost["flops"], sum(sizes), len(sizes))
 
 
 def message_sizes(program: str) -> list[int]:

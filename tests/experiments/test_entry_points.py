@@ -14,7 +14,7 @@ from data_pipeline import synthetic
 from experiments import doctor, evaluate, train
 from experiments.benchmarks import pipeline as pipeline_benchmark
 from g_rmi.evaluation.coco import BOX_METRICS, KEYPOINT_METRICS
-from g_rmi.pipeline import PosePipeline
+from g_rmi.pipeline import PosePipeline, load_task
 
 TINY = [
     *("--config", "pose_synthetic", "--width", "8", "--top-down", "8"),
@@ -186,7 +186,7 @@ def test_the_other_stage_gives_its_resnet(detector, workdir, data, tmp_path):
         train.main([*config, *arguments, *here, *still])
         theirs, ours = (
             task.resnet(variables)["params"]
-            for task, variables in map(evaluate.load_task, (other, tmp_path / str(i)))
+            for task, variables in map(load_task, (other, tmp_path / str(i)))
         )
         assert {"conv1", "block1_unit0", "block4_unit0"} <= ours.keys()
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), theirs, ours)

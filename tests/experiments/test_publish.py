@@ -6,6 +6,7 @@ import pytest
 
 from experiments import evaluate, explain, publish
 from g_rmi.config import PoseConfig, PoseExperiment
+from g_rmi.pipeline import load_task
 from g_rmi.pose.task import PoseTask
 from tests.experiments.test_predict import save, scene
 
@@ -26,7 +27,7 @@ def weights(tmp_path_factory):
 
 
 def test_a_published_file_stands_for_its_training(weights):
-    (task, read), (other, written) = map(evaluate.load_task, (weights, weights.parent / "run"))
+    (task, read), (other, written) = map(load_task, (weights, weights.parent / "run"))
     assert task == other
     kernel = written["params"]["heatmap"]["kernel"]
     np.testing.assert_allclose(read["params"]["heatmap"]["kernel"], kernel, rtol=1e-3, atol=1e-7)
