@@ -26,7 +26,7 @@ DATA_FLAG = $(if $(DATA),--data $(DATA))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate predict demo doctor check-data test test-slow lint format types ci clean
+.PHONY: help setup train evaluate predict demo doctor check-data test test-slow docs lint format types ci clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -79,6 +79,10 @@ test: .venv/.dev ## The fast tests
 
 test-slow: .venv/.dev ## The slow tests, against other frameworks where they are installed
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+docs: .venv/.dev ## Build the documentation into site/
+	@$(PIP) -r requirements-docs.txt
+	@$(BIN)/python -m mkdocs build
 
 lint: .venv/.dev ## Lint and check the format
 	@$(BIN)/ruff check .
