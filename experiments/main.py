@@ -14,6 +14,7 @@ COMMANDS = {
     "explain": "draw how the votes for a joint meet",
     "demo": "try the weights that come with the package",
     "publish": "write a training's weights as one small file",
+    "export": "write the whole program as files that need only jax and numpy",
     "doctor": "look at this machine and at a data set",
 }
 

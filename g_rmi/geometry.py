@@ -3,6 +3,7 @@
 No jax here: data-loading workers import this module. Frames as in `g_rmi.types`.
 """
 
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -89,7 +90,8 @@ def fit_canvas(height: int, width: int, *, canvas: tuple[int, int]) -> CanvasFit
     """
     short, long = canvas
     rows, columns = (short, long) if width >= height else (long, short)
-    scale = min(rows / height, columns / width)
+    # Exact, so that every program that does the same rounds the same way.
+    scale = min(Fraction(rows, height), Fraction(columns, width))
     size = (
         min(max(round(scale * height), 1), rows),
         min(max(round(scale * width), 1), columns),

@@ -5,10 +5,8 @@ import json
 import zlib
 
 import cv2
-import jax
 import numpy as np
 import pytest
-from jax import numpy as jnp
 from PIL import Image
 
 from data_pipeline.images import ImageError
@@ -19,62 +17,12 @@ from experiments.photographs import decode, find
 from experiments.picture_boxes import read_boxes
 from experiments.prediction import Job, people_of
 from experiments.videos import Video
-from g_rmi.config import (
-    DetectorConfig,
-    DetectorExperiment,
-    PoseConfig,
-    PoseExperiment,
-    to_dict,
-)
 from g_rmi.detector.task import DetectorTask
 from g_rmi.find_people import Options
 from g_rmi.pipeline import PosePipeline
 from g_rmi.pose.task import PoseTask
-from g_rmi.training.checkpoint import Checkpoints
-from g_rmi.training.state import TrainState
 from g_rmi.types import People
-
-DETECTOR = DetectorExperiment(
-    model=DetectorConfig(
-        depth=26,
-        width=8,
-        output_stride=16,
-        norm="batch",
-        canvas=(64, 80),
-        anchor_base=48.0,
-        rpn_channels=8,
-        candidates=40,
-        proposals=12,
-        roi_size=4,
-        detections=8,
-    )
-)
-POSE = PoseExperiment(
-    model=PoseConfig(
-        depth=26, width=8, output_stride=32, top_down=8, crop_height=33, crop_width=33, radius=4.0
-    )
-)
-
-
-def save(workdir, experiment, task):
-    """A random network as a training leaves it; numpy draws it, for nothing to compile."""
-    random = np.random.default_rng(0)
-
-    def draw(path, leaf):
-        name = path[-1].key
-        if name in ("scale", "var"):
-            return jnp.ones(leaf.shape)
-        fan_in = np.prod(leaf.shape[:-1])
-        kernel = random.normal(size=leaf.shape) * np.sqrt(2 / fan_in)
-        return jnp.array(kernel if name == "kernel" else np.zeros(leaf.shape), jnp.float32)
-
-    shapes = jax.eval_shape(task.init, jax.random.key(0))
-    variables = jax.tree_util.tree_map_with_path(draw, shapes)
-    params = variables.pop("params")
-    state = TrainState(jnp.int32(1), params, variables, {}, None, jax.random.key(0))
-    with Checkpoints(workdir) as checkpoints:
-        checkpoints.save(1, state, {}, to_dict(experiment), {})
-    return workdir
+from tests.experiments.networks import DETECTOR, POSE, save
 
 
 @pytest.fixture(scope="module")

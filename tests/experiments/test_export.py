@@ -1,0 +1,240 @@
+"""The exported program, run without this project, finds what the pipeline finds."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import types
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from experiments import export
+from g_rmi.config import PoseConfig
+from g_rmi.detector.task import DetectorTask
+from g_rmi.find_people import Options
+from g_rmi.pipeline import PosePipeline
+from g_rmi.pose.onnx import to_onnx
+from g_rmi.pose.task import PoseTask
+from tests.experiments.networks import DETECTOR, POSE, draw, save
+
+TABLES = ("keypoints", "keypoint_scores", "scores", "boxes")
+
+# Nothing of the project can be imported here, nor can flax.
+ELSEWHERE = """
+import sys
+
+sys.modules.update(dict.fromkeys(("flax", "g_rmi", "experiments", "data_pipeline")))
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+import find_people as exported
+
+pictures = list(np.load(sys.argv[2]).values())
+together = [p for pair in (pictures[:2], pictures[2:]) for p in exported.find_people(pair)]
+alone = exported.find_people(pictures[0])
+assert exported.RUN._cache_size() == 1
+tables = {f"{i} {name}": x for i, people in enumerate(together) for name, x in people.items()}
+np.savez(sys.argv[3], **tables, **alone)
+"""
+
+
+def scene(height, width, seed=0):
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.fixture(scope="module")
+def workdirs(tmp_path_factory):
+    """Work directories of both stages."""
+    runs = tmp_path_factory.mktemp("runs")
+    return (
+        save(runs / "detector", DETECTOR, DetectorTask(DETECTOR.model)),
+        save(runs / "pose", POSE, PoseTask(POSE.model)),
+    )
+
+
+@pytest.fixture(scope="module")
+def exported(workdirs, tmp_path_factory):
+    """The directory of an export of two pictures a call."""
+    out = tmp_path_factory.mktemp("exported") / "people"
+    detector, pose = map(str, workdirs)
+    common = ["--max-people", "3", "--chunk", "3", "--min-box-score", "0", "--pictures", "2"]
+    words = ["--detector", detector, "--pose", pose, "--out", str(out), "--size", "92", "100"]
+    export.main([*words, *common])
+    return out
+
+
+@pytest.fixture
+def loader(exported):
+    """The loader as a module."""
+    spec = importlib.util.spec_from_file_location("exported_loader", exported / "find_people.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_it_finds_the_same_people_without_the_project(exported, workdirs, tmp_path):
+    """Lying and standing pictures, alone and mixed, all smaller than the buffer."""
+    pictures = [scene(60, 79), scene(90, 61, 1), scene(88, 100, 2), scene(64, 80, 3)]
+    np.savez(tmp_path / "pictures.npz", *pictures)
+    arguments = [str(exported), str(tmp_path / "pictures.npz"), str(tmp_path / "people.npz")]
+    subprocess.run(
+        [sys.executable, "-I", "-c", ELSEWHERE, *arguments],
+        check=True,
+        cwd=tmp_path,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )
+    found = np.load(tmp_path / "people.npz")
+    options = Options(people=3, chunk=3, min_box_score=0.0)
+    expected = PosePipeline.load(*workdirs, options=options)(pictures)
+    assert max(len(people.scores) for people in expected) >= 2
+    for i, people in enumerate(expected):
+        for name in TABLES:
+            ours = found[f"{i} {name}"]
+            np.testing.assert_allclose(ours, getattr(people, name), atol=1e-3, rtol=1e-4)
+    for name in TABLES:
+        np.testing.assert_allclose(found[name], found[f"0 {name}"], atol=1e-3, rtol=1e-4)
+
+
+def test_it_is_one_artefact_for_every_platform(exported):
+    program = jax.export.deserialize(bytearray((exported / "program.bin").read_bytes()))
+    assert program.platforms == ("cpu", "cuda", "tpu")
+    # What depends on the platform is inside, all of it, behind the platform's number.
+    assert "_platform_index" in program.mlir_module()
+    assert program.in_avals[0].shape == (2, 96 + 8, 104 + 8, 3)
+    about = json.loads((exported / "about.json").read_text())
+    assert about["keypoints"][5] == "left_shoulder"
+    assert about["options"]["people"] == 3
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((97, 20, 3), np.uint8), "97 rows and 20 columns.*at most 96 and 104"),
+        (np.zeros((20, 105, 3), np.uint8), "20 rows and 105 columns"),
+        (np.zeros((20, 20, 3), np.float32), "uint8 RGB.*float32"),
+        (np.zeros((20, 20), np.uint8), "uint8 RGB"),
+        (np.zeros((20, 0, 3), np.uint8), "uint8 RGB"),
+        ([np.zeros((8, 8, 3), np.uint8)] * 3, "3 pictures.*at most 2"),
+    ],
+)
+def test_the_loader_names_what_it_cannot_take(loader, image, message):
+    with pytest.raises(ValueError, match=message):
+        loader.find_people(image)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--size": ("0", "640")}, "--size 0 640"),
+        ({"--pictures": ("0",)}, "--pictures 0"),
+        ({"--detector": ("POSE",)}, "no detector but the other stage"),
+        ({"--pose": ("DETECTOR",)}, "no pose network but the other stage"),
+        ({"--pose": ("nowhere",)}, "nowhere does not exist"),
+        ({"--size": ("60000", "60000")}, "too many"),
+    ],
+)
+def test_wrong_arguments_are_named(workdirs, tmp_path, capsys, change, message):
+    detector, pose = map(str, workdirs)
+    words = {"--detector": (detector,), "--pose": (pose,), "--out": (str(tmp_path / "out"),)}
+    given = {"DETECTOR": detector, "POSE": pose}
+    argv = [
+        word
+        for option, values in {**words, **change}.items()
+        for word in (option, *(given.get(value, value) for value in values))
+    ]
+    with pytest.raises((ValueError, SystemExit)) as caught:
+        export.main(argv)
+    assert message in f"{caught.value} {capsys.readouterr().err}"
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_of_others_are_left_alone(exported, tmp_path):
+    export.check_out(exported)
+    export.check_out(tmp_path / "new")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds other files, such as notes\.txt"):
+        export.main(["--pose", "x", "--detector", "x", "--out", str(tmp_path)])
+    with pytest.raises(ValueError, match="is a file"):
+        export.check_out(tmp_path / "notes.txt")
+
+
+@pytest.fixture
+def program(monkeypatch):
+    """Something quicker than the whole program."""
+    monkeypatch.setattr(export, "whole_program", lambda *_: {"find_people.py": b"..."})
+
+
+def test_onnx_says_what_to_install(program, workdirs, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax2onnx", None)
+    detector, pose = map(str, workdirs)
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match="pip install jax2onnx"):
+        export.main(["--detector", detector, "--pose", pose, "--onnx", "--out", str(out)])
+    assert not out.exists()
+
+
+def test_a_wrong_net_is_refused(program, workdirs, tmp_path, monkeypatch):
+    """Stand-ins, as the converter is not installed everywhere; its net is off by a little."""
+    kept = {}
+
+    def convert(network, shapes, **options):
+        kept["network"] = jax.jit(network)
+        graph = types.SimpleNamespace(output=[])
+        return types.SimpleNamespace(graph=graph, SerializeToString=lambda: b"a network")
+
+    def run(names, inputs):
+        maps = [np.array(x) for x in kept["network"](inputs["crops"])]
+        maps[1][1, 2, 3, 4, 1] += kept["error"] * np.abs(maps[1]).max()
+        return maps
+
+    session = types.SimpleNamespace(run=run)
+    runtime = types.SimpleNamespace(InferenceSession=lambda *_, **__: session)
+    monkeypatch.setitem(sys.modules, "jax2onnx", types.SimpleNamespace(to_onnx=convert))
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    detector, pose = map(str, workdirs)
+    out = tmp_path / "out"
+    words = ["--detector", detector, "--pose", pose, "--onnx", "--out", str(out)]
+    kept["error"] = 0.01
+    with pytest.raises(ValueError, match="ONNX's offset differs"):
+        export.main(words)
+    assert not out.exists()
+    kept["error"] = 0.0
+    export.main(words)
+    assert {path.name for path in out.iterdir()} == {"find_people.py", "pose.onnx"}
+    export.main([word for word in words if word != "--onnx"])
+    assert [path.name for path in out.iterdir()] == ["find_people.py"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    "config",
+    [
+        PoseConfig(depth=50, width=8, crop_height=41, crop_width=33, dtype="bfloat16"),
+        PoseConfig(depth=26, width=8, crop_height=33, crop_width=33, norm="group", remat=True),
+        POSE.model,
+    ],
+)
+def test_onnxruntime_gives_the_same_maps(config):
+    """Dilated and bfloat16; groups; a top-down path. Other crops than those of the check."""
+    pytest.importorskip("jax2onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    variables = draw(PoseTask(config))
+    data, worst = to_onnx(PoseTask(config), variables)
+    session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    plain = PoseConfig(**{**config.__dict__, "dtype": "float32", "remat": False})
+    run = jax.jit(PoseTask(plain).predict)
+    assert [x.name for x in session.get_inputs()] == ["crops"]
+    for count in (1, 3):
+        crops = scene(config.crop_height * count, config.crop_width).astype(np.float32)
+        crops = crops.reshape(count, config.crop_height, config.crop_width, 3)
+        maps = run(variables, crops)
+        for name, theirs in zip(("heatmap", "offset"), session.run(None, {"crops": crops})):
+            ours = np.asarray(getattr(maps, name))
+            np.testing.assert_allclose(theirs, ours, atol=1e-4 * np.abs(ours).max())
+    assert worst < 1e-3
