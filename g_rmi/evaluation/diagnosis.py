@@ -308,4 +308,4 @@ def _diagnosis(people: list[tuple], false_positives: list[int], joints: int) -> 
     columns = zip(*people, strict=True) if people else [()] * len(kinds)
     arrays = [np.array(values, kind) for values, kind in zip(columns, kinds, strict=True)]
     arrays[4] = arrays[4].reshape(-1, joints)
-    return Diagnosis(*arrays, np.array(false_positives, int))
+    return Diagnosis(*arrays, false_positives=np.array(false_positives, int))
