@@ -198,7 +198,7 @@ def to_report(
         options=dataclasses.asdict(arguments),
         summary=summary,
         pictures=arguments.pictures,
-        min_joint_score=arguments.min_joint_score,
+        min_box_score=arguments.min_box_score,
         backend=arguments.coco_backend,
     )
 

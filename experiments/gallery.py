@@ -1,7 +1,7 @@
 """Which people of an evaluation are worth a look, labels beside predictions."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ class Evaluated:
       options: Options of the evaluation.
       summary: A line on what was evaluated.
       pictures: So many of each kind.
-      min_joint_score: Joints that score lower are not drawn.
+      min_box_score: Boxes that score lower are not drawn where nobody was found.
       backend: Who computes the APs.
     """
 
@@ -41,7 +41,7 @@ class Evaluated:
     options: dict
     summary: str
     pictures: int
-    min_joint_score: float
+    min_box_score: float
     backend: coco.Backend
 
 
@@ -87,7 +87,7 @@ def pose_galleries(evaluated: Evaluated, found: Diagnosis) -> list[Gallery]:
     kinds = {
         "Best, of people with more than half of the joints labelled": map(shown, best),
         "Worst of those found": map(shown, order[:count]),
-        "Most confident errors: OKS below .5 with everybody": map(mistaken, wrong[:count]),
+        "Most confident errors, by OKS .5": map(mistaken, wrong[:count]),
         "Largest people nobody found": map(shown, unfound[:count]),
     }
     return _galleries(kinds, lambda what: _draw_pose(evaluated, what), evaluated.dataset)
@@ -110,7 +110,7 @@ def box_galleries(evaluated: Evaluated, evaluation: coco.Evaluation) -> list[Gal
     false.sort(key=lambda pair: -results[pair[1]]["score"])
     unfound.sort(key=lambda pair: -area[pair[1]])
     kinds = {
-        "Most confident errors: IoU below .5 with everybody": (
+        "Most confident errors, by IoU .5": (
             Shown(row, None, i, f"score {results[i]['score']:.2f}") for row, i in false[:count]
         ),
         "Largest people nobody found": (
@@ -121,7 +121,7 @@ def box_galleries(evaluated: Evaluated, evaluation: coco.Evaluation) -> list[Gal
 
 
 def _galleries(
-    kinds: dict[str, Iterable[Shown]], draw: Callable[[Shown], np.ndarray], dataset: Dataset
+    kinds: Mapping[str, Iterable[Shown]], draw: Callable[[Shown], np.ndarray], dataset: Dataset
 ) -> list[Gallery]:
     galleries = []
     for title, things in kinds.items():
@@ -160,33 +160,30 @@ def _draw_pose(evaluated: Evaluated, what: Shown) -> np.ndarray:
         keypoints[..., 2],
         np.array([entry["score"] for entry in poses], np.float64),
         skeleton=dataset.skeleton,
-        min_score=evaluated.min_joint_score,
+        min_score=0.0,  # COCO counts every joint
     )
 
 
 def _draw_boxes(evaluated: Evaluated, what: Shown) -> np.ndarray:
-    """Annotated beside found boxes around one of them; only boxes that score as much are found."""
-    dataset = evaluated.dataset
+    """Annotated boxes beside found ones that score no less than the one to look at."""
+    dataset, results = evaluated.dataset, evaluated.results
     image_id = int(dataset.images.id[what.image])
-    there = [entry for entry in evaluated.results if entry["image_id"] == image_id]
-    if what.result is not None:
-        least = evaluated.results[what.result]["score"]
-        there = [entry for entry in there if entry["score"] >= least]
+    least = evaluated.min_box_score if what.result is None else results[what.result]["score"]
+    there = [e for e in results if e["image_id"] == image_id and e["score"] >= least]
     found = coco.from_xywh(np.array([e["bbox"] for e in there], np.float64).reshape(-1, 4))
+    scores = np.array([entry["score"] for entry in there], np.float64)
     truth = dataset.people.box[dataset.people_of(what.image)].astype(np.float64)
-    if what.person is None:
-        region = coco.from_xywh(np.array(evaluated.results[what.result]["bbox"], np.float64))
-    else:
+    if what.result is None:
         region = dataset.people.box[what.person]
+    else:
+        region = coco.from_xywh(np.array(results[what.result]["bbox"], np.float64))
     image, affine = _cut(dataset, what.image, region)
-    sides = [(truth, None), (found, np.array([entry["score"] for entry in there], np.float64))]
     halves = []
-    for boxes, scores in sides:
+    for boxes, ranks in ((truth, None), (found, scores)):
         corners = apply_affine(affine, boxes.reshape(-1, 2, 2)).reshape(-1, 4)
-        nothing = np.zeros((len(boxes), len(dataset.skeleton), 2))
-        joint_scores = np.zeros(nothing.shape[:2])
+        none = np.zeros((len(boxes), len(dataset.skeleton), 2))
         halves.append(
-            draw_people(image, nothing, joint_scores, scores, corners, skeleton=dataset.skeleton)
+            draw_people(image, none, none[..., 0], ranks, corners, skeleton=dataset.skeleton)
         )
     return contact_sheet(halves, columns=2, cell=CELL, titles=["truth", "found"])
 
@@ -195,5 +192,8 @@ def _cut(dataset: Dataset, row: int, region: np.ndarray) -> tuple[np.ndarray, np
     """A part of a picture with some room around the region, and the map into it."""
     height, width = CELL
     box = pose_box(region, aspect=height / width, scale=1.4)
+    last = np.array([dataset.images.width[row], dataset.images.height[row]]) - 1.0
+    # Into the picture where it fits.
+    box += np.tile(np.maximum(-box[:2], 0) + np.minimum(last - box[2:], 0), 2)
     affine = box_to_crop(box, height=height, width=width)
     return cut_image(dataset, row, affine, height=height, width=width), affine

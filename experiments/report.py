@@ -36,7 +36,7 @@ def pose_page(evaluated: Evaluated, joints: Sequence[KeypointRow]) -> str:
     sections = [
         Section("Keypoints", "", [Numbers(numbers)]),
         Section("Boxes that were looked into", "", [Numbers(boxes)]),
-        Section("Precision and recall", "", [_precision_plot(curves, "OKS")]),
+        Section("Precision and recall", "", [_precision_plots(curves, "OKS")]),
         Section("Joints", _JOINTS, [_joint_table(joints)]),
         _errors(evaluated, found, fixed),
         Section("Groups of people", _GROUPS, [_group_table(found)]),
@@ -53,8 +53,8 @@ def detector_page(evaluated: Evaluated) -> str:
     evaluation = coco.run(index, evaluated.results, "bbox")
     sections = [
         Section("Person boxes", "", [Numbers(evaluated.metrics)]),
-        Section("Precision and recall", "", [_precision_plot(evaluation, "IoU")]),
-        Section("Pictures", "", box_galleries(evaluated, evaluation)),
+        Section("Precision and recall", "", [_precision_plots(evaluation, "IoU")]),
+        Section("Pictures", _PICTURES, box_galleries(evaluated, evaluation)),
         *_common(evaluated),
     ]
     return _page(evaluated, sections)
@@ -67,8 +67,8 @@ def _page(evaluated: Evaluated, sections: Sequence[Section]) -> str:
 
 
 _JOINTS = (
-    "oks: mean similarity of the joints of found people; within: share of all labelled joints with "
-    "a similarity of at least .5; ap: COCO's AP with that joint alone."
+    "found: of people found at OKS .5; oks: mean similarity of these joints; within: share of all "
+    "labelled joints with a similarity of at least .5; ap: COCO's AP with that joint alone."
 )
 _ERRORS = (
     "After Ronchi and Perona (ICCV 2017). A labelled joint of a person who is found at OKS .1 is "
@@ -85,14 +85,22 @@ _GROUPS = (
 _PICTURES = "Labels on the left, predictions on the right. A click enlarges."
 
 
-def _precision_plot(evaluation: coco.Evaluation, similarity: str) -> Plots:
+def _precision_plots(evaluation: coco.Evaluation, similarity: str) -> Plots:
     recall = np.linspace(0, 1, 101)
     curves = {
         f"{similarity} {name}" if name != "mean" else "mean of .5 to .95": (recall, precision)
         for name, precision in coco.precision_recall(evaluation).items()
     }
-    plot = svg.line_plot(curves, x="recall", y="precision", unit_square=True)
-    return Plots({"Precision at each recall": plot})
+    thresholds = evaluation.params.iouThrs
+    average = {"AP": (thresholds, coco.average_precision(evaluation))}
+    return Plots(
+        {
+            "Precision at each recall": svg.line_plot(
+                curves, x="recall", y="precision", unit_square=True
+            ),
+            f"AP at each {similarity}": svg.line_plot(average, x=similarity, y="AP"),
+        }
+    )
 
 
 def _joint_table(joints: Sequence[KeypointRow]) -> Table:
@@ -198,6 +206,6 @@ def _training_plots(path: Path) -> list[Plots]:
 
 
 def _thinned(steps: list, values: list) -> tuple[list, list]:
-    """Every n-th point, and the last."""
+    """Every n-th point, the last among them."""
     stride = -(-len(steps) // POINTS)
-    return tuple(points[::-1][::stride][::-1] for points in (steps, values))
+    return steps[::-1][::stride][::-1], values[::-1][::stride][::-1]

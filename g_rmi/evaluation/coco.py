@@ -315,6 +315,11 @@ def numbers(evaluation: Evaluation, names: Sequence[str]) -> dict[str, float]:
     return {name: round(float(x), 12) for name, x in zip(names, evaluation.stats, strict=True)}
 
 
+def average_precision(evaluation: Evaluation) -> Float[np.ndarray, " T"]:
+    """AP at each threshold, all sizes, most detections; -1 if there is nobody to find."""
+    return evaluation.eval["precision"][:, :, 0, 0, -1].mean(axis=1)
+
+
 def _faster(truth: CocoIndex) -> tuple[Callable[..., Evaluation], Any]:
     """faster-coco-eval's evaluation, and the ground truth as it wants it."""
     try:

@@ -158,7 +158,7 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 th, td { padding: .3rem .75rem; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap; font-weight: normal; }
 th:first-child { text-align: left; padding-left: 0; }
-thead th { color: var(--soft); font-weight: 600; }
+thead th { color: var(--soft); font-weight: 600; white-space: normal; vertical-align: bottom; }
 figure { margin: 0; min-width: 0; }
 figcaption { font-size: .85rem; color: var(--soft); overflow-wrap: anywhere; }
 .plots { display: grid; gap: 1.5rem; margin: 1rem 0;
@@ -169,16 +169,16 @@ figcaption { font-size: .85rem; color: var(--soft); overflow-wrap: anywhere; }
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 16rem), 1fr)); }
 button { all: unset; cursor: zoom-in; display: block; width: 100%; }
 button:focus-visible { outline: 3px solid #1f6feb; }
-.gallery img { width: 100%; height: 11rem; object-fit: contain; background: var(--tile);
-  display: block; border-radius: .3rem; }
+.gallery img { width: 100%; display: block; border-radius: .3rem; }
 dialog { border: 0; padding: 0; max-width: none; max-height: none; background: none;
-  cursor: zoom-out; }
+  outline: none; cursor: zoom-out; }
 dialog::backdrop { background: rgb(0 0 0 / .85); }
 dialog img { width: 96vw; height: 94vh; object-fit: contain; display: block; }
 details { margin: 1rem 0; }
 summary { cursor: pointer; }
 pre { font-size: .8rem; line-height: 1.45; background: var(--tile); border-radius: .4rem;
   padding: 1rem; overflow-x: auto; }
+@media (max-width: 34rem) { table { font-size: .8rem; } th, td { padding: .25rem; } }
 """
 _PAGE = """<!DOCTYPE html>
 <html lang="en">

@@ -5,10 +5,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib
+import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy import ndarray
 
 COLOURS = ("#1f6feb", "#d9730d", "#2c8a4b", "#8250df", "#c93c37", "#6e7781")
 _STYLE = {
@@ -26,13 +26,13 @@ _STYLE = {
     "xtick.color": "#57606a",
     "ytick.color": "#57606a",
 }
-_WIDTH, _HEIGHT = 4.6, 3.2  # Inches of 72 CSS pixels.
+_WIDTH, _HEIGHT = 4.2, 3.0  # Inches of 72 CSS pixels.
 
-Curve = tuple[Sequence[float] | Float[ndarray, " P"], Sequence[float] | Float[ndarray, " P"]]
+Values = Sequence[float | int] | Float[np.ndarray, " P"]
 
 
 def line_plot(
-    curves: Mapping[str, Curve],
+    curves: Mapping[str, tuple[Values, Values]],
     *,
     x: str,
     y: str,
@@ -60,10 +60,13 @@ def line_plot(
         axes.set(xlabel=x, ylabel=y)
         if log:
             axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
         if unit_square:
             axes.set(xlim=(0, 1), ylim=(0, 1.02))
         axes.grid(True)
-        axes.legend()
+        if len(curves) > 1:
+            axes.legend()
 
     return _plot(draw, _HEIGHT)
 

@@ -172,6 +172,17 @@ def test_the_pipeline_loads_both_and_is_timed(detector, workdir, capsys):
         PosePipeline.load(detector=workdir, pose=workdir)
 
 
+def test_both_stages_write_a_report(detector, workdir, data, tmp_path, capsys):
+    for stage, name in ((detector, "box_AP"), (workdir, "AP")):
+        out = tmp_path / stage.name
+        arguments = ["--workdir", str(stage), "--data", str(data), "--pictures", "1"]
+        evaluate.main([*arguments, "--out", str(out), "--report"])
+        assert f"wrote {out / 'report.html'}" in capsys.readouterr().out
+        text = (out / "report.html").read_text()
+        assert f"<dt>{name}</dt><dd>0." in text
+        assert "learning_rate" in text  # of the config
+
+
 def test_pose_options_are_refused_for_a_detector(detector, data):
     with pytest.raises(ValueError, match=r"--boxes: .* holds a detector"):
         evaluate.main(["--workdir", str(detector), "--data", str(data), "--boxes", "x.json"])
