@@ -262,6 +262,7 @@ def main(argv: Sequence[str]) -> None:
         description=Arguments.__doc__,
         config=(tyro.conf.OmitArgPrefixes,),
     )
+    coco.require(arguments.coco_backend)
     enable_compilation_cache()
     task, variables = load_task(arguments.workdir)
     if isinstance(task, DetectorTask):

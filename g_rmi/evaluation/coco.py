@@ -9,6 +9,7 @@ installed and asked for; it does not say who was matched with whom.
 """
 
 import contextlib
+import importlib.util
 import io
 import json
 import math
@@ -320,17 +321,21 @@ def average_precision(evaluation: Evaluation) -> Float[np.ndarray, " T"]:
     return evaluation.eval["precision"][:, :, 0, 0, -1].mean(axis=1)
 
 
+def require(backend: Backend) -> None:
+    """Raises a ValueError if the backend is not installed."""
+    if backend == "faster" and importlib.util.find_spec("faster_coco_eval") is None:
+        raise ValueError("faster-coco-eval is not installed: pip install faster-coco-eval")
+
+
 def _faster(truth: CocoIndex) -> tuple[Callable[..., Evaluation], Any]:
     """faster-coco-eval's evaluation, and the ground truth as it wants it."""
-    try:
-        from faster_coco_eval import COCO as FasterIndex
-        from faster_coco_eval import COCOeval_faster
-    except ImportError:
-        raise ValueError("faster-coco-eval is not installed: pip install 'g-rmi[faster]'") from None
-    index = FasterIndex()
+    require("faster")
+    import faster_coco_eval
+
+    index = faster_coco_eval.COCO()
     index.dataset = truth.dataset
     index.createIndex()
-    return COCOeval_faster, index
+    return faster_coco_eval.COCOeval_faster, index
 
 
 def _load(path: str | os.PathLike) -> Any:
