@@ -23,6 +23,7 @@ from g_rmi.evaluation.evaluator import Decoding
 from g_rmi.evaluation.keypoint_table import format_table, keypoint_table
 from g_rmi.pipeline import load_task
 from g_rmi.pose.task import PoseTask
+from g_rmi.training.weights import read_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,11 +191,17 @@ def to_report(
     arguments: Arguments, dataset: Dataset, results: list, metrics: dict[str, float], summary: str
 ) -> Evaluated:
     """What the page of an evaluation is made of."""
+    workdir = arguments.workdir
+    if workdir.is_file():
+        values, _ = read_weights(workdir)
+    else:
+        values = json.loads((workdir / "config.json").read_text())
     return Evaluated(
-        workdir=arguments.workdir,
+        workdir=workdir,
         dataset=dataset,
         results=results,
         metrics=metrics,
+        config=values,
         options=dataclasses.asdict(arguments),
         summary=summary,
         pictures=arguments.pictures,

@@ -23,11 +23,12 @@ class Evaluated:
     """What was evaluated on what, and what came out.
 
     Attributes:
-      workdir: Directory of the training.
+      workdir: Directory of the training, or a weights file.
       dataset: What it was evaluated on.
       results: In COCO's results format.
       metrics: COCO's numbers by name.
-      options: Options of the evaluation.
+      config: Of the training.
+      options: Of the evaluation.
       summary: A line on what was evaluated.
       pictures: So many of each kind.
       min_box_score: Boxes that score lower are not drawn where nobody was found.
@@ -38,6 +39,7 @@ class Evaluated:
     dataset: Dataset
     results: list[coco.Result]
     metrics: dict[str, float]
+    config: dict
     options: dict
     summary: str
     pictures: int
@@ -102,7 +104,7 @@ def box_galleries(evaluated: Evaluated, evaluation: coco.Evaluation) -> list[Gal
         if image is None:
             continue
         row = images[image["image_id"]]
-        wrong = (image["dtMatches"][0] == 0) & ~image["dtIgnore"][0].astype(bool)
+        wrong = image["dtMatches"][0] == 0
         false += [(row, i - 1) for i, no in zip(image["dtIds"], wrong, strict=True) if no]
         missed = (image["gtMatches"][0] == 0) & ~np.array(image["gtIgnore"], bool)
         unfound += [(row, i - 1) for i, no in zip(image["gtIds"], missed, strict=True) if no]

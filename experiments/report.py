@@ -157,8 +157,10 @@ def _group_table(found: Diagnosis) -> Table:
 
 def _common(evaluated: Evaluated) -> list[Section]:
     """Training curves and configs."""
-    config = (evaluated.workdir / "config.json").read_text()
-    options = json.dumps(evaluated.options, indent=2, default=str)
+    config, options = (
+        json.dumps(values, indent=2, default=str)
+        for values in (evaluated.config, evaluated.options)
+    )
     return [
         Section("Training", "", _training_plots(evaluated.workdir / "metrics.jsonl")),
         Section(

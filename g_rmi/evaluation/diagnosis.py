@@ -109,10 +109,9 @@ def joint_kinds(
       Indices into `KINDS`; -1 where the person's joint is not labelled.
     """
     flip = skeleton.flip_index
-    paired = flip != np.arange(len(flip))
     same = keypoint_similarity(pose[None], joints, areas, skeleton=skeleton) * visible
     mirrored = keypoint_similarity(pose[None, flip], joints, areas, skeleton=skeleton)
-    mirrored = (mirrored * (visible & paired))[:, flip]
+    mirrored = (mirrored * visible)[:, flip]
     others = np.arange(len(joints)) != person
     swapped = np.maximum(same, mirrored)[others].max(axis=0, initial=0.0)
     own, inverted = same[person], mirrored[person]
@@ -149,7 +148,7 @@ def diagnose(
     for image in evaluation.evalImgs[: len(evaluation.params.imgIds)]:
         if image is None:
             continue
-        false = (image["dtMatches"][0] == 0) & ~image["dtIgnore"][0].astype(bool)
+        false = image["dtMatches"][0] == 0
         false_positives += [i - 1 for i, wrong in zip(image["dtIds"], false, strict=True) if wrong]
         rows = [person["id"] - 1 for person in truth.imgToAnns[image["image_id"]]]
         crowd = _crowd(rows, annotated, skeleton)

@@ -15,6 +15,8 @@ from experiments import doctor, evaluate, train
 from experiments.benchmarks import pipeline as pipeline_benchmark
 from g_rmi.evaluation.coco import BOX_METRICS, KEYPOINT_METRICS
 from g_rmi.pipeline import PosePipeline, load_task
+from g_rmi.training.checkpoint import load_variables
+from g_rmi.training.weights import write_weights
 
 TINY = [
     *("--config", "pose_synthetic", "--width", "8", "--top-down", "8"),
@@ -173,8 +175,10 @@ def test_the_pipeline_loads_both_and_is_timed(detector, workdir, capsys):
 
 
 def test_both_stages_write_a_report(detector, workdir, data, tmp_path, capsys):
-    for stage, name in ((detector, "box_AP"), (workdir, "AP")):
-        out = tmp_path / stage.name
+    weights = tmp_path / "weights.safetensors"
+    write_weights(weights, *load_variables(workdir))
+    for stage, name in ((detector, "box_AP"), (workdir, "AP"), (weights, "AP")):
+        out = tmp_path / stage.stem
         arguments = ["--workdir", str(stage), "--data", str(data), "--pictures", "1"]
         evaluate.main([*arguments, "--out", str(out), "--report"])
         assert f"wrote {out / 'report.html'}" in capsys.readouterr().out

@@ -32,7 +32,6 @@ def dataset(tmp_path_factory):
 @pytest.fixture
 def workdir(tmp_path):
     """What a training leaves, cut short while it wrote."""
-    (tmp_path / "config.json").write_text('{"note": "<b>"}')
     lines = [{"step": i, "train/loss": 1 / i, "train/learning_rate": 1e-3} for i in range(1, 900)]
     lines[5]["train/loss"] = None  # was not finite
     lines.append({"step": 900, "eval/AP": 0.1})
@@ -47,6 +46,7 @@ def evaluated(dataset, workdir, results, metrics):
         dataset=dataset,
         results=results,
         metrics=metrics,
+        config={"note": "<b>"},
         options={"boxes": "<i>"},
         summary="so many boxes",
         pictures=2,
@@ -87,7 +87,7 @@ def test_the_page_of_a_pose_network(dataset, workdir):
     assert "left_wrist" in text
     assert text.count(HOSTILE) == page.tags.count("img") == sum((1, 2, 2, 1))  # four galleries
     assert "nobody there, score 0.90" in text  # the most confident error comes first
-    assert '{"note": "<b>"}' in text
+    assert '"note": "<b>"' in text
     assert '"boxes": "<i>"' in text
     for title in ("Losses", "Evaluation", "Learning rate"):
         assert title in text

@@ -383,7 +383,7 @@ def test_the_faster_backend_is_asked_for_but_missing(monkeypatch):
 
 
 def test_precision_recall_of_two_people_of_whom_the_better_scored_is_wrong():
-    people = [person(i, i, (20, 30, 60, 120)) for i in (7, 8)]
+    people = [person(i, i, (20, 30, 150, 400)) for i in (7, 8)]
     data = annotations() | {"annotations": people}
     _, keypoints = labelled(data)
     points = keypoints[..., :2].copy()
