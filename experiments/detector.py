@@ -43,13 +43,19 @@ def batches(experiment: DetectorExperiment, datasets: list[Dataset]) -> Batches:
 
 
 def evaluate(
-    task: DetectorTask, variables: dict, dataset: Dataset, *, batch_size: int = BATCH_SIZE
+    task: DetectorTask,
+    variables: dict,
+    dataset: Dataset,
+    *,
+    batch_size: int = BATCH_SIZE,
+    backend: coco.Backend = "pycocotools",
 ) -> Evaluation:
     """Finds the people of every picture and asks COCO's evaluation."""
     pictures = canvases(dataset, canvas=task.config.canvas, batch_size=batch_size)
     found = detect_people(task, variables, pictures)
     results = coco.box_results(dataset.images.id[found.image], found.boxes, found.scores)
-    return Evaluation(found, results, coco.evaluate_boxes(as_coco(dataset), results))
+    metrics = coco.evaluate_boxes(as_coco(dataset), results, backend=backend)
+    return Evaluation(found, results, metrics)
 
 
 def draw(dataset: Dataset, found: Found, out: Path, *, count: int, min_score: float) -> None:

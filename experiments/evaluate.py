@@ -14,6 +14,8 @@ from data_pipeline.boxes import PersonBoxes, best_boxes, ground_truth_boxes, rea
 from data_pipeline.coco import as_coco
 from data_pipeline.schema import Dataset
 from experiments import cli, data, detector, pose
+from experiments.gallery import Evaluated
+from experiments.report import detector_page, pose_page
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.detector.task import DetectorTask
 from g_rmi.evaluation import coco
@@ -21,6 +23,7 @@ from g_rmi.evaluation.evaluator import Decoding
 from g_rmi.evaluation.keypoint_table import format_table, keypoint_table
 from g_rmi.pipeline import load_task
 from g_rmi.pose.task import PoseTask
+from g_rmi.training.weights import read_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Arguments:
       min_joint_score: Joints that score lower are not drawn. Few votes meet in a short training.
       min_box_score: Boxes of the detector that score lower are not drawn.
       batch_size: Crops or pictures per batch. Default: 32 crops, 8 pictures.
+      report: Also write report.html: numbers, curves, errors, pictures, training, config.
+      coco_backend: Who computes COCO's numbers: pycocotools, or faster-coco-eval if installed.
       decoding: How maps become people.
     """
 
@@ -61,6 +66,8 @@ class Arguments:
     min_joint_score: float = 0.02
     min_box_score: float = 0.5
     batch_size: int | None = None
+    report: bool = False
+    coco_backend: coco.Backend = "pycocotools"
     decoding: Decoding = Decoding()
 
 
@@ -99,7 +106,11 @@ def evaluate_detector(
 ) -> dict[str, float]:
     """Finds people, writes what was found, prints COCO's twelve numbers."""
     evaluation = detector.evaluate(
-        task, variables, dataset, batch_size=arguments.batch_size or detector.BATCH_SIZE
+        task,
+        variables,
+        dataset,
+        batch_size=arguments.batch_size or detector.BATCH_SIZE,
+        backend=arguments.coco_backend,
     )
     coco.write_results(out / "boxes.json", evaluation.results)
     detector.draw(
@@ -114,6 +125,10 @@ def evaluate_detector(
     pictures = len(dataset.images)
     print(f"{len(evaluation.results)} boxes in {pictures} pictures")
     print(f"wrote metrics.json, boxes.json and pictures/ to {out}")
+    if arguments.report:
+        summary = f"{len(evaluation.results)} boxes in {pictures} pictures"
+        evaluated = to_report(arguments, dataset, evaluation.results, evaluation.metrics, summary)
+        write_page(out, detector_page(evaluated))
     return evaluation.metrics
 
 
@@ -131,20 +146,22 @@ def evaluate_pose(
     boxes = read_box_source(arguments, dataset)
     decoding, batch_size = arguments.decoding, arguments.batch_size or pose.BATCH_SIZE
     people = pose.predict(task, variables, dataset, boxes, decoding, batch_size=batch_size)
-    evaluation = pose.score(task, dataset, boxes, people, decoding)
+    evaluation = pose.score(task, dataset, boxes, people, decoding, backend=arguments.coco_backend)
     image_ids = dataset.images.id[boxes.image]
     found = coco.box_results(image_ids, boxes.box, boxes.score)
     truth = as_coco(dataset)
     metrics = {
         **evaluation.metrics,
-        **coco.evaluate_boxes(truth, found),
+        **coco.evaluate_boxes(truth, found, backend=arguments.coco_backend),
         "boxes": float(len(boxes)),
     }
     if arguments.boxes == "gt":
         metrics |= pose.torso_pck(task, dataset, boxes, people)
     coco.write_results(out / "keypoints.json", evaluation.results)
     coco.write_results(out / "boxes.json", found)
-    joints = keypoint_table(truth, evaluation.results, skeleton=task.skeleton)
+    joints = keypoint_table(
+        truth, evaluation.results, skeleton=task.skeleton, backend=arguments.coco_backend
+    )
     (out / "joints.md").write_text(format_table(joints))
     pose.draw(
         dataset,
@@ -163,7 +180,41 @@ def evaluate_pose(
     show(rows, coco.KEYPOINT_METRICS, title)
     print(describe_boxes(arguments.boxes, metrics))
     print(f"wrote metrics.json, keypoints.json, boxes.json, joints.md and pictures/ to {out}")
+    if arguments.report:
+        summary = describe_boxes(arguments.boxes, metrics)
+        evaluated = to_report(arguments, dataset, evaluation.results, metrics, summary)
+        write_page(out, pose_page(evaluated, joints))
     return metrics
+
+
+def to_report(
+    arguments: Arguments, dataset: Dataset, results: list, metrics: dict[str, float], summary: str
+) -> Evaluated:
+    """What the page of an evaluation is made of."""
+    workdir = arguments.workdir
+    if workdir.is_file():
+        values, _ = read_weights(workdir)
+    else:
+        values = json.loads((workdir / "config.json").read_text())
+    return Evaluated(
+        workdir=workdir,
+        dataset=dataset,
+        results=results,
+        metrics=metrics,
+        config=values,
+        options=dataclasses.asdict(arguments),
+        summary=summary,
+        pictures=arguments.pictures,
+        min_box_score=arguments.min_box_score,
+        backend=arguments.coco_backend,
+    )
+
+
+def write_page(out: Path, page: str) -> None:
+    """Writes report.html."""
+    path = out / "report.html"
+    path.write_text(page)
+    print(f"wrote {path}")
 
 
 def describe_boxes(source: str, metrics: dict[str, float]) -> str:
@@ -218,6 +269,7 @@ def main(argv: Sequence[str]) -> None:
         description=Arguments.__doc__,
         config=(tyro.conf.OmitArgPrefixes,),
     )
+    coco.require(arguments.coco_backend)
     enable_compilation_cache()
     task, variables = load_task(arguments.workdir)
     if isinstance(task, DetectorTask):

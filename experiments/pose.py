@@ -72,7 +72,13 @@ def predict(
 
 
 def score(
-    task: PoseTask, dataset: Dataset, boxes: PersonBoxes, people: People, decoding: Decoding
+    task: PoseTask,
+    dataset: Dataset,
+    boxes: PersonBoxes,
+    people: People,
+    decoding: Decoding,
+    *,
+    backend: coco.Backend = "pycocotools",
 ) -> Evaluation:
     """Ranks the people, drops duplicates, and asks COCO's evaluation."""
     image_ids = dataset.images.id[boxes.image]
@@ -86,7 +92,8 @@ def score(
     results = coco.keypoint_results(
         image_ids[keep], people.keypoints[keep], people.keypoint_scores[keep], scores[keep]
     )
-    metrics = coco.evaluate_keypoints(as_coco(dataset), results, skeleton=task.skeleton)
+    truth = as_coco(dataset)
+    metrics = coco.evaluate_keypoints(truth, results, skeleton=task.skeleton, backend=backend)
     return Evaluation(people, scores, keep, results, metrics)
 
 

@@ -3,14 +3,18 @@
 The rest of the project has boxes `(x0, y0, x1, y1)`; a COCO box is `(x0, y0, x1 - x0, y1 - y0)` in
 the same frame, without any half-pixel shift. Nothing here changes what it is given: pycocotools,
 which writes into its annotations, works on copies.
+
+faster-coco-eval, pycocotools' evaluation in C++, gives the same numbers sooner where it is
+installed and asked for; it does not say who was matched with whom.
 """
 
 import contextlib
+import importlib.util
 import io
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +40,9 @@ BOX_METRICS = tuple(
 
 Result = dict[str, Any]
 Kind = Literal["keypoints", "bbox"]
+Backend = Literal["pycocotools", "faster"]
+Evaluation = Any
+"""pycocotools' COCOeval, or that of faster-coco-eval, which is alike but no subclass."""
 Annotations = str | os.PathLike | Mapping[str, Any]
 ImageIds = Sequence[int] | Int[np.ndarray, " N"]
 
@@ -153,6 +160,7 @@ def evaluate_keypoints(
     *,
     skeleton: Skeleton = COCO,
     image_ids: ImageIds | None = None,
+    backend: Backend = "pycocotools",
 ) -> dict[str, float]:
     """COCO's ten keypoint numbers.
 
@@ -161,6 +169,7 @@ def evaluate_keypoints(
       results: Poses as `keypoint_results` makes them; other categories are left out.
       skeleton: Keypoint set of both; its sigmas define the OKS.
       image_ids: Images to evaluate; all by default. Results of the others do not count.
+      backend: Who computes; see `run`.
 
     Returns:
       `KEYPOINT_METRICS` by name. As COCO does, -1 stands where there is nothing to find (APM
@@ -170,12 +179,17 @@ def evaluate_keypoints(
       ValueError: An annotation or a result is malformed, or names an image that is not there.
     """
     truth = ground_truth(annotations, joints=len(skeleton))
-    evaluation = run(truth, results, "keypoints", skeleton=skeleton, image_ids=image_ids)
+    options = {"skeleton": skeleton, "image_ids": image_ids, "backend": backend}
+    evaluation = run(truth, results, "keypoints", **options)
     return numbers(evaluation, KEYPOINT_METRICS)
 
 
 def evaluate_boxes(
-    annotations: Annotations, results: Sequence[Result], *, image_ids: ImageIds | None = None
+    annotations: Annotations,
+    results: Sequence[Result],
+    *,
+    image_ids: ImageIds | None = None,
+    backend: Backend = "pycocotools",
 ) -> dict[str, float]:
     """COCO's twelve box numbers for people.
 
@@ -183,6 +197,7 @@ def evaluate_boxes(
       annotations: COCO annotations: the file, or what it holds.
       results: Boxes as `box_results` makes them; other categories are left out.
       image_ids: Images to evaluate; all by default. Results of the others do not count.
+      backend: Who computes; see `run`.
 
     Returns:
       `BOX_METRICS` by name; -1 where there is nothing to find.
@@ -190,7 +205,8 @@ def evaluate_boxes(
     Raises:
       ValueError: An annotation or a result is malformed, or names an image that is not there.
     """
-    evaluation = run(ground_truth(annotations), results, "bbox", image_ids=image_ids)
+    truth = ground_truth(annotations)
+    evaluation = run(truth, results, "bbox", image_ids=image_ids, backend=backend)
     return numbers(evaluation, BOX_METRICS)
 
 
@@ -236,8 +252,10 @@ def run(
     *,
     skeleton: Skeleton = COCO,
     image_ids: ImageIds | None = None,
-) -> COCOeval:
-    """Runs pycocotools' evaluation, up to and including `accumulate`.
+    thresholds: Sequence[float] | None = None,
+    backend: Backend = "pycocotools",
+) -> Evaluation:
+    """Runs COCO's evaluation, up to and including `accumulate`.
 
     Args:
       truth: From `ground_truth`.
@@ -245,9 +263,13 @@ def run(
       kind: "keypoints" or "bbox".
       skeleton: Keypoint set; its sigmas define the OKS.
       image_ids: Images to evaluate; all by default.
+      thresholds: Of the OKS or IoU; COCO's .5 to .95 by default.
+      backend: "faster" is faster-coco-eval, whose answer has the arrays (`eval`) but not the
+        matches (`evalImgs`).
 
     Raises:
-      ValueError: A result is malformed, or an image id is not one of the ground truth's.
+      ValueError: A result is malformed, an image id is not one of the ground truth's, or
+        faster-coco-eval is asked for and not installed.
     """
     entries = []
     for i, entry in enumerate(results):
@@ -258,24 +280,62 @@ def run(
             entries.append({field: entry[field] for field in fields})
     _check_images((entry["image_id"] for entry in entries), truth, "the results")
     with _silence():
-        found = truth.loadRes(entries) if entries else CocoIndex()
-        evaluation = COCOeval(truth, found, kind)
+        make, index = (COCOeval, truth) if backend == "pycocotools" else _faster(truth)
+        evaluation = make(index, index.loadRes(entries) if entries else type(index)(), kind)
+        evaluation.params.catIds = [PERSON]
         if image_ids is not None:
             evaluation.params.imgIds = np.asarray(image_ids).tolist()
             _check_images(evaluation.params.imgIds, truth, "image_ids")
         if kind == "keypoints":
             evaluation.params.kpt_oks_sigmas = np.asarray(skeleton.sigmas)
+        if thresholds is not None:
+            evaluation.params.iouThrs = np.asarray(thresholds)
         evaluation.evaluate()
         evaluation.accumulate()
     return evaluation
 
 
-def numbers(evaluation: COCOeval, names: Sequence[str]) -> dict[str, float]:
+def precision_recall(evaluation: Evaluation) -> dict[str, Float[np.ndarray, " R"]]:
+    """The curves behind AP: precision at recalls 0, .01, ... 1, all sizes, most detections.
+
+    Returns:
+      For the thresholds .5, .75, .95 and for the mean over all ten, by these names; precision is
+      -1 everywhere if there is nobody to find.
+    """
+    precision = evaluation.eval["precision"][:, :, 0, 0, -1]
+    rows = {f"{t:.2g}": precision[i] for i, t in enumerate(evaluation.params.iouThrs)}
+    curves = {name.lstrip("0"): rows[name] for name in ("0.5", "0.75", "0.95")}
+    return {**curves, "mean": precision.mean(axis=0)}
+
+
+def numbers(evaluation: Evaluation, names: Sequence[str]) -> dict[str, float]:
     """What pycocotools' `summarize` prints, by name."""
     with _silence():
         evaluation.summarize()
     # pycocotools' precision is tp / (tp + fp + 2^-52): perfection may come as 1 - 2^-52.
     return {name: round(float(x), 12) for name, x in zip(names, evaluation.stats, strict=True)}
+
+
+def average_precision(evaluation: Evaluation) -> Float[np.ndarray, " T"]:
+    """AP at each threshold, all sizes, most detections; -1 if there is nobody to find."""
+    return evaluation.eval["precision"][:, :, 0, 0, -1].mean(axis=1)
+
+
+def require(backend: Backend) -> None:
+    """Raises a ValueError if the backend is not installed."""
+    if backend == "faster" and importlib.util.find_spec("faster_coco_eval") is None:
+        raise ValueError("faster-coco-eval is not installed: pip install faster-coco-eval")
+
+
+def _faster(truth: CocoIndex) -> tuple[Callable[..., Evaluation], Any]:
+    """faster-coco-eval's evaluation, and the ground truth as it wants it."""
+    require("faster")
+    import faster_coco_eval
+
+    index = faster_coco_eval.COCO()
+    index.dataset = truth.dataset
+    index.createIndex()
+    return faster_coco_eval.COCOeval_faster, index
 
 
 def _load(path: str | os.PathLike) -> Any:

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from pycocotools.coco import COCO as CocoIndex
-from pycocotools.cocoeval import COCOeval
 
 from g_rmi.evaluation import coco
 from g_rmi.skeleton import COCO, Skeleton
@@ -41,17 +41,19 @@ def keypoint_table(
     *,
     skeleton: Skeleton = COCO,
     image_ids: coco.ImageIds | None = None,
+    backend: coco.Backend = "pycocotools",
 ) -> list[KeypointRow]:
     """A row for each joint and one for all, from the arguments of `coco.evaluate_keypoints`.
 
     Takes as long as that many evaluations, since each AP is one.
     """
     truth = coco.ground_truth(annotations, joints=len(skeleton))
+    options = {"skeleton": skeleton, "image_ids": image_ids}
 
-    def evaluate(people: CocoIndex) -> COCOeval:
-        return coco.run(people, results, "keypoints", skeleton=skeleton, image_ids=image_ids)
+    def evaluate(people: CocoIndex) -> coco.Evaluation:
+        return coco.run(people, results, "keypoints", **options, backend=backend)
 
-    whole = evaluate(truth)
+    whole = coco.run(truth, results, "keypoints", **options)
     labelled, similarity = _similarities(whole, skeleton)
     rows = [
         _row(name, labelled[:, k], similarity[:, k], evaluate(_only(truth, k, len(skeleton))))
@@ -75,8 +77,28 @@ def format_table(rows: Iterable[KeypointRow]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in (text[0], ruler, *text[1:]))
 
 
+def keypoint_similarity(
+    keypoints: Float[np.ndarray, "*N K 2"],
+    joints: Float[np.ndarray, "*M K 2"],
+    areas: Float[np.ndarray, "*M"] | float,
+    *,
+    skeleton: Skeleton = COCO,
+) -> Float[np.ndarray, "*L K"]:
+    """Each joint's term of the OKS, exp(-d^2 / (2 area k^2)); leading axes broadcast.
+
+    Args:
+      keypoints: Found joints, in pixels.
+      joints: Labelled ones.
+      areas: Of the labelled people, in square pixels.
+      skeleton: Gives k = 2 sigma.
+    """
+    variances = (2 * np.asarray(skeleton.sigmas)) ** 2
+    squares = ((keypoints - joints) ** 2).sum(axis=-1)
+    return np.exp(-squares / (2 * variances * (np.asarray(areas)[..., None] + np.spacing(1))))
+
+
 def _row(
-    name: str, labelled: np.ndarray, similarity: np.ndarray, evaluation: COCOeval
+    name: str, labelled: np.ndarray, similarity: np.ndarray, evaluation: coco.Evaluation
 ) -> KeypointRow:
     terms = similarity[labelled & ~np.isnan(similarity)]
     count = int(labelled.sum())
@@ -90,9 +112,8 @@ def _row(
     )
 
 
-def _similarities(evaluation: COCOeval, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
+def _similarities(evaluation: coco.Evaluation, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
     """Labels and OKS terms [N, K] of the people who count; NaN for people who were not found."""
-    variances = (2 * np.asarray(skeleton.sigmas)) ** 2
     labelled, similarity = [], []
     # The images of the first area range, "all"; the first row of matches is OKS .5.
     for image in evaluation.evalImgs[: len(evaluation.params.imgIds)]:
@@ -108,8 +129,8 @@ def _similarities(evaluation: COCOeval, skeleton: Skeleton) -> tuple[np.ndarray,
             term = np.full(len(joints), np.nan)
             if pose_id:
                 pose = np.reshape(evaluation.cocoDt.anns[int(pose_id)]["keypoints"], (-1, 3))
-                squares = ((pose[:, :2] - joints[:, :2]) ** 2).sum(axis=1)
-                term = np.exp(-squares / (2 * variances * (person["area"] + np.spacing(1))))
+                pair = pose[:, :2], joints[:, :2].astype(float)
+                term = keypoint_similarity(*pair, person["area"], skeleton=skeleton)
             labelled.append(joints[:, 2] > 0)
             similarity.append(term)
     shape = (-1, len(skeleton))

@@ -15,6 +15,8 @@ from experiments import doctor, evaluate, train
 from experiments.benchmarks import pipeline as pipeline_benchmark
 from g_rmi.evaluation.coco import BOX_METRICS, KEYPOINT_METRICS
 from g_rmi.pipeline import PosePipeline, load_task
+from g_rmi.training.checkpoint import load_variables
+from g_rmi.training.weights import write_weights
 
 TINY = [
     *("--config", "pose_synthetic", "--width", "8", "--top-down", "8"),
@@ -170,6 +172,19 @@ def test_the_pipeline_loads_both_and_is_timed(detector, workdir, capsys):
     assert re.search(r"^poses of 2 +[\d.]+ ms", capsys.readouterr().out, re.M)
     with pytest.raises(ValueError, match="holds no detector but the other stage"):
         PosePipeline.load(detector=workdir, pose=workdir)
+
+
+def test_both_stages_write_a_report(detector, workdir, data, tmp_path, capsys):
+    weights = tmp_path / "weights.safetensors"
+    write_weights(weights, *load_variables(workdir))
+    for stage, name in ((detector, "box_AP"), (workdir, "AP"), (weights, "AP")):
+        out = tmp_path / stage.stem
+        arguments = ["--workdir", str(stage), "--data", str(data), "--pictures", "1"]
+        evaluate.main([*arguments, "--out", str(out), "--report"])
+        assert f"wrote {out / 'report.html'}" in capsys.readouterr().out
+        text = (out / "report.html").read_text()
+        assert f"<dt>{name}</dt><dd>0." in text
+        assert "learning_rate" in text  # of the config
 
 
 def test_pose_options_are_refused_for_a_detector(detector, data):

@@ -1,6 +1,7 @@
 """COCO's border: formats and numbers, from both ends and against pycocotools used by hand."""
 
 import copy
+import importlib.util
 import json
 import math
 
@@ -344,3 +345,54 @@ def test_other_mistakes_are_named(tmp_path):
 def test_pycocotools_is_silent(capsys):
     coco.evaluate_keypoints(annotations(), perfect(annotations()))
     assert capsys.readouterr().out == ""
+
+
+CASES = ("jittered", "perfect", "nothing", "nobody", "some images", "boxes")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_faster_backend_gives_the_same_numbers(case):
+    pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is optional")
+    data, options = annotations(), {}
+    results = perfect(data) if case == "perfect" else jittered(data, 3.0)
+    if case == "boxes":
+        people, _ = labelled(data)
+        boxes = coco.from_xywh(np.array([a["bbox"] for a in people], float))
+        boxes[:, 2:] += (4, 9)
+        results = coco.box_results([a["image_id"] for a in people], boxes, np.arange(4) / 4)
+    if case == "nothing":
+        results = []
+    if case == "nobody":
+        data |= {"annotations": []}
+    if case == "some images":
+        options["image_ids"] = [9, 7]
+    evaluate = coco.evaluate_boxes if case == "boxes" else coco.evaluate_keypoints
+    before = copy.deepcopy((data, results))
+    expected = evaluate(data, results, **options)
+    assert evaluate(data, results, **options, backend="faster") == expected
+    assert (data, results) == before
+    if case == "jittered":
+        assert 0.1 < expected["AP"] < 0.9
+
+
+def test_the_faster_backend_is_asked_for_but_missing(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="not installed: pip install faster-coco-eval"):
+        coco.evaluate_keypoints(annotations(), [], backend="faster")
+    coco.require("pycocotools")
+
+
+def test_precision_recall_of_two_people_of_whom_the_better_scored_is_wrong():
+    people = [person(i, i, (20, 30, 150, 400)) for i in (7, 8)]
+    data = annotations() | {"annotations": people}
+    _, keypoints = labelled(data)
+    points = keypoints[..., :2].copy()
+    points[1] += 1e4
+    scores = np.array([0.4, 0.9], np.float32)
+    results = coco.keypoint_results([7, 8], points, np.ones((2, 17)), scores)
+    evaluation = coco.run(coco.ground_truth(data, joints=17), results, "keypoints")
+    curves = coco.precision_recall(evaluation)
+    assert list(curves) == [".5", ".75", ".95", "mean"]
+    for precision in curves.values():  # one of two found, behind a mistake
+        np.testing.assert_allclose(precision, np.where(np.arange(101) <= 50, 0.5, 0), atol=1e-12)
+    np.testing.assert_allclose(coco.average_precision(evaluation), [0.5 * 51 / 101] * 10)

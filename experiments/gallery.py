@@ -1,0 +1,201 @@
+"""Which people of an evaluation are worth a look, labels beside predictions."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data_pipeline.images import cut_image
+from data_pipeline.schema import Dataset
+from g_rmi.evaluation import coco
+from g_rmi.evaluation.diagnosis import KINDS, Diagnosis
+from g_rmi.geometry import apply_affine, box_to_crop, pose_box
+from g_rmi.viz.draw import compare, contact_sheet, draw_people
+from g_rmi.viz.report import Gallery, Picture
+
+CELL = (420, 336)  # Height and width of each half of a picture.
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """What was evaluated on what, and what came out.
+
+    Attributes:
+      workdir: Directory of the training, or a weights file.
+      dataset: What it was evaluated on.
+      results: In COCO's results format.
+      metrics: COCO's numbers by name.
+      config: Of the training.
+      options: Of the evaluation.
+      summary: A line on what was evaluated.
+      pictures: So many of each kind.
+      min_box_score: Boxes that score lower are not drawn where nobody was found.
+      backend: Who computes the APs.
+    """
+
+    workdir: Path
+    dataset: Dataset
+    results: list[coco.Result]
+    metrics: dict[str, float]
+    config: dict
+    options: dict
+    summary: str
+    pictures: int
+    min_box_score: float
+    backend: coco.Backend
+
+
+class Shown(NamedTuple):
+    """A person, a detection or both: row of the picture, of the person, index of the result."""
+
+    image: int
+    person: int | None
+    result: int | None
+    caption: str
+
+
+def pose_galleries(evaluated: Evaluated, found: Diagnosis) -> list[Gallery]:
+    """The best, the worst, the most confident errors, and who was not found."""
+    images = {image: row for row, image in enumerate(evaluated.dataset.images.id.tolist())}
+    results, count = evaluated.results, evaluated.pictures
+    owner = {i: n for n, i in enumerate(found.found.tolist()) if i >= 0}
+
+    def shown(n: int) -> Shown:
+        i = int(found.found[n])
+        if i < 0:
+            return Shown(images[found.image[n]], int(found.person[n]), None, "nobody found")
+        counts = np.bincount(found.kinds[n][found.kinds[n] >= 0], minlength=5)[1:]
+        errors = [f"{c} {kind}" for c, kind in zip(counts, KINDS[1:], strict=True) if c]
+        told = f"OKS {found.oks[n]:.2f}, score {results[i]['score']:.2f}"
+        caption = "; ".join([told, *errors])
+        return Shown(images[found.image[n]], int(found.person[n]), i, caption)
+
+    def mistaken(i: int) -> Shown:
+        if i in owner:
+            return shown(owner[i])
+        caption = f"nobody there, score {results[i]['score']:.2f}"
+        return Shown(images[results[i]["image_id"]], None, i, caption)
+
+    is_found = found.found >= 0
+    order = np.flatnonzero(is_found)[np.argsort(found.oks[is_found], kind="stable")]
+    well_labelled = found.labelled > len(evaluated.dataset.skeleton) / 2
+    best = [n for n in order[::-1] if well_labelled[n]][:count]
+    wrong = [i for i, n in owner.items() if found.oks[n] < 0.5] + found.false_positives.tolist()
+    wrong.sort(key=lambda i: -results[i]["score"])
+    unfound = np.flatnonzero(~is_found)
+    unfound = unfound[np.argsort(-found.area[unfound], kind="stable")]
+    kinds = {
+        "Best, of people with more than half of the joints labelled": map(shown, best),
+        "Worst of those found": map(shown, order[:count]),
+        "Most confident errors, by OKS .5": map(mistaken, wrong[:count]),
+        "Largest people nobody found": map(shown, unfound[:count]),
+    }
+    return _galleries(kinds, lambda what: _draw_pose(evaluated, what), evaluated.dataset)
+
+
+def box_galleries(evaluated: Evaluated, evaluation: coco.Evaluation) -> list[Gallery]:
+    """The most confident errors of a detector, and who was not found."""
+    images = {image: row for row, image in enumerate(evaluated.dataset.images.id.tolist())}
+    false, unfound, count = [], [], evaluated.pictures
+    # The images of the first area range, "all"; the first row of matches is IoU .5.
+    for image in evaluation.evalImgs[: len(evaluation.params.imgIds)]:
+        if image is None:
+            continue
+        row = images[image["image_id"]]
+        wrong = image["dtMatches"][0] == 0
+        false += [(row, i - 1) for i, no in zip(image["dtIds"], wrong, strict=True) if no]
+        missed = (image["gtMatches"][0] == 0) & ~np.array(image["gtIgnore"], bool)
+        unfound += [(row, i - 1) for i, no in zip(image["gtIds"], missed, strict=True) if no]
+    area, results = evaluated.dataset.people.area, evaluated.results
+    false.sort(key=lambda pair: -results[pair[1]]["score"])
+    unfound.sort(key=lambda pair: -area[pair[1]])
+    kinds = {
+        "Most confident errors, by IoU .5": (
+            Shown(row, None, i, f"score {results[i]['score']:.2f}") for row, i in false[:count]
+        ),
+        "Largest people nobody found": (
+            Shown(row, n, None, "nobody found") for row, n in unfound[:count]
+        ),
+    }
+    return _galleries(kinds, lambda what: _draw_boxes(evaluated, what), evaluated.dataset)
+
+
+def _galleries(
+    kinds: Mapping[str, Iterable[Shown]], draw: Callable[[Shown], np.ndarray], dataset: Dataset
+) -> list[Gallery]:
+    galleries = []
+    for title, things in kinds.items():
+        pictures = [
+            Picture(
+                draw(what), f"{what.caption} – {Path(dataset.images.file_name[what.image]).name}"
+            )
+            for what in things
+        ]
+        if pictures:
+            galleries.append(Gallery(title, pictures))
+    return galleries
+
+
+def _draw_pose(evaluated: Evaluated, what: Shown) -> np.ndarray:
+    """The person's labels beside the detection; beside everybody found there if there is none."""
+    dataset, people = evaluated.dataset, evaluated.dataset.people
+    image_id = int(dataset.images.id[what.image])
+    others = [entry for entry in evaluated.results if entry["image_id"] == image_id]
+    poses = others if what.result is None else [evaluated.results[what.result]]
+    keypoints = np.array([entry["keypoints"] for entry in poses], np.float64)
+    keypoints = keypoints.reshape(-1, len(dataset.skeleton), 3)
+    rows = dataset.people_of(what.image) if what.person is None else [what.person]
+    labels = people.take(np.arange(len(people))[rows])
+    if what.person is None:
+        corners = keypoints[0, :, :2]
+        region = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+    else:
+        region = people.box[what.person]
+    image, affine = _cut(dataset, what.image, region)
+    return compare(
+        image,
+        apply_affine(affine, labels.keypoints),
+        labels.visibility,
+        apply_affine(affine, keypoints[..., :2]),
+        keypoints[..., 2],
+        np.array([entry["score"] for entry in poses], np.float64),
+        skeleton=dataset.skeleton,
+        min_score=0.0,  # COCO counts every joint
+    )
+
+
+def _draw_boxes(evaluated: Evaluated, what: Shown) -> np.ndarray:
+    """Annotated boxes beside found ones that score no less than the one to look at."""
+    dataset, results = evaluated.dataset, evaluated.results
+    image_id = int(dataset.images.id[what.image])
+    least = evaluated.min_box_score if what.result is None else results[what.result]["score"]
+    there = [e for e in results if e["image_id"] == image_id and e["score"] >= least]
+    found = coco.from_xywh(np.array([e["bbox"] for e in there], np.float64).reshape(-1, 4))
+    scores = np.array([entry["score"] for entry in there], np.float64)
+    truth = dataset.people.box[dataset.people_of(what.image)].astype(np.float64)
+    if what.result is None:
+        region = dataset.people.box[what.person]
+    else:
+        region = coco.from_xywh(np.array(results[what.result]["bbox"], np.float64))
+    image, affine = _cut(dataset, what.image, region)
+    halves = []
+    for boxes, ranks in ((truth, None), (found, scores)):
+        corners = apply_affine(affine, boxes.reshape(-1, 2, 2)).reshape(-1, 4)
+        none = np.zeros((len(boxes), len(dataset.skeleton), 2))
+        halves.append(
+            draw_people(image, none, none[..., 0], ranks, corners, skeleton=dataset.skeleton)
+        )
+    return contact_sheet(halves, columns=2, cell=CELL, titles=["truth", "found"])
+
+
+def _cut(dataset: Dataset, row: int, region: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A part of a picture with some room around the region, and the map into it."""
+    height, width = CELL
+    box = pose_box(region, aspect=height / width, scale=1.4)
+    last = np.array([dataset.images.width[row], dataset.images.height[row]]) - 1.0
+    # Into the picture where it fits.
+    box += np.tile(np.maximum(-box[:2], 0) + np.minimum(last - box[2:], 0), 2)
+    affine = box_to_crop(box, height=height, width=width)
+    return cut_image(dataset, row, affine, height=height, width=width), affine

@@ -1,0 +1,213 @@
+"""The page of `evaluate --report`: numbers, curves, errors and pictures of one evaluation."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.coco import as_coco
+from experiments.gallery import Evaluated, box_galleries, pose_galleries
+from g_rmi.evaluation import coco, diagnosis
+from g_rmi.evaluation.diagnosis import ERRORS, KINDS, Diagnosis
+from g_rmi.evaluation.keypoint_table import KeypointRow
+from g_rmi.viz import svg
+from g_rmi.viz.report import Folded, Numbers, Plots, Section, Table, number, page
+
+POINTS = 400  # Most points of a training curve.
+COLOURS = dict(zip(KINDS, ("#2c8a4b", "#9fd3ae", "#8250df", "#d9a514", "#c93c37"), strict=True))
+
+
+def pose_page(evaluated: Evaluated, joints: Sequence[KeypointRow]) -> str:
+    """The page of a pose network.
+
+    Args:
+      evaluated: What came out.
+      joints: The table of joints, as `keypoint_table` made it.
+    """
+    truth, skeleton = as_coco(evaluated.dataset), evaluated.dataset.skeleton
+    index = coco.ground_truth(truth, joints=len(skeleton))
+    options = {"skeleton": skeleton, "backend": evaluated.backend}
+    curves = coco.run(index, evaluated.results, "keypoints", **options)
+    found = diagnosis.diagnose(truth, evaluated.results, skeleton=skeleton)
+    fixed = diagnosis.if_fixed(truth, evaluated.results, found, **options)
+    numbers = {name: evaluated.metrics[name] for name in coco.KEYPOINT_METRICS}
+    boxes = {name: evaluated.metrics[name] for name in ("box_AP", "box_AP50", "box_AR100")}
+    sections = [
+        Section("Keypoints", "", [Numbers(numbers)]),
+        Section("Boxes that were looked into", "", [Numbers(boxes)]),
+        Section("Precision and recall", "", [_precision_plots(curves, "OKS")]),
+        Section("Joints", _JOINTS, [_joint_table(joints)]),
+        _errors(evaluated, found, fixed),
+        Section("Groups of people", _GROUPS, [_group_table(found)]),
+        Section("Pictures", _PICTURES, pose_galleries(evaluated, found)),
+        *_common(evaluated),
+    ]
+    return _page(evaluated, sections)
+
+
+def detector_page(evaluated: Evaluated) -> str:
+    """The page of a detector: numbers, curves, pictures, training."""
+    index = coco.ground_truth(as_coco(evaluated.dataset))
+    # Who was matched with whom only pycocotools tells.
+    evaluation = coco.run(index, evaluated.results, "bbox")
+    sections = [
+        Section("Person boxes", "", [Numbers(evaluated.metrics)]),
+        Section("Precision and recall", "", [_precision_plots(evaluation, "IoU")]),
+        Section("Pictures", _PICTURES, box_galleries(evaluated, evaluation)),
+        *_common(evaluated),
+    ]
+    return _page(evaluated, sections)
+
+
+def _page(evaluated: Evaluated, sections: Sequence[Section]) -> str:
+    dataset = evaluated.dataset
+    title = f"{evaluated.workdir.resolve().name} on {dataset.directory.name}, {dataset.split}"
+    return page(title, evaluated.summary, sections)
+
+
+_JOINTS = (
+    "found: of people found at OKS .5; oks: mean similarity of these joints; within: share of all "
+    "labelled joints with a similarity of at least .5; ap: COCO's AP with that joint alone."
+)
+_ERRORS = (
+    "After Ronchi and Perona (ICCV 2017). A labelled joint of a person who is found at OKS .1 is "
+    "good from a similarity of .85 on, jitter from .5 on; else it is near the same person's joint "
+    "of the other side (inversion), near another person's (swap), or near neither (miss). Score: "
+    "people for whom a worse detection outscored the best one. AP if fixed: evaluated again with "
+    "that error corrected, alone and together with those above it."
+)
+_GROUPS = (
+    "Size is the square root of the annotated area; others overlap from a box IoU of .1 on. "
+    "Found: at OKS .1. AR: recall over COCO's ten thresholds. The rest: shares of found people's "
+    "labelled joints."
+)
+_PICTURES = "Labels on the left, predictions on the right. A click enlarges."
+
+
+def _precision_plots(evaluation: coco.Evaluation, similarity: str) -> Plots:
+    recall = np.linspace(0, 1, 101)
+    curves = {
+        f"{similarity} {name}" if name != "mean" else "mean of .5 to .95": (recall, precision)
+        for name, precision in coco.precision_recall(evaluation).items()
+    }
+    thresholds = evaluation.params.iouThrs
+    average = {"AP": (thresholds, coco.average_precision(evaluation))}
+    return Plots(
+        {
+            "Precision at each recall": svg.line_plot(
+                curves, x="recall", y="precision", unit_square=True
+            ),
+            f"AP at each {similarity}": svg.line_plot(average, x=similarity, y="AP"),
+        }
+    )
+
+
+def _joint_table(joints: Sequence[KeypointRow]) -> Table:
+    rows = [
+        (row.name, str(row.labelled), str(row.found), *map(number, (row.oks, row.within, row.ap)))
+        for row in joints
+    ]
+    return Table(KeypointRow._fields, rows)
+
+
+def _errors(
+    evaluated: Evaluated, found: Diagnosis, fixed: dict[str, tuple[float, float]]
+) -> Section:
+    """Counts, what fixing would gain, and where on the body errors are."""
+    counts = {kind: int((found.kinds == i).sum()) for i, kind in enumerate(KINDS)}
+    joints = max(1, sum(counts.values()))
+    whats = {kind: f"{count} joints, {count / joints:.0%}" for kind, count in counts.items()}
+    whats["score"] = f"{found.outscored.sum()} people"
+    whats["false positive"] = f"{len(found.false_positives)} detections"
+    whats["false negative"] = f"{(found.found < 0).sum()} people"
+    rows = [("good", whats["good"], "", "")]
+    rows += [(error, whats[error], *map(number, fixed[error])) for error in ERRORS]
+    ap = max(0.0, evaluated.metrics["AP"])
+    gains = svg.gain_plot(ap, {error: max(0.0, fixed[error][0]) for error in ERRORS}, x="AP")
+    labelled = evaluated.dataset.skeleton.names
+    shares = {}
+    for name, kinds in zip(labelled, found.kinds.T, strict=True):
+        known = max(1, (kinds >= 0).sum())
+        shares[name.replace("_", " ")] = [float((kinds == i).sum() / known) for i in range(5)]
+    plots = {
+        f"AP, now {number(evaluated.metrics['AP'])}, if one error were fixed": gains,
+        "What becomes of each joint": svg.share_plot(
+            shares, COLOURS, x="share of found people's labelled joints"
+        ),
+    }
+    header = ("error", "how many", "AP if fixed", "with those above")
+    return Section("Errors", _ERRORS, [Table(header, rows), Plots(plots)])
+
+
+def _group_table(found: Diagnosis) -> Table:
+    rows = []
+    for name, mask in diagnosis.groups(found).items():
+        kinds, count = found.kinds[mask], int(mask.sum())
+        joints = (kinds >= 0).sum()
+        shares = [f"{(kinds == i).sum() / joints:.0%}" if joints else "–" for i in range(5)]
+        reached = (
+            [f"{(found.found[mask] >= 0).mean():.0%}", number(float(found.recall[mask].mean()))]
+            if count
+            else ["–", "–"]
+        )
+        rows.append((name, str(count), *reached, *shares))
+    return Table(("people", "count", "found", "AR", *KINDS), rows)
+
+
+def _common(evaluated: Evaluated) -> list[Section]:
+    """Training curves and configs."""
+    config, options = (
+        json.dumps(values, indent=2, default=str)
+        for values in (evaluated.config, evaluated.options)
+    )
+    return [
+        Section("Training", "", _training_plots(evaluated.workdir / "metrics.jsonl")),
+        Section(
+            "Configuration",
+            "",
+            [Folded("Of the training", config), Folded("Of the evaluation", options)],
+        ),
+    ]
+
+
+def _training_plots(path: Path) -> list[Plots]:
+    """Losses, evaluations and the learning rate by step, where the training wrote them."""
+    curves: dict[str, tuple[list, list]] = {}
+    for text in path.read_text().splitlines() if path.exists() else ():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue  # cut short by a crash
+        for name, value in line.items():
+            if value is not None and "/" in name:
+                steps, values = curves.setdefault(name, ([], []))
+                steps.append(line["step"])
+                values.append(value)
+    aside = ("finite", "gradient_norm", "learning_rate", "examples_per_second")
+    losses = [n for n in curves if n.startswith("train/") and n.split("/")[1] not in aside]
+    scores = [
+        name
+        for name in ("AP", "AP50", "AP75", "box_AP", "box_AP50", "box_AP75")
+        if f"eval/{name}" in curves
+    ]
+    wanted = {
+        "Losses": (losses, True),
+        "Evaluation": ([f"eval/{name}" for name in scores], False),
+        "Learning rate": (
+            ["train/learning_rate"] if "train/learning_rate" in curves else [],
+            False,
+        ),
+    }
+    plots = {}
+    for title, (names, log) in wanted.items():
+        if names:
+            chosen = {n.split("/")[1].replace("_", " "): _thinned(*curves[n]) for n in names}
+            plots[title] = svg.line_plot(chosen, x="step", y="", log=log)
+    return [Plots(plots)] if plots else []
+
+
+def _thinned(steps: list, values: list) -> tuple[list, list]:
+    """Every n-th point, the last among them."""
+    stride = -(-len(steps) // POINTS)
+    return steps[::-1][::stride][::-1], values[::-1][::stride][::-1]

@@ -1,0 +1,310 @@
+"""Why poses fail, after Ronchi and Perona, "Benchmarking and Error Diagnosis in Multi-Instance
+Pose Estimation" (ICCV 2017).
+
+Detections are matched to people as COCO does, but from OKS .1 on (section 3). A labelled joint of a
+matched detection is, by its keypoint similarity ks = exp(-d^2 / (2 area k^2)) (section 3.1):
+
+* good: ks >= .85 with its own label;
+* jitter: .5 <= ks < .85 with it, else
+* inversion: ks >= .5 with the same person's joint of the other side;
+* swap: ks >= .5 with that joint, of either side, of another person;
+* miss: none of these.
+
+A scoring error is a person whom a better detection would have found, had it not been outscored
+(section 3.2). Detections without a person are false positives, people without a detection false
+negatives (section 3.3). "AP if fixed" corrects one kind of error and evaluates again.
+
+From memory of the paper, not its text; where that leaves a choice:
+
+* Another person's joint is compared at that person's own scale; of inversion and swap the more
+  similar one counts.
+* Fixing a joint puts it onto its label.
+* The optimal score is the OKS with the person of the best one-to-one assignment, best pairs first,
+  and 0 for the rest; the paper takes the highest OKS with anyone, which ranks duplicates high.
+* False positives include duplicates: all that COCO counts as false at OKS .1.
+* Groups of people have a recall instead of an AP: a false positive belongs to no group.
+"""
+
+import collections
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from g_rmi.evaluation import coco
+from g_rmi.evaluation.keypoint_table import keypoint_similarity
+from g_rmi.skeleton import COCO, Skeleton
+
+KINDS = ("good", "jitter", "inversion", "swap", "miss")
+"""What becomes of a labelled joint of a found person."""
+ERRORS = ("miss", "swap", "inversion", "jitter", "score", "false positive", "false negative")
+"""In the order in which the paper fixes them, one after the other."""
+
+GOOD, NEAR, MATCH = 0.85, 0.5, 0.1
+OVERLAP = 0.1  # IoU from which two people's boxes overlap
+THRESHOLDS = (MATCH, *(0.5 + 0.05 * i for i in range(10)))
+
+
+class Diagnosis(NamedTuple):
+    """What became of every labelled person who counts (no crowds), P of them, and of the rest.
+
+    Attributes:
+      person: Row of the person among the people of the annotations.
+      image: Image id.
+      found: Index among the results of people of the detection matched at OKS .1; -1 for none.
+      oks: With that detection; 0 for none.
+      kinds: Index into `KINDS` of each joint; -1 if it is not labelled or the person not found.
+      outscored: Another detection took the place of the best one.
+      recall: Share of COCO's ten thresholds at which the person is found.
+      area: Square pixels, as annotated.
+      labelled: Labelled joints.
+      overlapping: Other people in the picture whose box has an IoU of at least .1.
+      false_positives: Indices among the results of people.
+    """
+
+    person: Int[np.ndarray, " P"]
+    image: Int[np.ndarray, " P"]
+    found: Int[np.ndarray, " P"]
+    oks: Float[np.ndarray, " P"]
+    kinds: Int[np.ndarray, "P K"]
+    outscored: Bool[np.ndarray, " P"]
+    recall: Float[np.ndarray, " P"]
+    area: Float[np.ndarray, " P"]
+    labelled: Int[np.ndarray, " P"]
+    overlapping: Int[np.ndarray, " P"]
+    false_positives: Int[np.ndarray, " F"]
+
+
+class _Crowd(NamedTuple):
+    """The labelled people of one picture; `rows` among the annotations."""
+
+    rows: list[int]
+    joints: Float[np.ndarray, "P K 2"]
+    visible: Bool[np.ndarray, "P K"]
+    areas: Float[np.ndarray, " P"]
+    boxes: Float[np.ndarray, "P 4"]
+
+
+def joint_kinds(
+    pose: Float[np.ndarray, "K 2"],
+    person: int,
+    joints: Float[np.ndarray, "P K 2"],
+    visible: Bool[np.ndarray, "P K"],
+    areas: Float[np.ndarray, " P"],
+    *,
+    skeleton: Skeleton = COCO,
+) -> Int[np.ndarray, " K"]:
+    """The kind of each joint of a detection.
+
+    Args:
+      pose: The detection, in the picture's pixels.
+      person: Row of the person it is matched to.
+      joints: Of all people in the picture.
+      visible: Which of them are labelled.
+      areas: Of the people, in square pixels.
+      skeleton: Keypoint set: mirror pairs and sigmas.
+
+    Returns:
+      Indices into `KINDS`; -1 where the person's joint is not labelled.
+    """
+    flip = skeleton.flip_index
+    same = keypoint_similarity(pose[None], joints, areas, skeleton=skeleton) * visible
+    mirrored = keypoint_similarity(pose[None, flip], joints, areas, skeleton=skeleton)
+    mirrored = (mirrored * visible)[:, flip]
+    others = np.arange(len(joints)) != person
+    swapped = np.maximum(same, mirrored)[others].max(axis=0, initial=0.0)
+    own, inverted = same[person], mirrored[person]
+    return np.select(
+        [
+            ~visible[person],
+            own >= GOOD,
+            own >= NEAR,
+            (inverted >= NEAR) & (inverted >= swapped),
+            swapped >= NEAR,
+        ],
+        [-1, *range(4)],
+        default=4,
+    )
+
+
+def diagnose(
+    annotations: coco.Annotations,
+    results: Sequence[coco.Result],
+    *,
+    skeleton: Skeleton = COCO,
+    image_ids: coco.ImageIds | None = None,
+) -> Diagnosis:
+    """What became of everyone, from the arguments of `coco.evaluate_keypoints`."""
+    truth = coco.ground_truth(annotations, joints=len(skeleton))
+    results = _of_people(results)
+    options = {"skeleton": skeleton, "image_ids": image_ids, "thresholds": THRESHOLDS}
+    evaluation = coco.run(truth, results, "keypoints", **options)
+    annotated = truth.dataset["annotations"]
+    owners, _ = _best_assignment(annotated, results, skeleton)
+    best = {owner: i for i, owner in enumerate(owners) if owner >= 0}
+    people, false_positives = [], []
+    # The images of the first area range, "all"; the first row of matches is OKS .1.
+    for image in evaluation.evalImgs[: len(evaluation.params.imgIds)]:
+        if image is None:
+            continue
+        false = image["dtMatches"][0] == 0
+        false_positives += [i - 1 for i, wrong in zip(image["dtIds"], false, strict=True) if wrong]
+        rows = [person["id"] - 1 for person in truth.imgToAnns[image["image_id"]]]
+        crowd = _crowd(rows, annotated, skeleton)
+        overlapping = (_iou(crowd.boxes) >= OVERLAP).sum(axis=1) - 1
+        matches = dict(zip(image["gtIds"], np.transpose(image["gtMatches"]), strict=True))
+        for n, row in enumerate(crowd.rows):
+            first, *rest = matches[row + 1]
+            found = int(first) - 1
+            kinds, oks = np.full(len(skeleton), -1), 0.0
+            if found >= 0:
+                pose = _joints(results[found])[:, :2]
+                kinds = joint_kinds(pose, n, *crowd[1:4], skeleton=skeleton)
+                oks = _oks(pose, crowd, skeleton)[n]
+            outscored = found >= 0 and best.get(row, found) != found
+            reached = np.mean(np.array(rest) > 0)
+            facts = crowd.areas[n], crowd.visible[n].sum(), overlapping[n]
+            people.append((row, image["image_id"], found, oks, kinds, outscored, reached, *facts))
+    return _diagnosis(people, false_positives, len(skeleton))
+
+
+def if_fixed(
+    annotations: coco.Annotations,
+    results: Sequence[coco.Result],
+    diagnosis: Diagnosis,
+    *,
+    skeleton: Skeleton = COCO,
+    image_ids: coco.ImageIds | None = None,
+    backend: coco.Backend = "pycocotools",
+) -> dict[str, tuple[float, float]]:
+    """The AP if errors were fixed, from the arguments of `diagnose` and what it returned.
+
+    Returns:
+      For each of `ERRORS` the AP if it alone were fixed, and if all before it were too. The last
+      number is hardly below 1: good joints keep their last pixels.
+    """
+    people = coco.ground_truth(annotations, joints=len(skeleton)).dataset
+    results = _of_people(results)
+    known: dict[frozenset[str], float] = {}
+
+    def ap(errors: frozenset[str]) -> float:
+        if errors not in known:
+            fixed = _fixed(people, results, diagnosis, errors, skeleton)
+            options = {"skeleton": skeleton, "image_ids": image_ids, "backend": backend}
+            known[errors] = coco.evaluate_keypoints(*fixed, **options)["AP"]
+        return known[errors]
+
+    return {
+        error: (ap(frozenset([error])), ap(frozenset(ERRORS[: i + 1])))
+        for i, error in enumerate(ERRORS)
+    }
+
+
+def groups(diagnosis: Diagnosis) -> dict[str, Bool[np.ndarray, " P"]]:
+    """Masks of people by size, overlap and number of labelled joints, with the paper's bounds."""
+    sides = np.sqrt(diagnosis.area)
+    bounds = {
+        "{} px": (sides, (0, 32, 64, 96, 128, np.inf)),
+        "{} overlapping": (diagnosis.overlapping, (0, 1, 3, np.inf)),
+        "{} joints": (diagnosis.labelled, (1, 6, 11, 16, np.inf)),
+    }
+    masks = {}
+    for name, (values, edges) in bounds.items():
+        for low, high in zip(edges, edges[1:]):
+            last = high if values is sides else high - 1
+            span = f"{low}+" if high == np.inf else f"{low}-{last}" if low < last else f"{low}"
+            masks[name.format(span)] = (values >= low) & (values < high)
+    return masks
+
+
+def _of_people(results: Sequence[coco.Result]) -> list[coco.Result]:
+    return [entry for entry in results if entry["category_id"] == coco.PERSON]
+
+
+def _joints(entry: Any) -> Float[np.ndarray, "K 3"]:
+    """Keypoints of a result or an annotation."""
+    return np.reshape(np.array(entry["keypoints"], float), (-1, 3))
+
+
+def _crowd(rows: Sequence[int], people: Sequence[Any], skeleton: Skeleton) -> _Crowd:
+    """The labelled people among these annotations."""
+    rows = [n for n in rows if people[n]["num_keypoints"] and not people[n]["iscrowd"]]
+    joints = np.array([_joints(people[n]) for n in rows]).reshape(-1, len(skeleton), 3)
+    boxes = np.array([people[n]["bbox"] for n in rows], float).reshape(-1, 4)
+    areas = np.array([people[n]["area"] for n in rows], float)
+    return _Crowd(rows, joints[..., :2], joints[..., 2] > 0, areas, coco.from_xywh(boxes))
+
+
+def _oks(pose: np.ndarray, crowd: _Crowd, skeleton: Skeleton) -> Float[np.ndarray, " P"]:
+    terms = keypoint_similarity(pose[None], crowd.joints, crowd.areas, skeleton=skeleton)
+    return terms.mean(axis=1, where=crowd.visible)
+
+
+def _best_assignment(
+    people: Sequence[Any], results: Sequence[coco.Result], skeleton: Skeleton
+) -> tuple[list[int], list[float]]:
+    """For each result the person it is for, -1 for nobody, and its OKS with them, 0 for nobody.
+
+    In each picture the most similar pair first, then the most similar of the rest.
+    """
+    rows, found = collections.defaultdict(list), collections.defaultdict(list)
+    for n, person in enumerate(people):
+        rows[person["image_id"]].append(n)
+    for i, entry in enumerate(results):
+        found[entry["image_id"]].append(i)
+    owners, scores = [-1] * len(results), [0.0] * len(results)
+    for image, indices in found.items():
+        crowd = _crowd(rows[image], people, skeleton)
+        if not crowd.rows:
+            continue
+        oks = np.array([_oks(_joints(results[i])[:, :2], crowd, skeleton) for i in indices])
+        while (top := float(oks.max())) >= MATCH:
+            i, n = np.unravel_index(oks.argmax(), oks.shape)
+            owners[indices[i]], scores[indices[i]] = crowd.rows[n], top
+            oks[i], oks[:, n] = 0.0, 0.0
+    return owners, scores
+
+
+def _fixed(
+    dataset: dict[str, Any],
+    results: list[coco.Result],
+    diagnosis: Diagnosis,
+    errors: frozenset[str],
+    skeleton: Skeleton,
+) -> tuple[dict[str, Any], list[coco.Result]]:
+    """Annotations and results without these errors."""
+    people, results = dataset["annotations"], list(results)
+    to_fix = [KINDS.index(error) for error in errors if error in KINDS]
+    for row, i, kinds in zip(diagnosis.person, diagnosis.found, diagnosis.kinds):
+        wrong = np.isin(kinds, to_fix)
+        if wrong.any():
+            keypoints = _joints(results[i])
+            keypoints[wrong, :2] = _joints(people[row])[wrong, :2]
+            results[i] = results[i] | {"keypoints": keypoints.ravel().tolist()}
+    if "score" in errors:
+        _, scores = _best_assignment(people, results, skeleton)
+        results = [entry | {"score": s} for entry, s in zip(results, scores, strict=True)]
+    if "false positive" in errors:
+        false = set(diagnosis.false_positives.tolist())
+        results = [entry for i, entry in enumerate(results) if i not in false]
+    if "false negative" in errors:
+        unfound = set(diagnosis.person[diagnosis.found < 0].tolist())
+        people = [person for n, person in enumerate(people) if n not in unfound]
+    return dataset | {"annotations": people}, results
+
+
+def _iou(boxes: Float[np.ndarray, "P 4"]) -> Float[np.ndarray, "P P"]:
+    low, high = boxes[:, None, :2], boxes[:, None, 2:]
+    shared = np.minimum(high, boxes[:, 2:]) - np.maximum(low, boxes[:, :2])
+    shared = shared.clip(0).prod(axis=-1)
+    areas = np.diagonal(shared)
+    return shared / (areas[:, None] + areas - shared).clip(np.spacing(1))
+
+
+def _diagnosis(people: list[tuple], false_positives: list[int], joints: int) -> Diagnosis:
+    kinds = (int, int, int, float, int, bool, float, float, int, int)
+    columns = zip(*people, strict=True) if people else [()] * len(kinds)
+    arrays = [np.array(values, kind) for values, kind in zip(columns, kinds, strict=True)]
+    arrays[4] = arrays[4].reshape(-1, joints)
+    return Diagnosis(*arrays, false_positives=np.array(false_positives, int))

@@ -1,0 +1,123 @@
+"""The report of a made evaluation: what it says is what was planted."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from data_pipeline import coco as reader
+from data_pipeline import synthetic
+from data_pipeline.coco import as_coco
+from experiments.gallery import Evaluated
+from experiments.report import detector_page, pose_page
+from g_rmi.evaluation import coco
+from g_rmi.evaluation.keypoint_table import keypoint_table
+from tests.g_rmi.viz.html_page import Page
+
+HOSTILE = """<img src=x onerror=alert('&amp;')>".jpg"""
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Six scenes; a name that bites."""
+    directory = tmp_path_factory.mktemp("data") / "scenes"
+    synthetic.make(directory, train_images=1, val_images=6, size=(96, 128), workers=1)
+    dataset = reader.read(directory, "val")
+    names = [HOSTILE] * len(dataset.images)
+    images = dataclasses.replace(dataset.images, file_name=tuple(names))
+    return dataclasses.replace(dataset, images=images)
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """What a training leaves, cut short while it wrote."""
+    lines = [{"step": i, "train/loss": 1 / i, "train/learning_rate": 1e-3} for i in range(1, 900)]
+    lines[5]["train/loss"] = None  # was not finite
+    lines.append({"step": 900, "eval/AP": 0.1})
+    text = "\n".join(map(json.dumps, lines))
+    (tmp_path / "metrics.jsonl").write_text(text + '\n{"step": 901, "tra')
+    return tmp_path
+
+
+def evaluated(dataset, workdir, results, metrics):
+    return Evaluated(
+        workdir=workdir,
+        dataset=dataset,
+        results=results,
+        metrics=metrics,
+        config={"note": "<b>"},
+        options={"boxes": "<i>"},
+        summary="so many boxes",
+        pictures=2,
+        min_box_score=0.5,
+        backend="pycocotools",
+    )
+
+
+def pose_report(dataset, workdir, results):
+    truth = as_coco(dataset)
+    boxes = {"box_AP": 0.512, "box_AP50": 0.6, "box_AR100": 0.7}
+    metrics = coco.evaluate_keypoints(truth, results) | boxes
+    page = pose_page(evaluated(dataset, workdir, results, metrics), keypoint_table(truth, results))
+    return Page(page), metrics
+
+
+def poses(dataset, *, shift=0.0):
+    """The labels, the first person's moved away, one more where nobody is."""
+    people = dataset.people
+    rows = np.flatnonzero(people.has_joints)
+    points = people.keypoints[rows].astype(np.float64) + shift
+    points[0] += 1e3
+    points = np.concatenate([points, points[-1:] - 500])
+    image_ids = dataset.images.id[people.image[np.append(rows, rows[-1])]]
+    scores = np.linspace(0.9, 0.1, len(points)).astype(np.float32)
+    return coco.keypoint_results(image_ids, points, np.ones(points.shape[:2]), scores)
+
+
+def test_the_page_of_a_pose_network(dataset, workdir):
+    results = poses(dataset)
+    page, metrics = pose_report(dataset, workdir, results)
+    text = page.text
+    assert 0.3 < metrics["AP"] < 1
+    for name, value in metrics.items():
+        assert f"{name} {value:.3f}" in text or value == -1
+    assert "false positive 2 detections" in text
+    assert "false negative 1 people" in text
+    assert "left_wrist" in text
+    assert text.count(HOSTILE) == page.tags.count("img") == sum((1, 2, 2, 1))  # four galleries
+    assert "nobody there, score 0.90" in text  # the most confident error comes first
+    assert '"note": "<b>"' in text
+    assert '"boxes": "<i>"' in text
+    for title in ("Losses", "Evaluation", "Learning rate"):
+        assert title in text
+    assert page.tags.count("script") == 1
+
+
+def test_perfection_and_nothing(dataset, workdir):
+    (workdir / "metrics.jsonl").unlink()
+    page, metrics = pose_report(dataset, workdir, poses(dataset)[1:-1])
+    assert metrics["AP"] < 1
+    assert "Training" not in page.text.replace("Of the training", "")
+    page, metrics = pose_report(dataset, workdir, [])
+    assert metrics["AP"] == 0
+    assert "good 0 joints, 0%" in page.text
+    assert page.tags.count("img") == 2  # who was not found
+
+
+def test_the_page_of_a_detector(dataset, workdir):
+    people = dataset.people
+    boxes = people.box.astype(np.float64)
+    boxes[0] += 1e3
+    image_ids = dataset.images.id[people.image]
+    results = coco.box_results(image_ids, boxes, np.linspace(0.9, 0.1, len(boxes)))
+    metrics = coco.evaluate_boxes(as_coco(dataset), results)
+    page = Page(detector_page(evaluated(dataset, workdir, results, metrics)))
+    assert f"box_AP {metrics['box_AP']:.3f}" in page.text
+    assert 0.3 < metrics["box_AP"] < 1
+    assert page.tags.count("img") == page.text.count(HOSTILE) == 2
+    assert "score 0.90" in page.text
+    assert "nobody found" in page.text
+    empty = coco.evaluate_boxes(as_coco(dataset), [])
+    page = Page(detector_page(evaluated(dataset, workdir, [], empty)))
+    assert "box_AP 0.000" in page.text
