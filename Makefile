@@ -4,6 +4,7 @@
 #   make train CONFIG=pose_resnet101 [DATA="DIR ..."] [WORKDIR=DIR] [ARGS="--steps 100 ..."]
 #   make evaluate WORKDIR=DIR [DATA=DIR] [ARGS="--flip-test ..."]
 #   make predict INPUT="PICTURE FOLDER VIDEO ..." [DETECTOR=DIR] [POSE=DIR] [OUT=DIR] [ARGS="..."]
+#   make sweep CONFIG=oks_threshold [DATA=DIR] [OUT=DIR] [ARGS="--base pose_synthetic ..."]
 #   ACCEL=cpu|cuda12|cuda13|tpu picks the jax that is installed into .venv.
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ ARGS ?=
 DETECTOR ?=
 POSE ?=
 INPUT ?=
-OUT ?= runs/predict
+OUT ?=
 
 BIN := .venv/bin
 JAX_cpu := jax
@@ -26,7 +27,7 @@ DATA_FLAG = $(if $(DATA),--data $(DATA))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate predict demo doctor check-data test test-slow docs lint format types ci clean
+.PHONY: help setup train evaluate predict demo sweep doctor check-data test test-slow docs lint format types ci clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,10 +64,13 @@ evaluate: setup ## Evaluate WORKDIR's newest checkpoint
 	@$(BIN)/python -m experiments.evaluate --workdir $(WORKDIR) $(DATA_FLAG) $(ARGS)
 
 predict: setup ## Find the people of INPUT: pictures, folders, videos
-	@$(BIN)/python -m experiments.predict $(if $(DETECTOR),--detector $(DETECTOR)) $(if $(POSE),--pose $(POSE)) $(INPUT) --out $(OUT) $(ARGS)
+	@$(BIN)/python -m experiments.predict $(if $(DETECTOR),--detector $(DETECTOR)) $(if $(POSE),--pose $(POSE)) $(INPUT) --out $(or $(OUT),runs/predict) $(ARGS)
 
 demo: setup ## Try the weights that come with the package
 	@$(BIN)/python -m experiments.demo $(ARGS)
+
+sweep: setup ## Run the ablation CONFIG of experiments/sweeps
+	@$(BIN)/python -m experiments.sweep --config $(CONFIG) --out $(or $(OUT),runs/ablations) $(DATA_FLAG) $(ARGS)
 
 doctor: setup ## Versions, devices, memory, cache, disk, data
 	@$(BIN)/python -m experiments.doctor $(DATA_FLAG)

@@ -14,12 +14,7 @@ from g_rmi.config import Experiment
 
 
 class Arguments(Protocol):
-    """A program's options: a frozen dataclass that holds an experiment's config."""
-
-    @property
-    def config(self) -> str:
-        """Name of the config."""
-        ...
+    """A program's options: a frozen dataclass with an experiment and an option that names it."""
 
     @property
     def experiment(self) -> Experiment:
@@ -30,25 +25,35 @@ class Arguments(Protocol):
 T = TypeVar("T", bound=Arguments)
 
 
-def parse(default: T, argv: Sequence[str], *, prog: str) -> T:
+def parse(
+    default: T,
+    argv: Sequence[str],
+    *,
+    prog: str,
+    option: str = "config",
+    get: Callable[[str], Experiment] = configs.get,
+) -> T:
     """Parses `--config NAME`, the program's own options, and any field of that config.
 
     Fields are given by their last name, `--learning-rate 0.01`; the full path,
     `--optim.learning-rate 0.01`, means the same.
 
     Args:
-      default: The options if none is given; `experiment` is replaced by what `config` names.
+      default: The options if none is given; `experiment` is replaced by what `option` names.
       argv: The command line without the program's name.
       prog: Program name for the help text.
+      option: The option that names the experiment.
+      get: The experiment of that name.
     """
     argv = [re.sub(r"^--(?:[a-z_-]+\.)+", "--", word) for word in argv]
-    name = default.config
+    name, flag = getattr(default, option), f"--{option}"
     for position, word in enumerate(argv):
-        if word == "--config" and position + 1 < len(argv):
+        if word == flag and position + 1 < len(argv):
             name = argv[position + 1]
-        elif word.startswith("--config="):
+        elif word.startswith(f"{flag}="):
             name = word.partition("=")[2]
-    default = dataclasses.replace(default, config=name, experiment=configs.get(name))  # type: ignore[bad-specialization]
+    values = {option: name, "experiment": get(name)}
+    default = dataclasses.replace(default, **values)  # type: ignore[bad-specialization]
     return tyro.cli(
         type(default),
         default=default,

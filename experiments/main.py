@@ -15,6 +15,7 @@ COMMANDS = {
     "demo": "try the weights that come with the package",
     "publish": "write a training's weights as one small file",
     "export": "write the whole program as files that need only jax and numpy",
+    "sweep": "run one of the paper's ablations: a table of trainings and evaluations",
     "doctor": "look at this machine and at a data set",
 }
 

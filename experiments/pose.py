@@ -1,6 +1,7 @@
 """The pose stage for the programs: what its training and its evaluation consist of."""
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,6 +98,26 @@ def score(
     return Evaluation(people, scores, keep, results, metrics)
 
 
+def score_each(
+    task: PoseTask,
+    variables: dict,
+    dataset: Dataset,
+    boxes: PersonBoxes,
+    decodings: Iterable[Decoding],
+    *,
+    batch_size: int = BATCH_SIZE,
+) -> Iterator[dict[str, float]]:
+    """COCO's numbers of each decoding; those that only rank differently share their predictions."""
+    predicted: dict[Decoding, People] = {}
+    for decoding in decodings:
+        network = Decoding(decoding.method, decoding.refine, decoding.flip_test)
+        if network not in predicted:
+            predicted[network] = predict(
+                task, variables, dataset, boxes, network, batch_size=batch_size
+            )
+        yield score(task, dataset, boxes, predicted[network], decoding).metrics
+
+
 def options_table(
     task: PoseTask,
     variables: dict,
@@ -118,20 +139,16 @@ def options_table(
         {"score": "product"},
         *({"oks_threshold": threshold} for threshold in (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)),
     ]
-    rows, predicted = {}, {}
+    variants = {}
     for change in changes:
         variant = dataclasses.replace(decoding, **change)
         off_grid = variant.method == "argmax_offset" and variant.refine  # nothing to refine
         if off_grid or (change and variant == decoding):
             continue
-        network = (variant.method, variant.refine, variant.flip_test)
-        if network not in predicted:
-            predicted[network] = predict(
-                task, variables, dataset, boxes, variant, batch_size=batch_size
-            )
         name = ", ".join(f"{k} = {v}" for k, v in change.items()) or "as given"
-        rows[name] = score(task, dataset, boxes, predicted[network], variant).metrics
-    return rows
+        variants[name] = variant
+    rows = score_each(task, variables, dataset, boxes, variants.values(), batch_size=batch_size)
+    return dict(zip(variants, rows))
 
 
 def draw(

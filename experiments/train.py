@@ -96,9 +96,8 @@ def initial_variables(arguments: Arguments, task: PoseTask | DetectorTask) -> di
     return task.with_resnet(jax.device_get(jax.jit(task.init)(jax.random.key(0))), resnet)
 
 
-def main(argv: Sequence[str]) -> None:
-    """The program."""
-    arguments = cli.parse(Arguments(), argv, prog=cli.program("train"))
+def run(arguments: Arguments) -> None:
+    """Trains, or continues a training, up to the config's number of steps."""
     experiment = arguments.experiment
     enable_compilation_cache()
     directories = data.directories(arguments.data)
@@ -127,6 +126,11 @@ def main(argv: Sequence[str]) -> None:
             evaluate=evaluator(task, validation[0]) if validation else None,
             init_variables=initial_variables(arguments, task),
         )
+
+
+def main(argv: Sequence[str]) -> None:
+    """The program."""
+    run(cli.parse(Arguments(), argv, prog=cli.program("train")))
 
 
 if __name__ == "__main__":

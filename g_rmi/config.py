@@ -8,7 +8,7 @@ names the nearest one.
 import dataclasses
 import difflib
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 Norm = Literal["batch", "frozen", "group"]
@@ -403,6 +403,15 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 def to_dict(config: Any) -> dict[str, Any]:
     """A config as plain JSON values."""
     return dataclasses.asdict(config)
+
+
+def flatten(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a config's dict under their full names, such as "model.radius"."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{path}{name}.")
+        else:
+            yield path + name, value
 
 
 def _check_type(hint: Any, field: str, value: Any) -> None:

@@ -15,7 +15,7 @@ import json
 import logging
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -25,7 +25,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from jaxtyping import Array, UInt32
 
-from g_rmi.config import nearest
+from g_rmi.config import flatten, nearest
 from g_rmi.training.state import TrainState
 from g_rmi.training.task import Variables
 from g_rmi.training.weights import SUFFIX, read_weights
@@ -88,7 +88,7 @@ def check_same(
     Raises:
       Mismatch: One line that names the fields that differ, with both values.
     """
-    old, new = dict(_flatten(saved)), dict(_flatten(json.loads(json.dumps(wanted))))
+    old, new = dict(flatten(saved)), dict(flatten(json.loads(json.dumps(wanted))))
     different = [
         f"{name} was {old.get(name)!r}, is {new.get(name)!r}"
         for name in sorted((old.keys() | new.keys()) - free)
@@ -187,12 +187,17 @@ class Checkpoints:
             self._set_aside([step for step in self._manager.all_steps() if step > restored.step])
         return restored
 
-    def load_latest(self) -> tuple[Json, Variables] | None:
-        """Loads config and evaluation variables of the newest checkpoint that can be read."""
+    def load_latest(self, *, average: bool = True) -> tuple[Json, Variables] | None:
+        """Loads config and evaluation variables of the newest checkpoint that can be read.
+
+        Args:
+          average: The average of the weights if there is one; False for the last weights.
+        """
 
         def read(step: int) -> tuple[Json, Variables]:
             tree = self._manager.item_metadata(step)["state"].tree
-            names = ("params", "model_state") if tree["average"] is None else ("average",)
+            averaged = average and tree["average"] is not None
+            names = ("average",) if averaged else ("params", "model_state")
             wanted = {name: tree[name] for name in (*names, "checksums")}
             as_numpy = jax.tree.map(lambda _: AS_NUMPY, wanted)
             tree = _verified(self._read_arrays(step, wanted, as_numpy))
@@ -237,11 +242,13 @@ class Checkpoints:
             self._manager.reload()
 
 
-def load_variables(workdir: str | pathlib.Path) -> tuple[Json, Variables]:
+def load_variables(workdir: str | pathlib.Path, *, average: bool = True) -> tuple[Json, Variables]:
     """Loads what evaluation needs: the newest readable checkpoint, without its optimiser.
 
     Args:
       workdir: Directory of a training, or a file of `g_rmi.training.weights`.
+      average: The average of the weights if there is one; False for the last weights. A file has
+        one kind.
 
     Returns:
       Its config and the (averaged) variables, on the default device.
@@ -255,7 +262,7 @@ def load_variables(workdir: str | pathlib.Path) -> tuple[Json, Variables]:
     if not (workdir / "checkpoints").is_dir():
         raise ValueError(_not_a_workdir(workdir))
     with Checkpoints(workdir) as checkpoints:
-        loaded = checkpoints.load_latest()
+        loaded = checkpoints.load_latest(average=average)
     if loaded is None:
         raise ValueError(f"{workdir} has no checkpoint yet")
     return loaded
@@ -325,11 +332,3 @@ def _from_all_hosts(value: Json) -> list[Json]:
     padded = np.full(size, ord(" "), np.uint8)
     padded[: text.size] = text
     return [json.loads(bytes(row)) for row in multihost_utils.process_allgather(padded)]
-
-
-def _flatten(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{path}{name}.")
-        else:
-            yield path + name, value

@@ -1,0 +1,261 @@
+"""Runs jobs that wait for each other: here, each in its own process, or on Slurm, by submitit."""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import submitit
+
+Launcher = Literal["local", "slurm", "debug"]
+
+_POLL = 0.5  # Seconds between two looks at the jobs.
+_NO_LIMIT = 365 * 24 * 60  # Minutes.
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A function call that runs in a process of its own.
+
+    Attributes:
+      name: Unique, fit for a file name.
+      function: A module's function.
+      arguments: Its arguments.
+      needs: Names of jobs that must have succeeded before.
+    """
+
+    name: str
+    function: Callable[..., None]
+    arguments: tuple[Any, ...]
+    needs: frozenset[str] = frozenset()
+
+
+@dataclasses.dataclass(frozen=True)
+class Resources:
+    """What each job gets.
+
+    Attributes:
+      partition: Of Slurm.
+      account: Of Slurm.
+      gpus: Accelerators; on this machine, jobs that run side by side take the next ones. Default:
+        all of this machine's, 1 of Slurm's.
+      cpus: Processor cores, on Slurm.
+      memory_gb: On Slurm.
+      hours: Time limit on Slurm, after which a job is put back into the queue and continues.
+      slurm: Any other of sbatch's options, as pairs: "constraint a100 qos low".
+    """
+
+    partition: str | None = None
+    account: str | None = None
+    gpus: int | None = None
+    cpus: int = 8
+    memory_gb: float | None = None
+    hours: float = 24.0
+    slurm: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+class _Call:
+    """What is submitted: runs the job and returns its error as a line, or None."""
+
+    def __init__(self, job: Job, launcher: Launcher, devices: str | None):
+        self._job, self._launcher, self._devices = job, launcher, devices
+
+    def __call__(self) -> str | None:
+        if self._launcher == "local":
+            os.setsid()  # Ctrl-C is the launcher's, which asks the job to stop
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # submitit's
+            if self._devices is not None:
+                os.environ["CUDA_VISIBLE_DEVICES"] = self._devices
+        try:
+            self._job.function(*self._job.arguments)
+        except Exception as error:  # one failed point must not end the others
+            traceback.print_exc()
+            return f"{type(error).__name__}: {error}".splitlines()[0]
+        return None
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """At the time limit of Slurm: the same again; a training continues by itself."""
+        return submitit.helpers.DelayedSubmission(self)
+
+
+class _Here:
+    """A job that ran in this process (submitit's own way leaves its log files open)."""
+
+    def __init__(self, call: _Call):
+        self._error = call()
+
+    def done(self) -> bool:
+        """It is."""
+        return True
+
+    def result(self) -> str | None:
+        """The error as a line, or None."""
+        return self._error
+
+
+class Executor:
+    """Submits jobs through submitit and says how they ended."""
+
+    def __init__(self, launcher: Launcher, folder: Path, resources: Resources):
+        """Prepares the launcher.
+
+        Args:
+          launcher: "local" (processes of this machine), "slurm", or "debug" (in this process).
+          folder: Gets the jobs' logs, and what is known of jobs that Slurm has.
+          resources: Of each job.
+
+        Raises:
+          ValueError: There is no Slurm here.
+        """
+        logging.getLogger("submitit").setLevel(logging.ERROR)
+        self.launcher: Launcher = launcher
+        self._tickets, self._resources = folder, resources
+        self._folder = folder / time.strftime("%Y%m%d-%H%M%S")
+        if launcher == "debug":
+            return
+        try:
+            self._executor = submitit.AutoExecutor(
+                self._folder, cluster=launcher, slurm_max_num_timeout=1000
+            )
+        except RuntimeError as error:
+            raise ValueError(f"--launcher {launcher}: {error}") from None
+        slurm = {"partition": resources.partition, "account": resources.account}
+        self._executor.update_parameters(
+            timeout_min=_NO_LIMIT if launcher == "local" else round(60 * resources.hours),
+            gpus_per_node=1 if resources.gpus is None else resources.gpus,
+            cpus_per_task=resources.cpus,
+            mem_gb=resources.memory_gb,
+            slurm_additional_parameters=resources.slurm or None,
+            **{f"slurm_{name}": value for name, value in slurm.items()},
+        )
+
+    def submit(self, job: Job, slot: int) -> submitit.Job | _Here:
+        """Starts a job; one that Slurm still has from an earlier launch is taken over."""
+        call = _Call(job, self.launcher, self._devices(slot))
+        if self.launcher == "debug":
+            return _Here(call)
+        ticket = self._tickets / f"{job.name}.json"
+        if self.launcher == "slurm" and ticket.exists():
+            earlier = submitit.SlurmJob(**json.loads(ticket.read_text()))
+            if not earlier.done(force_check=True):
+                return earlier
+        self._executor.update_parameters(name=job.name[:60])
+        with _ignoring_interrupts():  # which the job's process inherits
+            handle = self._executor.submit(call)
+        if self.launcher == "slurm":
+            ticket.write_text(json.dumps({"folder": str(self._folder), "job_id": handle.job_id}))
+        return handle
+
+    def error(self, handle: submitit.Job | _Here) -> str | None:
+        """How a finished job failed, in a line; None if it did not."""
+        if isinstance(handle, _Here):
+            return handle.result()
+        try:
+            return handle.result()
+        except submitit.core.utils.UncompletedJobError:
+            return f"the job ended without a result; see {handle.paths.stderr}"
+
+    def stop(self, handles: Sequence[submitit.Job]) -> None:
+        """Asks the jobs of this machine to stop, and waits; trainings save their state."""
+        if self.launcher != "local":
+            return
+        for handle in handles:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(handle.job_id), signal.SIGTERM)
+        while not all(handle.done() for handle in handles):
+            time.sleep(_POLL)
+
+    def _devices(self, slot: int) -> str | None:
+        """The accelerators of a slot, among those that this process may use."""
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        gpus = self._resources.gpus
+        if gpus is None:
+            return visible
+        numbers = range(slot * gpus, (slot + 1) * gpus)
+        if visible is None:
+            return ",".join(map(str, numbers))
+        devices = visible.split(",")
+        return ",".join(devices[i] for i in numbers if i < len(devices))
+
+
+@contextlib.contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _stopping_on_sigterm() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    executor: Executor,
+    *,
+    limit: int,
+    ended: Callable[[Job, str | None], None],
+) -> dict[str, str | None]:
+    """Runs jobs, each once those that it needs have succeeded.
+
+    Args:
+      jobs: In order of preference.
+      executor: Starts them.
+      limit: Most jobs at once.
+      ended: Is told of each job that ended, with its error or None.
+
+    Returns:
+      The error of each job, or None. What needed a failed job has its error.
+    """
+    waiting, running = list(jobs), {}
+    outcomes: dict[str, str | None] = {}
+
+    def end(job: Job, error: str | None) -> None:
+        outcomes[job.name] = error
+        ended(job, error)
+
+    with _stopping_on_sigterm():
+        try:
+            while waiting or running:
+                for job in list(waiting):
+                    errors = [outcomes[name] for name in sorted(job.needs) if outcomes.get(name)]
+                    if errors:
+                        waiting.remove(job)
+                        end(job, errors[0])
+                    elif len(running) < limit and job.needs <= outcomes.keys():
+                        waiting.remove(job)
+                        used = {slot for slot, _, _ in running.values()}
+                        slot = next(i for i in range(limit) if i not in used)
+                        running[job.name] = slot, job, executor.submit(job, slot)
+                for name, (_, job, handle) in list(running.items()):
+                    if handle.done():
+                        del running[name]
+                        end(job, executor.error(handle))
+                if running and executor.launcher != "debug":
+                    time.sleep(_POLL)
+        finally:
+            executor.stop([handle for _, _, handle in running.values()])
+    return outcomes

@@ -1,0 +1,106 @@
+"""The points of a sweep: what each changes in the base, and how it is evaluated."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeVar
+
+from g_rmi.config import (
+    DetectorExperiment,
+    Experiment,
+    PoseExperiment,
+    experiment_from_dict,
+    flatten,
+    nearest,
+    to_dict,
+)
+from g_rmi.evaluation.evaluator import Decoding
+
+T = TypeVar("T", bound=Experiment)
+Fields = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+    """What a sweep varies.
+
+    Attributes:
+      pose: The pose network's experiment.
+      detector: The detector's, for sweeps that look into detected boxes; None if none is named.
+    """
+
+    pose: PoseExperiment
+    detector: DetectorExperiment | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One row of a sweep's table. Points that need the same training share it.
+
+    Attributes:
+      name: Of the row.
+      pose: Fields of the pose experiment that differ from the base, {"model.radius": 12.5}.
+      boxes: Where the pose network looks: annotated boxes, or those of the detector.
+      detector: Fields of the detector's experiment that differ from the base.
+      decoding: How maps become people.
+      averaged: Evaluate the average of the weights, where there is one, not the last ones.
+    """
+
+    name: str
+    pose: Fields = dataclasses.field(default_factory=dict)
+    boxes: Literal["gt", "detector"] = "gt"
+    detector: Fields = dataclasses.field(default_factory=dict)
+    decoding: Decoding = Decoding()
+    averaged: bool = True
+
+
+def override(experiment: T, fields: Fields) -> T:
+    """An experiment with some of its fields changed.
+
+    Args:
+      experiment: Any.
+      fields: New values by full name, such as {"model.radius": 12.5}.
+
+    Raises:
+      ValueError: There is no such field, the message names the nearest, or its value is impossible.
+    """
+    values = to_dict(experiment)
+    names = dict(flatten(values))
+    for name, value in fields.items():
+        if name not in names:
+            raise ValueError(f"no field {name!r}{nearest(name, names)}")
+        *parents, last = name.split(".")
+        inner = values
+        for parent in parents:
+            inner = inner[parent]
+        inner[last] = value
+    return experiment_from_dict(values)  # type: ignore[bad-return]
+
+
+def resolve(point: Point, base: Base) -> Base:
+    """The experiments of a point; the detector's is None where the point needs none.
+
+    Raises:
+      ValueError: A field is misspelt or impossible, or a detector is needed and none is named.
+    """
+    try:
+        pose = override(base.pose, point.pose)
+        if point.boxes == "gt":
+            return Base(pose)
+        if base.detector is None:
+            raise ValueError("needs boxes: name a detector's config or training with --detector")
+        return Base(pose, override(base.detector, point.detector))
+    except ValueError as error:
+        raise ValueError(f"point {point.name!r}: {error}") from None
+
+
+def check_names(points: Iterable[Point]) -> list[Point]:
+    """The points, of which no two may have the same name.
+
+    Raises:
+      ValueError: Two have.
+    """
+    found: dict[str, Point] = {}
+    for point in points:
+        if found.setdefault(point.name, point) is not point:
+            raise ValueError(f"two points are named {point.name!r}")
+    return list(found.values())

@@ -1,0 +1,240 @@
+"""Runs an ablation: `python -m experiments.sweep --config NAME --out DIR`."""
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from experiments import cli, configs, data, sweep_table, sweeps, train
+from experiments.launch import Executor, Job, Launcher, Resources, run_jobs
+from experiments.points import Base, Point, resolve
+from experiments.sweep_jobs import (
+    Run,
+    Training,
+    digest,
+    evaluate_points,
+    find_boxes,
+    train_once,
+)
+from experiments.sweep_table import Row
+from g_rmi.config import (
+    DetectorExperiment,
+    Experiment,
+    PoseExperiment,
+    experiment_from_dict,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Trains and evaluates the points of a sweep; the same command goes on where it stopped.
+
+    Writes NAME.md, NAME.csv and NAME.png into the output directory, where sweeps share trainings.
+
+    Attributes:
+      config: Name of a file in experiments/sweeps.
+      out: Gets tables, plots, trainings, each point's numbers, and the jobs' logs.
+      base: What is varied: name of a file in experiments/configs, whose fields are the options
+        below, or directory of a training, which then is not trained again.
+      detector: Likewise the detector, for points that look into its boxes. Default: the config
+        that is named like the base.
+      data: Data directories, as for training; the embedded synthetic set without it. The first
+        with a validation split is evaluated on.
+      pretrained: ImageNet weights to start from, after the depth of the ResNet each is for.
+      max_per_image: Best boxes of each picture that are looked into.
+      launcher: Run jobs on this machine or on Slurm; "debug" runs them in this process.
+      max_parallel: Most jobs at once. Default: 1 on this machine, all on Slurm.
+      resources: What each job gets.
+    """
+
+    config: str
+    out: Path
+    base: str = "pose_resnet101"
+    detector: str | None = None
+    data: tuple[Path, ...] = ()
+    pretrained: dict[int, Path] = dataclasses.field(default_factory=dict)
+    max_per_image: int = 30
+    launcher: Launcher = "local"
+    max_parallel: int | None = None
+    resources: Resources = Resources()
+    experiment: Experiment = PoseExperiment()
+
+
+def read_experiment(name: str) -> Experiment:
+    """The experiment of a config or of a training's directory.
+
+    Raises:
+      ValueError: It is neither.
+    """
+    if name in configs.names() or not ("/" in name or Path(name).is_dir()):
+        return configs.get(name)
+    file = Path(name) / "config.json"
+    if not file.is_file():
+        raise ValueError(f"{name} is not a workdir: it has no config.json")
+    return experiment_from_dict(json.loads(file.read_text()))
+
+
+def read_bases(arguments: Arguments) -> Base:
+    """What the sweep varies.
+
+    Raises:
+      ValueError: A name is unknown or of the other stage.
+    """
+    if not isinstance(arguments.experiment, PoseExperiment):
+        raise ValueError(f"--base {arguments.base}: must be of a pose network")
+    if arguments.detector is None:
+        return Base(arguments.experiment)
+    detector = read_experiment(arguments.detector)
+    if not isinstance(detector, DetectorExperiment):
+        raise ValueError(f"--detector {arguments.detector}: must be of a detector")
+    return Base(arguments.experiment, detector)
+
+
+def training(
+    experiment: Experiment, base: Experiment, source: str, arguments: Arguments
+) -> Training:
+    """The training of an experiment: the one that was given, if it is of that, or one to make.
+
+    Args:
+      experiment: What a point needs.
+      base: What it is a change of.
+      source: Where the base is from.
+      arguments: The program's, with absolute paths.
+
+    Raises:
+      ValueError: There are ImageNet weights, but none of its depth.
+    """
+    if source not in configs.names() and experiment == read_experiment(source):
+        return Training.given(Path(source))
+    depth = experiment.model.depth
+    pretrained = arguments.pretrained.get(depth)
+    if arguments.pretrained and pretrained is None:
+        raise ValueError(f"--pretrained: no weights for depth {depth}, which a point needs")
+    made = train.Arguments(
+        config=source,
+        data=arguments.data,
+        pretrained=pretrained and pretrained.absolute(),
+        experiment=experiment,
+    )
+    return Training.made(made, base, arguments.out / "trainings")
+
+
+def plan(points: Sequence[Point], base: Base, arguments: Arguments) -> list[Run]:
+    """The points with the trainings that they need.
+
+    Raises:
+      ValueError: A point changes a field that is not there, or to an impossible value; the
+        message names both.
+    """
+    out = arguments.out.absolute()
+    directories = tuple(path.absolute() for path in data.directories(arguments.data))
+    data.read_split(directories, "val")  # better now than after hours of training
+    arguments = dataclasses.replace(arguments, out=out, data=directories)
+    runs = []
+    for point in points:
+        needs = resolve(point, base)
+        boxes = None
+        if needs.detector and base.detector and arguments.detector:
+            finds = training(needs.detector, base.detector, arguments.detector, arguments)
+            file = out / "boxes" / f"{digest([finds.identity, directories])}.json"
+            boxes = file, finds
+        name = "".join(c if c.isalnum() or c in ".+-" else "_" for c in point.name)
+        runs.append(
+            Run(
+                point=point,
+                directory=out / "points" / arguments.config / name,
+                pose=training(needs.pose, base.pose, arguments.base, arguments),
+                boxes=boxes,
+                data=directories,
+                max_per_image=arguments.max_per_image,
+            )
+        )
+    return runs
+
+
+def make_jobs(runs: Sequence[Run], sweep: str) -> tuple[list[Job], dict[str, list[Run]]]:
+    """The jobs that points wait for, each evaluation right after what it needs.
+
+    Returns:
+      The jobs, and the points of those that evaluate.
+    """
+    jobs: dict[str, Job] = {}
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        weights = "average" if run.point.averaged else "last"
+        boxes = run.boxes[0].stem if run.boxes else "gt"
+        name = f"{sweep}_{run.pose.workdir.name}_{boxes}_{weights}"
+        groups.setdefault(name, []).append(run)
+    for name, group in groups.items():
+        first, needs = group[0], set()
+        if not first.pose.finished:
+            job = Job(f"train_{first.pose.workdir.name}", train_once, (first.pose,))
+            jobs[job.name] = job
+            needs.add(job.name)
+        if first.boxes and not first.boxes[0].exists():
+            file, finds = first.boxes
+            job = Job(f"boxes_{finds.workdir.name}", find_boxes, (finds, first.data, file))
+            jobs[job.name] = job
+            needs.add(job.name)
+        jobs[name] = Job(name, evaluate_points, (group,), frozenset(needs))
+    return list(jobs.values()), groups
+
+
+def rows(runs: Sequence[Run], errors: dict[str, str]) -> list[Row]:
+    """The table, of what the points' files say."""
+    found = []
+    for run in runs:
+        metrics = run.metrics
+        error = errors.get(run.point.name)
+        status = "done" if metrics else f"failed: {error}" if error else "waiting"
+        found.append(Row(run.point.name, metrics, run.pose.minutes, status))
+    return found
+
+
+def main(argv: Sequence[str]) -> int:
+    """The program.
+
+    Returns:
+      Exit status: 1 if a point failed.
+    """
+    default = Arguments(config=tyro.MISSING, out=tyro.MISSING)
+    arguments = cli.parse(
+        default, argv, prog=cli.program("sweep"), option="base", get=read_experiment
+    )
+    namesake = arguments.base.replace("pose_", "detector_")
+    if arguments.detector is None and namesake in configs.names():
+        arguments = dataclasses.replace(arguments, detector=namesake)
+    base = read_bases(arguments)
+    runs = plan(sweeps.get(arguments.config, base), base, arguments)
+    out, title = arguments.out / arguments.config, sweeps.title(arguments.config)
+    command = shlex.join(["python", "-m", "experiments.sweep", *argv])
+    errors: dict[str, str] = {}
+    left = [run for run in runs if run.metrics is None]
+    print(f"{len(runs)} points, {len(runs) - len(left)} done before")
+    jobs, groups = make_jobs(left, arguments.config)
+
+    def ended(job: Job, error: str | None) -> None:
+        print(f"{job.name}: {error or 'done'}", flush=True)
+        for run in groups.get(job.name, ()):
+            if run.metrics is None:
+                errors[run.point.name] = error or "the job left no numbers"
+        sweep_table.save(rows(runs, errors), out, title=title, command=command)
+
+    if jobs:
+        executor = Executor(arguments.launcher, out.parent.absolute() / "jobs", arguments.resources)
+        everything = len(jobs) if arguments.launcher == "slurm" else 1
+        run_jobs(jobs, executor, limit=arguments.max_parallel or everything, ended=ended)
+    found = rows(runs, errors)
+    sweep_table.save(found, out, title=title, command=command)
+    sweep_table.show(found, title)
+    failed = [row.name for row in found if row.metrics is None]
+    if failed:
+        print(f"failed: {', '.join(failed)}; the same command tries again")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,223 @@
+"""What the jobs of a sweep do: train once, find boxes once, evaluate points."""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.boxes import ground_truth_boxes, read_boxes
+from data_pipeline.coco import as_coco
+from experiments import data, detector, pose, train
+from experiments.points import Point
+from g_rmi.compile_cache import enable_compilation_cache
+from g_rmi.config import Experiment, flatten, to_dict
+from g_rmi.detector.task import DetectorTask
+from g_rmi.evaluation import coco
+from g_rmi.pipeline import load_task
+from g_rmi.pose.task import PoseTask
+from g_rmi.training.checkpoint import FREE_FIELDS
+
+Json = dict[str, Any]
+
+_COSMETIC = FREE_FIELDS - {"train.steps"}  # may change without another result
+
+
+def as_json(value: Any) -> Any:
+    """A value as it comes back from a JSON file."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def digest(value: Any) -> str:
+    """Eight digits that tell values apart."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def differences(experiment: Experiment, base: Experiment) -> str:
+    """The changed fields as part of a file name: "radius_12.5"."""
+    before = dict(flatten(to_dict(base)))
+    changed = []
+    for name, value in flatten(to_dict(experiment)):
+        if value != before[name]:
+            text = "x".join(map(str, value)) if isinstance(value, tuple) else f"{value}"
+            changed.append(f"{name.rpartition('.')[2]}_{text}")
+    return "_".join(changed)[:80]
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text)
+    part.replace(path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """A training that points share.
+
+    Attributes:
+      workdir: Its directory.
+      identity: What it results from, as JSON values.
+      arguments: How it is made; None for one that was given.
+    """
+
+    workdir: Path
+    identity: Json
+    arguments: train.Arguments | None = None
+
+    @classmethod
+    def given(cls, workdir: Path) -> "Training":
+        """A training of the user's, with its newest checkpoint."""
+        steps = [int(p.name) for p in (workdir / "checkpoints").glob("*") if p.name.isdigit()]
+        workdir = workdir.resolve()
+        return cls(workdir, {"workdir": str(workdir), "step": max(steps, default=0)})
+
+    @classmethod
+    def made(cls, arguments: train.Arguments, base: Experiment, folder: Path) -> "Training":
+        """A training of the sweep's, in a directory of its own below `folder`."""
+        experiment = arguments.experiment
+        fields = flatten(to_dict(experiment))
+        identity = {
+            "experiment": {name: value for name, value in fields if name not in _COSMETIC},
+            "data": [str(path) for path in arguments.data],
+            "pretrained": arguments.pretrained and str(arguments.pretrained),
+        }
+        parts = (experiment.stage, differences(experiment, base), digest(identity))
+        workdir = folder / "_".join(part for part in parts if part)
+        return cls(workdir, identity, dataclasses.replace(arguments, workdir=workdir))
+
+    @property
+    def finished(self) -> bool:
+        """Whether its last checkpoint is there."""
+        if self.arguments is None:
+            return True
+        steps = self.arguments.experiment.train.steps
+        return (self.workdir / "checkpoints" / str(steps)).is_dir()
+
+    @property
+    def minutes(self) -> float | None:
+        """Time of its steps, without compilation and evaluation; None if it has not begun."""
+        metrics, config = self.workdir / "metrics.jsonl", self.workdir / "config.json"
+        if not (metrics.is_file() and config.is_file()):
+            return None
+        batch_size = json.loads(config.read_text())["train"]["batch_size"]
+        seconds, before = 0.0, 0
+        for line in map(json.loads, metrics.read_text().splitlines()):
+            if rate := line.get("train/examples_per_second"):
+                seconds += (line["step"] - before) * batch_size / rate
+                before = line["step"]
+        return seconds / 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A point with what it needs.
+
+    Attributes:
+      point: The point.
+      directory: Gets config.json and metrics.json.
+      pose: Its pose network.
+      boxes: Where its boxes are, and the detector that finds them; None for annotated ones.
+      data: The data directories.
+      max_per_image: Best boxes of each picture that are looked into.
+    """
+
+    point: Point
+    directory: Path
+    pose: Training
+    boxes: tuple[Path, Training] | None
+    data: tuple[Path, ...]
+    max_per_image: int
+
+    @property
+    def identity(self) -> Json:
+        """All that the numbers depend on."""
+        return as_json(
+            {
+                "pose": self.pose.identity,
+                "detector": self.boxes and self.boxes[1].identity,
+                "max_per_image": self.boxes and self.max_per_image,
+                "decoding": dataclasses.asdict(self.point.decoding),
+                "averaged": self.point.averaged,
+                "data": self.data,
+            }
+        )
+
+    @property
+    def metrics(self) -> dict[str, float] | None:
+        """The numbers of this very point; None if they are not there."""
+        try:
+            if json.loads((self.directory / "config.json").read_text()) != self.identity:
+                return None
+            return json.loads((self.directory / "metrics.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+
+    def save(self, metrics: dict[str, float]) -> None:
+        """Writes both files, the numbers last."""
+        (self.directory / "metrics.json").unlink(missing_ok=True)
+        write(self.directory / "config.json", json.dumps(self.identity, indent=2) + "\n")
+        write(self.directory / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def _alone(workdir: Path) -> Iterator[None]:
+    """Waits until no other job works here; the lock ends with its process, however that ends."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def train_once(training: Training) -> None:
+    """Trains, or continues, unless it is done."""
+    if training.arguments is None:
+        return
+    with _alone(training.workdir):
+        if not training.finished:
+            train.run(training.arguments)
+
+
+def find_boxes(training: Training, directories: Sequence[Path], file: Path) -> None:
+    """Trains a detector unless it is done; writes the boxes it finds in the validation set.
+
+    Raises:
+      ValueError: The training is not one of a detector.
+    """
+    train_once(training)
+    enable_compilation_cache()
+    task, variables = load_task(training.workdir)
+    if not isinstance(task, DetectorTask):
+        raise ValueError(f"{training.workdir}: holds a pose network")
+    dataset, *_ = data.read_split(directories, "val")
+    found = detector.evaluate(task, variables, dataset)
+    write(file, json.dumps(found.results))
+
+
+def evaluate_points(runs: Sequence[Run]) -> None:
+    """Evaluates points that differ in nothing but the decoding.
+
+    Raises:
+      ValueError: The training is not one of a pose network.
+    """
+    enable_compilation_cache()
+    first = runs[0]
+    task, variables = load_task(first.pose.workdir, average=first.point.averaged)
+    if not isinstance(task, PoseTask):
+        raise ValueError(f"{first.pose.workdir}: holds a detector")
+    dataset, *_ = data.read_split(first.data, "val")
+    if first.boxes:
+        boxes = read_boxes(first.boxes[0], dataset, max_per_image=first.max_per_image)
+    else:
+        boxes = ground_truth_boxes(dataset)
+    found = coco.box_results(dataset.images.id[boxes.image], boxes.box, boxes.score)
+    box_metrics = coco.evaluate_boxes(as_coco(dataset), found)
+    decodings = [run.point.decoding for run in runs]
+    for run, metrics in zip(runs, pose.score_each(task, variables, dataset, boxes, decodings)):
+        run.save({**metrics, **box_metrics})
+        print(f"{run.point.name}: AP {metrics['AP']:.3f}", flush=True)

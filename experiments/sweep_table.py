@@ -1,0 +1,94 @@
+"""The outcome of a sweep as a table, in Markdown and CSV, and as a plot."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from experiments.sweep_jobs import write
+from g_rmi.evaluation.coco import KEYPOINT_METRICS
+
+COLUMNS = ("point", *KEYPOINT_METRICS, "minutes", "status")
+
+# Colours of Okabe and Ito, which colour-blind people can tell apart, and markers for print.
+_DRAWN = {"AP": ("#0072b2", "o"), "AP50": ("#d55e00", "s"), "AR": ("#009e73", "^")}
+
+
+class Row(NamedTuple):
+    """One point of the table.
+
+    Attributes:
+      name: Of the point.
+      metrics: COCO's numbers; None if there are none.
+      minutes: Training time of its pose network; None if it has not begun.
+      status: "done", "waiting", or "failed: " and why.
+    """
+
+    name: str
+    metrics: Mapping[str, float] | None
+    minutes: float | None
+    status: str
+
+
+def _cells(row: Row, *, digits: int = 3, missing: str = "-") -> list[str]:
+    numbers = [f"{row.metrics[n]:.{digits}f}" if row.metrics else missing for n in KEYPOINT_METRICS]
+    minutes = missing if row.minutes is None else f"{row.minutes:.1f}"
+    return [row.name, *numbers, minutes, row.status]
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """The table with a line of column names."""
+    text = io.StringIO()
+    lines = (_cells(row, digits=6, missing="") for row in rows)
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *lines])
+    return text.getvalue()
+
+
+def as_markdown(rows: Sequence[Row], title: str, command: str) -> str:
+    """The table below its title and the command that made it."""
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *map(_cells, rows)]
+    escaped = ([cell.replace("|", "\\|") for cell in cells] for cells in lines)
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in escaped)
+    return f"# {title}\n\n    {command}\n\n{table}\n"
+
+
+def show(rows: Sequence[Row], title: str) -> None:
+    """Prints the table."""
+    table = Table(*COLUMNS, title=title, title_justify="left", box=box.SIMPLE)
+    for row in rows:
+        table.add_row(*map(escape, _cells(row)))
+    Console(width=max(Console().width, 130)).print(table)  # cut lines are worse than long ones
+
+
+def plot(rows: Sequence[Row], title: str) -> Figure:
+    """AP, AP50 and AR of each point that has them."""
+    rows = [row for row in rows if row.metrics]
+    figure = Figure(figsize=(7, 1.3 + 0.35 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(rows))
+    for name, (colour, marker) in _DRAWN.items():
+        values = [row.metrics[name] for row in rows if row.metrics]
+        axes.plot(values, places, marker, color=colour, label=name, linestyle="none")
+    axes.set_yticks(places, [row.name for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return figure
+
+
+def save(rows: Sequence[Row], out: Path, *, title: str, command: str) -> None:
+    """Writes OUT.md, OUT.csv and, of points that are done, OUT.png."""
+    write(out.with_suffix(".csv"), as_csv(rows))
+    write(out.with_suffix(".md"), as_markdown(rows, title, command))
+    if any(row.metrics for row in rows):
+        plot(rows, title).savefig(out.with_suffix(".png"), dpi=120)

@@ -1,0 +1,20 @@
+"""Auxiliary head: does a second heatmap loss inside the ResNet help?
+
+Command:   python -m experiments.sweep --config auxiliary --data COCO --out runs/ablations
+Paper:     has one at an intermediate layer; no number.
+Ours:      not run: it needs COCO and an accelerator.
+Embedded:  --base pose_synthetic
+Trains:    two pose networks.
+"""
+
+from collections.abc import Iterator
+
+from experiments.points import Base, Point
+
+
+def points(base: Base) -> Iterator[Point]:
+    """With the head, at the base's weight or the heatmap's, and without."""
+    model = base.pose.model
+    weight = model.auxiliary_weight or model.heatmap_weight
+    yield Point("with", {"model.auxiliary_weight": weight})
+    yield Point("without", {"model.auxiliary_weight": 0.0})

@@ -1,0 +1,21 @@
+"""OKS-NMS threshold: how similar may two people be?
+
+Command:   python -m experiments.sweep --config oks_threshold --data COCO --out runs/ablations
+Paper:     .1 to .9 on the boxes of its detector; .5 is its choice.
+Ours:      not run: it needs COCO and an accelerator.
+Embedded:  --base pose_synthetic
+Trains:    one pose network, one detector.
+"""
+
+from collections.abc import Iterator
+
+from experiments.points import Base, Point
+from g_rmi.evaluation.evaluator import Decoding
+
+
+def points(base: Base) -> Iterator[Point]:
+    """The paper's five thresholds, and no suppression."""
+    del base
+    for threshold in (0.1, 0.3, 0.5, 0.7, 0.9):
+        yield Point(f"{threshold}", boxes="detector", decoding=Decoding(oks_threshold=threshold))
+    yield Point("none", boxes="detector", decoding=Decoding(oks_threshold=1.0))

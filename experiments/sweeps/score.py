@@ -1,0 +1,21 @@
+"""Score: does the pose know better than the box how good it is?
+
+Command:   python -m experiments.sweep --config score --data COCO --out runs/ablations
+Paper:     the mean of the joints' maxima ranks better than the score of the box.
+Ours:      not run: it needs COCO and an accelerator.
+Embedded:  --base pose_synthetic
+Trains:    one pose network, one detector.
+"""
+
+import typing
+from collections.abc import Iterator
+
+from experiments.points import Base, Point
+from g_rmi.evaluation.evaluator import Decoding, Score
+
+
+def points(base: Base) -> Iterator[Point]:
+    """All ways to rank people."""
+    del base
+    for score in typing.get_args(Score):
+        yield Point(score, boxes="detector", decoding=Decoding(score=score))

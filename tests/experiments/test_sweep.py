@@ -1,0 +1,298 @@
+"""Sweeps: their points, and a whole run on tiny scenes."""
+
+import csv
+import dataclasses
+import json
+import shutil
+
+import jax
+import pytest
+
+from data_pipeline import synthetic
+from experiments import configs, evaluate, sweep, sweep_jobs, sweep_table, sweeps, train
+from experiments.points import Base, Point, check_names, override, resolve
+from experiments.sweep_jobs import differences
+from g_rmi.config import DetectorExperiment, PoseExperiment
+from g_rmi.evaluation.evaluator import Decoding
+
+BASES = {
+    "pose_resnet101": "detector_resnet101",
+    "pose_resnet50": "detector_resnet101",
+    "pose_small": "detector_small",
+    "pose_synthetic": "detector_synthetic",
+}
+
+# Points, pose networks and detectors of each.
+SIZES = {
+    "auxiliary": (2, 2, 0),
+    "averaging": (2, 1, 0),
+    "box_source": (3, 1, 2),
+    "crop_depth": (4, 4, 0),
+    "decoding": (3, 1, 0),
+    "loss_weight": (5, 5, 0),
+    "oks_threshold": (6, 1, 1),
+    "radius": (4, 4, 0),
+    "score": (3, 1, 1),
+}
+
+TINY = [
+    *("--base", "pose_synthetic", "--width", "8", "--top-down", "8", "--steps", "2"),
+    *("--crop-height", "33", "--crop-width", "33", "--radius", "4", "--batch-size", "4"),
+    *("--log-every", "1", "--checkpoint-every", "1", "--threads", "1", "--launcher", "debug"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _users_promotion():
+    """What users run under: optax's Adam mixes a Python float with its count."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("name", sweeps.names())
+def test_all_points_resolve(name, base):
+    bases = Base(configs.get(base), configs.get(BASES[base]))
+    needs = [resolve(point, bases) for point in sweeps.get(name, bases)]
+    detectors = {need.detector for need in needs} - {None}
+    assert (len(needs), len({need.pose for need in needs}), len(detectors)) == SIZES[name]
+    assert bases.pose in {need.pose for need in needs}
+    assert sweeps.title(name)[-1] == "?"
+
+
+def test_the_papers_values_are_among_the_points():
+    base = Base(PoseExperiment(), DetectorExperiment())
+    pose = [resolve(p, base).pose.model for p in sweeps.get("crop_depth", base)]
+    assert [(m.depth, m.crop_height, m.crop_width) for m in pose] == [
+        (50, 257, 185),
+        (50, 353, 257),
+        (101, 257, 185),
+        (101, 353, 257),
+    ]
+    fast, accurate, truth = (resolve(p, base) for p in sweeps.get("box_source", base))
+    assert fast.detector.model.canvas == (600, 900)
+    assert accurate.detector.model.canvas == (800, 1200)
+    assert truth.detector is None
+    thresholds = [p.decoding.oks_threshold for p in sweeps.get("oks_threshold", base)]
+    assert thresholds == [0.1, 0.3, 0.5, 0.7, 0.9, 1.0]
+
+
+def test_one_training_gives_both_of_its_weights():
+    without = override(PoseExperiment(), {"optim.averaging": 0.0})
+    for pose, decay in ((without, 0.9999), (override(without, {"optim.averaging": 0.5}), 0.5)):
+        average, last = sweeps.get("averaging", Base(pose))
+        assert resolve(average, Base(pose)) == resolve(last, Base(pose))
+        assert resolve(last, Base(pose)).pose.optim.averaging == decay
+        assert (average.averaged, last.averaged) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"model.radios": 12.0}, "point 'x': no field 'model.radios'; did you mean 'model.radius'"),
+        ({"radius": 12.0}, "did you mean 'model.radius'"),
+        ({"model": 3}, "no field 'model'"),
+        ({"model.radius": "12"}, "model.radius = '12': must be float"),
+        ({"model.crop_height": 354}, "model.crop_height = 354: must be 8 n"),
+    ],
+)
+def test_a_wrong_field_is_named(fields, message):
+    with pytest.raises(ValueError, match=message.replace("[", r"\[")):
+        resolve(Point("x", fields), Base(PoseExperiment()))
+
+
+def test_points_have_different_names():
+    with pytest.raises(ValueError, match="two points are named 'x'"):
+        check_names([Point("x"), Point("x", averaged=False)])
+
+
+def test_changes_become_part_of_a_file_name():
+    fields = {"model.canvas": (600, 900), "optim.momentum": 0.5}
+    changed = override(DetectorExperiment(), fields)
+    assert changed.model.canvas == (600, 900)
+    assert differences(changed, DetectorExperiment()) == "canvas_600x900_momentum_0.5"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Eight training scenes, four to validate on."""
+    directory = tmp_path_factory.mktemp("data") / "scenes"
+    return synthetic.make(directory, train_images=8, val_images=4, size=(96, 128), workers=1)
+
+
+@pytest.fixture(scope="module")
+def out(data, tmp_path_factory):
+    """A sweep of three points that share a training of two steps."""
+    out = tmp_path_factory.mktemp("runs") / "ablations"
+    arguments = ["--config", "decoding", *TINY, "--data", str(data), "--out", str(out)]
+    assert sweep.main(arguments) == 0
+    return out
+
+
+def run(out, data, config="decoding", *more):
+    return sweep.main(["--config", config, *TINY, "--data", str(data), "--out", str(out), *more])
+
+
+def read(out, config="decoding"):
+    with (out / f"{config}.csv").open() as file:
+        return {row["point"]: row for row in csv.DictReader(file)}
+
+
+def test_a_sweep_leaves_a_table_and_a_plot(out):
+    table = read(out)
+    assert list(table) == ["argmax", "argmax + offset", "Hough voting"]
+    assert {row["status"] for row in table.values()} == {"done"}
+    metrics = json.loads((out / "points/decoding/argmax/metrics.json").read_text())
+    assert float(table["argmax"]["AP"]) == pytest.approx(metrics["AP"], abs=1e-6)
+    assert "box_AP" in metrics
+    text = (out / "decoding.md").read_text()
+    assert "    python -m experiments.sweep --config decoding --base pose_synthetic" in text
+    assert text.count("\n| ") == 5
+    assert (out / "decoding.png").read_bytes()[:4] == b"\x89PNG"
+    assert len(list((out / "trainings").iterdir())) == 1
+
+
+def test_its_numbers_are_those_of_evaluate(out, data, tmp_path):
+    (workdir,) = (out / "trainings").iterdir()
+    arguments = ["--workdir", str(workdir), "--data", str(data), "--pictures", "0"]
+    evaluate.main([*arguments, "--out", str(tmp_path), "--method", "argmax"])
+    theirs = json.loads((tmp_path / "metrics.json").read_text())
+    ours = json.loads((out / "points/decoding/argmax/metrics.json").read_text())
+    assert ours == {name: theirs[name] for name in ours}
+
+
+def test_what_is_done_is_not_done_again(out, data, monkeypatch):
+    monkeypatch.setattr(sweep, "run_jobs", None)
+    assert run(out, data) == 0
+    assert run(out, data, "decoding", "--log-every", "2") == 0  # changes no number
+
+
+def test_sweeps_share_a_training_and_both_weights_count(out, data, monkeypatch):
+    monkeypatch.setattr(train, "run", None)
+    assert run(out, data, "averaging") == 0
+    table = read(out, "averaging")
+    assert table["average"]["status"] == table["last weights"]["status"] == "done"
+    (workdir,) = (out / "trainings").iterdir()
+    average, last = (evaluate.load_task(workdir, average=a)[1]["params"] for a in (True, False))
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), average, last)
+    assert not all(jax.tree.leaves(same))
+
+
+def test_a_killed_training_continues(out, data, tmp_path, capsys):
+    shutil.copytree(out, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "points")
+    (workdir,) = (tmp_path / "out" / "trainings").iterdir()
+    shutil.rmtree(workdir / "checkpoints" / "2")
+    assert run(tmp_path / "out", data) == 0
+    assert "at step 1" in capsys.readouterr().out
+    assert read(tmp_path / "out") == read(out) | {
+        name: row | {"minutes": read(tmp_path / "out")[name]["minutes"]}
+        for name, row in read(out).items()
+    }
+
+
+def test_a_failed_point_is_named_and_tried_again(out, data, monkeypatch, capsys):
+    points = [
+        Point("good", decoding=Decoding(score="product")),
+        Point("diverges", {"optim.learning_rate": 1e30}),
+    ]
+    monkeypatch.setattr(sweeps, "get", lambda name, base: points)
+    monkeypatch.setattr(sweeps, "title", lambda name: "Two points?")
+
+    def diverge(arguments):
+        raise FloatingPointError(f"not finite at {arguments.experiment.optim.learning_rate}\nmore")
+
+    monkeypatch.setattr(train, "run", diverge)
+    assert run(out, data, "two") == 1
+    assert "failed: diverges;" in capsys.readouterr().out
+    table = read(out, "two")
+    assert table["good"]["status"] == "done"
+    assert table["diverges"]["status"] == "failed: FloatingPointError: not finite at 1e+30"
+    assert table["diverges"]["AP"] == ""
+    assert "| diverges | - | -" in (out / "two.md").read_text()
+
+    monkeypatch.setattr(train, "run", lambda arguments: 1 / 0)
+    assert run(out, data, "two") == 1
+    table = read(out, "two")
+    assert table["good"]["status"] == "done"
+    assert table["diverges"]["status"] == "failed: ZeroDivisionError: division by zero"
+
+
+def test_a_given_training_stands_for_the_base_and_nothing_else(out, data, tmp_path, monkeypatch):
+    (workdir,) = (out / "trainings").glob("pose_[0-9a-f]*")
+    given = ["--base", str(workdir), "--data", str(data), "--out", str(tmp_path / "out")]
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "run", None)
+        assert sweep.main(["--config", "decoding", *given, "--launcher", "debug"]) == 0
+    assert not (tmp_path / "out" / "trainings").exists()
+    theirs, ours = (
+        {name: row["AP"] for name, row in read(directory).items()}
+        for directory in (tmp_path / "out", out)
+    )
+    assert theirs == ours
+    arguments = sweep.Arguments("radius", tmp_path, base=str(workdir))
+    base = sweep.read_experiment(str(workdir))
+    made = sweep.training(base, base, str(workdir), arguments)
+    assert made == sweep_jobs.Training.given(workdir)
+    assert made.finished
+    other = sweep.training(override(base, {"model.radius": 2.0}), base, str(workdir), arguments)
+    assert "radius_2.0" in other.workdir.name
+    assert not other.finished
+
+
+@pytest.mark.slow
+def test_points_look_into_the_boxes_of_a_detector(out, data, tmp_path, monkeypatch):
+    tiny = ["--width", "8", "--rpn-channels", "8", "--canvas", "64", "80", "--proposals", "6"]
+    tiny += ["--box-samples", "4", "--roi-size", "4", "--batch-size", "4", "--threads", "1"]
+    detector = ["--config", "detector_synthetic", "--data", str(data), "--steps", "1", *tiny]
+    train.main([*detector, "--workdir", str(tmp_path / "detector")])
+    (workdir,) = (out / "trainings").glob("pose_[0-9a-f]*")
+    monkeypatch.setattr(train, "run", None)
+    given = ["--base", str(workdir), "--detector", str(tmp_path / "detector")]
+    given += ["--data", str(data), "--out", str(tmp_path / "out"), "--launcher", "debug"]
+    assert sweep.main(["--config", "score", *given]) == 0
+    assert {row["status"] for row in read(tmp_path / "out", "score").values()} == {"done"}
+    boxes = json.loads(next((tmp_path / "out" / "boxes").iterdir()).read_text())
+    assert boxes
+    assert all(len(box["bbox"]) == 4 for box in boxes)
+    assert not (tmp_path / "out" / "trainings").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "oks_treshold"], "no sweep 'oks_treshold'; did you mean 'oks_threshold'"),
+        (["--base", "pose_resnet110"], "did you mean 'pose_resnet101'"),
+        (["--base", "runs/pose"], "runs/pose is not a workdir: it has no config.json"),
+        (["--base", "detector_small"], "--base detector_small: must be of a pose network"),
+        (["--detector", "pose_small"], "--detector pose_small: must be of a detector"),
+        (["--pretrained", "50", "r50.safetensors"], "no weights for depth 101, which a point"),
+        (["--base", "pose_resnet50"], "point '0.1': needs boxes: name a detector's config"),
+        (["--data", "nowhere"], "no data directory"),
+    ],
+)
+def test_a_mistake_is_one_message(arguments, message, data, tmp_path):
+    given = ["--config", "oks_threshold", "--out", str(tmp_path / "x"), "--data", str(data)]
+    with pytest.raises(ValueError, match=message) as error:
+        sweep.main([*given, *arguments])
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "x").exists()
+
+
+def test_training_time_is_that_of_the_steps(tmp_path):
+    (tmp_path / "config.json").write_text('{"train": {"batch_size": 10}}')
+    rates = [(1, None), (4, 2.0), (6, 5.0)]  # 4 steps at 2 / s, 2 steps at 5 / s
+    lines = [{"step": step, "train/examples_per_second": rate} for step, rate in rates]
+    lines.append({"step": 6, "eval/AP": 0.5})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    training = sweep_jobs.Training(tmp_path, {})
+    assert training.minutes == pytest.approx((40 / 2 + 20 / 5) / 60)
+    assert dataclasses.replace(training, workdir=tmp_path / "x").minutes is None
+
+
+def test_a_bar_in_a_message_stays_in_its_cell():
+    row = sweep_table.Row("a | b", None, None, "failed: int | str")
+    text = sweep_table.as_markdown([row], "Title?", "command")
+    assert text.splitlines()[-1] == (
+        "| a \\| b | - | - | - | - | - | - | - | - | - | - | - | failed: int \\| str |"
+    )
