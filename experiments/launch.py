@@ -104,7 +104,12 @@ class _Here:
 
 
 class Executor:
-    """Submits jobs through submitit and says how they ended."""
+    """Submits jobs through submitit and says how they ended.
+
+    Attributes:
+      launcher: Where they run.
+      folder: Their logs.
+    """
 
     def __init__(self, launcher: Launcher, folder: Path, resources: Resources):
         """Prepares the launcher.
@@ -120,12 +125,12 @@ class Executor:
         logging.getLogger("submitit").setLevel(logging.ERROR)
         self.launcher: Launcher = launcher
         self._tickets, self._resources = folder, resources
-        self._folder = folder / time.strftime("%Y%m%d-%H%M%S")
+        self.folder = folder / time.strftime("%Y%m%d-%H%M%S")
         if launcher == "debug":
             return
         try:
             self._executor = submitit.AutoExecutor(
-                self._folder, cluster=launcher, slurm_max_num_timeout=1000
+                self.folder, cluster=launcher, slurm_max_num_timeout=1000
             )
         except RuntimeError as error:
             raise ValueError(f"--launcher {launcher}: {error}") from None
@@ -153,7 +158,7 @@ class Executor:
         with _ignoring_interrupts():  # which the job's process inherits
             handle = self._executor.submit(call)
         if self.launcher == "slurm":
-            ticket.write_text(json.dumps({"folder": str(self._folder), "job_id": handle.job_id}))
+            ticket.write_text(json.dumps({"folder": str(self.folder), "job_id": handle.job_id}))
         return handle
 
     def error(self, handle: submitit.Job | _Here) -> str | None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -198,7 +199,7 @@ def main(argv: Sequence[str]) -> int:
     """The program.
 
     Returns:
-      Exit status: 1 if a point failed.
+      Exit status: 1 if a point failed, 130 after Ctrl-C.
     """
     default = Arguments(config=tyro.MISSING, out=tyro.MISSING)
     arguments = cli.parse(
@@ -226,7 +227,13 @@ def main(argv: Sequence[str]) -> int:
     if jobs:
         executor = Executor(arguments.launcher, out.parent.absolute() / "jobs", arguments.resources)
         everything = len(jobs) if arguments.launcher == "slurm" else 1
-        run_jobs(jobs, executor, limit=arguments.max_parallel or everything, ended=ended)
+        print(f"{len(jobs)} jobs, logs in {executor.folder}", flush=True)
+        try:
+            run_jobs(jobs, executor, limit=arguments.max_parallel or everything, ended=ended)
+        except KeyboardInterrupt:
+            rest = "Slurm keeps the jobs" if arguments.launcher == "slurm" else "stopped"
+            print(f"{rest}; the same command goes on")
+            return 128 + signal.SIGINT
     found = rows(runs, errors)
     sweep_table.save(found, out, title=title, command=command)
     sweep_table.show(found, title)

@@ -2,7 +2,8 @@
 
 Command:   python -m experiments.sweep --config auxiliary --data COCO --out runs/ablations
 Paper:     has one at an intermediate layer; no number.
-Ours:      not run: it needs COCO and an accelerator.
+Ours:      on COCO not run: it needs an accelerator. pose_synthetic, 300 steps: AP .027 with and
+           without.
 Embedded:  --base pose_synthetic
 Trains:    two pose networks.
 """

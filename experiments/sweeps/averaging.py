@@ -2,7 +2,8 @@
 
 Command:   python -m experiments.sweep --config averaging --data COCO --out runs/ablations
 Paper:     evaluates Polyak-averaged weights.
-Ours:      not run: it needs COCO and an accelerator.
+Ours:      on COCO not run: it needs an accelerator. pose_small on COCO-mini: AP .087 average, .092
+           last; pose_synthetic, 300 steps: .027, .029.
 Embedded:  --base pose_synthetic
 Trains:    one pose network, of which both are evaluated: the average does not change the steps.
 """

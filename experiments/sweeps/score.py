@@ -2,7 +2,8 @@
 
 Command:   python -m experiments.sweep --config score --data COCO --out runs/ablations
 Paper:     the mean of the joints' maxima ranks better than the score of the box.
-Ours:      not run: it needs COCO and an accelerator.
+Ours:      on COCO not run: it needs an accelerator. pose_small, detector_small on COCO-mini: AP
+           .064 pose score, .026 box score, .053 their product.
 Embedded:  --base pose_synthetic
 Trains:    one pose network, one detector.
 """

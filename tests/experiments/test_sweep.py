@@ -4,12 +4,13 @@ import csv
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
 import pytest
 
 from data_pipeline import synthetic
-from experiments import configs, evaluate, sweep, sweep_jobs, sweep_table, sweeps, train
+from experiments import configs, evaluate, pose, sweep, sweep_jobs, sweep_table, sweeps, train
 from experiments.points import Base, Point, check_names, override, resolve
 from experiments.sweep_jobs import differences
 from g_rmi.config import DetectorExperiment, PoseExperiment
@@ -79,10 +80,11 @@ def test_the_papers_values_are_among_the_points():
 
 def test_one_training_gives_both_of_its_weights():
     without = override(PoseExperiment(), {"optim.averaging": 0.0})
-    for pose, decay in ((without, 0.9999), (override(without, {"optim.averaging": 0.5}), 0.5)):
-        average, last = sweeps.get("averaging", Base(pose))
-        assert resolve(average, Base(pose)) == resolve(last, Base(pose))
-        assert resolve(last, Base(pose)).pose.optim.averaging == decay
+    half = override(without, {"optim.averaging": 0.5})
+    for base, decay in ((Base(without), 0.9999), (Base(half), 0.5)):
+        average, last = sweeps.get("averaging", base)
+        assert resolve(average, base) == resolve(last, base)
+        assert resolve(last, base).pose.optim.averaging == decay
         assert (average.averaged, last.averaged) == (True, False)
 
 
@@ -168,8 +170,16 @@ def test_what_is_done_is_not_done_again(out, data, monkeypatch):
 
 
 def test_sweeps_share_a_training_and_both_weights_count(out, data, monkeypatch):
+    loaded = []
+
+    def load_task(workdir, *, average):
+        loaded.append(average)
+        return evaluate.load_task(workdir, average=average)
+
     monkeypatch.setattr(train, "run", None)
+    monkeypatch.setattr(sweep_jobs, "load_task", load_task)
     assert run(out, data, "averaging") == 0
+    assert loaded == [True, False]
     table = read(out, "averaging")
     assert table["average"]["status"] == table["last weights"]["status"] == "done"
     (workdir,) = (out / "trainings").iterdir()
@@ -277,6 +287,63 @@ def test_a_mistake_is_one_message(arguments, message, data, tmp_path):
         sweep.main([*given, *arguments])
     assert "\n" not in str(error.value)
     assert not (tmp_path / "x").exists()
+
+
+def test_decodings_that_only_rank_differently_share_predictions(monkeypatch):
+    predicted = []
+
+    def predict(task, variables, dataset, boxes, decoding, *, batch_size):
+        predicted.append(decoding)
+        return len(predicted)
+
+    def score(task, dataset, boxes, people, decoding):
+        return SimpleNamespace(metrics={"people": people, "threshold": decoding.oks_threshold})
+
+    monkeypatch.setattr(pose, "predict", predict)
+    monkeypatch.setattr(pose, "score", score)
+    decodings = [
+        Decoding(oks_threshold=0.1, score="box"),
+        Decoding(method="argmax", oks_threshold=0.2),
+        Decoding(oks_threshold=0.3),
+        Decoding(flip_test=True, oks_threshold=0.4),
+        Decoding(refine=True, oks_threshold=0.5),
+        Decoding(method="argmax", oks_threshold=0.6),
+    ]
+    rows = list(pose.score_each(None, {}, None, None, decodings))
+    assert [row["people"] for row in rows] == [1, 2, 1, 3, 4, 2]
+    assert [row["threshold"] for row in rows] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    network = [(d.method, d.flip_test, d.refine) for d in predicted]
+    assert network == [
+        ("hough", False, False),
+        ("argmax", False, False),
+        ("hough", True, False),
+        ("hough", False, True),
+    ]
+
+
+def test_numbers_of_another_point_do_not_count(tmp_path):
+    pose = sweep_jobs.Training(tmp_path / "pose", {"step": 1})
+    run = sweep_jobs.Run(Point("x"), tmp_path / "x", pose, None, (tmp_path,), 30)
+    assert run.metrics is None
+    run.save({"AP": 0.5})
+    assert run.metrics == {"AP": 0.5}
+    found = tmp_path / "boxes.json", sweep_jobs.Training(tmp_path / "detector", {"step": 2})
+    for change in (
+        {"point": Point("x", decoding=Decoding(refine=True))},
+        {"point": Point("x", averaged=False)},
+        {"pose": dataclasses.replace(pose, identity={"step": 2})},
+        {"boxes": found},
+        {"data": (tmp_path / "data",)},
+    ):
+        assert dataclasses.replace(run, **change).metrics is None, change
+    assert dataclasses.replace(
+        run, max_per_image=20
+    ).metrics  # of which annotated boxes know nothing
+    looked = dataclasses.replace(run, boxes=found)
+    looked.save({"AP": 0.25})
+    assert dataclasses.replace(looked, max_per_image=20).metrics is None
+    (run.directory / "metrics.json").write_text('{"AP"')  # killed while writing
+    assert looked.metrics is None
 
 
 def test_training_time_is_that_of_the_steps(tmp_path):
