@@ -335,6 +335,8 @@ class TrainConfig:
       evaluate_every: Steps between evaluations on the validation set; 0 for the end only.
       checkpoint_every: Steps between checkpoints.
       keep: Newest checkpoints kept.
+      keep_best: Checkpoints kept besides for their evaluation (AP or box_AP); with it, every
+        evaluated state is saved.
     """
 
     steps: int = 800_000
@@ -346,10 +348,12 @@ class TrainConfig:
     evaluate_every: int = 20_000
     checkpoint_every: int = 5_000
     keep: int = 3
+    keep_best: int = 1
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(self.keep_best >= 0, "keep_best", self.keep_best, "0 or more")
         _require(
             self.batch_size % self.accumulate == 0,
             "accumulate",

@@ -49,6 +49,7 @@ def train(
     config_dict: Mapping[str, Any],
     data_fingerprint: Mapping[str, Any],
     evaluate: Evaluate | None = None,
+    best_by: str | None = None,
     mesh: Mesh | None = None,
     init_variables: Variables | None = None,
 ) -> TrainState:
@@ -64,6 +65,8 @@ def train(
       data_fingerprint: What identifies the data, as JSON values; must not change either.
       evaluate: Function (variables, step) -> names and numbers; pictures (uint8 [H, W, 3]) go to
         TensorBoard. It must not keep the variables: the next step overwrites them.
+      best_by: The number of an evaluation that ranks checkpoints, the larger the better. With it,
+        every evaluated state is saved and the best `train_config.keep_best` are kept.
       mesh: Devices; default all.
       init_variables: Weights to start from; used only if `workdir` has no checkpoint.
 
@@ -93,7 +96,9 @@ def train(
         out_shardings=(jax.tree.map(lambda x: x.sharding, shapes), sharding.replicated(mesh)),
     )
     with contextlib.ExitStack() as stack:
-        checkpoints = stack.enter_context(Checkpoints(workdir, keep=train_config.keep))
+        checkpoints = stack.enter_context(
+            Checkpoints(workdir, keep=train_config.keep, keep_best=train_config.keep_best)
+        )
         restored = checkpoints.restore_latest(shapes, *records)
         if restored:
             state, first = restored.state, restored.step
@@ -114,16 +119,18 @@ def train(
             stopping = step < steps and stop.requested(step)
             last = step >= steps or stopping
             evaluation = evaluate if monitor.evaluation_due(step) and not stopping else None
-            saves = step > first and (last or step % train_config.checkpoint_every == 0)
+            due = last or step % train_config.checkpoint_every == 0 or (evaluation and best_by)
+            saves, metric = step > first and due, None
             if evaluation or saves:
                 monitor.settle()
                 with monitor.paused():
                     if evaluation:
                         variables = evaluation_variables(state)
                         whole = jax.device_put(variables, sharding.replicated(mesh))
-                        _evaluate(evaluation, whole, step, writer)
+                        scalars = _evaluate(evaluation, whole, step, writer)
+                        metric = {best_by: scalars[f"eval/{best_by}"]} if best_by else None
                     if saves:
-                        checkpoints.save(step, state, batches.get_state(), *records)
+                        checkpoints.save(step, state, batches.get_state(), *records, metric=metric)
             if last:
                 break
             ids, batch = _next(batches, step)
@@ -214,9 +221,12 @@ def _next(batches: Batches, step: int) -> tuple[Int64[np.ndarray, " B"], PyTree]
         raise ValueError(f"the training data ended after {step} steps; it must repeat") from None
 
 
-def _evaluate(evaluate: Evaluate, variables: Variables, step: int, writer: Writer) -> None:
+def _evaluate(
+    evaluate: Evaluate, variables: Variables, step: int, writer: Writer
+) -> dict[str, float]:
     results = {f"eval/{k}": v for k, v in evaluate(variables, step).items()}
     scalars = {name: float(value) for name, value in results.items() if np.ndim(value) == 0}
     writer.scalars(step, scalars)
     writer.images(step, {name: value for name, value in results.items() if name not in scalars})
     writer.say(f"step {step}  " + "  ".join(f"{k} {v:.4g}" for k, v in scalars.items()))
+    return scalars

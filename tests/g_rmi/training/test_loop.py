@@ -157,9 +157,9 @@ def test_order(tmp_path, monkeypatch):
             events.append("fetch")
         return real_get(tree)
 
-    def save(checkpoints, step, state, iterator, *args):
+    def save(checkpoints, step, state, iterator, *args, **kwargs):
         events.append(f"save {step} at {iterator['position']}")
-        real_save(checkpoints, step, state, iterator, *args)
+        real_save(checkpoints, step, state, iterator, *args, **kwargs)
 
     def evaluate(variables, step):
         events.append(f"evaluate {step}")
@@ -201,6 +201,21 @@ def test_evaluation_gets_the_average_and_is_not_repeated_on_restart(tmp_path):
     run(tmp_path, 5, evaluate=numbers)
     run(tmp_path, 8, evaluate=numbers)
     assert [step for step, _ in seen] == [5, 8]
+
+
+def test_evaluated_states_are_saved_and_the_best_are_kept(tmp_path):
+    found = iter([0.1, 0.9, 0.3, 0.2])
+    seen = []
+
+    def evaluate(variables, step):
+        seen.append(float(variables["params"]["b"][0]))
+        return {"loss": 7.0, "AP": next(found)}
+
+    kept = {"evaluate_every": 3, "checkpoint_every": 5, "keep": 1, "keep_best": 1}
+    run(tmp_path, 10, evaluate=evaluate, best_by="AP", **kept)
+    assert checkpoints(tmp_path) == [6, 10]
+    _, best = load_variables(tmp_path, "best")
+    assert float(best["params"]["b"][0]) == seen[1]
 
 
 def test_state_is_donated(tmp_path):

@@ -1,0 +1,62 @@
+"""Whether a checkpoint belongs to the experiment that wants to continue it."""
+
+import json
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Json = dict[str, Any]
+
+# Fields of an experiment that may change between a run and its continuation.
+FREE_FIELDS = frozenset(
+    {
+        "train.steps",
+        "train.log_every",
+        "train.evaluate_every",
+        "train.checkpoint_every",
+        "train.keep",
+        "train.keep_best",
+        "train.fsdp",
+        "data.threads",
+    }
+)
+
+
+class Mismatch(ValueError):
+    """A checkpoint is sound, but belongs to another experiment."""
+
+
+def check_same(
+    workdir: pathlib.Path, what: str, saved: Json, wanted: Json, *, free: frozenset[str]
+) -> None:
+    """Checks that a run continues with what it was started with.
+
+    Args:
+      workdir: For the message.
+      what: "another config" or "other data", for the message.
+      saved: Values of the checkpoint.
+      wanted: Values of the run that wants to continue it.
+      free: Dotted names of fields that may differ.
+
+    Raises:
+      Mismatch: One line that names the fields that differ, with both values.
+    """
+    old, new = dict(_flatten(saved)), dict(_flatten(json.loads(json.dumps(wanted))))
+    different = [
+        f"{name} was {old.get(name)!r}, is {new.get(name)!r}"
+        for name in sorted((old.keys() | new.keys()) - free)
+        if name not in old or name not in new or old[name] != new[name]
+    ]
+    if different:
+        raise Mismatch(
+            f"{workdir} was started with {what}: {'; '.join(different)} "
+            "(go back to the first values, or choose another workdir)"
+        )
+
+
+def _flatten(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{path}{name}.")
+        else:
+            yield path + name, value
