@@ -131,6 +131,7 @@ def test_learns_and_reports(tmp_path):
         "train/gradient_norm",
         "train/learning_rate",
         "train/examples_per_second",
+        "train/waiting",
     }
     assert last["train/learning_rate"] == pytest.approx(
         0.05 * (0.5 + 0.5 * np.cos(np.pi * 199 / 200)), rel=1e-4
@@ -239,7 +240,7 @@ def test_without_averaging_the_weights_are_evaluated(tmp_path):
     assert seen == [float(state.params["b"][0])]
 
 
-def test_rate_counts_neither_compiling_nor_evaluation_nor_saving(tmp_path, monkeypatch):
+def test_rate_counts_neither_compiling_nor_evaluation_nor_saving(tmp_path, monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
 
@@ -255,6 +256,8 @@ def test_rate_counts_neither_compiling_nor_evaluation_nor_saving(tmp_path, monke
     run(tmp_path, 12, batches=Batches(toy.points), evaluate=evaluate)
     rates = [line["train/examples_per_second"] for line in lines(tmp_path) if "train/loss" in line]
     assert rates == [4.0] * 4
+    assert [line["train/waiting"] for line in lines(tmp_path) if "train/loss" in line] == [1.0] * 4
+    assert capsys.readouterr().out.count("100% of the time went into waiting for data") == 1
 
 
 def test_step_compiles_once(tmp_path, caplog):
