@@ -256,16 +256,19 @@ def make_task(experiment: Experiment, skeleton: Skeleton = COCO) -> PoseTask | D
     return PoseTask(experiment.model, skeleton)
 
 
-def load_task(path: str | os.PathLike) -> tuple[PoseTask | DetectorTask, Any]:
+def load_task(
+    path: str | os.PathLike, checkpoint: str = "latest"
+) -> tuple[PoseTask | DetectorTask, Any]:
     """The task and the evaluation weights of a training.
 
     Args:
       path: Its work directory, or its weights file.
+      checkpoint: "latest", "best" or a step; see `g_rmi.training.checkpoint.Checkpoints.load`.
 
     Raises:
-      ValueError: Neither of them, or its config is not one of this version.
+      ValueError: Neither of them, no such checkpoint, or its config is not one of this version.
     """
-    values, variables = load_variables(Path(path))
+    values, variables = load_variables(Path(path), checkpoint)
     own = values.get("skeleton")
     skeleton = Skeleton.from_dict(own) if own else COCO
     return make_task(experiment_from_dict(values), skeleton), variables

@@ -218,6 +218,10 @@ class Checkpoints:
             check_same(self._workdir, "another config", saved, config, free=FREE_FIELDS)
             saved = self._read_json(step, "data")
             check_same(self._workdir, "other data", saved, data, free=frozenset())
+            stored = self._manager.item_metadata(step)["state"].tree
+            check_same(
+                self._workdir, "another network", _shapes(stored), _shapes(wanted), free=frozenset()
+            )
             hosts = self._read_json(step, "iterator")["hosts"]
             # On another number of hosts each takes the first one's position.
             own = jax.process_index() if len(hosts) == jax.process_count() else 0
@@ -366,6 +370,11 @@ def _to_tree(state: TrainState) -> Json:
         "key": jax.random.key_data(state.key),
     }
     return {**tree, "checksums": checksums(tree)}
+
+
+def _shapes(tree: Json) -> Json:
+    """The shape of each array under its name."""
+    return {name: list(x.shape) for name, x in ocp.tree.to_flat_dict(tree, sep="/").items()}
 
 
 def _from_tree(tree: Json) -> TrainState:

@@ -5,6 +5,8 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from g_rmi.config import default_values
+
 Json = dict[str, Any]
 
 # Fields of an experiment that may change between a run and its continuation.
@@ -22,6 +24,9 @@ FREE_FIELDS = frozenset(
 )
 
 
+_NAMED = 8  # More differences are only counted.
+
+
 class Mismatch(ValueError):
     """A checkpoint is sound, but belongs to another experiment."""
 
@@ -31,9 +36,11 @@ def check_same(
 ) -> None:
     """Checks that a run continues with what it was started with.
 
+    A field of the experiment that is newer than the checkpoint was at its default.
+
     Args:
       workdir: For the message.
-      what: "another config" or "other data", for the message.
+      what: "another config", "other data" or "another network", for the message.
       saved: Values of the checkpoint.
       wanted: Values of the run that wants to continue it.
       free: Dotted names of fields that may differ.
@@ -42,16 +49,23 @@ def check_same(
       Mismatch: One line that names the fields that differ, with both values.
     """
     old, new = dict(_flatten(saved)), dict(_flatten(json.loads(json.dumps(wanted))))
+    defaults = dict(_flatten(json.loads(json.dumps(default_values(saved.get("stage", "pose"))))))
+    old |= {name: defaults[name] for name in (new.keys() & defaults.keys()) - old.keys()}
     different = [
-        f"{name} was {old.get(name)!r}, is {new.get(name)!r}"
+        f"{name} was {_shown(old, name)}, is {_shown(new, name)}"
         for name in sorted((old.keys() | new.keys()) - free)
         if name not in old or name not in new or old[name] != new[name]
     ]
     if different:
+        more = f"; and {len(different) - _NAMED} more" if len(different) > _NAMED else ""
         raise Mismatch(
-            f"{workdir} was started with {what}: {'; '.join(different)} "
+            f"{workdir} was started with {what}: {'; '.join(different[:_NAMED])}{more} "
             "(go back to the first values, or choose another workdir)"
         )
+
+
+def _shown(values: Json, name: str) -> str:
+    return repr(values[name]) if name in values else "not there"
 
 
 def _flatten(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

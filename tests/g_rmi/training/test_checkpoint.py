@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 
+from g_rmi.config import DetectorConfig, DetectorExperiment, to_dict
 from g_rmi.training import sharding
 from g_rmi.training.checkpoint import Checkpoints, Mismatch, load_variables, write_config
 from g_rmi.training.state import create_state
@@ -245,8 +246,32 @@ def test_config_must_be_the_same(tmp_path):
     other["optim"]["rate"] = 0.1
     assert restore(tmp_path, make(1), config=other).step == 1
     other["optim"]["new"] = True
-    with pytest.raises(Mismatch, match=r"optim.new was None, is True"):
+    with pytest.raises(Mismatch, match=r"optim.new was not there, is True"):
         restore(tmp_path, make(1), config=other)
+
+
+def test_checkpoints_of_earlier_versions_go_on_or_say_why_not(tmp_path):
+    now = to_dict(DetectorExperiment())
+    earlier = json.loads(json.dumps(now))
+    del earlier["train"]["keep_best"], earlier["model"]["roi"]
+    save(tmp_path, make(1), config=earlier)
+    assert restore(tmp_path, make(1), config=now).step == 1
+    other = to_dict(DetectorExperiment(model=DetectorConfig(roi="align")))
+    with pytest.raises(Mismatch, match=r"config: model.roi was 'crop', is 'align' \(go"):
+        restore(tmp_path, make(1), config=other)
+    earlier["model"]["dropout"] = 0.5
+    save(tmp_path / "removed", make(1), config=earlier)
+    with pytest.raises(Mismatch, match=r"config: model.dropout was 0.5, is not there \(go"):
+        restore(tmp_path / "removed", make(1), config=now)
+
+
+def test_a_checkpoint_of_another_network_says_why_not(tmp_path):
+    save(tmp_path, make(1).replace(params={"w": jnp.zeros((2, 3))}))
+    with pytest.raises(Mismatch, match=r"another network: params/w was \[2, 3\], is \[2, 4\] \(go"):
+        restore(tmp_path, make(1).replace(params={"w": jnp.zeros((2, 4))}))
+    message = r"params/v was not there, is \[2, 3\]; params/w was \[2, 3\], is not there \(go"
+    with pytest.raises(Mismatch, match=message):
+        restore(tmp_path, make(1).replace(params={"v": jnp.zeros((2, 3))}))
 
 
 def test_data_must_be_the_same(tmp_path):
