@@ -82,7 +82,7 @@ def pose_batches(
         make = PoseExamples(
             dataset, height, width, config.augmentation, config.max_others, config.unlabelled
         )
-        parts.append(Part(people, weight, make))
+        parts.append(Part(people, weight, make, functools.partial(_file_of_person, dataset)))
     names = {dataset.skeleton.names for dataset in datasets}
     if len(names) > 1:
         raise DataError(f"data sets with different joints cannot be mixed: {sorted(names)}")
@@ -96,6 +96,10 @@ def pose_batches(
         group=_CROPS,
     )
     return Batches([stream], batch_size=batch_size, max_bad_share=config.max_bad_share, hosts=hosts)
+
+
+def _file_of_person(dataset: Dataset, row: int) -> str:
+    return dataset.source.name(int(dataset.people.image[row]))
 
 
 def trainable(dataset: Dataset, min_keypoints: int) -> Int64[np.ndarray, " R"]:
@@ -147,7 +151,8 @@ def detection_batches(
             size = canvas if landscape else canvas[::-1]
             make = functools.partial(DetectionExamples(datasets, weights, size, config), i)
             if len(there):
-                parts[landscape].append(Part(there, weight * len(there) / len(rows), make))
+                share = weight * len(there) / len(rows)
+                parts[landscape].append(Part(there, share, make, dataset.source.name))
     streams = [
         Stream(
             there,

@@ -5,6 +5,8 @@ The pictures stay in the records. The tables of images and people lie beside the
 """
 
 import dataclasses
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -74,6 +76,7 @@ class Records:
         # TFDS takes a second to import, and only prepared data needs it.
         import tensorflow_datasets as tfds
 
+        _check_features(directory / "features.json")
         self._directory = directory
         self._file_names = file_names
         builder = tfds.builder_from_directory(directory)
@@ -98,6 +101,26 @@ class Records:
     def name(self, index: int) -> str:
         """The record, by the original file name."""
         return f"{self._directory}: record {index} ({self._file_names[index]})"
+
+
+def _check_features(path: Path) -> None:
+    """TFDS imports whatever modules this file names: only its own may be named."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: unreadable: {error}") from None
+    for name in _class_names(content):
+        if not name.startswith("tensorflow_datasets.core.features."):
+            raise DataError(f"{path}: {name!r} is no feature of TensorFlow Datasets: not imported")
+
+
+def _class_names(node: Any) -> Iterator[str]:
+    if not isinstance(node, dict):
+        return
+    for key, value in node.items():
+        if key in ("pythonClassName", "python_class_name", "type"):
+            yield str(value)
+        yield from _class_names(value)
 
 
 def _tables(directory: Path, split: str) -> Path:

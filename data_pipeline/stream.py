@@ -5,9 +5,12 @@ The record and the random numbers at a position of a stream are pure functions o
 position; host h of n makes the positions h, h + n, h + 2 n, ...
 """
 
+import contextlib
 import functools
 import logging
 import math
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +25,9 @@ _log = logging.getLogger(__name__)
 
 Arrays = dict[str, Shaped[np.ndarray, "B ..."]]
 
+# Seconds without a batch after which the records are named that are being read.
+_PATIENCE = 60.0
+
 # The share of broken records is judged as if at least this many had been seen.
 _MIN_SEEN = 100
 
@@ -34,11 +40,13 @@ class Part(NamedTuple):
       weight: Share in the stream, relative to the other parts.
       make: Makes the example of a row: a NamedTuple whose first field is the record's id. Raises
         ImageError, with a message that names the file, for a picture that cannot be used.
+      name: Names the file of a row.
     """
 
     rows: Int[np.ndarray, " R"]
     weight: float
     make: Callable[[int, np.random.Generator], Any]
+    name: Callable[[int], str]
 
 
 class _Broken(NamedTuple):
@@ -79,11 +87,12 @@ class _Groups:
         self._records = grain.MapDataset.mix(
             [grain.MapDataset.source(rows) for rows in passes], [part.weight for part in parts]
         )
-        self._make = [part.make for part in parts]
+        self._parts = parts
         self._group = group
         self._number = number
         self._seed = seed
         self._host = host
+        self.under_way: dict[int, tuple[float, str]] = {}
 
     def __len__(self) -> int:
         return 2**48
@@ -97,10 +106,13 @@ class _Groups:
         part, row = self._records[position]  # type: ignore[not-iterable]  # repeats: never None
         counter = [0, 0, self._number, position]
         rng = np.random.Generator(np.random.Philox(key=self._seed, counter=counter))
+        self.under_way[position] = time.monotonic(), self._parts[part].name(row)
         try:
-            return self._make[part](row, rng)
+            return self._parts[part].make(row, rng)
         except ImageError as error:
             return _Broken(str(error))
+        finally:
+            del self.under_way[position]
 
 
 class Stream(Iterator):
@@ -135,6 +147,7 @@ class Stream(Iterator):
           group: Examples that a thread makes in one go; it pays where they take little time.
         """
         groups: Any = _Groups(parts, group, number, seed, slice(host, None, hosts))
+        self._under_way = groups.under_way
         options = read_options(threads, -(-batch_size // group))
         self._groups = iter(grain.MapDataset.source(groups).to_iter_dataset(options))
         self._size = group
@@ -153,6 +166,10 @@ class Stream(Iterator):
         self.position = position
         self._groups.set_state({"next_index": position // self._size})
         self._group = []
+
+    def under_way(self) -> list[tuple[float, str]]:
+        """The records that threads are reading: since when, and the file's name; oldest first."""
+        return sorted(self._under_way.copy().values())
 
     def close(self) -> None:
         """Stops the threads."""
@@ -203,7 +220,8 @@ class Batches(Iterator):
         """
         stream = self._streams[self._schedule(self._step)]
         try:
-            examples = [self._next_example(stream) for _ in range(self._batch_size)]
+            with _watched(stream):
+                examples = [self._next_example(stream) for _ in range(self._batch_size)]
         except BaseException:
             self.close()  # Else Ctrl-C would wait until all that is read ahead is made.
             raise
@@ -257,6 +275,24 @@ class Batches(Iterator):
         """Stops the reader threads."""
         for stream in self._streams:
             stream.close()
+
+
+@contextlib.contextmanager
+def _watched(stream: Stream) -> Iterator[None]:
+    """Says what is being read as long as a batch does not come, such as from a dead file server."""
+    begin, done = time.monotonic(), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_PATIENCE):
+            now = time.monotonic()
+            names = ", ".join(f"{n} for {now - since:.0f} s" for since, n in stream.under_way()[:3])
+            _log.warning("no batch for %.0f s; being read: %s", now - begin, names or "nothing")
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
 
 
 def alternate(share: float) -> Callable[[int], int]:

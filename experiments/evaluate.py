@@ -28,12 +28,14 @@ from g_rmi.training.weights import read_weights
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Evaluates the newest checkpoint of a training, of the detector or of the pose network.
+    """Evaluates a checkpoint of a training, of the detector or of the pose network.
 
     Writes metrics.json, boxes.json and keypoints.json (COCO's results format) and drawn pictures.
 
     Attributes:
       workdir: Directory of the training, or a weights file.
+      checkpoint: "latest", "best" (the largest AP or box_AP of an evaluation while training), or a
+        step.
       data: Data directory; of several, the first that has the split. The embedded synthetic set
         without it.
       split: Which split of it.
@@ -54,6 +56,7 @@ class Arguments:
     """
 
     workdir: Path
+    checkpoint: str = "latest"
     data: tuple[Path, ...] = ()
     split: str = "val"
     boxes: str = "gt"
@@ -271,7 +274,7 @@ def main(argv: Sequence[str]) -> None:
     )
     coco.require(arguments.coco_backend)
     enable_compilation_cache()
-    task, variables = load_task(arguments.workdir)
+    task, variables = load_task(arguments.workdir, arguments.checkpoint)
     if isinstance(task, DetectorTask):
         refuse_pose_options(arguments)
     dataset, *_ = data.read_split(data.directories(arguments.data), arguments.split)

@@ -14,17 +14,19 @@ from g_rmi.training.weights import write_weights
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Writes the newest checkpoint as one file, without the optimiser: to hand on, or to ship.
+    """Writes a checkpoint as one file, without the optimiser: to hand on, or to ship.
 
     The file stands for the directory wherever weights are asked for: evaluate, predict, --init.
 
     Attributes:
       workdir: Directory of the training.
       out: The file, FILE.safetensors.
+      checkpoint: "latest", "best" or a step; see evaluate.
     """
 
     workdir: Path
     out: Path
+    checkpoint: str = "latest"
 
 
 def main(argv: Sequence[str]) -> None:
@@ -35,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
         prog=cli.program("publish"),
         description=str(Arguments.__doc__).partition("Attributes:")[0],
     )
-    values, variables = load_variables(arguments.workdir)
+    values, variables = load_variables(arguments.workdir, arguments.checkpoint)
     experiment = experiment_from_dict(values)
     own = {name: values[name] for name in ("skeleton",) if name in values}
     write_weights(arguments.out, to_dict(experiment) | own, variables)

@@ -110,8 +110,10 @@ def run(arguments: Arguments) -> None:
         values["skeleton"] = dataclasses.asdict(skeleton)
     if isinstance(experiment, DetectorExperiment):
         batches, make = detector.batches(experiment, datasets), DetectionBatch
+        best_by = "box_AP"
     else:
         batches, make = pose.batches(experiment, datasets), PoseBatch
+        best_by = "AP"
     if not validation:
         print("no data directory has a val split: training without evaluation")
     with contextlib.closing(batches):  # else Ctrl-C waits for all that is being read ahead
@@ -124,6 +126,7 @@ def run(arguments: Arguments) -> None:
             config_dict=values,
             data_fingerprint=data.fingerprint(datasets),
             evaluate=evaluator(task, validation[0]) if validation else None,
+            best_by=best_by if experiment.train.keep_best else None,
             init_variables=initial_variables(arguments, task),
         )
 

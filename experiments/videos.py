@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from data_pipeline.images import ImageError, Picture
+from data_pipeline.images import MAX_PIXELS, ImageError, Picture
 
 
 class Video:
@@ -24,12 +24,16 @@ class Video:
         """Opens it.
 
         Raises:
-          ImageError: Not a video, or of an unknown format.
+          ImageError: Not a video, of an unknown format, or with frames of more than `MAX_PIXELS`.
         """
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what is wrong is said by us
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
             raise ImageError("not a video, or its end is missing")
+        sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        width, height = (int(self._capture.get(side)) for side in sides)
+        if width * height > MAX_PIXELS:
+            raise ImageError(f"frames of {width} x {height} are more than {MAX_PIXELS} pixels")
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < 1000 else 25.0
         self.count = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)

@@ -335,6 +335,8 @@ class TrainConfig:
       evaluate_every: Steps between evaluations on the validation set; 0 for the end only.
       checkpoint_every: Steps between checkpoints.
       keep: Newest checkpoints kept.
+      keep_best: Checkpoints kept besides for their evaluation (AP or box_AP); with it, every
+        evaluated state is saved.
     """
 
     steps: int = 800_000
@@ -346,10 +348,12 @@ class TrainConfig:
     evaluate_every: int = 20_000
     checkpoint_every: int = 5_000
     keep: int = 3
+    keep_best: int = 1
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(self.keep_best >= 0, "keep_best", self.keep_best, "0 or more")
         _require(
             self.batch_size % self.accumulate == 0,
             "accumulate",
@@ -391,6 +395,7 @@ class DetectorExperiment:
 
 
 Experiment = PoseExperiment | DetectorExperiment
+_STAGES = {"pose": PoseExperiment, "detector": DetectorExperiment}
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
@@ -427,16 +432,20 @@ def _check_type(hint: Any, field: str, value: Any) -> None:
 T = typing.TypeVar("T")
 
 
+def default_values(stage: str) -> dict[str, Any]:
+    """The defaults of a stage as plain values; nothing for a stage that there is not."""
+    return to_dict(_STAGES[stage]()) if stage in _STAGES else {}
+
+
 def experiment_from_dict(values: Mapping[str, Any]) -> Experiment:
     """Reads an experiment of either stage back, strictly; see `from_dict`.
 
     A keypoint set other than COCO's stands beside it, as "skeleton", and is not part of it.
     """
     values = {name: value for name, value in values.items() if name != "skeleton"}
-    stages = {"pose": PoseExperiment, "detector": DetectorExperiment}
     stage = values.get("stage", "pose")  # which experiments before the detector did not say
-    _require(stage in stages, "stage", stage, f"one of {tuple(stages)}")
-    return from_dict(stages[stage], values)
+    _require(stage in _STAGES, "stage", stage, f"one of {tuple(_STAGES)}")
+    return from_dict(_STAGES[stage], values)
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:

@@ -257,18 +257,19 @@ def make_task(experiment: Experiment, skeleton: Skeleton = COCO) -> PoseTask | D
 
 
 def load_task(
-    path: str | os.PathLike, *, average: bool = True
+    path: str | os.PathLike, checkpoint: str = "latest", *, average: bool = True
 ) -> tuple[PoseTask | DetectorTask, Any]:
     """The task and the evaluation weights of a training.
 
     Args:
       path: Its work directory, or its weights file.
+      checkpoint: "latest", "best" or a step; see `g_rmi.training.checkpoint.Checkpoints.load`.
       average: The average of the weights if there is one; False for the last weights.
 
     Raises:
-      ValueError: Neither of them, or its config is not one of this version.
+      ValueError: Neither of them, no such checkpoint, or its config is not one of this version.
     """
-    values, variables = load_variables(Path(path), average=average)
+    values, variables = load_variables(Path(path), checkpoint, average=average)
     own = values.get("skeleton")
     skeleton = Skeleton.from_dict(own) if own else COCO
     return make_task(experiment_from_dict(values), skeleton), variables

@@ -8,14 +8,18 @@ A training starts from the first of these that exists:
 4. scratch: the initialisers of the model.
 
 The caller passes 2 or 3 as the loop's `init_variables`. A workdir holds `config.json` (for humans
-and tools), `checkpoints/STEP/{state,iterator,config,data}`, and the metrics.
+and tools), `checkpoints/STEP/{state,iterator,config,data,metric}`, and the metrics.
 """
 
+import contextlib
 import json
 import logging
+import math
+import os
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from errno import EACCES, EDQUOT, EFBIG, ENOSPC, EROFS
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -23,9 +27,10 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
-from jaxtyping import Array, UInt32
 
-from g_rmi.config import flatten, nearest
+from g_rmi.config import nearest
+from g_rmi.training.checksum import checksums, verified
+from g_rmi.training.mismatch import FREE_FIELDS, Mismatch, check_same
 from g_rmi.training.state import TrainState
 from g_rmi.training.task import Variables
 from g_rmi.training.weights import SUFFIX, read_weights
@@ -33,22 +38,10 @@ from g_rmi.training.weights import SUFFIX, read_weights
 Json = dict[str, Any]
 T = TypeVar("T")
 
+_JSON_ITEMS = ("iterator", "config", "data", "metric")
 AS_NUMPY = ocp.RestoreArgs(restore_type=np.ndarray)
 
 _log = logging.getLogger(__name__)
-
-# Fields of an experiment that may change between a run and its continuation.
-FREE_FIELDS = frozenset(
-    {
-        "train.steps",
-        "train.log_every",
-        "train.evaluate_every",
-        "train.checkpoint_every",
-        "train.keep",
-        "train.fsdp",
-        "data.threads",
-    }
-)
 
 
 class Restored(NamedTuple):
@@ -69,47 +62,17 @@ def write_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
     part.replace(workdir / "config.json")
 
 
-class Mismatch(ValueError):
-    """A checkpoint is sound, but belongs to another experiment."""
-
-
-def check_same(
-    workdir: pathlib.Path, what: str, saved: Json, wanted: Json, *, free: frozenset[str]
-) -> None:
-    """Checks that a run continues with what it was started with.
-
-    Args:
-      workdir: For the message.
-      what: "another config" or "other data", for the message.
-      saved: Values of the checkpoint.
-      wanted: Values of the run that wants to continue it.
-      free: Dotted names of fields that may differ.
-
-    Raises:
-      Mismatch: One line that names the fields that differ, with both values.
-    """
-    old, new = dict(flatten(saved)), dict(flatten(json.loads(json.dumps(wanted))))
-    different = [
-        f"{name} was {old.get(name)!r}, is {new.get(name)!r}"
-        for name in sorted((old.keys() | new.keys()) - free)
-        if name not in old or name not in new or old[name] != new[name]
-    ]
-    if different:
-        raise Mismatch(
-            f"{workdir} was started with {what}: {'; '.join(different)} "
-            "(go back to the first values, or choose another workdir)"
-        )
-
-
 class Checkpoints:
     """The checkpoints of one workdir. Saving is asynchronous; closing waits for it."""
 
-    def __init__(self, workdir: pathlib.Path, *, keep: int | None = None):
+    def __init__(self, workdir: pathlib.Path, *, keep: int | None = None, keep_best: int = 0):
         """Opens the directory.
 
         Args:
           workdir: Directory of the training.
-          keep: Newest checkpoints kept when saving; None for all.
+          keep: Newest checkpoints kept when saving; None for all, and for readers. A number also
+            clears away what killed runs left half-written.
+          keep_best: So many of those with the best metric are kept besides.
 
         Raises:
           ValueError: The workdir is a file.
@@ -118,21 +81,87 @@ class Checkpoints:
             raise ValueError(f"{workdir} is not a directory")
         self._workdir = workdir
         self._directory = (workdir / "checkpoints").absolute()
-        json_items = {name: ocp.JsonCheckpointHandler() for name in ("iterator", "config", "data")}
+        self._keep, self._keep_best = keep, keep_best
+        self._metrics: dict[int, Json] = {}
+        self._saving: int | None = None
+        self._errors: list[Any] = []
+        json_items = {name: ocp.JsonCheckpointHandler() for name in _JSON_ITEMS}
         self._manager = ocp.CheckpointManager(
             self._directory,
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=None,
+                cleanup_tmp_directories=keep is not None,
+            ),
             item_handlers={"state": ocp.PyTreeCheckpointHandler(), **json_items},
         )
 
     def __enter__(self) -> "Checkpoints":
+        logging.getLogger("absl").addFilter(self._catch)
         return self
 
-    def __exit__(self, *_) -> None:
-        self._manager.wait_until_finished()
-        self._manager.close()
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+        try:
+            self._settle()
+        except OSError as error:
+            if kind is None:
+                raise
+            _log.warning("%s", error)  # what ended the run comes first
+        finally:
+            with contextlib.suppress(Exception):  # the same once more
+                self._manager.close()
+            logging.getLogger("absl").removeFilter(self._catch)
 
-    def save(self, step: int, state: TrainState, iterator: Json, config: Json, data: Json) -> None:
+    def _catch(self, record: logging.LogRecord) -> bool:
+        """Keeps to itself what Orbax's threads would print as tracebacks, several for one error."""
+        if record.levelno < logging.ERROR:
+            return True
+        self._errors.append(record.exc_info[1] if record.exc_info else record.getMessage())
+        return False
+
+    def _settle(self) -> None:
+        """Waits until the last save is complete; only then deletes what is no longer kept.
+
+        Orbax deletes the old ones even when it could not write the new one, and may say nothing.
+
+        Raises:
+          OSError: It could not be written.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            self._errors.append(error)
+            raise self._failure() from error
+        written = self._saving is None or (self._directory / str(self._saving)).is_dir()
+        if not written and jax.process_index() == 0:  # others may see the directory later
+            raise self._failure()
+        self._saving = None
+        if self._keep is not None:
+            steps = sorted(self._manager.all_steps())
+            kept = {*steps[-self._keep :], *self._best_first(steps)[: self._keep_best]}
+            for step in set(steps) - kept:
+                self._manager.delete(step)
+
+    def _failure(self) -> OSError:
+        text = " ".join(map(str, self._errors)) or "for an unknown reason"
+        known = (os.strerror(number) for number in (ENOSPC, EDQUOT, EFBIG, EROFS, EACCES))
+        reason = next((reason for reason in known if reason in text), f"{text:.200}")
+        names = [path.name for path in self._directory.iterdir() if path.name.isdecimal()]
+        there = ", ".join(sorted(names, key=int)) or "none"
+        return OSError(
+            f"{self._directory}: checkpoint {self._saving} cannot be written: {reason}; "
+            f"whole are: {there}"
+        )
+
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        iterator: Json,
+        config: Json,
+        data: Json,
+        *,
+        metric: Mapping[str, float] | None = None,
+    ) -> None:
         """Starts to save; the state may be donated as soon as this returns.
 
         Args:
@@ -141,14 +170,28 @@ class Checkpoints:
           iterator: Position of this host's data, before the next batch.
           config: The experiment.
           data: Fingerprint of the data.
+          metric: Name and value of the one number that ranks checkpoints, the larger the better;
+            None if the state was not evaluated.
+
+        Raises:
+          OSError: This or the one before cannot be written. The older ones stay as they are.
         """
+        self._settle()
+        self._errors.clear()
+        metric = {name: value for name, value in (metric or {}).items() if math.isfinite(value)}
         items = ocp.args.Composite(
             state=ocp.args.PyTreeSave(_to_tree(state)),
             iterator=ocp.args.JsonSave({"hosts": _from_all_hosts(iterator)}),
             config=ocp.args.JsonSave(config),
             data=ocp.args.JsonSave(data),
+            metric=ocp.args.JsonSave(metric),
         )
-        self._manager.save(step, args=items, force=True)
+        self._saving, self._metrics[step] = step, metric
+        try:
+            self._manager.save(step, args=items, force=True)
+        except Exception as error:
+            self._errors.append(error)
+            raise self._failure() from error
 
     def restore_latest(self, abstract: TrainState, config: Json, data: Json) -> Restored | None:
         """Restores the newest checkpoint that can be read; None if there is none at all.
@@ -175,23 +218,35 @@ class Checkpoints:
             check_same(self._workdir, "another config", saved, config, free=FREE_FIELDS)
             saved = self._read_json(step, "data")
             check_same(self._workdir, "other data", saved, data, free=frozenset())
+            stored = self._manager.item_metadata(step)["state"].tree
+            check_same(
+                self._workdir, "another network", _shapes(stored), _shapes(wanted), free=frozenset()
+            )
             hosts = self._read_json(step, "iterator")["hosts"]
             # On another number of hosts each takes the first one's position.
             own = jax.process_index() if len(hosts) == jax.process_count() else 0
             restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
-            tree = _verified(self._read_arrays(step, wanted, restore_args))
+            tree = verified(self._read_arrays(step, wanted, restore_args))
             return Restored(step, _from_tree(tree), hosts[own])
 
-        restored = self._newest_readable(read)
+        restored = self._first_readable(self._choose("latest"), read)
         if restored:
             self._set_aside([step for step in self._manager.all_steps() if step > restored.step])
         return restored
 
-    def load_latest(self, *, average: bool = True) -> tuple[Json, Variables] | None:
-        """Loads config and evaluation variables of the newest checkpoint that can be read.
+    def load(self, which: str = "latest", *, average: bool = True) -> tuple[Json, Variables] | None:
+        """Loads config and evaluation variables of a checkpoint.
 
         Args:
+          which: "latest", the newest that can be read; "best", of those kept the one with the best
+            metric; or a step.
           average: The average of the weights if there is one; False for the last weights.
+
+        Returns:
+          None if "latest" is wanted and there is none.
+
+        Raises:
+          ValueError: There is no such checkpoint, or none that can be read.
         """
 
         def read(step: int) -> tuple[Json, Variables]:
@@ -200,11 +255,35 @@ class Checkpoints:
             names = ("average",) if averaged else ("params", "model_state")
             wanted = {name: tree[name] for name in (*names, "checksums")}
             as_numpy = jax.tree.map(lambda _: AS_NUMPY, wanted)
-            tree = _verified(self._read_arrays(step, wanted, as_numpy))
+            tree = verified(self._read_arrays(step, wanted, as_numpy))
             variables = tree.get("average") or {"params": tree["params"], **tree["model_state"]}
             return self._read_json(step, "config"), variables
 
-        return self._newest_readable(read)
+        return self._first_readable(self._choose(which), read)
+
+    def _choose(self, which: str) -> list[int]:
+        """Steps to try, in this order."""
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        if which == "latest":
+            return steps
+        best = self._best_first(steps)
+        if which == "best" and best:
+            return best[:1]
+        if which in map(str, steps):
+            return [int(which)]
+        names = [*map(str, steps), "latest", *(["best"] if best else [])]
+        choices = ", ".join(names)
+        raise ValueError(f"{self._workdir} has no checkpoint {which!r}; choices: {choices}")
+
+    def _best_first(self, steps: Iterable[int]) -> list[int]:
+        """Those of the steps that were evaluated; of equals the later first."""
+        for step in set(steps) - self._metrics.keys():
+            try:
+                self._metrics[step] = self._read_json(step, "metric")
+            except Exception:  # damaged, or of a version that wrote none
+                self._metrics[step] = {}
+        evaluated = [(*self._metrics[step].values(), step) for step in steps if self._metrics[step]]
+        return [step for _, step in sorted(evaluated, reverse=True)]
 
     def _read_json(self, step: int, name: str) -> Json:
         args = ocp.args.Composite(**{name: ocp.args.JsonRestore()})
@@ -215,10 +294,10 @@ class Checkpoints:
         tree = self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
         return jax.tree.map(jnp.asarray, tree)
 
-    def _newest_readable(self, read: Callable[[int], T]) -> T | None:
-        """What `read` makes of the newest step that it can read; names the steps it cannot."""
+    def _first_readable(self, steps: list[int], read: Callable[[int], T]) -> T | None:
+        """What `read` makes of the first step that it can read; names the steps it cannot."""
         reasons = []
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        for step in steps:
             try:
                 # One array first: when one read of many fails, the others print tracebacks.
                 self._read_arrays(step, {"step": 0}, {"step": AS_NUMPY})
@@ -242,11 +321,14 @@ class Checkpoints:
             self._manager.reload()
 
 
-def load_variables(workdir: str | pathlib.Path, *, average: bool = True) -> tuple[Json, Variables]:
-    """Loads what evaluation needs: the newest readable checkpoint, without its optimiser.
+def load_variables(
+    workdir: str | pathlib.Path, checkpoint: str = "latest", *, average: bool = True
+) -> tuple[Json, Variables]:
+    """Loads what evaluation needs: a checkpoint without its optimiser.
 
     Args:
       workdir: Directory of a training, or a file of `g_rmi.training.weights`.
+      checkpoint: See `Checkpoints.load`; a file is always "latest".
       average: The average of the weights if there is one; False for the last weights. A file has
         one kind.
 
@@ -254,15 +336,17 @@ def load_variables(workdir: str | pathlib.Path, *, average: bool = True) -> tupl
       Its config and the (averaged) variables, on the default device.
 
     Raises:
-      ValueError: Not a workdir or a weights file, or it holds no readable checkpoint.
+      ValueError: Not a workdir or a weights file, or it holds no such readable checkpoint.
     """
     workdir = pathlib.Path(workdir)
     if workdir.suffix == SUFFIX:
+        if checkpoint != "latest":
+            raise ValueError(f"{workdir} is a file of one checkpoint: it has no {checkpoint!r}")
         return read_weights(workdir)
     if not (workdir / "checkpoints").is_dir():
         raise ValueError(_not_a_workdir(workdir))
     with Checkpoints(workdir) as checkpoints:
-        loaded = checkpoints.load_latest(average=average)
+        loaded = checkpoints.load(checkpoint, average=average)
     if loaded is None:
         raise ValueError(f"{workdir} has no checkpoint yet")
     return loaded
@@ -289,38 +373,16 @@ def _to_tree(state: TrainState) -> Json:
         "average": state.average,
         "key": jax.random.key_data(state.key),
     }
-    return {**tree, "checksums": _checksums(tree)}
+    return {**tree, "checksums": checksums(tree)}
+
+
+def _shapes(tree: Json) -> Json:
+    """The shape of each array under its name."""
+    return {name: list(x.shape) for name, x in ocp.tree.to_flat_dict(tree, sep="/").items()}
 
 
 def _from_tree(tree: Json) -> TrainState:
     return TrainState(**{**tree, "key": jax.random.wrap_key_data(tree["key"])})
-
-
-def _verified(tree: Json) -> Json:
-    """A stored tree without its checksums, which must be right."""
-    arrays = {name: value for name, value in tree.items() if name != "checksums"}
-    for name, value in _checksums(arrays).items():
-        if value != tree["checksums"][name]:
-            raise ValueError(f"checksum of {name} is wrong")
-    return arrays
-
-
-@jax.jit
-def _checksums(tree: Json) -> dict[str, UInt32[Array, ""]]:
-    """Per entry sum_i (2 i + 1) word_i modulo 2^32, over the bits of its arrays.
-
-    The files have no checksum of their own and what is missing from them reads as zeros. Integer
-    sums do not depend on the number of devices, and odd factors let no single error vanish.
-    """
-
-    def checksum(x: Array) -> UInt32[Array, ""]:
-        width = 8 * x.dtype.itemsize
-        words = x if x.dtype == bool else jax.lax.bitcast_convert_type(x, f"uint{width}")
-        words = words.astype(jnp.uint32).ravel()
-        return jnp.sum(words * (2 * jnp.arange(words.size, dtype=jnp.uint32) + 1))
-
-    zero = jnp.uint32(0)
-    return {name: sum(map(checksum, jax.tree.leaves(part)), zero) for name, part in tree.items()}
 
 
 def _from_all_hosts(value: Json) -> list[Json]:

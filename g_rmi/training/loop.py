@@ -36,6 +36,9 @@ from g_rmi.training.step import train_step
 from g_rmi.training.task import Batches, Task, Variables
 from g_rmi.training.writer import Writer
 
+# Share of the time spent waiting for data from which that is worth a line.
+_SLOW_READER = 0.5
+
 Evaluate = Callable[[Variables, int], Mapping[str, Any]]
 
 
@@ -49,6 +52,7 @@ def train(
     config_dict: Mapping[str, Any],
     data_fingerprint: Mapping[str, Any],
     evaluate: Evaluate | None = None,
+    best_by: str | None = None,
     mesh: Mesh | None = None,
     init_variables: Variables | None = None,
 ) -> TrainState:
@@ -64,6 +68,8 @@ def train(
       data_fingerprint: What identifies the data, as JSON values; must not change either.
       evaluate: Function (variables, step) -> names and numbers; pictures (uint8 [H, W, 3]) go to
         TensorBoard. It must not keep the variables: the next step overwrites them.
+      best_by: The number of an evaluation that ranks checkpoints, the larger the better. With it,
+        every evaluated state is saved and the best `train_config.keep_best` are kept.
       mesh: Devices; default all.
       init_variables: Weights to start from; used only if `workdir` has no checkpoint.
 
@@ -93,7 +99,9 @@ def train(
         out_shardings=(jax.tree.map(lambda x: x.sharding, shapes), sharding.replicated(mesh)),
     )
     with contextlib.ExitStack() as stack:
-        checkpoints = stack.enter_context(Checkpoints(workdir, keep=train_config.keep))
+        checkpoints = stack.enter_context(
+            Checkpoints(workdir, keep=train_config.keep, keep_best=train_config.keep_best)
+        )
         restored = checkpoints.restore_latest(shapes, *records)
         if restored:
             state, first = restored.state, restored.step
@@ -114,19 +122,22 @@ def train(
             stopping = step < steps and stop.requested(step)
             last = step >= steps or stopping
             evaluation = evaluate if monitor.evaluation_due(step) and not stopping else None
-            saves = step > first and (last or step % train_config.checkpoint_every == 0)
+            due = last or step % train_config.checkpoint_every == 0 or (evaluation and best_by)
+            saves, metric = step > first and due, None
             if evaluation or saves:
                 monitor.settle()
                 with monitor.paused():
                     if evaluation:
                         variables = evaluation_variables(state)
                         whole = jax.device_put(variables, sharding.replicated(mesh))
-                        _evaluate(evaluation, whole, step, writer)
+                        scalars = _evaluate(evaluation, whole, step, writer)
+                        metric = {best_by: scalars[f"eval/{best_by}"]} if best_by else None
                     if saves:
-                        checkpoints.save(step, state, batches.get_state(), *records)
+                        checkpoints.save(step, state, batches.get_state(), *records, metric=metric)
             if last:
                 break
-            ids, batch = _next(batches, step)
+            with monitor.waiting():
+                ids, batch = _next(batches, step)
             state, metrics = one_step(state, sharding.put_batch(mesh, batch))
             monitor.dispatched(step + 1, ids, metrics)
 
@@ -149,10 +160,12 @@ class _Monitor:
         self._schedule = schedule
         self._config = config
         self._first = first
-        self._outstanding: tuple[int, Any, dict[str, Mean], float] | None = None
+        self._outstanding: tuple[int, Any, dict[str, Mean], float, float] | None = None
         self._window: dict[str, Mean] = {}
         self._clock = -time.perf_counter()  # minus the start and all pauses
-        self._lap: tuple[int, float] = (0, 0.0)
+        self._waited = 0.0
+        self._warned = False
+        self._lap: tuple[int, float, float] = (0, 0.0, 0.0)
 
     def evaluation_due(self, step: int) -> bool:
         """At every n-th step and the last one, unless an earlier run has done it."""
@@ -168,14 +181,21 @@ class _Monitor:
         yield
         self._clock -= time.perf_counter() - begin
 
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts the time inside as waiting for data."""
+        begin = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - begin
+
     def dispatched(self, step: int, ids: Int64[np.ndarray, " B"], metrics: PyTree) -> None:
         """Takes the metrics of the step under way, and settles the one before it."""
         now = self._clock + time.perf_counter()
         if step == self._first + 1:
             self._writer.say(f"compiled; first step under way after {now:.1f} s")
-            self._lap = step, now
+            self._lap = step, now, self._waited
         self.settle()
-        self._outstanding = step, ids, metrics, now
+        self._outstanding = step, ids, metrics, now, self._waited
 
     def settle(self) -> None:
         """Fetches and checks what is outstanding; writes it when it is time.
@@ -185,7 +205,7 @@ class _Monitor:
         """
         if self._outstanding is None:
             return
-        (step, ids, metrics, now), self._outstanding = self._outstanding, None
+        (step, ids, metrics, now, waited), self._outstanding = self._outstanding, None
         metrics = jax.device_get(metrics)
         if not metrics.pop("finite").compute():
             values = ", ".join(f"{name} {value:g}" for name, value in compute(metrics).items())
@@ -194,7 +214,7 @@ class _Monitor:
             )
         self._window = merge(self._window, metrics)
         values = compute(self._window)
-        lap_step, lap_start = self._lap
+        lap_step, lap_start, lap_waited = self._lap
         done = (step - lap_step) * self._config.batch_size
         rate = done / (now - lap_start) if done else float("nan")  # after one step nobody knows
         left = (self._config.steps - step) * self._config.batch_size / rate
@@ -203,8 +223,19 @@ class _Monitor:
         if written:
             values["learning_rate"] = float(self._schedule(step - 1))
             values["examples_per_second"] = rate
+            values["waiting"] = (waited - lap_waited) / (now - lap_start) if done else float("nan")
+            self._warn(step, values["waiting"])
             self._writer.scalars(step, {f"train/{name}": v for name, v in values.items()})
-            self._window, self._lap = {}, (step, now)
+            self._window, self._lap = {}, (step, now, waited)
+
+    def _warn(self, step: int, waiting: float) -> None:
+        """Says once that the data loader, not the device, is the limit."""
+        if waiting > _SLOW_READER and not self._warned:
+            self._warned = True
+            self._writer.say(
+                f"step {step}: {waiting:.0%} of the time went into waiting for data; the reader is "
+                "the limit (--threads, the disk)"
+            )
 
 
 def _next(batches: Batches, step: int) -> tuple[Int64[np.ndarray, " B"], PyTree]:
@@ -214,9 +245,12 @@ def _next(batches: Batches, step: int) -> tuple[Int64[np.ndarray, " B"], PyTree]
         raise ValueError(f"the training data ended after {step} steps; it must repeat") from None
 
 
-def _evaluate(evaluate: Evaluate, variables: Variables, step: int, writer: Writer) -> None:
+def _evaluate(
+    evaluate: Evaluate, variables: Variables, step: int, writer: Writer
+) -> dict[str, float]:
     results = {f"eval/{k}": v for k, v in evaluate(variables, step).items()}
     scalars = {name: float(value) for name, value in results.items() if np.ndim(value) == 0}
     writer.scalars(step, scalars)
     writer.images(step, {name: value for name, value in results.items() if name not in scalars})
     writer.say(f"step {step}  " + "  ".join(f"{k} {v:.4g}" for k, v in scalars.items()))
+    return scalars

@@ -1,18 +1,24 @@
 """Where metrics go: `metrics.jsonl`, TensorBoard, and the console."""
 
+import contextlib
 import json
 import math
+import os
 import pathlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from errno import ENOSPC
 from typing import Any
 
 import jax
 import numpy as np
 import rich.progress
 import rich.text
-import tensorboardX
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 
 class Writer:
@@ -41,28 +47,44 @@ class Writer:
         part = path.with_suffix(".part")
         part.write_text("".join(json.dumps(line) + "\n" for line in kept))
         part.replace(path)
-        self._file = path.open("a", buffering=1)
-        self._board = tensorboardX.SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=step + 1 if step else None
-        )
+        self._file = path.open("ab", buffering=0)
+        self._directory = workdir / "tensorboard"
+        self._directory.mkdir(exist_ok=True)
+        # Not SummaryWriter: when its thread cannot write, the training waits for it for ever.
+        self._board = EventsWriter(str(self._directory / "events"))
+        if step:  # hides what an earlier run has written past it
+            restart = SessionLog(status=SessionLog.START)
+            self._board.write_event(Event(step=step + 1, session_log=restart))
         self._console = _Console(steps, step)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes named numbers of one step."""
+        """Writes named numbers of one step.
+
+        Raises:
+          OSError: The disk is full; names the file.
+        """
         if not self._active:
             return
         numbers = {k: v if math.isfinite(v) else None for k, v in values.items()}  # JSON has no nan
         line = {"step": step, "time": round(time.time(), 3), **numbers}
-        self._file.write(json.dumps(line) + "\n")
-        for name, value in numbers.items():
-            if value is not None:
-                self._board.add_scalar(name, value, step)
+        data = (json.dumps(line) + "\n").encode()
+        with _naming(self._file.name):
+            if self._file.write(data) < len(data):
+                raise OSError(ENOSPC, os.strerror(ENOSPC))
+        shown = [summary.scalar(k, v) for k, v in numbers.items() if v is not None]
+        self._events(step, shown)
 
     def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """Writes named RGB pictures, uint8 [H, W, 3], for TensorBoard."""
         if self._active:
-            for name, image in images.items():
-                self._board.add_image(name, image, step, dataformats="HWC")
+            items = images.items()
+            self._events(step, [summary.image(k, v, dataformats="HWC") for k, v in items])
+
+    def _events(self, step: int, values: Sequence[Summary]) -> None:
+        with _naming(self._directory):
+            for value in values:
+                self._board.write_event(Event(wall_time=time.time(), step=step, summary=value))
+            self._board.flush()
 
     def progress(
         self, step: int, loss: float, rate: float, seconds_left: float, *, line: bool
@@ -88,7 +110,8 @@ class Writer:
         """Closes the files and ends the progress bar."""
         if self._active:
             self._file.close()
-            self._board.close()
+            with contextlib.suppress(OSError):  # all that could be written has been
+                self._board.close()
             self._console.close()
 
 
@@ -129,6 +152,15 @@ class _Console:
     def close(self) -> None:
         if self._bar:
             self._bar.stop()
+
+
+@contextlib.contextmanager
+def _naming(path: str | pathlib.Path) -> Iterator[None]:
+    """Errors of files that are open already do not say of which file."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _duration(seconds: float) -> str:

@@ -2,9 +2,11 @@ import ast
 import itertools
 import json
 import logging
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from pathlib import Path
@@ -13,12 +15,12 @@ import numpy as np
 import pytest
 
 import data_pipeline
-from data_pipeline import coco
+from data_pipeline import coco, stream
 from data_pipeline.boxes import ground_truth_boxes
 from data_pipeline.images import decode
-from data_pipeline.loader import box_crops, pose_batches, trainable
+from data_pipeline.loader import box_crops, detection_batches, pose_batches, trainable
 from data_pipeline.schema import DataError
-from g_rmi.config import PoseAugmentation, PoseDataConfig
+from g_rmi.config import DetectorDataConfig, PoseAugmentation, PoseDataConfig
 from g_rmi.geometry import box_to_crop, pose_box
 from g_rmi.skeleton import COCO
 from g_rmi.types import PoseBatch
@@ -303,6 +305,31 @@ def test_an_error_in_a_thread_reaches_the_caller(dataset, monkeypatch):
     monkeypatch.setattr("data_pipeline.images.cut", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         next(batches(dataset))
+
+
+@pytest.mark.parametrize("make", [pose_batches, detection_batches])
+def test_a_reader_that_hangs_is_named(dataset, monkeypatch, caplog, make):
+    """The file server of one picture does not answer for a second."""
+    stuck, read = dataset.source.name(1), coco.ImageFolder.read
+    answer = threading.Event()
+
+    def hang(source, index):
+        if source.name(index) == stuck:
+            answer.wait(10)
+        return read(source, index)
+
+    monkeypatch.setattr(coco.ImageFolder, "read", hang)
+    monkeypatch.setattr(stream, "_PATIENCE", 0.2)
+    threading.Timer(1.0, answer.set).start()
+    shape = {"height": 33, "width": 25, "config": CONFIG}
+    if make is detection_batches:
+        shape = {"canvas": (32, 48), "config": DetectorDataConfig(threads=2)}
+    iterator = make([dataset], **shape, batch_size=9, seed=0)
+    with caplog.at_level(logging.WARNING, "data_pipeline"):
+        ids, _ = next(iterator)
+    assert len(ids) == 9  # it goes on when the answer comes
+    assert re.search(rf"no batch for [01] s; being read: .*{stuck} for [01] s", caplog.text)
+    iterator.close()
 
 
 _INTERRUPT = """

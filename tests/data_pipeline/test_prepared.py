@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,35 @@ def test_a_missing_split_names_the_others(make_coco, tmp_path):
     with pytest.raises(DataError, match="already prepared"):
         prepare(tmp_path / "data", tmp_path / "out")
     assert coco.read(out, "train").directory == out
+
+
+@pytest.mark.parametrize("key", ["pythonClassName", "python_class_name", "type"])
+def test_a_prepared_set_cannot_have_a_module_imported(make_coco, tmp_path, monkeypatch, key):
+    directory = prepare(make_coco(images=2), tmp_path / "out")
+    (tmp_path / "hostile.py").write_text("raise AssertionError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = directory / "features.json"
+    content = json.loads(path.read_text())
+    feature = content["featuresDict"]["features"]["image/id"]
+    del feature["pythonClassName"]
+    feature[key] = "hostile.Feature"
+    path.write_text(json.dumps(content).replace("hostile", "\\u0068ostile"))
+    with pytest.raises(DataError, match=r"features.json: 'hostile.Feature' is no feature of Tens"):
+        coco.read(directory, "train")
+
+
+def test_a_table_of_objects_is_not_unpickled(make_coco, tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return pytest.fail, ("unpickled",)
+
+    directory = prepare(make_coco(images=2), tmp_path / "out")
+    path = directory / "tables_train.npz"
+    with np.load(path) as tables:
+        columns = dict(tables) | {"joints": np.array([Hostile()], object)}
+    np.savez(path, **columns)
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        coco.read(directory, "train")
 
 
 def test_records_and_tables_must_belong_together(make_coco, tmp_path):

@@ -1,5 +1,6 @@
 """Each program as a user runs it, on a tiny synthetic data directory."""
 
+import functools
 import json
 import re
 import subprocess
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from data_pipeline import synthetic
-from experiments import doctor, evaluate, train
+from experiments import doctor, evaluate, publish, train
 from experiments.benchmarks import pipeline as pipeline_benchmark
 from g_rmi.evaluation.coco import BOX_METRICS, KEYPOINT_METRICS
 from g_rmi.pipeline import PosePipeline, load_task
@@ -87,6 +88,24 @@ def test_evaluate_with_annotated_boxes(workdir, data, tmp_path):
     pictures = sorted((out / "pictures").glob("*.jpg"))
     assert len(pictures) == 3
     assert np.ptp(cv2.imread(str(pictures[0]))) > 100
+
+
+def test_a_checkpoint_is_chosen(workdir, data, tmp_path):
+    arguments = ["--workdir", str(workdir), "--data", str(data), "--pictures", "0"]
+    evaluate.main([*arguments, "--out", str(tmp_path), "--checkpoint", "best"])
+    found = json.loads((tmp_path / "metrics.json").read_text())["AP"]
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert found == max(line.get("eval/AP", -1) for line in lines)
+    with pytest.raises(ValueError, match=r"tiny has no checkpoint '9'; choices: .*1, latest, best"):
+        evaluate.main([*arguments, "--checkpoint", "9"])
+    weights = tmp_path / "first.safetensors"
+    publish.main(["--workdir", str(workdir), "--checkpoint", "1", "--out", str(weights)])
+    _, first = evaluate.load_task(workdir, "1")
+    _, read = evaluate.load_task(weights)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-6)
+    jax.tree.map(close, read, first)
+    with pytest.raises(ValueError, match=r"first.safetensors is a file of one checkpoint"):
+        evaluate.main(["--workdir", str(weights), "--checkpoint", "best", "--data", str(data)])
 
 
 def test_evaluate_with_boxes_from_a_file(workdir, data, tmp_path):

@@ -239,6 +239,12 @@ def test_standard_input_and_broken_videos(networks, tmp_path, monkeypatch, capsy
     assert "cut.mp4: not a video" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_video_of_huge_frames_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.videos.MAX_PIXELS", 100)
+    with pytest.raises(ImageError, match=r"frames of \d+ x \d+ are more than 100 pixels"):
+        Video(write_video(tmp_path / "v.mp4"))
+
+
 def test_boxes_from_a_file_need_no_detector(networks, folder, tmp_path):
     boxes = {"a": [[5, 5, 40, 50], [30, 10, 70, 55]], "turned.jpg": []}
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))

@@ -131,6 +131,7 @@ def test_learns_and_reports(tmp_path):
         "train/gradient_norm",
         "train/learning_rate",
         "train/examples_per_second",
+        "train/waiting",
     }
     assert last["train/learning_rate"] == pytest.approx(
         0.05 * (0.5 + 0.5 * np.cos(np.pi * 199 / 200)), rel=1e-4
@@ -157,9 +158,9 @@ def test_order(tmp_path, monkeypatch):
             events.append("fetch")
         return real_get(tree)
 
-    def save(checkpoints, step, state, iterator, *args):
+    def save(checkpoints, step, state, iterator, *args, **kwargs):
         events.append(f"save {step} at {iterator['position']}")
-        real_save(checkpoints, step, state, iterator, *args)
+        real_save(checkpoints, step, state, iterator, *args, **kwargs)
 
     def evaluate(variables, step):
         events.append(f"evaluate {step}")
@@ -203,6 +204,21 @@ def test_evaluation_gets_the_average_and_is_not_repeated_on_restart(tmp_path):
     assert [step for step, _ in seen] == [5, 8]
 
 
+def test_evaluated_states_are_saved_and_the_best_are_kept(tmp_path):
+    found = iter([0.1, 0.9, 0.3, 0.2])
+    seen = []
+
+    def evaluate(variables, step):
+        seen.append(float(variables["params"]["b"][0]))
+        return {"loss": 7.0, "AP": next(found)}
+
+    kept = {"evaluate_every": 3, "checkpoint_every": 5, "keep": 1, "keep_best": 1}
+    run(tmp_path, 10, evaluate=evaluate, best_by="AP", **kept)
+    assert checkpoints(tmp_path) == [6, 10]
+    _, best = load_variables(tmp_path, "best")
+    assert float(best["params"]["b"][0]) == seen[1]
+
+
 def test_state_is_donated(tmp_path):
     seen = []
     run(tmp_path, 6, evaluate=lambda variables, step: seen.append(variables) or {"AP": 0.0})
@@ -224,7 +240,7 @@ def test_without_averaging_the_weights_are_evaluated(tmp_path):
     assert seen == [float(state.params["b"][0])]
 
 
-def test_rate_counts_neither_compiling_nor_evaluation_nor_saving(tmp_path, monkeypatch):
+def test_rate_counts_neither_compiling_nor_evaluation_nor_saving(tmp_path, monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
 
@@ -240,6 +256,8 @@ def test_rate_counts_neither_compiling_nor_evaluation_nor_saving(tmp_path, monke
     run(tmp_path, 12, batches=Batches(toy.points), evaluate=evaluate)
     rates = [line["train/examples_per_second"] for line in lines(tmp_path) if "train/loss" in line]
     assert rates == [4.0] * 4
+    assert [line["train/waiting"] for line in lines(tmp_path) if "train/loss" in line] == [1.0] * 4
+    assert capsys.readouterr().out.count("100% of the time went into waiting for data") == 1
 
 
 def test_step_compiles_once(tmp_path, caplog):

@@ -1,0 +1,67 @@
+"""Whether a checkpoint belongs to the experiment that wants to continue it."""
+
+import json
+import pathlib
+from typing import Any
+
+from g_rmi.config import default_values, flatten
+
+Json = dict[str, Any]
+
+# Fields of an experiment that may change between a run and its continuation.
+FREE_FIELDS = frozenset(
+    {
+        "train.steps",
+        "train.log_every",
+        "train.evaluate_every",
+        "train.checkpoint_every",
+        "train.keep",
+        "train.keep_best",
+        "train.fsdp",
+        "data.threads",
+    }
+)
+
+
+_NAMED = 8  # More differences are only counted.
+
+
+class Mismatch(ValueError):
+    """A checkpoint is sound, but belongs to another experiment."""
+
+
+def check_same(
+    workdir: pathlib.Path, what: str, saved: Json, wanted: Json, *, free: frozenset[str]
+) -> None:
+    """Checks that a run continues with what it was started with.
+
+    A field of the experiment that is newer than the checkpoint was at its default.
+
+    Args:
+      workdir: For the message.
+      what: "another config", "other data" or "another network", for the message.
+      saved: Values of the checkpoint.
+      wanted: Values of the run that wants to continue it.
+      free: Dotted names of fields that may differ.
+
+    Raises:
+      Mismatch: One line that names the fields that differ, with both values.
+    """
+    old, new = dict(flatten(saved)), dict(flatten(json.loads(json.dumps(wanted))))
+    defaults = dict(flatten(json.loads(json.dumps(default_values(saved.get("stage", "pose"))))))
+    old |= {name: defaults[name] for name in (new.keys() & defaults.keys()) - old.keys()}
+    different = [
+        f"{name} was {_shown(old, name)}, is {_shown(new, name)}"
+        for name in sorted((old.keys() | new.keys()) - free)
+        if name not in old or name not in new or old[name] != new[name]
+    ]
+    if different:
+        more = f"; and {len(different) - _NAMED} more" if len(different) > _NAMED else ""
+        raise Mismatch(
+            f"{workdir} was started with {what}: {'; '.join(different[:_NAMED])}{more} "
+            "(go back to the first values, or choose another workdir)"
+        )
+
+
+def _shown(values: Json, name: str) -> str:
+    return repr(values[name]) if name in values else "not there"
