@@ -1,5 +1,6 @@
-"""Tiny untrained networks, saved as trainings leave them."""
+"""Tiny untrained networks, saved as trainings leave them, and something to look at."""
 
+import cv2
 import jax
 import numpy as np
 from jax import numpy as jnp
@@ -54,3 +55,10 @@ def save(workdir, experiment, task):
     with Checkpoints(workdir) as checkpoints:
         checkpoints.save(1, state, {}, to_dict(experiment), {})
     return workdir
+
+
+def scene(height=60, width=80, seed=0):
+    """Smooth noise."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)

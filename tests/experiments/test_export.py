@@ -7,7 +7,6 @@ import subprocess
 import sys
 import types
 
-import cv2
 import jax
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from g_rmi.find_people import Options
 from g_rmi.pipeline import PosePipeline
 from g_rmi.pose.onnx import to_onnx
 from g_rmi.pose.task import PoseTask
-from tests.experiments.networks import DETECTOR, POSE, draw, save
+from tests.experiments.networks import DETECTOR, POSE, draw, save, scene
 
 TABLES = ("keypoints", "keypoint_scores", "scores", "boxes")
 
@@ -39,12 +38,6 @@ assert exported.RUN._cache_size() == 1
 tables = {f"{i} {name}": x for i, people in enumerate(together) for name, x in people.items()}
 np.savez(sys.argv[3], **tables, **alone)
 """
-
-
-def scene(height, width, seed=0):
-    random = np.random.default_rng(seed)
-    coarse = random.integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), np.uint8)
-    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from g_rmi.find_people import Options
 from g_rmi.pipeline import PosePipeline
 from g_rmi.pose.task import PoseTask
 from g_rmi.types import People
-from tests.experiments.networks import DETECTOR, POSE, save
+from tests.experiments.networks import DETECTOR, POSE, save, scene
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +33,6 @@ def networks(tmp_path_factory):
     pose = save(runs / "pose", POSE, PoseTask(POSE.model))
     common = ["--max-people", "3", "--chunk", "3", "--batch-size", "2", "--min-box-score", "0"]
     return ["--detector", str(detector), "--pose", str(pose), *common]
-
-
-def scene(height=60, width=80, seed=0):
-    random = np.random.default_rng(seed)
-    coarse = random.integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), np.uint8)
-    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def encode(array, form="PNG", **options):

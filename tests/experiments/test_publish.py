@@ -8,7 +8,7 @@ from experiments import evaluate, explain, publish
 from g_rmi.config import PoseConfig, PoseExperiment
 from g_rmi.pipeline import load_task
 from g_rmi.pose.task import PoseTask
-from tests.experiments.test_predict import save, scene
+from tests.experiments.networks import save, scene
 
 POSE = PoseExperiment(
     model=PoseConfig(
