@@ -72,6 +72,9 @@ demo: setup ## Try the weights that come with the package
 sweep: setup ## Run the ablation CONFIG of experiments/sweeps
 	@$(BIN)/python -m experiments.sweep --config $(CONFIG) --out $(or $(OUT),runs/ablations) $(DATA_FLAG) $(ARGS)
 
+bench: setup ## Time what this machine can run, against what is installed
+	@$(BIN)/python -m experiments.bench $(ARGS)
+
 doctor: setup ## Versions, devices, memory, cache, disk, data
 	@$(BIN)/python -m experiments.doctor $(DATA_FLAG)
 

@@ -16,6 +16,7 @@ COMMANDS = {
     "publish": "write a training's weights as one small file",
     "export": "write the whole program as files that need only jax and numpy",
     "sweep": "run one of the paper's ablations: a table of trainings and evaluations",
+    "bench": "time what this machine can run",
     "doctor": "look at this machine and at a data set",
 }
 

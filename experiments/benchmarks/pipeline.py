@@ -34,8 +34,8 @@ def standing_people(count: int, rows: int, size: tuple[int, int]) -> Candidates:
 
 def main(
     *,
-    detector: Path,
-    pose: Path,
+    detector: Path | None = None,
+    pose: Path | None = None,
     height: int = 480,
     width: int = 640,
     people: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 30),
@@ -44,8 +44,8 @@ def main(
     """Times both stages on one picture of noise with given numbers of people.
 
     Args:
-      detector: Work directory of a detector.
-      pose: Work directory of a pose network.
+      detector: Work directory of a detector; the weights that come with the package without it.
+      pose: The same of a pose network.
       height: Rows of the picture.
       width: Its columns.
       people: Numbers of people.

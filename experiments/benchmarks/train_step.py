@@ -28,6 +28,16 @@ from g_rmi.training.optim import make_optimizer
 from g_rmi.training.state import create_state
 from g_rmi.training.step import train_step
 
+# Dense bfloat16 FLOP/s by device kind, as the makers publish them.
+PEAKS = {
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5": 459e12,
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
@@ -65,9 +75,12 @@ def network_gradient(experiment: PoseExperiment, image: np.ndarray) -> Callable[
 
 
 def torch_gradients(experiment: PoseExperiment, image: np.ndarray) -> dict[str, Callable[[], Any]]:
-    """The same in PyTorch, in both of its memory layouts."""
-    import torch
-
+    """The same in PyTorch, in both of its memory layouts; nothing where it is not installed."""
+    try:
+        import torch
+    except ImportError:
+        print("PyTorch is not installed: no twin")
+        return {}
     from experiments.benchmarks import torch_resnet
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -94,8 +107,8 @@ def torch_gradients(experiment: PoseExperiment, image: np.ndarray) -> dict[str, 
     }
 
 
-def whole_step(experiment: PoseExperiment) -> Callable[[], Any]:
-    """Our training step; each call continues from the last one's state."""
+def whole_step(experiment: PoseExperiment) -> tuple[Callable[[], Any], float]:
+    """Our training step, each call of which continues from the last one's state; and its FLOPs."""
     task, optim = PoseTask(experiment.model), experiment.optim
     batch = made_up_batch(experiment)
     optimizer = make_optimizer(optim, experiment.train.steps)
@@ -107,13 +120,14 @@ def whole_step(experiment: PoseExperiment) -> Callable[[], Any]:
         train_step(task, optimizer, accumulate=accumulate, averaging=optim.averaging),
         donate_argnums=0,
     )
+    cost: Any = step.lower(state, batch).cost_analysis()
 
     def advance():
         nonlocal state
         state, metrics = step(state, batch)
         return metrics
 
-    return advance
+    return advance, cost["flops"]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -124,19 +138,25 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError(f"--config {arguments.config}: only pose networks have a PyTorch twin")
     model, rows = experiment.model, experiment.train.batch_size
     image = np.asarray(made_up_batch(experiment).image)
+    twins = torch_gradients(experiment, image)
+    advance, flops = whole_step(experiment)
     rivals = {
         "ours": network_gradient(experiment, image),
-        **torch_gradients(experiment, image),
-        "our whole training step": whole_step(experiment),
+        **twins,
+        "our whole training step": advance,
     }
     timings = time_interleaved(rivals, rounds=arguments.rounds)
     print(
         f"ResNet-{model.depth}, width {model.width}, output stride {model.output_stride}, "
         f"{rows} x {model.crop_height} x {model.crop_width}, {model.dtype}; {machine()}"
     )
-    print(timings.table("PyTorch"))
+    print(timings.table("PyTorch" if twins else "ours"))
     for name in rivals:
         print(f"{name:28} {rows / timings.median(name):12.2f} crops/s")
+    rate = flops / timings.median("our whole training step")
+    peak = PEAKS.get(jax.devices()[0].device_kind)
+    share = f", {rate / peak / len(jax.devices()):.2f} of the peak" if peak else ""
+    print(f"the whole step: {flops / 1e9:.1f} GFLOPs by XLA's count, {rate / 1e9:.1f} G/s{share}")
 
 
 if __name__ == "__main__":
