@@ -106,7 +106,8 @@ class Checkpoints:
         except OSError as error:
             if kind is None:
                 raise
-            _log.warning("%s", error)  # what ended the run comes first
+            if not issubclass(kind, OSError):  # else it has been said
+                _log.warning("%s", error)  # what ended the run comes first
         finally:
             with contextlib.suppress(Exception):  # the same once more
                 self._manager.close()
