@@ -27,7 +27,7 @@ DATA_FLAG = $(if $(DATA),--data $(DATA))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate predict demo sweep doctor check-data test test-slow docs lint format types ci clean
+.PHONY: help setup train evaluate predict demo sweep doctor check-data test test-slow test-kill docs lint format types ci clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -90,6 +90,9 @@ test-slow: .venv/.dev ## The slow tests, against other frameworks where they are
 docs: .venv/.dev ## Build the documentation into site/
 	@$(PIP) -r requirements-docs.txt
 	@$(BIN)/python -m mkdocs build
+
+test-kill: .venv/.dev ## Kill a training twenty times; its end must have the bits of one that never was
+	@$(BIN)/python -m pytest -q -s -m slow tests/experiments/test_kill.py $(ARGS)
 
 lint: .venv/.dev ## Lint and check the format
 	@$(BIN)/ruff check .

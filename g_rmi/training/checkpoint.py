@@ -17,6 +17,7 @@ import logging
 import math
 import os
 import pathlib
+import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from errno import EACCES, EDQUOT, EFBIG, ENOSPC, EROFS
@@ -105,7 +106,8 @@ class Checkpoints:
         except OSError as error:
             if kind is None:
                 raise
-            _log.warning("%s", error)  # what ended the run comes first
+            if not issubclass(kind, OSError):  # else it has been said
+                _log.warning("%s", error)  # what ended the run comes first
         finally:
             with contextlib.suppress(Exception):  # the same once more
                 self._manager.close()
@@ -135,11 +137,12 @@ class Checkpoints:
         if not written and jax.process_index() == 0:  # others may see the directory later
             raise self._failure()
         self._saving = None
-        if self._keep is not None:
+        if self._keep is not None and jax.process_index() == 0:
             steps = sorted(self._manager.all_steps())
             kept = {*steps[-self._keep :], *self._best_first(steps)[: self._keep_best]}
             for step in set(steps) - kept:
-                self._manager.delete(step)
+                shutil.rmtree(self._directory / str(step), ignore_errors=True)
+            self._manager.reload()
 
     def _failure(self) -> OSError:
         text = " ".join(map(str, self._errors)) or "for an unknown reason"

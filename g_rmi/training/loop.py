@@ -131,7 +131,8 @@ def train(
                         variables = evaluation_variables(state)
                         whole = jax.device_put(variables, sharding.replicated(mesh))
                         scalars = _evaluate(evaluation, whole, step, writer)
-                        metric = {best_by: scalars[f"eval/{best_by}"]} if best_by else None
+                        if best_by and f"eval/{best_by}" in scalars:
+                            metric = {best_by: scalars[f"eval/{best_by}"]}
                     if saves:
                         checkpoints.save(step, state, batches.get_state(), *records, metric=metric)
             if last:
