@@ -15,9 +15,10 @@ from g_rmi.config import DetectorExperiment
 from g_rmi.detector.task import DetectorTask
 from g_rmi.evaluation import coco
 from g_rmi.evaluation.detect import Found, detect_people
+from g_rmi.training import hosts
 from g_rmi.viz.draw import contact_sheet, draw_people
 
-BATCH_SIZE = 8  # Pictures per batch of an evaluation.
+BATCH_SIZE = 8  # Pictures per device and batch of an evaluation.
 
 
 class Evaluation(NamedTuple):
@@ -30,15 +31,13 @@ class Evaluation(NamedTuple):
 
 def batches(experiment: DetectorExperiment, datasets: list[Dataset]) -> Batches:
     """The training pictures of this host."""
-    hosts = jax.process_count()
     return detection_batches(
         datasets,
         canvas=experiment.model.canvas,
         config=experiment.data,
-        batch_size=experiment.train.batch_size // hosts,
+        batch_size=experiment.train.batch_size // jax.process_count(),
         seed=experiment.train.seed,
-        host=jax.process_index(),
-        hosts=hosts,
+        **hosts.shard(),
     )
 
 
@@ -50,8 +49,13 @@ def evaluate(
     batch_size: int = BATCH_SIZE,
     backend: coco.Backend = "pycocotools",
 ) -> Evaluation:
-    """Finds the people of every picture and asks COCO's evaluation."""
-    pictures = canvases(dataset, canvas=task.config.canvas, batch_size=batch_size)
+    """Finds the people of every picture, on all devices of all hosts; asks COCO's evaluation."""
+    pictures = canvases(
+        dataset,
+        canvas=task.config.canvas,
+        batch_size=batch_size * jax.local_device_count(),
+        **hosts.shard(),
+    )
     found = detect_people(task, variables, pictures)
     results = coco.box_results(dataset.images.id[found.image], found.boxes, found.scores)
     metrics = coco.evaluate_boxes(as_coco(dataset), results, backend=backend)

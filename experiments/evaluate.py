@@ -2,27 +2,29 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import tyro
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from data_pipeline.boxes import PersonBoxes, best_boxes, ground_truth_boxes, read_boxes
 from data_pipeline.coco import as_coco
 from data_pipeline.schema import Dataset
-from experiments import cli, data, detector, pose
+from experiments import cli, data, detector, options, pose
 from experiments.gallery import Evaluated
 from experiments.report import detector_page, pose_page
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.detector.task import DetectorTask
 from g_rmi.evaluation import coco
 from g_rmi.evaluation.evaluator import Decoding
-from g_rmi.evaluation.keypoint_table import format_table, keypoint_table
+from g_rmi.evaluation.keypoint_table import KeypointRow, format_table, keypoint_table
 from g_rmi.pipeline import load_task
 from g_rmi.pose.task import PoseTask
+from g_rmi.training.hosts import Hosts, is_first, join_hosts
 from g_rmi.training.weights import read_weights
 
 
@@ -31,6 +33,7 @@ class Arguments:
     """Evaluates a checkpoint of a training, of the detector or of the pose network.
 
     Writes metrics.json, boxes.json and keypoints.json (COCO's results format) and drawn pictures.
+    Runs on all devices.
 
     Attributes:
       workdir: Directory of the training, or a weights file.
@@ -45,13 +48,16 @@ class Arguments:
       min_score: Boxes of the detector or the file that score lower are left out.
       max_per_image: Best boxes of each picture that are kept.
       out: Where the results go. Default: WORKDIR/evaluation; a weights file has none.
-      table: Also evaluate the pose network with each option changed, one row each.
+      table: Also evaluate the pose network with each option changed, and every combination of
+        boxes (these and the annotated ones), score and suppression: options.md, options.json.
       pictures: Pictures to draw.
       min_joint_score: Joints that score lower are not drawn. Few votes meet in a short training.
       min_box_score: Boxes of the detector that score lower are not drawn.
-      batch_size: Crops or pictures per batch. Default: 32 crops, 8 pictures.
+      batch_size: Crops or pictures per batch and device. Default: 32 crops, 8 pictures.
       report: Also write report.html: numbers, curves, errors, pictures, training, config.
       coco_backend: Who computes COCO's numbers: pycocotools, or faster-coco-eval if installed.
+      hosts: "all" if each host of a Slurm, Open MPI, Kubernetes or TPU job runs this command; the
+        first one writes.
       decoding: How maps become people.
     """
 
@@ -71,6 +77,7 @@ class Arguments:
     batch_size: int | None = None
     report: bool = False
     coco_backend: coco.Backend = "pycocotools"
+    hosts: Hosts = "one"
     decoding: Decoding = Decoding()
 
 
@@ -106,7 +113,7 @@ def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
 
 def evaluate_detector(
     task: DetectorTask, variables: dict, dataset: Dataset, arguments: Arguments, out: Path
-) -> dict[str, float]:
+) -> None:
     """Finds people, writes what was found, prints COCO's twelve numbers."""
     evaluation = detector.evaluate(
         task,
@@ -115,7 +122,10 @@ def evaluate_detector(
         batch_size=arguments.batch_size or detector.BATCH_SIZE,
         backend=arguments.coco_backend,
     )
+    if not is_first():
+        return
     coco.write_results(out / "boxes.json", evaluation.results)
+    write_json(out / "metrics.json", evaluation.metrics)
     detector.draw(
         dataset,
         evaluation.found,
@@ -132,13 +142,24 @@ def evaluate_detector(
         summary = f"{len(evaluation.results)} boxes in {pictures} pictures"
         evaluated = to_report(arguments, dataset, evaluation.results, evaluation.metrics, summary)
         write_page(out, detector_page(evaluated))
-    return evaluation.metrics
+
+
+class PoseOutcome(NamedTuple):
+    """What an evaluation of a pose network found; the same on every host."""
+
+    boxes: PersonBoxes
+    evaluation: pose.Evaluation
+    metrics: dict[str, float]
+    joints: list[KeypointRow]
+    tables: dict[str, options.Numbers]
 
 
 def evaluate_pose(
     task: PoseTask, variables: dict, dataset: Dataset, arguments: Arguments, out: Path
-) -> dict[str, float]:
+) -> None:
     """Finds poses in boxes, writes them, prints COCO's ten numbers and the table of joints.
+
+    Every host computes all numbers: waiting for the first one would take as long.
 
     Raises:
       ValueError: The data set has other joints.
@@ -146,48 +167,100 @@ def evaluate_pose(
     if dataset.skeleton != task.skeleton:
         theirs, ours = (", ".join(s.names) for s in (dataset.skeleton, task.skeleton))
         raise ValueError(f"{dataset.directory} has the joints {theirs}; {arguments.workdir} {ours}")
-    boxes = read_box_source(arguments, dataset)
-    decoding, batch_size = arguments.decoding, arguments.batch_size or pose.BATCH_SIZE
-    people = pose.predict(task, variables, dataset, boxes, decoding, batch_size=batch_size)
-    evaluation = pose.score(task, dataset, boxes, people, decoding, backend=arguments.coco_backend)
-    image_ids = dataset.images.id[boxes.image]
-    found = coco.box_results(image_ids, boxes.box, boxes.score)
-    truth = as_coco(dataset)
+    main, backend = Path(arguments.boxes).name, arguments.coco_backend
+    sources = {main: read_box_source(arguments, dataset)}
+    given = main, arguments.decoding
+    tables: dict[str, options.Rows] = {f"boxes: {arguments.boxes}": {"as given": given}}
+    if arguments.table:
+        sources.setdefault("gt", ground_truth_boxes(dataset))
+        scored = {name: name != "gt" for name in sources}
+        tables = {
+            f"boxes: {arguments.boxes}": options.one_at_a_time(*given),
+            "combinations": options.grid(scored, arguments.decoding),
+        }
+    evaluations = evaluate_rows(task, variables, dataset, arguments, sources, tables.values())
+    boxes, evaluation, truth = sources[main], evaluations[given], as_coco(dataset)
+    found = coco.box_results(dataset.images.id[boxes.image], boxes.box, boxes.score)
     metrics = {
         **evaluation.metrics,
-        **coco.evaluate_boxes(truth, found, backend=arguments.coco_backend),
+        **coco.evaluate_boxes(truth, found, backend=backend),
         "boxes": float(len(boxes)),
     }
     if arguments.boxes == "gt":
-        metrics |= pose.torso_pck(task, dataset, boxes, people)
-    coco.write_results(out / "keypoints.json", evaluation.results)
-    coco.write_results(out / "boxes.json", found)
-    joints = keypoint_table(
-        truth, evaluation.results, skeleton=task.skeleton, backend=arguments.coco_backend
-    )
-    (out / "joints.md").write_text(format_table(joints))
+        metrics |= pose.torso_pck(task, dataset, boxes, evaluation.people)
+    joints = keypoint_table(truth, evaluation.results, skeleton=task.skeleton, backend=backend)
+    numbers = {
+        title: {name: evaluations[row].metrics for name, row in table.items()}
+        for title, table in tables.items()
+    }
+    if is_first():
+        coco.write_results(out / "boxes.json", found)
+        write_poses(
+            PoseOutcome(boxes, evaluation, metrics, joints, numbers), dataset, arguments, out
+        )
+
+
+def evaluate_rows(
+    task: PoseTask,
+    variables: dict,
+    dataset: Dataset,
+    arguments: Arguments,
+    sources: dict[str, PersonBoxes],
+    tables: Iterable[options.Rows],
+) -> dict[tuple[str, Decoding], pose.Evaluation]:
+    """Evaluates every row of some tables once, by its source of boxes and its decoding."""
+    rows = dict.fromkeys(row for table in tables for row in table.values())
+    evaluations = {}
+    for source, boxes in sources.items():
+        decodings = [decoding for name, decoding in rows if name == source]
+        each = pose.evaluate_each(
+            task,
+            variables,
+            dataset,
+            boxes,
+            decodings,
+            batch_size=arguments.batch_size or pose.BATCH_SIZE,
+            backend=arguments.coco_backend,
+        )
+        evaluations |= {(source, decoding): e for decoding, e in zip(decodings, each)}
+    return evaluations
+
+
+def write_poses(outcome: PoseOutcome, dataset: Dataset, arguments: Arguments, out: Path) -> None:
+    """Writes and prints the results of a pose network's evaluation."""
+    coco.write_results(out / "keypoints.json", outcome.evaluation.results)
+    write_json(out / "metrics.json", outcome.metrics)
+    (out / "joints.md").write_text(format_table(outcome.joints))
     pose.draw(
         dataset,
-        boxes,
-        evaluation,
+        outcome.boxes,
+        outcome.evaluation,
         out / "pictures",
         count=arguments.pictures,
         min_joint_score=arguments.min_joint_score,
     )
-    rows = {f"boxes: {arguments.boxes}": metrics}
-    if arguments.table:
-        rows = pose.options_table(task, variables, dataset, boxes, decoding, batch_size)
-        (out / "options.json").write_text(json.dumps(rows, indent=2) + "\n")
-    print(format_table(joints))
+    print(format_table(outcome.joints))
     title = f"{arguments.workdir} on {dataset.directory}, {dataset.split}"
-    show(rows, coco.KEYPOINT_METRICS, title)
-    print(describe_boxes(arguments.boxes, metrics))
-    print(f"wrote metrics.json, keypoints.json, boxes.json, joints.md and pictures/ to {out}")
+    for name, rows in outcome.tables.items():
+        show(rows, coco.KEYPOINT_METRICS, f"{title}; {name}")
+    summary = describe_boxes(arguments.boxes, outcome.metrics)
+    print(summary)
+    if arguments.table:
+        rows = {name: row for table in outcome.tables.values() for name, row in table.items()}
+        write_json(out / "options.json", rows)
+        texts = (options.markdown(table, name) for name, table in outcome.tables.items())
+        (out / "options.md").write_text("\n".join(texts))
+    more = "options.md, options.json, " * arguments.table
+    print(f"wrote metrics.json, {more}keypoints.json, boxes.json, joints.md and pictures/ to {out}")
     if arguments.report:
-        summary = describe_boxes(arguments.boxes, metrics)
-        evaluated = to_report(arguments, dataset, evaluation.results, metrics, summary)
-        write_page(out, pose_page(evaluated, joints))
-    return metrics
+        results, metrics = outcome.evaluation.results, outcome.metrics
+        evaluated = to_report(arguments, dataset, results, metrics, summary)
+        write_page(out, pose_page(evaluated, outcome.joints))
+
+
+def write_json(path: Path, values: dict) -> None:
+    """Writes numbers by name."""
+    path.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def to_report(
@@ -233,10 +306,11 @@ def describe_boxes(source: str, metrics: dict[str, float]) -> str:
 def show(rows: dict[str, dict[str, float]], columns: Sequence[str], title: str) -> None:
     """Prints COCO's numbers, one row per name."""
     names = (name.removeprefix("box_") for name in columns)
-    table = Table("", *names, title=title, title_justify="left", box=box.SIMPLE)
+    first = Column("", no_wrap=True)
+    table = Table(first, *names, title=title, title_justify="left", box=box.SIMPLE)
     for name, metrics in rows.items():
         table.add_row(name, *(f"{metrics[column]:.3f}" for column in columns))
-    Console(width=max(Console().width, 110)).print(table)  # cut lines are worse than long ones
+    Console(width=max(Console().width, 120)).print(table)  # cut lines are worse than long ones
 
 
 def refuse_pose_options(arguments: Arguments) -> None:
@@ -273,6 +347,7 @@ def main(argv: Sequence[str]) -> None:
         config=(tyro.conf.OmitArgPrefixes,),
     )
     coco.require(arguments.coco_backend)
+    join_hosts(arguments.hosts)
     enable_compilation_cache()
     task, variables = load_task(arguments.workdir, arguments.checkpoint)
     if isinstance(task, DetectorTask):
@@ -283,10 +358,9 @@ def main(argv: Sequence[str]) -> None:
     out = arguments.out or arguments.workdir / "evaluation"
     out.mkdir(parents=True, exist_ok=True)
     if isinstance(task, DetectorTask):
-        metrics = evaluate_detector(task, variables, dataset, arguments, out)
+        evaluate_detector(task, variables, dataset, arguments, out)
     else:
-        metrics = evaluate_pose(task, variables, dataset, arguments, out)
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+        evaluate_pose(task, variables, dataset, arguments, out)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What a run has done so far, a line for each picture: a killed run goes on where it stopped."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,44 +12,61 @@ class Journal:
     """Lines of JSON: the options first, then a record for each picture or frame.
 
     Each line is on its way to the disk before the next picture begins; one that a kill cut short
-    is dropped when the file is opened again.
+    is dropped when the file is opened again. Every host has a file of its own and reads them all.
 
     Attributes:
-      records: By name and frame (None for a picture); the newest of each.
+      records: By name, frame (None for a picture) and stamp.
     """
 
-    def __init__(self, path: Path, options: Json, *, overwrite: bool = False):
+    def __init__(self, folder: Path, options: Json, *, host: int = 0):
         """Opens or starts a journal.
 
         Args:
-          path: The file.
+          folder: Where the files are.
           options: All that the records depend on.
-          overwrite: Start anew.
+          host: Whose file is written.
 
         Raises:
-          ValueError: The file was made with other options, which the message names, or is none.
+          ValueError: A file was made with other options, which the message names, or is none.
         """
-        self.records: dict[tuple[str, int | None], Json] = {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = path.read_bytes() if path.exists() and not overwrite else b""
-        whole = text[: text.rfind(b"\n") + 1]
-        try:
-            first, *records = [json.loads(line) for line in whole.splitlines()] or [None]
-            for record in records:
-                self.records[record["name"], record["frame"]] = record
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{path} is damaged; --overwrite starts anew") from None
-        if first is not None:
-            _check_same(path, first, json.loads(json.dumps(options)))
+        self.records: dict[tuple, Json] = {}
+        self._folder = folder
+        self._options = json.loads(json.dumps(options))
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / (f"journal-{host}.jsonl" if host else "journal.jsonl")
+        length = self._read(path) if path.exists() else 0
+        self.refresh()
         self._file = open(path, "ab")  # noqa: SIM115 (closed by the context)
-        self._file.truncate(len(whole))
-        if first is None:
+        self._file.truncate(length)
+        if not length:
             self._write(options)
 
+    def refresh(self) -> None:
+        """Takes in what all hosts have done by now."""
+        for path in _files(self._folder):
+            self._read(path)
+
+    def find(self, name: str, frame: int | None, stamp: Sequence[int]) -> Json | None:
+        """The record of a picture or frame, if there is one of the file with this stamp."""
+        return self.records.get((name, frame, *stamp))
+
     def add(self, record: Json) -> None:
-        """Adds a record with at least "name" and "frame"."""
-        self.records[record["name"], record["frame"]] = record
+        """Adds a record with at least "name", "frame" and "stamp"."""
+        self.records[_key(record)] = record
         self._write(record)
+
+    def _read(self, path: Path) -> int:
+        """Takes in the whole lines of a file; returns how many bytes they are."""
+        text = path.read_bytes()
+        whole = text[: text.rfind(b"\n") + 1]
+        try:
+            options, *records = [json.loads(line) for line in whole.splitlines()] or [None]
+            self.records |= {_key(record): record for record in records}
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{path} is damaged; --overwrite starts anew") from None
+        if options is not None:
+            _check_same(path, options, self._options)
+        return len(whole)
 
     def _write(self, values: Json) -> None:
         self._file.write(json.dumps(values, allow_nan=False).encode() + b"\n")
@@ -59,6 +77,20 @@ class Journal:
 
     def __exit__(self, *_) -> None:
         self._file.close()
+
+
+def remove_journals(folder: Path) -> None:
+    """Forgets what earlier runs have done, on all hosts."""
+    for path in _files(folder):
+        path.unlink()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("journal*.jsonl"))
+
+
+def _key(record: Json) -> tuple:
+    return record["name"], record["frame"], *record["stamp"]
 
 
 def _check_same(path: Path, saved: Json, wanted: Json) -> None:

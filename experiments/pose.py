@@ -1,9 +1,8 @@
 """The pose stage for the programs: what its training and its evaluation consist of."""
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import jax
@@ -20,10 +19,11 @@ from g_rmi.evaluation import coco
 from g_rmi.evaluation.evaluator import Decoding, predict_boxes, rank_and_suppress
 from g_rmi.evaluation.pck import evaluate_pck
 from g_rmi.pose.task import PoseTask
+from g_rmi.training import hosts
 from g_rmi.types import People
 from g_rmi.viz.draw import compare, contact_sheet
 
-BATCH_SIZE = 32  # Crops per batch of an evaluation.
+BATCH_SIZE = 32  # Crops per device and batch of an evaluation.
 
 
 class Evaluation(NamedTuple):
@@ -38,16 +38,14 @@ class Evaluation(NamedTuple):
 
 def batches(experiment: PoseExperiment, datasets: list[Dataset]) -> Batches:
     """The training crops of this host."""
-    hosts = jax.process_count()
     return pose_batches(
         datasets,
         height=experiment.model.crop_height,
         width=experiment.model.crop_width,
         config=experiment.data,
-        batch_size=experiment.train.batch_size // hosts,
+        batch_size=experiment.train.batch_size // jax.process_count(),
         seed=experiment.train.seed,
-        host=jax.process_index(),
-        hosts=hosts,
+        **hosts.shard(),
     )
 
 
@@ -60,14 +58,15 @@ def predict(
     *,
     batch_size: int = BATCH_SIZE,
 ) -> People:
-    """A pose for every box, in image pixels."""
+    """A pose for every box, in image pixels, by all devices of all hosts."""
     batches = box_crops(
         dataset,
         boxes,
         height=task.config.crop_height,
         width=task.config.crop_width,
         box_scale=task.config.box_scale,
-        batch_size=batch_size,
+        batch_size=batch_size * jax.local_device_count(),
+        **hosts.shard(),
     )
     return predict_boxes(task, variables, batches, boxes.box, decoding)
 
@@ -98,7 +97,7 @@ def score(
     return Evaluation(people, scores, keep, results, metrics)
 
 
-def score_each(
+def evaluate_each(
     task: PoseTask,
     variables: dict,
     dataset: Dataset,
@@ -106,49 +105,17 @@ def score_each(
     decodings: Iterable[Decoding],
     *,
     batch_size: int = BATCH_SIZE,
-) -> Iterator[dict[str, float]]:
-    """COCO's numbers of each decoding; those that only rank differently share their predictions."""
+    backend: coco.Backend = "pycocotools",
+) -> Iterator[Evaluation]:
+    """Evaluates each decoding; those that only rank differently share their predictions."""
     predicted: dict[Decoding, People] = {}
     for decoding in decodings:
-        network = Decoding(decoding.method, decoding.refine, decoding.flip_test)
+        network = decoding.network
         if network not in predicted:
             predicted[network] = predict(
                 task, variables, dataset, boxes, network, batch_size=batch_size
             )
-        yield score(task, dataset, boxes, predicted[network], decoding).metrics
-
-
-def options_table(
-    task: PoseTask,
-    variables: dict,
-    dataset: Dataset,
-    boxes: PersonBoxes,
-    decoding: Decoding,
-    batch_size: int,
-) -> dict[str, dict[str, float]]:
-    """COCO's numbers with one option at a time changed from `decoding`."""
-    changes: list[dict[str, Any]] = [
-        {},
-        {"method": "argmax"},
-        {"method": "argmax_offset"},
-        {"method": "hough"},
-        {"refine": not decoding.refine},
-        {"flip_test": not decoding.flip_test},
-        {"score": "pose"},
-        {"score": "box"},
-        {"score": "product"},
-        *({"oks_threshold": threshold} for threshold in (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)),
-    ]
-    variants = {}
-    for change in changes:
-        variant = dataclasses.replace(decoding, **change)
-        off_grid = variant.method == "argmax_offset" and variant.refine  # nothing to refine
-        if off_grid or (change and variant == decoding):
-            continue
-        name = ", ".join(f"{k} = {v}" for k, v in change.items()) or "as given"
-        variants[name] = variant
-    rows = score_each(task, variables, dataset, boxes, variants.values(), batch_size=batch_size)
-    return dict(zip(variants, rows))
+        yield score(task, dataset, boxes, predicted[network], decoding, backend=backend)
 
 
 def draw(

@@ -1,6 +1,7 @@
 """Finds people: `python -m experiments.predict INPUT... --out DIR [--detector DIR --pose DIR]`."""
 
 import dataclasses
+import math
 import sys
 import zlib
 from collections import Counter
@@ -23,8 +24,8 @@ from rich.progress import (
 from rich.text import Text
 
 from experiments import cli
-from experiments.journal import Journal
-from experiments.photographs import Source, find
+from experiments.journal import Journal, remove_journals
+from experiments.photographs import STDIN, Source, find
 from experiments.picture_boxes import read_boxes
 from experiments.prediction import Run
 from g_rmi.compile_cache import enable_compilation_cache
@@ -32,6 +33,8 @@ from g_rmi.evaluation import coco
 from g_rmi.evaluation.evaluator import Decoding
 from g_rmi.find_people import Options
 from g_rmi.pipeline import PosePipeline
+from g_rmi.training.hosts import Hosts, is_first, join_hosts, wait_for_all
+from g_rmi.training.sharding import data_mesh
 
 INTERRUPTED = 130  # Exit status of a program that Ctrl-C stopped.
 
@@ -60,9 +63,12 @@ class Arguments:
       every: Of videos, only every n-th frame.
       draw: Draw what is found.
       min_joint_score: Joints that score lower are not drawn.
-      batch_size: Pictures that go through the networks together.
+      batch_size: Pictures that go through the networks together, shared out among as many devices
+        of this host as divide it.
       chunk: People who go through the pose network together.
       overwrite: Start anew, also with other options.
+      hosts: "all" if each host of a Slurm, Open MPI, Kubernetes or TPU job runs this command: each
+        takes a part of the inputs, the first one gathers the results. All must see --out.
       decoding: How maps become people.
     """
 
@@ -81,6 +87,7 @@ class Arguments:
     batch_size: int = 4
     chunk: int = 8
     overwrite: bool = False
+    hosts: Hosts = "one"
     decoding: Decoding = Decoding()
 
     def __post_init__(self):
@@ -148,8 +155,20 @@ def checksum(variables: Any) -> str | None:
     return f"{total:08x}" if leaves else None
 
 
+def progress_bars() -> Progress:
+    """On standard error; only messages on hosts other than the first."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True), disable=not is_first())
+
+
 def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
-    """Runs all inputs, first the pictures.
+    """Runs this host's part of the inputs, first the pictures; the first host then knows of all.
 
     Raises:
       ValueError: An option, the boxes, a training or the results of an earlier run do not fit.
@@ -173,20 +192,16 @@ def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
         chunk=arguments.chunk,
         decoding=arguments.decoding,
     )
-    pipeline = PosePipeline.load(arguments.detector, arguments.pose, options=options)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(),
-    )
-    journal = Journal(
-        arguments.out / "journal.jsonl",
-        dependencies(arguments, pipeline),
-        overwrite=arguments.overwrite,
-    )
-    with journal, Progress(*columns, console=Console(stderr=True)) as progress:
+    devices = jax.local_devices()[: math.gcd(arguments.batch_size, jax.local_device_count())]
+    mesh = data_mesh(devices) if len(devices) > 1 else None
+    pipeline = PosePipeline.load(arguments.detector, arguments.pose, options=options, mesh=mesh)
+    host, hosts = jax.process_index(), jax.process_count()
+    if arguments.overwrite:
+        if is_first():
+            remove_journals(arguments.out)
+        wait_for_all("journals are removed")
+    journal = Journal(arguments.out, dependencies(arguments, pipeline), host=host)
+    with journal, progress_bars() as progress:
         run = Run(
             pipeline,
             journal,
@@ -199,9 +214,13 @@ def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
             min_score=arguments.min_score,
             min_joint_score=arguments.min_joint_score,
         )
-        run.pictures(pictures)
-        for video in videos:
+        run.pictures(pictures[host::hosts])
+        for video in videos[host::hosts]:
             run.video(video)
+        wait_for_all("inputs are done")
+        if hosts > 1 and is_first():
+            own = {*pictures[host::hosts], *videos[host::hosts]}
+            run.collect([source for source in sources if source not in own])
     return run
 
 
@@ -215,12 +234,17 @@ def main(argv: Sequence[str]) -> int:
         config=(tyro.conf.OmitArgPrefixes,),
     )
     sources = find(arguments.inputs, leave_out=arguments.out)
+    join_hosts(arguments.hosts)
+    if jax.process_count() > 1 and any(source.path is None for source in sources):
+        raise ValueError(f"{STDIN}: standard input is for one host, without --hosts all")
     enable_compilation_cache()
     try:
         run = predict(arguments, sources)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
+    if not is_first():
+        return 1 if run.broken else 0
     results = run.results(sources)
     coco.write_results(arguments.out / "keypoints.json", results)
     whole = len(sources) - len(run.broken)

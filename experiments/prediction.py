@@ -203,6 +203,17 @@ class Run:
                 self._add(record)
                 write(job.image, record)
 
+    def collect(self, sources: Sequence[Source]) -> None:
+        """Takes over what other hosts have done with these inputs; what is missing, they report."""
+        self.journal.refresh()
+        stamps = {s.name: s.stamp() for s in sources if s.path and s.path.exists()}
+        for (name, frame, *stamp), record in self.journal.records.items():
+            if stamps.get(name) == stamp:
+                self.done[name, frame] = record
+        for source in sources:
+            if (source.name, _END if source.is_video else None) not in self.done:
+                self.broken.add(source.name)
+
     def results(self, sources: Sequence[Source]) -> list[dict]:
         """All people in COCO's results format, with "file_name", "bbox" and, of videos, "frame".
 
@@ -218,7 +229,7 @@ class Run:
                 frames.setdefault(name, []).append(frame)
         entries, count = [], 0
         for source, stem in zip(sources, stems):
-            for frame in frames.get(source.name, []) if source.is_video else [None]:
+            for frame in sorted(frames.get(source.name, [])) if source.is_video else [None]:
                 count += 1
                 ids = {"image_id": int(stem) if numbered else count, "category_id": coco.PERSON}
                 where = {"file_name": source.name} | ({} if frame is None else {"frame": frame})
@@ -245,10 +256,9 @@ class Run:
 
     def _known(self, source: Source, frame: int | None, stamp: list[int]) -> dict | None:
         """The record of an earlier run, if the file is still the same."""
-        record = self.journal.records.get((source.name, frame))
-        if not record or not stamp or record["stamp"] != stamp:
-            return None
-        self.done[source.name, frame] = record
+        record = self.journal.find(source.name, frame, stamp) if stamp else None
+        if record:
+            self.done[source.name, frame] = record
         return record
 
     def _is_missing(self, source: Source) -> bool:

@@ -218,6 +218,7 @@ def evaluate_points(runs: Sequence[Run]) -> None:
     found = coco.box_results(dataset.images.id[boxes.image], boxes.box, boxes.score)
     box_metrics = coco.evaluate_boxes(as_coco(dataset), found)
     decodings = [run.point.decoding for run in runs]
-    for run, metrics in zip(runs, pose.score_each(task, variables, dataset, boxes, decodings)):
-        run.save({**metrics, **box_metrics})
-        print(f"{run.point.name}: AP {metrics['AP']:.3f}", flush=True)
+    evaluations = pose.evaluate_each(task, variables, dataset, boxes, decodings)
+    for run, evaluation in zip(runs, evaluations):
+        run.save({**evaluation.metrics, **box_metrics})
+        print(f"{run.point.name}: AP {evaluation.metrics['AP']:.3f}", flush=True)

@@ -18,6 +18,7 @@ from g_rmi.evaluation.evaluator import Decoding
 from g_rmi.pipeline import load_task, make_task
 from g_rmi.pose.task import PoseTask
 from g_rmi.skeleton import COCO
+from g_rmi.training.hosts import Hosts, is_first, join_hosts
 from g_rmi.training.loop import Evaluate, train
 from g_rmi.types import DetectionBatch, PoseBatch
 
@@ -34,6 +35,7 @@ class Arguments:
       init: Work directory or weights file of another training whose weights to start from; of the
         other stage, or of other joints, its ResNet.
       pretrained: ImageNet weights of the ResNet, .safetensors with torchvision's or timm's names.
+      hosts: "all" if each host of a Slurm, Open MPI, Kubernetes or TPU job runs this command.
     """
 
     config: str = "pose_synthetic"
@@ -41,6 +43,7 @@ class Arguments:
     data: tuple[Path, ...] = ()
     init: Path | None = None
     pretrained: Path | None = None
+    hosts: Hosts = "one"
     experiment: Experiment = PoseExperiment()
 
 
@@ -114,7 +117,7 @@ def run(arguments: Arguments) -> None:
     else:
         batches, make = pose.batches(experiment, datasets), PoseBatch
         best_by = "AP"
-    if not validation:
+    if not validation and is_first():
         print("no data directory has a val split: training without evaluation")
     with contextlib.closing(batches):  # else Ctrl-C waits for all that is being read ahead
         train(
@@ -133,7 +136,9 @@ def run(arguments: Arguments) -> None:
 
 def main(argv: Sequence[str]) -> None:
     """The program."""
-    run(cli.parse(Arguments(), argv, prog=cli.program("train")))
+    arguments = cli.parse(Arguments(), argv, prog=cli.program("train"))
+    join_hosts(arguments.hosts)
+    run(arguments)
 
 
 if __name__ == "__main__":

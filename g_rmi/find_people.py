@@ -18,10 +18,9 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from g_rmi.detector.task import DetectorTask
 from g_rmi.evaluation.detect import canvas_to_image
-from g_rmi.evaluation.evaluator import Decoding, predict_crops, ranking
+from g_rmi.evaluation.evaluator import Decoding, predict_crops, ranking, suppress
 from g_rmi.ops.boxes import extend_boxes
 from g_rmi.ops.image import grids, sample_grid
-from g_rmi.ops.nms import oks_nms
 from g_rmi.pose.task import PoseTask
 
 # Block means that a picture is sampled from where it is shrunk, as in training.
@@ -181,17 +180,14 @@ def find_poses(
     poses = _in_chunks(look, candidates.valid.reshape(total), options.chunk)
     poses = jax.tree.map(lambda x: x.reshape(pictures_count, per_picture, *x.shape[1:]), poses)
     scores = ranking(decoding.score, poses.scores, candidates.scores)
-    return jax.vmap(partial(_rank, sigmas=pose.skeleton.sigmas, threshold=decoding.oks_threshold))(
+    return jax.vmap(partial(_rank, sigmas=pose.skeleton.sigmas, **decoding.suppression))(
         poses.keypoints, poses.keypoint_scores, scores, candidates.boxes, candidates.valid
     )
 
 
-def _rank(keypoints, keypoint_scores, scores, boxes, valid, *, sigmas, threshold) -> Found:
-    """OKS-NMS among the people of one picture, then best first."""
-    keep = valid
-    if threshold < 1:
-        areas = jnp.prod(boxes[:, 2:] - boxes[:, :2], axis=-1)
-        keep = oks_nms(keypoints, scores, areas, valid, sigmas=sigmas, threshold=threshold)
+def _rank(keypoints, keypoint_scores, scores, boxes, valid, **options) -> Found:
+    """Drops duplicates among the people of one picture; then best first."""
+    keep = suppress(keypoints, boxes, scores, valid, **options)
     order = jnp.argsort(jnp.where(keep, -scores, jnp.inf), stable=True)
     table = Found(keypoints, keypoint_scores, scores, boxes, keep)
     return Found(*(column[order] for column in table))

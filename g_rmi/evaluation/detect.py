@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
 
 from g_rmi.detector.task import DetectorTask
+from g_rmi.evaluation.spread import predict_batches
 from g_rmi.types import Detections
 
 
@@ -38,56 +39,39 @@ def canvas_to_image(
 
 @lru_cache
 def make_detect(task: DetectorTask):
-    """The jitted map (variables, canvases, sizes, scale) -> Detections in image pixels.
+    """The pure map (variables, batch of canvases) -> Detections in image pixels; made once."""
 
-    Made once; compiles once per canvas.
-    """
-
-    @jax.jit
-    def detect(
-        variables: Any,
-        image: UInt8[Array, "B H W 3"],
-        size: Int[Array, "B 2"],
-        scale: Float[Array, "B 2"],
-    ) -> Detections:
-        found = task.predict(variables, image, size)
-        return found._replace(boxes=canvas_to_image(found.boxes, scale))
+    def detect(variables: Any, batch: Mapping[str, Array]) -> Detections:
+        found = task.predict(variables, batch["image"], batch["size"])
+        return found._replace(boxes=canvas_to_image(found.boxes, batch["scale"]))
 
     return detect
 
 
 def detect_people(
-    task: DetectorTask, variables: Any, batches: Iterable[Mapping[str, np.ndarray]]
+    task: DetectorTask,
+    variables: Any,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    *,
+    mesh: Mesh | None = None,
 ) -> Found:
-    """Finds the people of every picture.
+    """Finds the people of every picture, on all devices of all hosts.
 
     Args:
       task: The detector.
       variables: Its variables.
-      batches: Pictures as `data_pipeline.loader.canvases` makes them: "image", "size", "scale"
-        (image pixels per canvas pixel), "index" (number of the picture), "weight" (0 for filling
-        rows).
+      batches: This host's pictures as `data_pipeline.loader.canvases` makes them: "image", "size",
+        "scale" (image pixels per canvas pixel), "index" (number of the picture), "weight" (0 for
+        filling rows).
+      mesh: Devices; default all.
+
+    Returns:
+      The people of all pictures, on every host.
     """
-    detect = make_detect(task)
-    rows: list[Found] = []
-
-    def collect(batch: Mapping[str, np.ndarray], found: Detections) -> None:
-        boxes, scores, valid = jax.device_get(found)
-        valid = valid & (batch["weight"] > 0)[:, None]
-        index = np.broadcast_to(batch["index"][:, None], valid.shape)
-        rows.append(Found(index[valid], boxes[valid], scores[valid]))
-
-    pending = None
-    for batch in batches:
-        found = detect(variables, batch["image"], batch["size"], batch["scale"])
-        # Fetching one batch late keeps the device busy while the host reads the next pictures.
-        if pending is not None:
-            collect(*pending)
-        pending = (batch, found)
-    if pending is not None:
-        collect(*pending)
-    if not rows:
-        return Found(np.zeros(0, np.int64), np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+    rows = [Found(np.zeros(0, np.int32), np.zeros((0, 4), np.float32), np.zeros(0, np.float32))]
+    for index, found in predict_batches(make_detect(task), variables, batches, mesh=mesh):
+        image = np.broadcast_to(index[:, None], found.valid.shape)
+        rows.append(Found(image[found.valid], found.boxes[found.valid], found.scores[found.valid]))
     table = Found(*map(np.concatenate, zip(*rows)))
     order = np.lexsort((-table.scores, table.image))
     return Found(*(column[order] for column in table))

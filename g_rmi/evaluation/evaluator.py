@@ -2,15 +2,17 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from g_rmi.ops.nms import oks_nms
+from g_rmi.evaluation.spread import predict_batches
+from g_rmi.ops.nms import box_nms, oks_nms
 from g_rmi.pose.decode import decode_batch
 from g_rmi.pose.task import PoseTask
 from g_rmi.types import People, Poses
@@ -28,6 +30,8 @@ class Decoding:
       flip_test: Average the maps with those of the mirrored crop.
       score: What ranks the people: the pose score, the box score, or their product.
       oks_threshold: OKS above which the lower-scored of two people is dropped; 1 keeps all.
+      iou_threshold: IoU of their boxes above which the lower-scored of two people is dropped; 1, as
+        in the paper, keeps all.
     """
 
     method: Literal["hough", "argmax", "argmax_offset"] = "hough"
@@ -35,6 +39,18 @@ class Decoding:
     flip_test: bool = False
     score: Score = "pose"
     oks_threshold: float = 0.5
+    iou_threshold: float = 1.0
+
+    @property
+    def network(self) -> "Decoding":
+        """The part that `predict_crops` reads; the rest is the paper's."""
+        return Decoding(method=self.method, refine=self.refine, flip_test=self.flip_test)
+
+    @property
+    def suppression(self) -> dict[str, float | None]:
+        """The thresholds as `suppress` takes them: None where all are kept."""
+        values = {"oks_threshold": self.oks_threshold, "iou_threshold": self.iou_threshold}
+        return {name: value if value < 1 else None for name, value in values.items()}
 
 
 def crop_to_image(
@@ -75,10 +91,47 @@ def ranking(score: Score, pose: Any, box: Any) -> Any:
     return {"pose": pose, "box": box, "product": pose * box}[score]
 
 
+def suppress(
+    keypoints: Float[Array, "N K 2"],
+    boxes: Float[Array, "N 4"],
+    scores: Float[Array, " N"],
+    valid: Bool[Array, " N"],
+    *,
+    sigmas: tuple[float, ...],
+    oks_threshold: Any,
+    iou_threshold: Any,
+) -> Bool[Array, " N"]:
+    """Drops duplicates among the people of one picture (paper, section 3.2.3).
+
+    Args:
+      keypoints: In image pixels.
+      boxes: Where the people were found; their areas are the scale of OKS.
+      scores: The higher one stays.
+      valid: People who take part.
+      sigmas: OKS fall-offs.
+      oks_threshold: OKS above which a person is dropped; None drops nobody.
+      iou_threshold: IoU of the boxes above which a person is dropped, before the poses are
+        compared; None drops nobody.
+
+    Returns:
+      The people who stay.
+    """
+    if iou_threshold is not None:
+        valid = box_nms(boxes, scores, valid, threshold=iou_threshold)
+    if oks_threshold is not None:
+        areas = jnp.prod(boxes[:, 2:] - boxes[:, :2], axis=-1)
+        valid = oks_nms(keypoints, scores, areas, valid, sigmas=sigmas, threshold=oks_threshold)
+    return valid
+
+
 @lru_cache
 def make_predict(task: PoseTask, decoding: Decoding):
-    """`predict_crops` as a jitted map (variables, crops, boxes) -> Poses; made once."""
-    return jax.jit(partial(predict_crops, task, decoding=decoding))
+    """`predict_crops` as a pure map (variables, batch of crops) -> Poses; made once."""
+
+    def predict(variables: Any, batch: Mapping[str, Array]) -> Poses:
+        return predict_crops(task, variables, batch["image"], batch["box"], decoding=decoding)
+
+    return predict
 
 
 def predict_boxes(
@@ -87,21 +140,23 @@ def predict_boxes(
     batches: Iterable[Mapping[str, np.ndarray]],
     boxes: Float[np.ndarray, "N 4"],
     decoding: Decoding,
+    *,
+    mesh: Mesh | None = None,
 ) -> People:
-    """Runs the network over every box of a table.
+    """Runs the network over every box of a table, on all devices of all hosts.
 
     Args:
       task: The pose task.
       variables: Its variables.
-      batches: Crops as `data_pipeline.loader.box_crops` makes them: "image", "box" (enlarged, in
-        image pixels), "index" (row of the table), "weight" (0 for filling rows).
+      batches: This host's crops as `data_pipeline.loader.box_crops` makes them: "image", "box"
+        (enlarged, in image pixels), "index" (row of the table), "weight" (0 for filling rows).
       boxes: The boxes of the table as they were, before the enlargement.
       decoding: How maps become people.
+      mesh: Devices; default all.
 
     Returns:
-      A person for each box, ranked by the pose score.
+      A person for each box, ranked by the pose score; the same on every host.
     """
-    predict = make_predict(task, decoding)
     k = len(task.skeleton)
     count = len(boxes)
     people = People(
@@ -110,28 +165,14 @@ def predict_boxes(
         np.zeros(count, np.float32),
         boxes,
     )
-
-    def collect(batch: Mapping[str, np.ndarray], poses: Poses) -> None:
-        real = batch["weight"] > 0
+    predict = make_predict(task, decoding.network)
+    for rows, poses in predict_batches(predict, variables, batches, mesh=mesh):
         for table, values in zip(people, poses):
-            table[batch["index"][real]] = np.asarray(values)[real]
-
-    pending = None
-    for batch in batches:
-        poses = predict(variables, batch["image"], batch["box"])
-        # Fetching one batch late keeps the device busy while the host reads the next crops.
-        if pending is not None:
-            collect(*pending)
-        pending = (batch, poses)
-    if pending is not None:
-        collect(*pending)
+            table[rows] = values
     return people
 
 
-@partial(jax.jit, static_argnames="sigmas")
-def _keep(keypoints, scores, areas, valid, threshold, sigmas):
-    sigmas = jnp.array(sigmas, jnp.float32)
-    return oks_nms(keypoints, scores, areas, valid, sigmas=sigmas, threshold=threshold)
+_keep = jax.jit(suppress, static_argnames="sigmas")
 
 
 def rank_and_suppress(
@@ -142,24 +183,23 @@ def rank_and_suppress(
     sigmas: tuple[float, ...],
     decoding: Decoding,
 ) -> tuple[Float[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
-    """Scores people and drops duplicates within each image by OKS-NMS (paper, section 3.2.3).
+    """Scores people and drops duplicates within each image: `suppress`.
 
     Args:
-      people: In image pixels, with their pose scores; the area of the box is the scale of OKS.
+      people: In image pixels, with their pose scores.
       image_ids: The image each belongs to.
       box_scores: Scores of the boxes they came from.
       sigmas: OKS fall-offs.
-      decoding: Gives the score and the threshold.
+      decoding: Gives the score and the thresholds.
 
     Returns:
       Scores, and a mask of the people who stay.
     """
     scores = ranking(decoding.score, people.scores, box_scores)
     keep = np.ones(len(scores), bool)
-    if decoding.oks_threshold >= 1:
+    if set(decoding.suppression.values()) == {None}:
         return scores, keep
-    sides = people.boxes[:, 2:] - people.boxes[:, :2]
-    areas = (sides[:, 0] * sides[:, 1]).astype(np.float32)
+    boxes = people.boxes.astype(np.float32)
     order = np.argsort(image_ids, kind="stable")
     starts = np.flatnonzero(np.diff(image_ids[order], prepend=-1))
     for rows in np.split(order, starts[1:]):
@@ -169,11 +209,11 @@ def rank_and_suppress(
         pad = (0, (1 << (len(rows) - 1).bit_length()) - len(rows))
         kept = _keep(
             np.pad(people.keypoints[rows], (pad, (0, 0), (0, 0))),
+            np.pad(boxes[rows], (pad, (0, 0))),
             np.pad(scores[rows], pad),
-            np.pad(areas[rows], pad),
             np.pad(np.ones(len(rows), bool), pad),
-            decoding.oks_threshold,
-            sigmas,
+            sigmas=sigmas,
+            **decoding.suppression,
         )
         keep[rows] = np.asarray(kept)[: len(rows)]
     return scores, keep

@@ -57,6 +57,18 @@ def put_batch(mesh: Mesh, batch: PyTree) -> PyTree:
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
+def replicate(mesh: Mesh, tree: PyTree) -> PyTree:
+    """Arrays, the same on every host -> the same on every device; what is on the mesh stays."""
+    devices = set(mesh.devices.flat)
+
+    def place(x):
+        if isinstance(x, jax.Array) and x.sharding.device_set == devices:
+            return x
+        return jax.make_array_from_process_local_data(replicated(mesh), np.asarray(x))
+
+    return jax.tree.map(place, tree)
+
+
 def state_sharding(mesh: Mesh, shapes: PyTree, *, fsdp: bool = False) -> PyTree:
     """Where the arrays of a training state live.
 

@@ -6,6 +6,8 @@ import numpy as np
 from jax import numpy as jnp
 
 from g_rmi.config import DetectorConfig, DetectorExperiment, PoseConfig, PoseExperiment, to_dict
+from g_rmi.detector.task import DetectorTask
+from g_rmi.pose.task import PoseTask
 from g_rmi.training.checkpoint import Checkpoints
 from g_rmi.training.state import TrainState
 
@@ -62,3 +64,11 @@ def scene(height=60, width=80, seed=0):
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def save_both(runs):
+    """Work directories of a detector and a pose network; untrained, so that every box will do."""
+    return (
+        save(runs / "detector", DETECTOR, DetectorTask(DETECTOR.model)),
+        save(runs / "pose", POSE, PoseTask(POSE.model)),
+    )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from data_pipeline import synthetic
-from experiments import doctor, evaluate, publish, train
+from experiments import doctor, evaluate, pose, publish, train
 from experiments.benchmarks import pipeline as pipeline_benchmark
 from g_rmi.evaluation.coco import BOX_METRICS, KEYPOINT_METRICS
 from g_rmi.pipeline import PosePipeline, load_task
@@ -143,7 +143,9 @@ def test_the_detector_trains_and_continues(detector):
     assert (detector / "checkpoints" / "2").is_dir()
 
 
-def test_the_pose_network_looks_into_the_detectors_boxes(detector, workdir, data, tmp_path):
+def test_the_pose_network_looks_into_the_detectors_boxes(
+    detector, workdir, data, tmp_path, monkeypatch
+):
     arguments = ["--data", str(data), "--pictures", "2"]
     evaluate.main(
         [
@@ -171,13 +173,27 @@ def test_the_pose_network_looks_into_the_detectors_boxes(detector, workdir, data
     poses = json.loads((tmp_path / "poses" / "metrics.json").read_text())
     assert 0 < poses["boxes"] <= 3 * 6
     assert set(KEYPOINT_METRICS) <= poses.keys()
+    looked, predict = [], pose.predict
+
+    def counted(task, variables, dataset, boxes, decoding, **options):
+        looked.append((len(boxes), decoding))
+        return predict(task, variables, dataset, boxes, decoding, **options)
+
+    monkeypatch.setattr(pose, "predict", counted)
     evaluate.main(
         [
             *("--workdir", str(workdir), "--out", str(tmp_path / "both"), "--max-per-image", "3"),
-            *("--boxes", "detector", "--detector", str(detector)),
+            *("--boxes", "detector", "--detector", str(detector), "--table"),
             *arguments,
         ]
     )
+    # Hough, argmax, argmax and offset, refined, flipped; and the annotated boxes.
+    assert len(looked) == len(set(looked)) == 5 + 1
+    rows = json.loads((tmp_path / "both" / "options.json").read_text())
+    assert len([name for name in rows if name.startswith(("detector boxes", "gt boxes"))]) == 15
+    assert rows["as given"] == rows["detector boxes, pose score, OKS-NMS"]
+    text = (tmp_path / "both" / "options.md").read_text()
+    assert text.count("\n| ") + 1 == len(rows) + 2 * 2  # heads and rulers
     both = json.loads((tmp_path / "both" / "metrics.json").read_text())
     assert both == pytest.approx(poses, abs=1e-4)  # the file has two decimals
     with pytest.raises(ValueError, match="go together"):

@@ -12,25 +12,21 @@ from PIL import Image
 from data_pipeline.images import ImageError
 from experiments import main as console
 from experiments import predict
-from experiments.journal import Journal
+from experiments.journal import Journal, remove_journals
 from experiments.photographs import decode, find
 from experiments.picture_boxes import read_boxes
 from experiments.prediction import Job, people_of
 from experiments.videos import Video
-from g_rmi.detector.task import DetectorTask
 from g_rmi.find_people import Options
 from g_rmi.pipeline import PosePipeline
-from g_rmi.pose.task import PoseTask
 from g_rmi.types import People
-from tests.experiments.networks import DETECTOR, POSE, save, scene
+from tests.experiments.networks import save_both, scene
 
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
     """The arguments that name both networks; untrained, so that every box will do."""
-    runs = tmp_path_factory.mktemp("runs")
-    detector = save(runs / "detector", DETECTOR, DetectorTask(DETECTOR.model))
-    pose = save(runs / "pose", POSE, PoseTask(POSE.model))
+    detector, pose = save_both(tmp_path_factory.mktemp("runs"))
     common = ["--max-people", "3", "--chunk", "3", "--batch-size", "2", "--min-box-score", "0"]
     return ["--detector", str(detector), "--pose", str(pose), *common]
 
@@ -437,16 +433,33 @@ def test_wrong_boxes_are_named(content, message, tmp_path):
 
 
 def test_a_damaged_journal_is_named(tmp_path):
-    path = tmp_path / "journal.jsonl"
-    with Journal(path, {"a": 1}) as journal:
-        journal.add({"name": "x", "frame": None})
-    with Journal(path, {"a": 1}) as journal:
-        assert journal.records == {("x", None): {"name": "x", "frame": None}}
+    path, record = tmp_path / "journal.jsonl", {"name": "x", "frame": None, "stamp": [3, 4]}
+    with Journal(tmp_path, {"a": 1}) as journal:
+        journal.add(record)
+    with Journal(tmp_path, {"a": 1}) as journal:
+        assert journal.find("x", None, [3, 4]) == record
+        assert journal.find("x", None, [3, 5]) is None
     path.write_text('{"a": 1}\nno record\n')
     with pytest.raises(ValueError, match=r"journal\.jsonl is damaged"):
-        Journal(path, {"a": 1})
-    with Journal(path, {"a": 2}, overwrite=True) as journal:
+        Journal(tmp_path, {"a": 1})
+    remove_journals(tmp_path)
+    with Journal(tmp_path, {"a": 2}) as journal:
         assert journal.records == {}
+
+
+def test_hosts_know_what_the_others_did(tmp_path):
+    first, second = ({"name": name, "frame": None, "stamp": [1]} for name in "xy")
+    with Journal(tmp_path, {"a": 1}) as one, Journal(tmp_path, {"a": 1}, host=1) as other:
+        one.add(first)
+        other.add(second)
+        assert one.find("y", None, [1]) is None
+        one.refresh()
+        assert one.find("y", None, [1]) == second
+    assert {path.name for path in tmp_path.iterdir()} == {"journal.jsonl", "journal-1.jsonl"}
+    with Journal(tmp_path, {"a": 1}) as alone:
+        assert alone.find("y", None, [1]) == second
+    with pytest.raises(ValueError, match="a was 1, is 2"):
+        Journal(tmp_path, {"a": 2}, host=2)
 
 
 def test_the_console_command(capsys):

@@ -296,7 +296,7 @@ def test_decodings_that_only_rank_differently_share_predictions(monkeypatch):
         predicted.append(decoding)
         return len(predicted)
 
-    def score(task, dataset, boxes, people, decoding):
+    def score(task, dataset, boxes, people, decoding, *, backend):
         return SimpleNamespace(metrics={"people": people, "threshold": decoding.oks_threshold})
 
     monkeypatch.setattr(pose, "predict", predict)
@@ -309,7 +309,7 @@ def test_decodings_that_only_rank_differently_share_predictions(monkeypatch):
         Decoding(refine=True, oks_threshold=0.5),
         Decoding(method="argmax", oks_threshold=0.6),
     ]
-    rows = list(pose.score_each(None, {}, None, None, decodings))
+    rows = [e.metrics for e in pose.evaluate_each(None, {}, None, None, decodings)]
     assert [row["people"] for row in rows] == [1, 2, 1, 3, 4, 2]
     assert [row["threshold"] for row in rows] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
     network = [(d.method, d.flip_test, d.refine) for d in predicted]

@@ -1,0 +1,50 @@
+"""Several hosts as one: each of them starts the same command."""
+
+from typing import Literal
+
+import jax
+import orbax.checkpoint as ocp
+
+Hosts = Literal["one", "all"]
+
+
+def join_hosts(hosts: Hosts) -> None:
+    """Makes this process one of its job's; to be called before anything is computed.
+
+    Args:
+      hosts: "one" to work alone, "all" to find the others: by Slurm, Open MPI, Kubernetes or the
+        TPU pod.
+
+    Raises:
+      ValueError: "all", and this process is part of no such job.
+    """
+    if hosts == "one":
+        return
+    try:
+        jax.distributed.initialize()
+    except ValueError as error:
+        raise ValueError(
+            "--hosts all: this is no job of Slurm (started by srun), Open MPI, Kubernetes or a TPU "
+            f"pod ({error})"
+        ) from None
+
+
+def shard() -> dict[str, int]:
+    """Which part of a data set this host reads, as the loaders take it."""
+    return {"host": jax.process_index(), "hosts": jax.process_count()}
+
+
+def is_first() -> bool:
+    """Whether this is the host that writes files and prints."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(name: str, *, seconds: int = 7 * 24 * 3600) -> None:
+    """Waits until all hosts have come here; unlike a collective, however long they take.
+
+    Args:
+      name: Of the place; one for each call.
+      seconds: After which it is an error.
+    """
+    everybody = set(range(jax.process_count()))
+    ocp.multihost.sync_global_processes(name, timeout=seconds, processes=everybody)

@@ -1,0 +1,77 @@
+"""Who stays: by OKS, by IoU of the boxes, by both, by neither; figured out by hand."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from g_rmi.evaluation.evaluator import Decoding, rank_and_suppress
+from g_rmi.find_people import _rank
+from g_rmi.types import People
+
+# One joint with sigma .1: OKS = exp(-d^2 / (8 * area * sigma^2)), area the mean of both boxes'.
+SIGMAS = (0.1,)
+# IoU of a-b .6, a-c .5, b-c 50/60; d lies apart from all boxes.
+BOXES = np.array([[0, 0, 10, 10], [0, 0, 10, 6], [0, 0, 10, 5], [20, 0, 30, 10]], np.float32)
+# OKS of a-d: distance 2, area 100: exp(-4 / 8) = .607; all others are 1,000 pixels apart.
+POINTS = np.array([[5, 5], [1005, 5], [2005, 5], [7, 5]], np.float32)[:, None]
+SCORES = np.array([0.9, 0.8, 0.7, 0.6], np.float32)
+
+
+def names(keep):
+    return "".join(name for name, kept in zip("abcd", keep) if kept)
+
+
+CASES = [
+    ({}, "abc"),
+    ({"oks_threshold": 0.7}, "abcd"),
+    ({"oks_threshold": 1.0}, "abcd"),
+    ({"oks_threshold": 1.0, "iou_threshold": 0.5}, "acd"),  # c is like b, which is gone
+    ({"oks_threshold": 1.0, "iou_threshold": 0.4}, "ad"),
+    ({"oks_threshold": 1.0, "iou_threshold": 0.7}, "abd"),  # only c is like b
+    ({"oks_threshold": 0.5, "iou_threshold": 0.5}, "ac"),
+    ({"oks_threshold": 0.0}, "abc"),  # OKS of far ones underflows to 0
+]
+
+
+@pytest.mark.parametrize(("options", "stay"), CASES)
+def test_who_stays(options, stay):
+    people = People(POINTS, np.ones((4, 1), np.float32), SCORES, BOXES)
+    decoding = Decoding(**options)
+    scores, keep = rank_and_suppress(
+        people, np.zeros(4, np.int64), np.ones(4), sigmas=SIGMAS, decoding=decoding
+    )
+    np.testing.assert_array_equal(scores, SCORES)
+    assert names(keep) == stay
+    # The one program does the same, and puts the best first.
+    found = _rank(
+        *map(jnp.asarray, (POINTS, np.ones((4, 1), np.float32), SCORES, BOXES, np.ones(4, bool))),
+        sigmas=SIGMAS,
+        **decoding.suppression,
+    )
+    assert found.valid.tolist() == [i < len(stay) for i in range(4)]
+    wanted = [SCORES["abcd".index(name)] for name in stay]
+    np.testing.assert_array_equal(found.scores[: len(stay)], wanted)
+
+
+def test_the_score_decides_and_pictures_are_apart():
+    """By box score b leads: it drops a and c in the first picture; in the second a is alone."""
+    people = People(
+        np.concatenate([POINTS, POINTS[:1]]),
+        np.ones((5, 1), np.float32),
+        np.array([*SCORES, 0.1], np.float32),
+        np.concatenate([BOXES, BOXES[:1]]),
+    )
+    image_ids, box_scores = np.array([7, 7, 7, 7, 3]), np.array([0.2, 0.9, 0.3, 0.4, 0.1])
+    decoding = Decoding(score="box", oks_threshold=1.0, iou_threshold=0.5)
+    scores, keep = rank_and_suppress(
+        people, image_ids, box_scores, sigmas=SIGMAS, decoding=decoding
+    )
+    np.testing.assert_array_equal(scores, box_scores)
+    assert keep.tolist() == [False, True, False, True, True]
+
+
+def test_what_the_network_reads():
+    given = Decoding("argmax", True, True, "product", 0.3, 0.4)
+    assert given.network == Decoding("argmax", True, True)
+    assert given.suppression == {"oks_threshold": 0.3, "iou_threshold": 0.4}
+    assert Decoding().suppression == {"oks_threshold": 0.5, "iou_threshold": None}
