@@ -86,13 +86,13 @@ class Checkpoints:
         self._metrics: dict[int, Json] = {}
         self._saving: int | None = None
         self._errors: list[Any] = []
+        if keep is not None and jax.process_index() == 0:
+            # Not Orbax's clean-up, whose thread would exchange messages in the midst of ours.
+            for path in self._directory.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
+                shutil.rmtree(path, ignore_errors=True)
         json_items = {name: ocp.JsonCheckpointHandler() for name in _JSON_ITEMS}
         self._manager = ocp.CheckpointManager(
             self._directory,
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=None,
-                cleanup_tmp_directories=keep is not None,
-            ),
             item_handlers={"state": ocp.PyTreeCheckpointHandler(), **json_items},
         )
 
@@ -281,9 +281,10 @@ class Checkpoints:
     def _best_first(self, steps: Iterable[int]) -> list[int]:
         """Those of the steps that were evaluated; of equals the later first."""
         for step in set(steps) - self._metrics.keys():
-            try:
-                self._metrics[step] = self._read_json(step, "metric")
-            except Exception:  # damaged, or of a version that wrote none
+            path = self._directory / str(step) / "metric" / "metadata"
+            try:  # not by Orbax, which all hosts would have to ask together
+                self._metrics[step] = json.loads(path.read_text())
+            except (OSError, ValueError):  # damaged, or of a version that wrote none
                 self._metrics[step] = {}
         evaluated = [(*self._metrics[step].values(), step) for step in steps if self._metrics[step]]
         return [step for _, step in sorted(evaluated, reverse=True)]
