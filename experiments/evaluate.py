@@ -310,7 +310,7 @@ def show(rows: dict[str, dict[str, float]], columns: Sequence[str], title: str) 
     table = Table(first, *names, title=title, title_justify="left", box=box.SIMPLE)
     for name, metrics in rows.items():
         table.add_row(name, *(f"{metrics[column]:.3f}" for column in columns))
-    Console(width=max(Console().width, 120)).print(table)  # cut lines are worse than long ones
+    Console(width=max(Console().width, 140)).print(table)  # cut lines are worse than long ones
 
 
 def refuse_pose_options(arguments: Arguments) -> None:
