@@ -86,6 +86,7 @@ def test_it_is_evaluated_and_drawn(workdir, data, tmp_path):
     assert len(json.loads((tmp_path / "found" / "keypoints.json").read_text())) == 1
 
 
+@pytest.mark.slow
 def test_it_starts_from_the_resnet_of_other_joints(workdir, tmp_path):
     category = HAND | {"keypoints": ["a", "b"], "skeleton": [[1, 2]], "sigmas": [0.1, 0.1]}
     data = write(tmp_path / "data", category, joints=2)

@@ -169,6 +169,7 @@ def test_what_is_done_is_not_done_again(out, data, monkeypatch):
     assert run(out, data, "decoding", "--log-every", "2") == 0  # changes no number
 
 
+@pytest.mark.slow
 def test_sweeps_share_a_training_and_both_weights_count(out, data, monkeypatch):
     loaded = []
 
@@ -188,6 +189,7 @@ def test_sweeps_share_a_training_and_both_weights_count(out, data, monkeypatch):
     assert not all(jax.tree.leaves(same))
 
 
+@pytest.mark.slow
 def test_a_killed_training_continues(out, data, tmp_path, capsys):
     shutil.copytree(out, tmp_path / "out")
     shutil.rmtree(tmp_path / "out" / "points")
