@@ -27,7 +27,7 @@ DATA_FLAG = $(if $(DATA),--data $(DATA))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate predict demo sweep doctor check-data test test-slow test-kill docs lint format types ci clean
+.PHONY: help setup train evaluate predict demo sweep bench doctor check-data test test-slow test-kill docs lint format types ci clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
