@@ -43,8 +43,12 @@ class Arguments:
 
 
 def rows(text: str) -> dict[str, dict[str, float]]:
-    """The lines of `Timings.table` in a program's output: milliseconds and ratio by name."""
-    found = re.findall(r"^(\S.*?) +([\d.]+) ms +([\d.]+)$", text, re.MULTILINE)
+    """The lines of `Timings.table` in a program's output: milliseconds and ratio by name.
+
+    Between the name and the milliseconds, a line may have those of what it is compared with.
+    """
+    line = r"^(\S.*?)(?: +[\d.]+ ms)? +([\d.]+) ms +([\d.]+)$"
+    found = re.findall(line, text, re.MULTILINE)
     return {name: {"ms": float(ms), "ratio": float(ratio)} for name, ms, ratio in found}
 
 

@@ -1,11 +1,18 @@
-"""Times the one compiled program by the number of people in the picture.
+"""Times the one compiled program by the number of people in the picture, against PyTorch.
 
-python -m experiments.benchmarks.pipeline --detector DIR --pose DIR
+    python -m experiments.benchmarks.pipeline [--people 1 4 16] [--detector DIR --pose DIR]
+
+The rival, where PyTorch is installed, is `experiments.benchmarks.torch_two_stage`: same networks,
+weights and rules, in the faster of PyTorch's two memory layouts. Both use all usable cores and take
+turns, and both are given the same boxes of people; that they find the same poses is printed, too.
 """
 
 import dataclasses
+import os
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +20,13 @@ import numpy as np
 import tyro
 
 from experiments import cli
-from experiments.benchmarks.timing import machine, time_interleaved
+from experiments.benchmarks.timing import Timings, machine, time_interleaved
 from g_rmi.find_people import DEFAULTS, Candidates, find_boxes, find_poses, pyramid
 from g_rmi.geometry import fit_canvas
 from g_rmi.pipeline import PosePipeline, pack
+
+Stages = dict[str, Callable[[], Any]]
+THEIRS = "PyTorch: "
 
 
 def standing_people(count: int, rows: int, size: tuple[int, int]) -> Candidates:
@@ -29,6 +39,106 @@ def standing_people(count: int, rows: int, size: tuple[int, int]) -> Candidates:
         jnp.asarray(boxes[None], jnp.float32),
         jnp.asarray(scores[None], jnp.float32),
         jnp.asarray(valid[None]),
+    )
+
+
+def our_stages(pipeline: PosePipeline, image: np.ndarray, people: Sequence[int]) -> Stages:
+    """The stages as compiled programs."""
+    assert pipeline.detector is not None
+    size, options = image.shape[:2], pipeline.options
+    canvas = pipeline.detector.config.canvas
+    pictures = jax.device_put(pack([image], canvas=canvas, count=1))
+    oriented = fit_canvas(*size, canvas=canvas).canvas
+    first = jax.jit(partial(find_boxes, pipeline.detector, canvas=oriented, options=options))
+    second = jax.jit(partial(find_poses, pipeline.pose, options=options))
+    levels = jax.jit(pyramid)(pictures)
+    calls: Stages = {
+        "pyramid": partial(jax.jit(pyramid), pictures),
+        "detector": partial(first, pipeline.variables[0], pictures, levels),
+    }
+    for count in people:
+        given = jax.device_put(standing_people(count, max(people), size))
+        calls[f"poses of {count}"] = partial(second, pipeline.variables[1], pictures, levels, given)
+    return calls
+
+
+def torch_stages(pipeline: PosePipeline, image: np.ndarray, people: Sequence[int]) -> Stages:
+    """The same in PyTorch; nothing, and why, where that cannot be."""
+    try:
+        import torch
+    except ImportError:
+        print("PyTorch is not installed: no baseline")
+        return {}
+    from experiments.benchmarks.torch_two_stage import Boxes, TwoStage
+
+    if jax.default_backend() != "cpu":
+        print("the PyTorch baseline runs on processors only")
+        return {}
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+    def stages(twin: TwoStage) -> Stages:
+        levels = twin.pyramid(image)
+        calls: Stages = {
+            "pyramid": partial(twin.pyramid, image),
+            "detector": partial(twin.find_boxes, levels),
+        }
+        for count in people:
+            given = standing_people(count, max(people), image.shape[:2])
+            boxes, scores = (torch.tensor(np.asarray(x)[0, :count]) for x in given[:2])
+            calls[f"poses of {count}"] = partial(twin.find_poses, levels, Boxes(boxes, scores))
+        return calls
+
+    layouts = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
+    try:
+        rivals = {
+            name: stages(TwoStage(pipeline, memory_format=layout))
+            for name, layout in layouts.items()
+        }
+    except ValueError as error:
+        print(f"no baseline: {error}")
+        return {}
+    tried = "detector", f"poses of {sorted(people)[len(people) // 2]}"
+    trial = time_interleaved(
+        {name: lambda calls=calls: [calls[t]() for t in tried] for name, calls in rivals.items()},
+        rounds=3,
+    )
+    faster = min(rivals, key=trial.median)
+    print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {faster}")
+    return rivals[faster]
+
+
+def with_wholes(timings: Timings, people: Sequence[int]) -> Timings:
+    """Adds the sums of all stages, round by round."""
+    seconds = dict(timings.seconds)
+    for whose in ("", THEIRS) if f"{THEIRS}detector" in seconds else ("",):
+        for count in people:
+            parts = (f"{whose}{part}" for part in ("pyramid", "detector", f"poses of {count}"))
+            rounds = zip(*(timings.seconds[part] for part in parts))
+            seconds[f"{whose}whole, {count} people"] = [sum(parts) for parts in rounds]
+    return Timings(seconds)
+
+
+def side_by_side(timings: Timings) -> str:
+    """One line per stage: medians of both sides and the ratio."""
+    lines = [f"{'':28} {'PyTorch':>12} {'ours':>12} {'ours / PyTorch':>16}"]
+    for name in timings.seconds:
+        rival = THEIRS + name
+        if rival in timings.seconds:
+            theirs, ours = (f"{1e3 * timings.median(n):.2f} ms" for n in (rival, name))
+            lines.append(f"{name:28} {theirs:>12} {ours:>12} {timings.ratio(name, rival):16.3f}")
+    return "\n".join(lines)
+
+
+def agreement(ours: Any, theirs: Any) -> str:
+    """How far the poses of both sides are apart, `Found` of one picture and `People`."""
+    valid = np.asarray(ours.valid[0])
+    keypoints = np.asarray(ours.keypoints[0])[valid]
+    if keypoints.shape != theirs.keypoints.shape:
+        return f"ours finds {len(keypoints)} people, PyTorch {len(theirs.keypoints)}"
+    apart = np.linalg.norm(keypoints - theirs.keypoints, axis=-1)
+    near = np.sum(apart < 0.01)
+    return (
+        f"both find {len(apart)} people, {near} of {apart.size} joints less than .01 pixels apart"
     )
 
 
@@ -53,28 +163,22 @@ def main(
     """
     options = dataclasses.replace(DEFAULTS, people=max(people))
     pipeline = PosePipeline.load(detector, pose, options=options)
-    assert pipeline.detector is not None  # given above
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    canvas = pipeline.detector.config.canvas
-    pictures = jax.device_put(pack([image], canvas=canvas, count=1))
-    oriented = fit_canvas(height, width, canvas=canvas).canvas
-    first = jax.jit(partial(find_boxes, pipeline.detector, canvas=oriented, options=options))
-    second = jax.jit(partial(find_poses, pipeline.pose, options=options))
-    levels = jax.jit(pyramid)(pictures)
-    calls = {
-        "pyramid": partial(jax.jit(pyramid), pictures),
-        "detector": partial(first, pipeline.variables[0], pictures, levels),
-    }
-    for count in people:
-        given = jax.device_put(standing_people(count, max(people), (height, width)))
-        calls[f"poses of {count}"] = partial(second, pipeline.variables[1], pictures, levels, given)
-    timings = time_interleaved(calls, rounds=rounds)
     print(f"one picture of {height} x {width}; {machine()}")
-    print(timings.table(f"poses of {max(people)}"))
+    ours, theirs = (make(pipeline, image, people) for make in (our_stages, torch_stages))
+    calls: Stages = {}
+    for name, call in ours.items():
+        calls[name] = call
+        if theirs:
+            calls[THEIRS + name] = theirs[name]
+    timings = with_wholes(time_interleaved(calls, rounds=rounds), people)
+    last = f"{max(people)}"
+    if theirs:
+        print(agreement(ours[f"poses of {last}"](), theirs[f"poses of {last}"]()))
+    print(side_by_side(timings) if theirs else timings.table(f"whole, {last} people"))
     for count in people:
-        parts = ("pyramid", "detector", f"poses of {count}")
-        whole = sum(timings.median(part) for part in parts)
-        print(f"{count:3} people {1 / whole:8.1f} pictures/s")
+        rate = 1 / timings.median(f"whole, {count} people")
+        print(f"{count:3} people {rate:8.1f} pictures/s")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,122 @@
+"""The benchmark's PyTorch twin finds the same people: an oracle of the whole inference path."""
+
+import dataclasses
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from data_pipeline.synthetic import scene
+from experiments import bench
+from experiments.benchmarks import pipeline as benchmark
+from experiments.benchmarks.timing import Timings
+from g_rmi.detector.task import DetectorTask
+from g_rmi.find_people import Options
+from g_rmi.pipeline import PosePipeline
+from g_rmi.pose.task import PoseTask
+from tests.experiments import networks
+
+
+def twin_of(pipeline):
+    pytest.importorskip("torch")
+    from experiments.benchmarks.torch_two_stage import TwoStage
+
+    return TwoStage(pipeline)
+
+
+def untrained(detector=networks.DETECTOR.model, pose=networks.POSE.model):
+    """Tiny networks in which every variable matters: no scale is 1 and no mean is 0."""
+    random = np.random.default_rng(1)
+
+    def shake(path, leaf):
+        if path[-1].key == "kernel":
+            return leaf
+        return leaf * random.uniform(0.5, 1, leaf.shape) + 0.2 * random.uniform(0, 1, leaf.shape)
+
+    tasks = DetectorTask(detector), PoseTask(pose)
+    variables = (jax.tree_util.tree_map_with_path(shake, networks.draw(task)) for task in tasks)
+    variables = tuple(jax.tree.map(lambda x: x.astype(np.float32), tree) for tree in variables)
+    return PosePipeline(*tasks, variables, Options(people=6, min_box_score=0.0, chunk=4))
+
+
+def atrous():
+    """As the paper's networks: output stride 8 by dilation, and no top-down path."""
+    detector, pose = networks.DETECTOR.model, networks.POSE.model
+    detector = dataclasses.replace(detector, output_stride=8, rpn_dilation=2, norm="frozen")
+    return untrained(detector, dataclasses.replace(pose, output_stride=8, top_down=0))
+
+
+@pytest.fixture(scope="module", params=[untrained, atrous])
+def twins(request):
+    pipeline = request.param()
+    return pipeline, twin_of(pipeline)
+
+
+def assert_same(ours, theirs):
+    assert len(ours.scores) == len(theirs.scores)
+    np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=1e-2)
+    np.testing.assert_allclose(ours.scores, theirs.scores, rtol=1e-3)
+    np.testing.assert_allclose(ours.keypoint_scores, theirs.keypoint_scores, rtol=5e-3, atol=1e-6)
+    # Two pixels may have the same votes but for rounding.
+    apart = np.linalg.norm(ours.keypoints - theirs.keypoints, axis=-1)
+    assert np.mean(apart < 1e-2) > 0.97
+
+
+# All go through one compiled program; the last two are sampled from smaller levels.
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(60, 79), (40, 100), (61, 61), (200, 280), (150, 320)])
+def test_the_same_people(twins, shape):
+    image = networks.scene(*shape, seed=sum(shape))
+    ours, theirs = (find(image) for find in twins)
+    assert len(ours.scores) >= 2
+    assert_same(ours, theirs)
+
+
+@pytest.mark.slow
+def test_the_same_people_with_the_shipped_weights():
+    pipeline = PosePipeline.load()
+    twin = twin_of(pipeline)
+    for i in range(3):
+        image = scene(np.random.default_rng((0, i)), height=480, width=600)[0]
+        assert_same(pipeline(image), twin(image))
+
+
+def test_nobody():
+    options = Options(people=6, min_box_score=1.0)
+    nobody = twin_of(dataclasses.replace(untrained(), options=options))(networks.scene())
+    assert nobody.keypoints.shape == (0, 17, 2)
+
+
+def test_what_the_twin_cannot_do_is_named():
+    config = dataclasses.replace(networks.DETECTOR.model, roi="align", norm="group")
+    other = dataclasses.replace(untrained(), detector=DetectorTask(config))
+    with pytest.raises(ValueError, match="norm = group, roi = align: the PyTorch twin"):
+        twin_of(other)
+
+
+def test_without_pytorch(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert benchmark.torch_stages(untrained(), networks.scene(), [1]) == {}
+    assert "PyTorch is not installed" in capsys.readouterr().out
+
+
+def test_one_line_a_stage():
+    seconds = {"pyramid": [1.0, 1.0], "detector": [1.0, 2.0], "poses of 3": [2.0, 3.0]}
+    rival = {benchmark.THEIRS + name: [4 * s for s in column] for name, column in seconds.items()}
+    timings = benchmark.with_wholes(Timings({**seconds, **rival}), [3])
+    assert timings.seconds["whole, 3 people"] == [4.0, 6.0]
+    rows = bench.rows(benchmark.side_by_side(timings))
+    assert rows["whole, 3 people"] == {"ms": 5000.0, "ratio": 0.25}
+    assert list(rows) == ["pyramid", "detector", "poses of 3", "whole, 3 people"]
+
+
+@pytest.mark.slow
+def test_the_benchmark(tmp_path, capsys):
+    pytest.importorskip("torch")
+    detector, pose = networks.save_both(tmp_path)
+    capsys.readouterr()
+    benchmark.main(detector=detector, pose=pose, height=60, width=80, people=(0, 2), rounds=1)
+    out = capsys.readouterr().out
+    assert "both find 2 people, 34 of 34 joints" in out
+    assert {"detector", "poses of 2", "whole, 0 people", "whole, 2 people"} <= set(bench.rows(out))
