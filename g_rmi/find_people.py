@@ -196,7 +196,9 @@ def _rank(keypoints, keypoint_scores, scores, boxes, valid, **options) -> Found:
 def _in_chunks(function, valid: Bool[Array, " N"], chunk: int):
     """`function` on the row numbers that are valid, `chunk` at a time; zeros for the others."""
     count = len(valid)
-    padded = -(-count // chunk) * chunk
+    # With room for one chunk only, every round would be the same to XLA, which then does the work
+    # before the loop, whether there are people or not.
+    padded = max(-(-count // chunk), 2) * chunk
     order = jnp.argsort(~valid, stable=True).astype(jnp.int32)
     rows = jnp.pad(order, (0, padded - count))
     shapes = jax.eval_shape(function, jax.ShapeDtypeStruct((chunk,), jnp.int32))

@@ -149,6 +149,7 @@ def main(
     height: int = 480,
     width: int = 640,
     people: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 30),
+    chunk: int = DEFAULTS.chunk,
     rounds: int = 10,
 ) -> None:
     """Times both stages on one picture of noise with given numbers of people.
@@ -159,9 +160,10 @@ def main(
       height: Rows of the picture.
       width: Its columns.
       people: Numbers of people.
+      chunk: People who go through our pose network together; PyTorch's takes all at once.
       rounds: Turns.
     """
-    options = dataclasses.replace(DEFAULTS, people=max(people))
+    options = dataclasses.replace(DEFAULTS, people=max(people), chunk=chunk)
     pipeline = PosePipeline.load(detector, pose, options=options)
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     print(f"one picture of {height} x {width}; {machine()}")

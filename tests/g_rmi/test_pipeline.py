@@ -1,6 +1,7 @@
 """Both stages as one program: against the stages run one by one, and as a user calls it."""
 
 import functools
+import timeit
 
 import cv2
 import jax
@@ -13,7 +14,7 @@ from g_rmi import geometry
 from g_rmi.config import DetectorConfig, PoseConfig
 from g_rmi.detector.task import DetectorTask
 from g_rmi.evaluation.evaluator import Decoding, crop_to_image, rank_and_suppress
-from g_rmi.find_people import Options
+from g_rmi.find_people import Options, _in_chunks
 from g_rmi.ops.image import crop_boxes
 from g_rmi.pipeline import PosePipeline, _compiled, pack
 from g_rmi.pose.decode import decode_batch
@@ -191,6 +192,25 @@ def test_no_box_is_good_enough():
     found = strict(picture(60, 79))
     assert found.keypoints.shape == (0, 17, 2)
     assert found.scores.shape == (0,)
+
+
+@pytest.mark.parametrize("rows", [3, 9])
+def test_nobody_costs_nothing(rows):
+    """XLA must not take the work out of the loop, which runs once for every chunk of 4."""
+
+    def heavy(chunk):
+        x = jnp.full((500, 500), 0.1 / (1 + chunk[0].astype(jnp.float32)))
+        for _ in range(4):
+            x = jnp.tanh(x @ x)
+        return jnp.broadcast_to(x.sum(), (4,))
+
+    run = jax.jit(functools.partial(_in_chunks, heavy, chunk=4))
+
+    def seconds(valid):
+        return min(timeit.repeat(lambda: jax.block_until_ready(run(valid)), number=1, repeat=4))
+
+    somebody = np.arange(rows) == 1
+    assert seconds(np.zeros(rows, bool)) < seconds(somebody) / 5
 
 
 def test_options_reach_the_program(pipeline):
