@@ -6,131 +6,28 @@ crops of the picture as one batch, batch norm folded into the convolutions.
 
 * Crops of pictures and of features: `grid_sample`.
 * Suppression: the matrix of similarities in one go, then a loop over the kept rows.
-* Hough voting: the four shares of every vote by `scatter_add_`.
+* Hough voting: the four shares of every vote by `scatter_add_`, crop by crop, as the votes of all
+  crops at once fall out of a processor's caches, which takes three times as long.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-import flax
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from experiments.benchmarks.torch_resnet import UNITS, Bottleneck, ResNet
-from g_rmi.config import DetectorConfig, PoseConfig
+from experiments.benchmarks.torch_networks import Detector, PoseNetwork, fold_norms, load_state
+from g_rmi.config import DetectorConfig
 from g_rmi.evaluation.evaluator import Decoding
 from g_rmi.geometry import fit_canvas
 from g_rmi.pipeline import PosePipeline
-from g_rmi.pretrained.resnet import MODULES, WEIGHTS
 from g_rmi.types import People
 
-# Norms and the convolutions right before them: of a unit, of the top-down path, of a shortcut.
-NORMS = ((r"bn(\d)", r"conv\1"), (r"norm(\d)b", r"merge\1"), (r"1", r"0"))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-class RPN(nn.Module):
-    """3x3 convolution, then objectness and codes of every anchor."""
-
-    def __init__(self, config: DetectorConfig):
-        super().__init__()
-        anchors = len(config.anchor_scales) * len(config.anchor_ratios)
-        d = config.rpn_dilation
-        self.conv = nn.Conv2d(16 * config.width, config.rpn_channels, 3, padding=d, dilation=d)
-        self.objectness = nn.Conv2d(config.rpn_channels, anchors, 1)
-        self.codes = nn.Conv2d(config.rpn_channels, 4 * anchors, 1)
-
-    def forward(self, features):
-        """Logits [A] and codes [A, 4] of one picture, by row, column and anchor."""
-        x = F.relu(self.conv(features))
-        outputs = self.objectness(x), self.codes(x)
-        objectness, codes = (o.permute(0, 2, 3, 1) for o in outputs)
-        return objectness.reshape(-1), codes.reshape(-1, 4)
-
-
-class BoxHead(nn.Module):
-    """Block 4 on regions, mean over the cells, two linear layers."""
-
-    def __init__(self, config: DetectorConfig):
-        super().__init__()
-        width = 8 * config.width
-        inputs = [2 * width] + [4 * width] * (UNITS[config.depth][3] - 1)
-        self.layer4 = nn.Sequential(*(Bottleneck(n, width, 1, 1) for n in inputs))
-        self.logits = nn.Linear(4 * width, 2)
-        self.codes = nn.Linear(4 * width, 4)
-
-    def forward(self, regions):
-        """Logits of background and person [R, 2] and codes [R, 4]."""
-        x = self.layer4(regions).mean((2, 3))
-        return self.logits(x), self.codes(x)
-
-
-class Detector(nn.Module):
-    """The three networks of the first stage."""
-
-    def __init__(self, config: DetectorConfig):
-        super().__init__()
-        self.trunk = ResNet(config.depth, config.output_stride, config.width)
-        self.trunk.layer4 = nn.Identity()  # it belongs to the box head
-        self.rpn = RPN(config)
-        self.box_head = BoxHead(config)
-
-    def forward(self, image):
-        """Features of block 3 and the RPN's outputs; the regions come between this and the head."""
-        features = self.trunk(image)[2]
-        return features, *self.rpn(features)
-
-
-class TopDown(nn.Module):
-    """Carries the deepest features up, adding each finer block on the way."""
-
-    def __init__(self, features: int, width: int):
-        super().__init__()
-        self.top = nn.Conv2d(32 * width, features, 1, bias=False)
-        for level in (1, 2, 3):
-            inputs = 4 * width * 2 ** (level - 1)
-            self.add_module(f"lateral{level}", nn.Conv2d(inputs, features, 1, bias=False))
-            self.add_module(f"norm{level}a", nn.BatchNorm2d(features))
-            self.add_module(
-                f"merge{level}", nn.Conv2d(features, features, 3, padding=1, bias=False)
-            )
-            self.add_module(f"norm{level}b", nn.BatchNorm2d(features))
-
-    def forward(self, blocks):
-        """Merges the outputs of the four blocks, finest first."""
-        x = self.top(blocks[3])
-        for level in (3, 2, 1):
-            lateral = blocks[level - 1]
-            x = F.interpolate(x, lateral.shape[-2:], mode="bilinear", align_corners=True)
-            x = x + self.get_submodule(f"lateral{level}")(lateral)
-            x = F.relu(self.get_submodule(f"norm{level}a")(x))
-            x = self.get_submodule(f"merge{level}")(x)
-            x = F.relu(self.get_submodule(f"norm{level}b")(x))
-        return x
-
-
-class PoseNetwork(nn.Module):
-    """ResNet, top-down path if there is one, heatmaps and offsets."""
-
-    def __init__(self, config: PoseConfig, keypoints: int):
-        super().__init__()
-        self.trunk = ResNet(config.depth, config.output_stride, config.width)
-        self.top_down = TopDown(config.top_down, config.width) if config.top_down else None
-        channels = config.top_down or 32 * config.width
-        self.heatmap = nn.Conv2d(channels, keypoints, 1)
-        self.offset = nn.Conv2d(channels, 2 * keypoints, 1)
-
-    def forward(self, crops):
-        """Coarse logits [N, K, h, w] and offsets [N, 2 K, h, w], x before y."""
-        blocks = self.trunk(crops)
-        features = blocks[3] if self.top_down is None else self.top_down(blocks)
-        return self.heatmap(features), self.offset(features)
 
 
 class Boxes(NamedTuple):
@@ -138,45 +35,6 @@ class Boxes(NamedTuple):
 
     boxes: Float[Tensor, "N 4"]
     scores: Float[Tensor, " N"]
-
-
-def load_state(module: nn.Module, variables: Mapping[str, Any]) -> None:
-    """Copies flax variables into a twin, whose modules have the same names or torchvision's.
-
-    Raises:
-      RuntimeError: They do not fit.
-    """
-    # PyTorch counts training steps, which nobody here reads.
-    state = {n: x for n, x in module.state_dict().items() if n.endswith("num_batches_tracked")}
-    for path, value in flax.traverse_util.flatten_dict(dict(variables)).items():
-        collection, *modules, leaf = path
-        if modules[0] == "auxiliary":
-            continue  # only trained with
-        name = ".".join([*_module_name(modules), WEIGHTS[collection, leaf]])
-        value = np.array(value, np.float32)
-        kernel = {4: (3, 2, 0, 1), 2: (1, 0)}.get(value.ndim, (0,))
-        state[name] = torch.from_numpy(value.transpose(kernel).copy())
-    module.load_state_dict(state)
-
-
-def _module_name(modules: Sequence[str]) -> list[str]:
-    if modules[0] == "trunk" or "block4" in modules:
-        own = "/".join(name for name in modules[1:] if name != "block4")
-        pattern, name = next(row for row in MODULES if re.fullmatch(row[0], own))
-        return [modules[0], re.sub(pattern, name, own)]
-    return ["logits" if name == "class" else name for name in modules]
-
-
-def fold_norms(network: nn.Module) -> None:
-    """Puts every batch norm that follows a convolution into its kernel and bias."""
-    for parent in list(network.modules()):
-        for name, norm in list(parent.named_children()):
-            for pattern, before in NORMS:
-                if isinstance(norm, nn.BatchNorm2d) and re.fullmatch(pattern, name):
-                    conv = re.sub(pattern, before, name)
-                    folded = fuse_conv_bn_eval(parent.get_submodule(conv), norm)
-                    parent.add_module(conv, folded)
-                    parent.add_module(name, nn.Identity())
 
 
 def normalise(image: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N 3 H W"]:
@@ -217,7 +75,7 @@ def crop_from_pyramid(
 ) -> Float[Tensor, "N 3 height width"]:
     """Crops of a picture, each from the level of its scale."""
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) / ((height - 1) * (width - 1))
-    wanted = sum((areas >= r * r).long() for r in (2, 4, 8))
+    wanted = (areas[:, None] >= areas.new_tensor([4, 16, 64])).sum(1)
     crops = boxes.new_empty(len(boxes), 3, height, width)
     for level in wanted.unique().tolist():
         rows, r = wanted == level, 2**level
@@ -294,31 +152,32 @@ def select(boxes, scores, threshold: float, limit: int) -> Boxes:
 
 
 def hough_peaks(
-    logits: Float[Tensor, "N K h w"],
-    offsets: Float[Tensor, "N 2K h w"],
+    logits: Float[Tensor, "K h w"],
+    offsets: Float[Tensor, "2K h w"],
+    *,
     size: tuple[int, int],
     radius: float,
-) -> tuple[Float[Tensor, "N K 2"], Float[Tensor, "N K"]]:
-    """Maxima of the vote maps at the resolution of the crops: points (x, y) and scores."""
+) -> tuple[Float[Tensor, "K 2"], Float[Tensor, " K"]]:
+    """Maxima of the vote maps of one crop at its resolution: points (x, y) and scores."""
     height, width = size
-    count, joints = logits.shape[:2]
-    maps = torch.cat([logits, offsets], 1)
-    maps = F.interpolate(maps, size, mode="bilinear", align_corners=True)
-    weight = maps[:, :joints].sigmoid().flatten(2)
-    dx, dy = maps[:, joints:].unflatten(1, (joints, 2)).unbind(2)
+    joints = len(logits)
+    maps = torch.cat([logits, offsets])[None]
+    maps = F.interpolate(maps, size, mode="bilinear", align_corners=True)[0]
+    weight = maps[:joints].sigmoid().flatten(1)
+    dx, dy = maps[joints:].unflatten(0, (joints, 2)).unbind(1)
     # A margin of one pixel before and two after the map catches what falls outside.
-    x = (dx + torch.arange(width)).clamp(-1, width).flatten(2)
-    y = (dy + torch.arange(height)[:, None]).clamp(-1, height).flatten(2)
+    x = (dx + torch.arange(width)).clamp(-1, width).flatten(1)
+    y = (dy + torch.arange(height)[:, None]).clamp(-1, height).flatten(1)
     left, upper = x.floor(), y.floor()
     right, lower = x - left, y - upper
     index = ((upper + 1) * (width + 3) + left + 1).long()
-    votes = weight.new_zeros(count, joints, (height + 3) * (width + 3))
+    votes = weight.new_zeros(joints, (height + 3) * (width + 3))
     for row, row_share in ((0, 1 - lower), (1, lower)):
         row_share = row_share * weight
         for column, share in ((0, 1 - right), (1, right)):
-            votes.scatter_add_(2, index + (row * (width + 3) + column), row_share * share)
-    votes = votes.unflatten(2, (height + 3, width + 3))[:, :, 1 : height + 1, 1 : width + 1]
-    scores, index = votes.flatten(2).max(2)
+            votes.scatter_add_(1, index + (row * (width + 3) + column), row_share * share)
+    votes = votes.unflatten(1, (height + 3, width + 3))[:, 1 : height + 1, 1 : width + 1]
+    scores, index = votes.flatten(1).max(1)
     points = torch.stack([index % width, index // width], -1).float()
     return points, scores / (np.pi * radius**2)
 
@@ -397,7 +256,9 @@ class TwoStage:
             return People(np.stack([joints] * 2, -1), joints, *nobody)
         windows = pose_windows(found.boxes, config.aspect, config.box_scale)
         crops = crop_from_pyramid(levels, windows, *size)
-        points, joint_scores = hough_peaks(*self.pose(self._input(crops)), size, config.radius)
+        maps = self.pose(self._input(crops))
+        peaks = [hough_peaks(*both, size=size, radius=config.radius) for both in zip(*maps)]
+        points, joint_scores = (torch.stack(x) for x in zip(*peaks))
         scale = (windows[:, 2:] - windows[:, :2]) / torch.tensor([size[1] - 1, size[0] - 1])
         keypoints = windows[:, None, :2] + points * scale[:, None]
 
