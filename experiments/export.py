@@ -14,7 +14,7 @@ from experiments import cli
 from g_rmi import __version__
 from g_rmi.evaluation.evaluator import Decoding
 from g_rmi.export import PLATFORMS, export_program
-from g_rmi.find_people import Options
+from g_rmi.find_people import DEFAULTS, Options
 from g_rmi.pipeline import PosePipeline
 from g_rmi.pose.onnx import to_onnx
 
@@ -52,8 +52,8 @@ class Arguments:
     pictures: int = 1
     onnx: bool = False
     min_box_score: float = 0.3
-    max_people: int = 30
-    chunk: int = 8
+    max_people: int = DEFAULTS.people
+    chunk: int = DEFAULTS.chunk
     decoding: Decoding = Decoding()
 
     def __post_init__(self):

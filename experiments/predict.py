@@ -31,7 +31,7 @@ from experiments.prediction import Run
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.evaluation import coco
 from g_rmi.evaluation.evaluator import Decoding
-from g_rmi.find_people import Options
+from g_rmi.find_people import DEFAULTS, Options
 from g_rmi.pipeline import PosePipeline
 from g_rmi.training.hosts import Hosts, is_first, join_hosts, wait_for_all
 from g_rmi.training.sharding import data_mesh
@@ -79,13 +79,13 @@ class Arguments:
     boxes: Path | None = None
     min_box_score: float = 0.3
     min_score: float = 0.0
-    max_people: int = 30
+    max_people: int = DEFAULTS.people
     max_side: int = 2560
     every: int = 1
     draw: bool = True
     min_joint_score: float = 0.02
     batch_size: int = 4
-    chunk: int = 8
+    chunk: int = DEFAULTS.chunk
     overwrite: bool = False
     hosts: Hosts = "one"
     decoding: Decoding = Decoding()

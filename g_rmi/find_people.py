@@ -34,13 +34,14 @@ class Options:
     Attributes:
       people: Most people of a picture that get a pose.
       min_box_score: Boxes of the detector that score lower get none.
-      chunk: Crops that go through the pose network together.
+      chunk: Crops that go through the pose network together; the last ones may be empty, so few
+        serve pictures with few people, more an accelerator that is not full.
       decoding: How maps become people.
     """
 
     people: int = 30
     min_box_score: float = 0.05
-    chunk: int = 8
+    chunk: int = 4
     decoding: Decoding = Decoding()
 
     def __post_init__(self):
