@@ -7,9 +7,11 @@ which imports it, does the same:
 
     tfds build data_pipeline/coco_person.py --file_format=array_record \
         --manual_dir=DIR --data_dir=OUT
+
+With options for Apache Beam, of either command, Beam's workers read and pack the pictures.
 """
 
-from collections.abc import Iterator
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -66,45 +68,69 @@ class CocoPerson(tfds.core.GeneratorBasedBuilder):
             disable_shuffling=True,
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+    _beam = False
+
+    def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
+        self._beam = bool(download_config.beam_options or download_config.beam_runner)
+        super()._download_and_prepare(dl_manager, download_config)
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         directory = Path(dl_manager.manual_dir)
         return {
             split: self._generate_examples(coco.read(directory, split))
             for split in coco.find_splits(directory)
         }
 
-    def _generate_examples(self, dataset: Dataset) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(self, dataset: Dataset) -> Any:
+        """The numbered examples of a split: an iterator, or what yields them on Beam's workers."""
         if dataset.skeleton != COCO:
             raise DataError(
                 f"{dataset.directory}: records hold COCO's joints only; a set with others is read "
                 "as it is: give its directory to --data"
             )
         write_tables(Path(self.data_path), dataset)
-        images, people = dataset.images, dataset.people
-        for i in range(len(images)):
-            try:
-                image = dataset.source.read(i)
-            except OSError as error:
-                raise DataError(f"{dataset.source.name(i)}: {error.strerror}") from None
-            yield (
-                i,
-                {
-                    "image": image,
-                    "image/id": images.id[i],
-                    "image/filename": images.file_name[i],
-                    "image/width": images.width[i],
-                    "image/height": images.height[i],
-                    "image/boxes_complete": images.boxes_complete[i],
-                    "persons": [
-                        {
-                            "id": people.id[j],
-                            "bbox": people.box[j].astype(np.float32),
-                            "area": np.float32(people.area[j]),
-                            "is_crowd": people.is_crowd[j],
-                            "keypoints": people.keypoints[j],
-                            "visibility": people.visibility[j],
-                        }
-                        for j in range(len(people))[dataset.people_of(i)]
-                    ],
-                },
-            )
+        count = len(dataset.images)
+        if not self._beam:
+            return (_example(dataset, i) for i in range(count))
+        import apache_beam as beam
+
+        # The tables are too large to be sent with each example: every worker reads its own.
+        example = partial(_read_example, dataset.directory, dataset.split)
+        return beam.Create(range(count)) | beam.Reshuffle() | "Read" >> beam.Map(example)
+
+
+@lru_cache
+def _read(directory: Path, split: str) -> Dataset:
+    return coco.read(directory, split)
+
+
+def _read_example(directory: Path, split: str, i: int) -> tuple[int, dict[str, Any]]:
+    return _example(_read(directory, split), i)
+
+
+def _example(dataset: Dataset, i: int) -> tuple[int, dict[str, Any]]:
+    """Picture i with its people."""
+    images, people = dataset.images, dataset.people
+    try:
+        image = dataset.source.read(i)
+    except OSError as error:
+        raise DataError(f"{dataset.source.name(i)}: {error.strerror}") from None
+    return i, {
+        "image": image,
+        "image/id": images.id[i],
+        "image/filename": images.file_name[i],
+        "image/width": images.width[i],
+        "image/height": images.height[i],
+        "image/boxes_complete": images.boxes_complete[i],
+        "persons": [
+            {
+                "id": people.id[j],
+                "bbox": people.box[j].astype(np.float32),
+                "area": np.float32(people.area[j]),
+                "is_crowd": people.is_crowd[j],
+                "keypoints": people.keypoints[j],
+                "visibility": people.visibility[j],
+            }
+            for j in range(len(people))[dataset.people_of(i)]
+        ],
+    }

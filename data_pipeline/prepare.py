@@ -2,11 +2,18 @@
 
     python -m data_pipeline.prepare --data DIR --out OUT
 
-The result is used like the original: `--data OUT`.
+The result is used like the original: `--data OUT`. Many machines pack it together through Apache
+Beam (`pip install apache-beam`), with the options of its runner; they must see DIR and OUT under
+the same paths:
+
+    python -m data_pipeline.prepare --data DIR --out OUT --beam-options runner=FlinkRunner ...
 """
 
+import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -15,18 +22,20 @@ from data_pipeline.prepared import find_prepared
 from data_pipeline.schema import DataError
 
 
-def prepare(data: Path, out: Path) -> Path:
+def prepare(data: Path, out: Path, *, beam_options: Sequence[str] = ()) -> Path:
     """Builds the TFDS data set `coco_person` of a data directory.
 
     Args:
       data: Directory in a layout of `data_pipeline.coco`.
       out: TFDS data directory; the records go to `out/coco_person/VERSION`.
+      beam_options: Apache Beam's pipeline options as "name=value"; empty works without Beam.
 
     Returns:
       The directory of the records.
 
     Raises:
-      DataError: `data` cannot be read, or `out` already holds a prepared data set.
+      DataError: `data` cannot be read, `out` already holds a prepared data set, or Beam or its
+        runner is missing.
     """
     import tensorflow_datasets as tfds
 
@@ -35,22 +44,42 @@ def prepare(data: Path, out: Path) -> Path:
     find_splits(data)
     if existing := find_prepared(out):
         raise DataError(f"{existing} is already prepared; remove it or choose another --out")
-    builder = CocoPerson(data_dir=out, file_format="array_record")
+    builder = CocoPerson(data_dir=out.absolute(), file_format="array_record")
     builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(manual_dir=data.absolute())
+        download_config=tfds.download.DownloadConfig(
+            manual_dir=data.absolute(), beam_options=_pipeline_options(beam_options)
+        )
     )
     return Path(builder.data_path)
 
 
-def main(data: Path, out: Path) -> int:
+def _pipeline_options(options: Sequence[str]) -> Any:
+    if not options:
+        return None
+    if importlib.util.find_spec("apache_beam") is None:
+        raise DataError("beam_options: needs `pip install apache-beam`")
+    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+    from apache_beam.runners import create_runner
+
+    pipeline = PipelineOptions(flags=[f"--{option}" for option in options])
+    try:
+        create_runner(pipeline.view_as(StandardOptions).runner or "DirectRunner")
+    except ValueError as error:
+        raise DataError(f"beam_options: {error}") from None
+    return pipeline
+
+
+def main(data: Path, out: Path, beam_options: tuple[str, ...] = ()) -> int:
     """Pack a data directory in COCO's layout into a TFDS data set of ArrayRecord files.
 
     Args:
       data: Directory in COCO's layout.
       out: Directory to write to; pass it as --data afterwards.
+      beam_options: Work through Apache Beam, with these options of its pipeline, such as
+        runner=DirectRunner direct_num_workers=4.
     """
     try:
-        print(f"prepared {prepare(data, out)}")
+        print(f"prepared {prepare(data, out, beam_options=beam_options)}")
     except DataError as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,6 +1,7 @@
 """What the command-line programs share: config overrides and one-line errors."""
 
 import dataclasses
+import itertools
 import os
 import re
 import sys
@@ -22,7 +23,17 @@ class Arguments(Protocol):
         ...
 
 
+class SeveralArguments(Arguments, Protocol):
+    """The options of a program that takes several configs."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the configs."""
+        ...
+
+
 T = TypeVar("T", bound=Arguments)
+Several = TypeVar("Several", bound=SeveralArguments)
 
 
 def parse(
@@ -52,8 +63,7 @@ def parse(
             name = argv[position + 1]
         elif word.startswith(f"{flag}="):
             name = word.partition("=")[2]
-    values = {option: name, "experiment": get(name)}
-    default = dataclasses.replace(default, **values)  # type: ignore[bad-specialization]
+    default = dataclasses.replace(default, experiment=get(name))  # type: ignore[bad-specialization]
     return tyro.cli(
         type(default),
         default=default,
@@ -66,6 +76,32 @@ def parse(
         ),
         description=default.__doc__,
     )
+
+
+def parse_each(default: Several, argv: Sequence[str], *, prog: str) -> dict[str, Several]:
+    """Parses `--names NAME ...`, the program's own options, and fields that go for each config.
+
+    Args:
+      default: As of `parse`, with `names` for when none are given; "all" means every config.
+      argv: The command line without the program's name.
+      prog: Program name for the help text.
+
+    Returns:
+      By the configs' names, the options with that experiment.
+
+    Raises:
+      ValueError: No such config; the message names the nearest.
+    """
+    argv = [part for word in argv for part in re.sub(r"^--names=", "--names\n", word).split("\n")]
+    given = argv[argv.index("--names") + 1 :] if "--names" in argv else default.names
+    names = [*itertools.takewhile(lambda word: not word.startswith("-"), given)]
+    if not names:
+        raise ValueError(f"--names: all, or some of {', '.join(configs.names())}")
+    names = configs.names() if names == ["all"] else names
+    return {
+        name: parse(default, argv, prog=prog, option="names", get=lambda _, n=name: configs.get(n))
+        for name in names
+    }
 
 
 def program(name: str) -> str:

@@ -1,5 +1,6 @@
-"""Made-up batches of the shapes that a config trains on."""
+"""Batches of the shapes that a config trains on or is evaluated with."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -13,6 +14,20 @@ def made_up_batch(experiment: Experiment) -> PoseBatch | DetectionBatch:
     if isinstance(experiment, DetectorExperiment):
         return _detection_batch(experiment)
     return _pose_batch(experiment)
+
+
+def evaluation_batch(experiment: Experiment, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of the batches that `g_rmi.evaluation` predicts, for `rows` crops or pictures."""
+    if isinstance(experiment, DetectorExperiment):
+        side, inputs = experiment.model.canvas, {"size": (jnp.int32, 2), "scale": (jnp.float32, 2)}
+    else:
+        side = experiment.model.crop_height, experiment.model.crop_width
+        inputs = {"box": (jnp.float32, 4)}
+    inputs |= {"image": (jnp.uint8, *side, 3), "index": (jnp.int32,), "weight": (jnp.float32,)}
+    return {
+        name: jax.ShapeDtypeStruct((rows, *shape), dtype)
+        for name, (dtype, *shape) in inputs.items()
+    }
 
 
 def _pose_batch(experiment: PoseExperiment) -> PoseBatch:

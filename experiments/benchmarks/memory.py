@@ -1,9 +1,11 @@
-"""Memory and work of a config's training step, read from the compiled program; nothing is run.
+"""Memory and work of configs on each device, read from the compiled programs; nothing is run.
 
-    python -m experiments.benchmarks.memory --config NAME [--FIELD VALUE ...]
-    python -m experiments.benchmarks.memory --config NAME --platform tpu --topology v5e:1x1
+    python -m experiments.benchmarks.memory --names all
+    python -m experiments.benchmarks.memory --names NAME ... --platform tpu --FIELD VALUE ...
 
-`--platform tpu` compiles for a real TPU without having one; it needs `pip install libtpu`.
+Prints a Markdown table: the training step with the config's batch, and the step of an evaluation
+with its. Fields, such as `--dtype bfloat16`, go for all the configs. `--platform tpu` compiles for
+a real TPU without having one; it needs `pip install libtpu`, and minutes for each large network.
 """
 
 import dataclasses
@@ -11,40 +13,66 @@ import importlib.util
 import os
 import re
 from collections.abc import Sequence
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 import jax
 from jax.experimental import topologies
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 
-from experiments import cli
-from experiments.benchmarks.batches import made_up_batch
-from g_rmi.config import Experiment, PoseExperiment
+from experiments import cli, detector, pose
+from experiments.benchmarks.batches import evaluation_batch, made_up_batch
+from g_rmi.config import DetectorExperiment, Experiment, PoseExperiment
+from g_rmi.evaluation.detect import make_detect
+from g_rmi.evaluation.evaluator import Decoding, make_predict
+from g_rmi.evaluation.spread import prediction_step
 from g_rmi.pipeline import make_task
+from g_rmi.pose.task import PoseTask
 from g_rmi.training import sharding
 from g_rmi.training.optim import make_optimizer
 from g_rmi.training.state import create_state
 from g_rmi.training.step import train_step
 
-# Bytes per device, where the platform does not say.
-DEVICE_MEMORY = {"TPU v5 lite": 16 * 2**30}
+Program = Literal["training", "evaluation"]
+
+# Bytes of a device that its compiler gives to programs.
+DEVICE_MEMORY = {"TPU v5 lite": int(15.75 * 2**30)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Prints parameters, FLOPs and peak memory of a config's training step.
+    """Prints parameters, FLOPs and memory per device of the steps of configs.
 
     Attributes:
-      config: Name of a file in experiments/configs; its fields are the options below.
+      names: Names of files in experiments/configs, or all.
+      programs: Steps to compile.
       platform: Compile for this machine, or for a TPU that need not be there.
       topology: The TPU: generation and devices, such as v5e:1x1 or v5e:2x2.
-      experiment: The config's values.
+      experiment: The configs' values; those given go for all of them.
     """
 
-    config: str = "pose_resnet101"
+    names: tuple[str, ...] = ("pose_resnet101",)
+    programs: tuple[Program, ...] = ("training", "evaluation")
     platform: Literal["cpu", "tpu"] = "cpu"
     topology: str = "v5e:1x1"
     experiment: Experiment = PoseExperiment()
+
+
+class Use(NamedTuple):
+    """What a step takes on each device; sizes in bytes.
+
+    Attributes:
+      flops: Floating-point operations, the bodies of loops once.
+      arguments: State (or weights) and batch.
+      temporaries: Space for what lies between.
+      peak: All of it, with results and program, where donated arguments are used again.
+    """
+
+    flops: float
+    arguments: int
+    temporaries: int
+    peak: int
 
 
 def devices(platform: str, topology: str) -> list[jax.Device]:
@@ -66,34 +94,70 @@ def devices(platform: str, topology: str) -> list[jax.Device]:
     return list(description.devices)
 
 
-def compile_step(experiment: Experiment, mesh: Mesh):
-    """The training step as the loop compiles it, and the number of parameters."""
-    task = make_task(experiment)
-    optimizer = make_optimizer(experiment.optim, experiment.train.steps)
-    averaging = experiment.optim.averaging
-    state = jax.eval_shape(
-        lambda key: create_state(task, optimizer, key, average=averaging > 0), jax.random.key(0)
-    )
+@lru_cache
+def count_parameters(experiment: Experiment) -> int:
+    """Numbers that are trained."""
+    variables = jax.eval_shape(make_task(experiment).init, jax.random.key(0))
+    return sum(p.size for p in jax.tree.leaves(variables["params"]))
+
+
+def _place(shapes: PyTree, where: jax.sharding.Sharding) -> PyTree:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes)
+
+
+def compile_training(experiment: Experiment, mesh: Mesh) -> jax.stages.Compiled:
+    """The training step as the loop compiles it."""
+    task, train, optim = make_task(experiment), experiment.train, experiment.optim
+    sharding.check_batch_size(mesh, train.batch_size, train.accumulate)
+    optimizer = make_optimizer(optim, train.steps)
+
+    def create():
+        return create_state(task, optimizer, jax.random.key(0), average=optim.averaging > 0)
+
+    state = sharding.abstract(create, mesh, fsdp=train.fsdp)
     step = jax.jit(
-        train_step(task, optimizer, accumulate=experiment.train.accumulate, averaging=averaging),
+        train_step(task, optimizer, accumulate=train.accumulate, averaging=optim.averaging),
         donate_argnums=0,
-        in_shardings=(sharding.replicated(mesh), sharding.batch_sharding(mesh)),
-        out_shardings=sharding.replicated(mesh),
+        out_shardings=(jax.tree.map(lambda x: x.sharding, state), sharding.replicated(mesh)),
     )
     batch = jax.eval_shape(lambda: made_up_batch(experiment))
-    compiled = step.lower(state, batch).compile()
-    return compiled, sum(p.size for p in jax.tree.leaves(state.params))
+    return step.lower(state, _place(batch, sharding.batch_sharding(mesh))).compile()
 
 
-def main(argv: Sequence[str]) -> None:
-    """The program."""
-    arguments = cli.parse(Arguments(), argv, prog="python -m experiments.benchmarks.memory")
-    mesh = sharding.data_mesh(devices(arguments.platform, arguments.topology))
-    compiled, parameters = compile_step(arguments.experiment, mesh)
+def rows_per_device(experiment: Experiment, program: Program, devices: int) -> int:
+    """Crops or pictures of a step on each device."""
+    if program == "training":
+        return experiment.train.batch_size // devices
+    return (detector if isinstance(experiment, DetectorExperiment) else pose).BATCH_SIZE
+
+
+def compile_evaluation(experiment: Experiment, mesh: Mesh) -> jax.stages.Compiled:
+    """The step of an evaluation: the weights and a batch to people or joints."""
+    task = make_task(experiment)
+    predict = make_predict(task, Decoding()) if isinstance(task, PoseTask) else make_detect(task)
+    variables = jax.eval_shape(task.init, jax.random.key(0))
+    rows = mesh.size * rows_per_device(experiment, "evaluation", mesh.size)
+    batch = evaluation_batch(experiment, rows)
+    return (
+        prediction_step(predict, mesh)
+        .lower(
+            _place(variables, sharding.replicated(mesh)),
+            _place(batch, sharding.batch_sharding(mesh)),
+        )
+        .compile()
+    )
+
+
+def use_of(compiled: jax.stages.Compiled) -> Use:
+    """Reads a compiled program.
+
+    Raises:
+      ValueError: The platform's compiler does not say.
+    """
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     if memory is None or cost is None:
-        raise ValueError(f"platform = {arguments.platform}: its compiler does not report memory")
-    # The state is donated: results lie where the arguments were, as far as they alias.
+        raise ValueError("this platform's compiler does not report memory")
+    # What is donated holds results, too: they lie where the arguments were, as far as they alias.
     peak = (
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes
@@ -101,19 +165,56 @@ def main(argv: Sequence[str]) -> None:
         + memory.temp_size_in_bytes
         + memory.generated_code_size_in_bytes
     )
+    return Use(cost["flops"], memory.argument_size_in_bytes, memory.temp_size_in_bytes, peak)
+
+
+def measure(experiment: Experiment, program: Program, mesh: Mesh) -> Use | str:
+    """Compiles a step and reads it; a string is what the compiler says if it does not fit."""
+    build = compile_training if program == "training" else compile_evaluation
+    try:
+        return use_of(build(experiment, mesh))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return " of ".join(re.findall(r"\b[\d.]+[KMG]\b", str(error))[:2])
+
+
+def row(name: str, experiment: Experiment, program: Program, mesh: Mesh) -> list[str]:
+    """The cells of a line of the table; see `header`."""
+    use = measure(experiment, program, mesh)
+    rows = rows_per_device(experiment, program, mesh.size)
+    cells = [f"`{name}`", program, f"{rows}", f"{count_parameters(experiment) / 1e6:.1f} M"]
+    if isinstance(use, str):
+        return [*cells, "", "", "", f"needs {use}", "no"]
+    room = DEVICE_MEMORY.get(mesh.devices.flat[0].device_kind)
+    fits = "" if room is None else "yes" if use.peak < room else "no"
+    return [*cells, f"{use.flops / 1e9:,.1f}", *map(_size, use[1:]), fits]
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
+def header(mesh: Mesh) -> list[str]:
+    """The first line of the table."""
     kind = mesh.devices.flat[0].device_kind
     room = DEVICE_MEMORY.get(kind)
-    verdict = f" of {room / 2**30:.0f}: {'fits' if peak < room else 'does not fit'}" if room else ""
-    rows = {
-        "device": f"{mesh.size} x {kind}",
-        "parameters": f"{parameters / 1e6:.1f} M",
-        "FLOPs": f"{cost['flops'] / 1e9:.0f} G per step and device",
-        "state and batch": f"{memory.argument_size_in_bytes / 2**30:.2f} GiB",
-        "temporaries": f"{memory.temp_size_in_bytes / 2**30:.2f} GiB",
-        "peak": f"{peak / 2**30:.2f} GiB{verdict}",
-    }
-    for name, value in rows.items():
-        print(f"{name:18}{value}")
+    columns = [f"{mesh.size} x {kind}", "step", "batch per device", "parameters", "GFLOPs"]
+    columns += ["state and batch", "temporaries", "peak"]
+    return [*columns, f"in {room / 2**30:.2f} GiB" if room else ""]
+
+
+def main(argv: Sequence[str]) -> None:
+    """The program."""
+    prog = "python -m experiments.benchmarks.memory"
+    given = cli.parse_each(Arguments(), argv, prog=prog)
+    first = next(iter(given.values()))
+    mesh = sharding.data_mesh(devices(first.platform, first.topology))
+    columns = header(mesh)
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    for name, arguments in given.items():
+        for program in arguments.programs:
+            print(f"| {' | '.join(row(name, arguments.experiment, program, mesh))} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,14 @@ of a chip, both as the makers publish them.
 import dataclasses
 import math
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import tyro
 
-from experiments import configs
-from experiments.benchmarks.memory import compile_step
-from g_rmi.config import Experiment
+from experiments import cli
+from experiments.benchmarks.memory import compile_training
+from g_rmi.config import Experiment, PoseExperiment
 from g_rmi.training import sharding
 
 _BYTES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "s64": 8, "u8": 1, "pred": 1}
@@ -56,6 +56,21 @@ MACHINES = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Predicts the time of a training step on machines that are not there.
+
+    Attributes:
+      names: Names of files in experiments/configs, or all.
+      share: Of the peak FLOP/s that is assumed to be reached.
+      experiment: The configs' values; those given go for all of them.
+    """
+
+    names: tuple[str, ...] = ("pose_resnet101", "detector_resnet101")
+    share: float = 0.4
+    experiment: Experiment = PoseExperiment()
+
+
 class Work(NamedTuple):
     """One device's part of a step.
 
@@ -75,7 +90,7 @@ def work_per_device(experiment: Experiment) -> Work:
     train = experiment.train
     both = dataclasses.replace(train, batch_size=2 * train.batch_size)
     experiment = dataclasses.replace(experiment, train=both)
-    compiled, _ = compile_step(experiment, sharding.data_mesh(jax.devices()[:2]))
+    compiled = compile_training(experiment, sharding.data_mesh(jax.devices()[:2]))
     text, cost = compiled.as_text(), compiled.cost_analysis()
     if text is None or cost is None:
         raise ValueError("this compiler shows neither its program nor its cost")
@@ -106,28 +121,28 @@ def predict(work: Work, machine: Machine, *, share: float) -> tuple[float, float
     return work.flops / (share * machine.peak), sent / machine.link
 
 
-def main(names: tuple[str, ...] = ("pose_resnet101", "detector_resnet101"), share: float = 0.4):
-    """Prints a Markdown table.
+def cells(name: str, experiment: Experiment, share: float) -> list[str]:
+    """A line of the table."""
+    work, rows = work_per_device(experiment), experiment.train.batch_size
+    size = f"{work.message / 2**20:,.0f} MiB in {work.collectives} messages"
+    line = [f"`{name}`, {rows} each", f"{work.flops / 1e9:,.0f} GFLOPs, {size}"]
+    for machine in MACHINES.values():
+        compute, send = predict(work, machine, share=share)
+        rate = machine.chips * rows / (compute + send)
+        line.append(f"{1e3 * compute:.0f} + {1e3 * send:.1f} ms, {rate:,.0f}/s")
+    return line
 
-    Args:
-      names: Names of files in experiments/configs.
-      share: Of the peak FLOP/s that is assumed to be reached.
-    """
+
+def main(argv: Sequence[str]) -> None:
+    """Prints a Markdown table."""
+    prog = "python -m experiments.benchmarks.scaling"
+    given = cli.parse_each(Arguments(), argv, prog=prog)
     print(f"| config | per device and step | {' | '.join(MACHINES)} |")
     print("|---" * (len(MACHINES) + 2) + "|")
-    for name in names:
-        experiment = configs.get(name)
-        work, rows = work_per_device(experiment), experiment.train.batch_size
-        cells = []
-        for machine in MACHINES.values():
-            compute, send = predict(work, machine, share=share)
-            rate = machine.chips * rows / (compute + send)
-            cells.append(f"{1e3 * compute:.0f} + {1e3 * send:.1f} ms, {rate:,.0f}/s")
-        size = f"{work.message / 2**20:,.0f} MiB in {work.collectives} messages"
-        cells = [f"`{name}`, {rows} each", f"{work.flops / 1e9:,.0f} GFLOPs, {size}", *cells]
-        print(f"| {' | '.join(cells)} |")
+    for name, arguments in given.items():
+        print(f"| {' | '.join(cells(name, arguments.experiment, arguments.share))} |", flush=True)
 
 
 if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", 2)
-    tyro.cli(main, prog="python -m experiments.benchmarks.scaling")
+    cli.run(main)

@@ -15,8 +15,8 @@ Arrays = Mapping[str, Any]
 
 
 @lru_cache
-def _compiled(predict: Callable[[Any, Arrays], Any], mesh: Mesh):
-    """Each device predicts its rows; then all rows go to all devices."""
+def prediction_step(predict: Callable[[Any, Arrays], Any], mesh: Mesh):
+    """Each device predicts its rows; then all rows go to all devices. Jitted, made once."""
     spread = jax.shard_map(
         predict,
         mesh=mesh,
@@ -53,7 +53,7 @@ def predict_batches(
       Numbers of the rows and what was predicted for them: those of all hosts, on every host.
     """
     mesh = data_mesh() if mesh is None else mesh
-    run = _compiled(predict, mesh)
+    run = prediction_step(predict, mesh)
     variables = replicate(mesh, variables)
     pending = None
     for batch in batches:

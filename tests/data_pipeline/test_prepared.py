@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import subprocess
 import sys
@@ -5,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from data_pipeline import coco
 from data_pipeline.loader import detection_batches, pose_batches
@@ -56,8 +58,6 @@ def test_people_and_pictures_read_back_exactly(original, prepared):
 
 
 def test_the_records_hold_everything_without_the_tables(original, prepared):
-    import tensorflow_datasets as tfds
-
     want = coco.read(original, "train")
     records = tfds.builder_from_directory(prepared / "coco_person/1.0.0").as_data_source("train")
     assert len(records) == len(want.images)
@@ -117,6 +117,33 @@ sys.exit("tensorflow" in sys.modules)
     assert done.returncode == 0, done.stderr
     built, want = coco.read(tmp_path / "o", "val"), coco.read(original, "val")
     assert built.fingerprint == want.fingerprint
+
+
+@pytest.mark.filterwarnings("ignore")  # Beam's own
+def test_beam_prepares_the_same_records(original, prepared, tmp_path, capsys):
+    pytest.importorskip("apache_beam", reason="prepares on many machines")
+    assert main(original, tmp_path / "beam", ("runner=FnApiRunner",)) == 0
+    for split in ("train", "val"):
+        want, got = (coco.read(directory, split) for directory in (prepared, tmp_path / "beam"))
+        assert got.fingerprint == want.fingerprint
+        wanted, records = (
+            tfds.builder_from_directory(find_prepared(directory)).as_data_source(split)
+            for directory in (prepared, tmp_path / "beam")
+        )
+        for a, b in zip(wanted, records, strict=True):
+            np.testing.assert_equal(a, b)
+    with pytest.raises(DataError, match=r"^beam_options: Unexpected pipeline runner: Runer"):
+        prepare(original, tmp_path / "other", beam_options=["runner=Runer"])
+    (original / "val2017/000003.jpg").unlink()
+    assert main(original, tmp_path / "other", ("runner=FnApiRunner",)) == 1
+    assert "000003.jpg: No such file" in capsys.readouterr().err.splitlines()[-1]
+    assert not find_prepared(tmp_path / "other")
+
+
+def test_a_missing_beam_is_named(make_coco, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match="beam_options: needs `pip install apache-beam`"):
+        prepare(make_coco(images=2), tmp_path / "out", beam_options=["runner=DirectRunner"])
 
 
 def test_a_missing_split_names_the_others(make_coco, tmp_path):

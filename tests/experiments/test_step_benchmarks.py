@@ -3,26 +3,96 @@ import re
 import jax
 import pytest
 
+from experiments import cli, configs
 from experiments.benchmarks import memory, train_step
+from experiments.benchmarks.batches import evaluation_batch, made_up_batch
+from g_rmi.pipeline import make_task
+from g_rmi.training.sharding import data_mesh
+from tests.experiments.networks import draw
 
-TINY = ["--config=pose_synthetic", "--width=4", "--top-down=8", "--batch-size=2"]
-TINY += ["--crop-height=33", "--crop-width=33"]
-
-
-@pytest.mark.slow
-def test_memory_of_a_step(capsys):
-    memory.main(TINY)
-    numbers = dict(re.findall(r"^(\S.*?) {2,}([\d.]+)", capsys.readouterr().out, re.M))
-    names = ["device", "parameters", "FLOPs", "state and batch", "temporaries", "peak"]
-    assert list(numbers) == names
-    # The kernels of width 4 are a 64th of width 32's 3.4 million weights; norms and heads add some.
-    assert 0.05 <= float(numbers["parameters"]) <= 0.1
+TINY = ["--width=4", "--batch-size=2"]
+TINY_POSE = [*TINY, "--top-down=8", "--crop-height=33", "--crop-width=33"]
+TINY_DETECTOR = [*TINY, "--canvas", "64", "80", "--proposals=6", "--box-samples=4", "--roi-size=4"]
+GIVEN = {"pose_synthetic": TINY_POSE, "detector_synthetic": TINY_DETECTOR}
 
 
-@pytest.mark.slow
-def test_memory_of_a_step_of_the_detector(capsys):
-    memory.main(["--config=detector_synthetic", "--width=4", "--batch-size=1"])
-    assert "peak" in capsys.readouterr().out
+def experiment_of(name):
+    given = cli.parse_each(memory.Arguments(), ["--names", name, *GIVEN[name]], prog="memory")
+    return given[name].experiment
+
+
+@pytest.mark.parametrize(
+    ("name", "program"),
+    [
+        ("pose_synthetic", "training"),
+        ("pose_synthetic", "evaluation"),
+        pytest.param("detector_synthetic", "training", marks=pytest.mark.slow),
+        pytest.param("detector_synthetic", "evaluation", marks=pytest.mark.slow),
+    ],
+)
+def test_memory_of_a_step(name, program):
+    experiment = experiment_of(name)
+    use = memory.measure(experiment, program, data_mesh(jax.devices()[:1]))
+    variables = draw(make_task(experiment))
+    count = size(variables["params"]) // 4
+    assert memory.count_parameters(experiment) == count
+    if program == "training":  # AdamW keeps two numbers for each parameter, averages one of all
+        least, batch = size(variables) * 2 + 8 * count, made_up_batch(experiment)
+    else:
+        least, batch = size(variables), evaluation_batch(experiment, 32)
+    assert least < use.arguments <= least + size(batch) + 100  # counters
+    assert use.arguments + use.temporaries < use.peak
+    assert use.temporaries > 0
+    assert use.flops > 2 * count  # every weight takes part in a multiplication and an addition
+
+
+def size(tree):
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def test_the_table_has_a_line_for_each_step(monkeypatch, capsys):
+    def measure(experiment, program, mesh):
+        assert experiment.model.dtype == "bfloat16"
+        return memory.Use(2.5e9, 3 * 2**20, 2**30, 3 * 2**29)
+
+    monkeypatch.setattr(memory, "measure", measure)
+    monkeypatch.setattr(memory, "count_parameters", lambda experiment: 42_640_000)
+    memory.main(["--names", "all", "--dtype=bfloat16", "--batch-size", "4"])
+    title, _, *lines = capsys.readouterr().out.splitlines()
+    assert title.startswith("| 1 x cpu | step | batch per device | parameters | GFLOPs |")
+    assert [line.split()[1].strip("`") for line in lines[::2]] == configs.names()
+    line = "| training | 4 | 42.6 M | 2.5 | 3.0 MiB | 1.00 GiB | 1.50 GiB |  |"
+    assert f"| `pose_resnet101` {line}" in lines
+    assert "| `pose_small` | evaluation | 32 | " in "".join(lines)
+    memory.main(["--names=pose_small", "--dtype=bfloat16", "--programs", "evaluation"])
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--names", "pose_smal"], "no config 'pose_smal'; did you mean 'pose_small'"),
+        (["--names"], "--names: all, or some of detector_resnet101, "),
+        (["--names", "pose_small", "--platform=tpu", "--topology=1"], "topology = '1': must be"),
+    ],
+)
+def test_wrong_configs(words, message):
+    with pytest.raises(ValueError, match=message):
+        memory.main(words)
+
+
+def test_what_does_not_fit_is_a_line(monkeypatch):
+    def compile_training(experiment, mesh):
+        raise jax.errors.JaxRuntimeError(
+            "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total "
+            "memory required for HLO temporaries (21.51G) exceeds available HBM (15.75G)."
+        )
+
+    monkeypatch.setattr(memory, "compile_training", compile_training)
+    monkeypatch.setattr(memory, "count_parameters", lambda experiment: 1)
+    mesh, experiment = data_mesh(jax.devices()[:1]), configs.get("pose_small")
+    assert memory.measure(experiment, "training", mesh) == "21.51G of 15.75G"
+    assert memory.row("x", experiment, "training", mesh)[-2:] == ["needs 21.51G of 15.75G", "no"]
 
 
 def test_only_pose_networks_have_a_twin():
@@ -36,7 +106,7 @@ def test_tpu_topologies(topology, chips):
     assert len(memory.devices("tpu", topology)) == chips
 
 
-def test_wrong_choices(monkeypatch):
+def test_wrong_topologies(monkeypatch):
     with pytest.raises(ValueError, match=r"topology = 'v5e': must be like v5e:1x1"):
         memory.devices("tpu", "v5e")
     monkeypatch.setattr(memory.importlib.util, "find_spec", lambda name: None)
@@ -47,7 +117,7 @@ def test_wrong_choices(monkeypatch):
 @pytest.mark.slow
 def test_against_pytorch(capsys):
     pytest.importorskip("torch")
-    train_step.main([*TINY, "--rounds=2"])
+    train_step.main(["--config=pose_synthetic", *TINY_POSE, "--rounds=2"])
     out = capsys.readouterr().out
     assert re.search(r"^ours +[\d.]+ ms", out, re.M)
     assert re.search(r"^our whole training step +[\d.]+ crops/s", out, re.M)
