@@ -2,9 +2,9 @@
 
     python -m data_pipeline.prepare --data DIR --out OUT
 
-The result is used like the original: `--data OUT`. Many machines pack it together through Apache
-Beam (`pip install apache-beam`), with the options of its runner; they must see DIR and OUT under
-the same paths:
+The result is used like the original: `--data OUT`. Many processes or machines pack it together
+through Apache Beam (`pip install apache-beam`), with the options of its runner; machines must see
+DIR and OUT under the same paths:
 
     python -m data_pipeline.prepare --data DIR --out OUT --beam-options runner=FlinkRunner ...
 """

@@ -24,8 +24,8 @@ def experiment_of(name):
 @pytest.mark.parametrize(
     ("name", "program"),
     [
-        ("pose_synthetic", "training"),
         ("pose_synthetic", "evaluation"),
+        pytest.param("pose_synthetic", "training", marks=pytest.mark.slow),
         pytest.param("detector_synthetic", "training", marks=pytest.mark.slow),
         pytest.param("detector_synthetic", "evaluation", marks=pytest.mark.slow),
     ],
