@@ -56,8 +56,8 @@ class Arguments:
       batch_size: Crops or pictures per batch and device. Default: 32 crops, 8 pictures.
       report: Also write report.html: numbers, curves, errors, pictures, training, config.
       coco_backend: Who computes COCO's numbers: pycocotools, or faster-coco-eval if installed.
-      hosts: "all" if each host of a Slurm, Open MPI, Kubernetes or TPU job runs this command; the
-        first one writes.
+      hosts: "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun
+        needs nothing. The first host writes. "one" works alone.
       decoding: How maps become people.
     """
 
@@ -77,7 +77,7 @@ class Arguments:
     batch_size: int | None = None
     report: bool = False
     coco_backend: coco.Backend = "pycocotools"
-    hosts: Hosts = "one"
+    hosts: Hosts = "auto"
     decoding: Decoding = Decoding()
 
 

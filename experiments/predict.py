@@ -67,8 +67,9 @@ class Arguments:
         of this host as divide it.
       chunk: People who go through the pose network together.
       overwrite: Start anew, also with other options.
-      hosts: "all" if each host of a Slurm, Open MPI, Kubernetes or TPU job runs this command: each
-        takes a part of the inputs, the first one gathers the results. All must see --out.
+      hosts: "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun
+        needs nothing. Each takes a part of the inputs, the first one gathers the
+        results; all must see --out. "one" works alone.
       decoding: How maps become people.
     """
 
@@ -87,7 +88,7 @@ class Arguments:
     batch_size: int = 4
     chunk: int = DEFAULTS.chunk
     overwrite: bool = False
-    hosts: Hosts = "one"
+    hosts: Hosts = "auto"
     decoding: Decoding = Decoding()
 
     def __post_init__(self):
@@ -236,7 +237,7 @@ def main(argv: Sequence[str]) -> int:
     sources = find(arguments.inputs, leave_out=arguments.out)
     join_hosts(arguments.hosts)
     if jax.process_count() > 1 and any(source.path is None for source in sources):
-        raise ValueError(f"{STDIN}: standard input is for one host, without --hosts all")
+        raise ValueError(f"{STDIN}: standard input is for one host")
     enable_compilation_cache()
     try:
         run = predict(arguments, sources)

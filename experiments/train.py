@@ -35,7 +35,8 @@ class Arguments:
       init: Work directory or weights file of another training whose weights to start from; of the
         other stage, or of other joints, its ResNet.
       pretrained: ImageNet weights of the ResNet, .safetensors with torchvision's or timm's names.
-      hosts: "all" if each host of a Slurm, Open MPI, Kubernetes or TPU job runs this command.
+      hosts: "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun
+        needs nothing. "one" works alone.
     """
 
     config: str = "pose_synthetic"
@@ -43,7 +44,7 @@ class Arguments:
     data: tuple[Path, ...] = ()
     init: Path | None = None
     pretrained: Path | None = None
-    hosts: Hosts = "one"
+    hosts: Hosts = "auto"
     experiment: Experiment = PoseExperiment()
 
 

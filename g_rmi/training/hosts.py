@@ -1,11 +1,15 @@
 """Several hosts as one: each of them starts the same command."""
 
+import os
 from typing import Literal
 
 import jax
 import orbax.checkpoint as ocp
 
-Hosts = Literal["one", "all"]
+Hosts = Literal["auto", "one", "all"]
+
+# How many processes srun or mpirun has started together with this one.
+_TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 
 
 def join_hosts(hosts: Hosts) -> None:
@@ -13,19 +17,20 @@ def join_hosts(hosts: Hosts) -> None:
 
     Args:
       hosts: "one" to work alone, "all" to find the others: by Slurm, Open MPI, Kubernetes or the
-        TPU pod.
+        TPU pod; "auto" finds them where srun or mpirun has started several processes.
 
     Raises:
-      ValueError: "all", and this process is part of no such job.
+      ValueError: There should be others, and this process is part of no such job.
     """
-    if hosts == "one":
+    several = any(int(os.environ.get(name, "1")) > 1 for name in _TASKS)
+    if hosts == "one" or (hosts == "auto" and not several):
         return
     try:
         jax.distributed.initialize()
     except ValueError as error:
         raise ValueError(
-            "--hosts all: this is no job of Slurm (started by srun), Open MPI, Kubernetes or a TPU "
-            f"pod ({error})"
+            f"--hosts {hosts}: this is no job of Slurm (started by srun), Open MPI, Kubernetes or "
+            f"a TPU pod ({error}); --hosts one works alone"
         ) from None
 
 

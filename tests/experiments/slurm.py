@@ -24,12 +24,13 @@ def start(module, arguments, *, hosts, devices, cache):
         "SLURM_JOB_ID": "1",
         "SLURM_STEP_NODELIST": "localhost",
         "SLURM_NTASKS": str(hosts),
+        "SLURM_STEP_NUM_TASKS": str(hosts),
         "JAX_COORDINATOR_PORT": str(port),
     }
     command = [sys.executable, "-m", module, *map(str, arguments)]
     return [
         subprocess.Popen(
-            [*command, "--hosts", "all"] if hosts else command,
+            command,
             cwd=ROOT,
             env=os.environ
             | here

@@ -14,6 +14,7 @@ import pytest
 
 from g_rmi.config import OptimConfig, TrainConfig
 from g_rmi.training.checkpoint import load_variables
+from g_rmi.training.hosts import join_hosts
 from g_rmi.training.loop import train
 from tests.g_rmi.training import toy
 
@@ -53,6 +54,38 @@ def run(workdir, steps, *, pause=0.0):
         data_fingerprint={},
         evaluate=lambda variables, step: {"AP": 0.5},
     )
+
+
+@pytest.mark.parametrize(
+    ("hosts", "tasks", "joins"),
+    [
+        ("auto", {}, False),
+        ("auto", {"SLURM_STEP_NUM_TASKS": "1"}, False),  # srun of one task, an interactive shell
+        ("auto", {"SLURM_NTASKS": "8"}, False),  # a batch script, before srun
+        ("auto", {"SLURM_STEP_NUM_TASKS": "2"}, True),
+        ("auto", {"OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ("one", {"SLURM_STEP_NUM_TASKS": "2"}, False),
+        ("all", {}, True),
+    ],
+)
+def test_hosts_that_were_started_together_are_joined(hosts, tasks, joins, monkeypatch):
+    calls = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda: calls.append("joined"))
+    for name in ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in tasks.items():
+        monkeypatch.setenv(name, value)
+    join_hosts(hosts)
+    assert bool(calls) == joins
+
+
+def test_hosts_that_cannot_be_found_are_named(monkeypatch):
+    def initialize():
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    with pytest.raises(ValueError, match=r"--hosts all: .*coordinator.*--hosts one works alone"):
+        join_hosts("all")
 
 
 def start(workdir, steps, pause=0.0):
