@@ -85,14 +85,14 @@ test: .venv/.dev ## The fast tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: .venv/.dev ## The slow tests, against other frameworks where they are installed
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@XLA_FLAGS="$$XLA_FLAGS" $(BIN)/python -m pytest -m slow $(ARGS)
 
 docs: .venv/.dev ## Build the documentation into site/
 	@$(PIP) -r requirements-docs.txt
 	@$(BIN)/python -m mkdocs build
 
 test-kill: .venv/.dev ## Kill a training twenty times; its end must have the bits of one that never was
-	@$(BIN)/python -m pytest -q -s -m slow tests/experiments/test_kill.py $(ARGS)
+	@XLA_FLAGS="$$XLA_FLAGS" $(BIN)/python -m pytest -q -s -m slow tests/experiments/test_kill.py $(ARGS)
 
 lint: .venv/.dev ## Lint and check the format
 	@$(BIN)/ruff check .
