@@ -4,7 +4,7 @@ Command:   python -m experiments.sweep --config crop_depth --data COCO --out run
            (ImageNet weights: --pretrained 50 resnet50.safetensors 101 resnet101.safetensors)
 Paper:     257 x 185 and 353 x 257, ResNet-50 and ResNet-101; both help, and cost.
 Ours:      not run: it needs COCO and an accelerator.
-Embedded:  --base pose_synthetic (ResNet-26 and 50)
+Embedded:  --base pose_synthetic --steps 300 (ResNet-26 and 50): larger crops help most.
 Trains:    four pose networks.
 """
 
