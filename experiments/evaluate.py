@@ -352,9 +352,9 @@ def main(argv: Sequence[str]) -> None:
     task, variables = load_task(arguments.workdir, arguments.checkpoint)
     if isinstance(task, DetectorTask):
         refuse_pose_options(arguments)
-    dataset, *_ = data.read_split(data.directories(arguments.data), arguments.split)
     if not arguments.out and arguments.workdir.is_file():
         raise ValueError(f"--out DIR is needed: {arguments.workdir} is a file")
+    dataset, *_ = data.read_split(data.directories(arguments.data), arguments.split)
     out = arguments.out or arguments.workdir / "evaluation"
     out.mkdir(parents=True, exist_ok=True)
     if isinstance(task, DetectorTask):
