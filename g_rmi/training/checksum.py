@@ -9,22 +9,22 @@ from jaxtyping import Array, UInt32
 Json = dict[str, Any]
 
 
-@jax.jit
 def checksums(tree: Json) -> dict[str, UInt32[Array, ""]]:
     """Per entry sum_i (2 i + 1) word_i modulo 2^32, over the bits of its arrays.
 
     The files have no checksum of their own and what is missing from them reads as zeros. Integer
     sums do not depend on the number of devices, and odd factors let no single error vanish.
     """
-
-    def checksum(x: Array) -> UInt32[Array, ""]:
-        width = 8 * x.dtype.itemsize
-        words = x if x.dtype == bool else jax.lax.bitcast_convert_type(x, f"uint{width}")
-        words = words.astype(jnp.uint32).ravel()
-        return jnp.sum(words * (2 * jnp.arange(words.size, dtype=jnp.uint32) + 1))
-
     zero = jnp.uint32(0)
-    return {name: sum(map(checksum, jax.tree.leaves(part)), zero) for name, part in tree.items()}
+    return {name: sum(map(_checksum, jax.tree.leaves(part)), zero) for name, part in tree.items()}
+
+
+@jax.jit  # one small program per shape: one for a whole tree takes many times longer to compile
+def _checksum(x: Array) -> UInt32[Array, ""]:
+    width = 8 * x.dtype.itemsize
+    words = x if x.dtype == bool else jax.lax.bitcast_convert_type(x, f"uint{width}")
+    words = words.astype(jnp.uint32).ravel()
+    return jnp.sum(words * (2 * jnp.arange(words.size, dtype=jnp.uint32) + 1))
 
 
 def verified(tree: Json) -> Json:
