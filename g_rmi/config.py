@@ -168,6 +168,8 @@ class DetectorConfig:
       box_positive: IoU from which a proposal is a person.
       box_samples: Proposals per picture that enter the loss of the second stage.
       box_positive_share: Largest share of people among them.
+      box_jitter: Standard deviation of the noise on the annotated boxes that join the proposals of
+        the second stage in training, in sides of the box; 0 adds them as they are.
       box_iou: NMS threshold of the detections, relaxed: OKS-NMS does the rest.
       detections: Most people of a picture.
       min_score: Detections that score lower are dropped.
@@ -200,6 +202,7 @@ class DetectorConfig:
     box_positive: float = 0.5
     box_samples: int = 64
     box_positive_share: float = 0.25
+    box_jitter: float = 0.0
     box_iou: float = 0.6
     detections: int = 100
     min_score: float = 0.0
@@ -227,6 +230,7 @@ class DetectorConfig:
         )
         for name in (*shares, "rpn_positive", "rpn_negative", "box_positive"):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
+        _require(self.box_jitter >= 0, "box_jitter", self.box_jitter, "0 or more")
         _require(
             self.rpn_negative <= self.rpn_positive,
             "rpn_negative",

@@ -2,10 +2,11 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from g_rmi.ops.boxes import encode_boxes, intersection_over_area, iou
+from g_rmi.ops.boxes import decode_boxes, encode_boxes, intersection_over_area, iou
 from g_rmi.ops.matching import match
 from g_rmi.ops.sampling import sample
 
@@ -74,3 +75,18 @@ def sample_targets(
     is_person = found.positive[index] & valid
     codes = encode_boxes(boxes[found.index[index]], candidates[index])
     return Targets(index, valid, is_person, jnp.where(is_person[:, None], codes, 0.0))
+
+
+def jitter_boxes(
+    key: PRNGKeyArray, boxes: Float[Array, "N 4"], *, deviation: float
+) -> Float[Array, "N 4"]:
+    """Moves and stretches boxes at random: from exact ones no correction is learned.
+
+    Args:
+      key: Of the draw.
+      boxes: Any unit.
+      deviation: Standard deviation of the centre in sides of the box, and of the logarithm of the
+        sides.
+    """
+    codes = deviation * jax.random.normal(key, boxes.shape)
+    return decode_boxes(codes, boxes, scales=(1.0, 1.0, 1.0, 1.0))

@@ -12,9 +12,10 @@ from g_rmi.detector.decode import Proposals, detect, propose
 from g_rmi.detector.losses import class_loss, localisation_loss, objectness_loss
 from g_rmi.detector.model import DetectorNetwork
 from g_rmi.detector.rpn import RPNOutputs
-from g_rmi.detector.targets import Targets, sample_targets
+from g_rmi.detector.targets import Targets, jitter_boxes, sample_targets
 from g_rmi.nn.resnet import picture_mask
 from g_rmi.ops.anchors import anchor_boxes
+from g_rmi.ops.boxes import clip_boxes
 from g_rmi.training.metrics import Mean, masked_mean
 from g_rmi.types import DetectionBatch, Detections
 
@@ -80,7 +81,7 @@ class DetectorTask:
         matched = self._rpn_targets(keys[0], anchors, usable, batch)
         proposals = self._proposals(jax.lax.stop_gradient(rpn), anchors, usable, batch.size)
         regions, drawn = jax.vmap(self._box_targets)(
-            keys[1], proposals, batch.boxes, batch.person, batch.ignore
+            keys[1], proposals, batch.boxes, batch.person, batch.ignore, batch.size
         )
         outputs, state = run({"params": params, **state}, features, regions, method="classify")
 
@@ -161,11 +162,21 @@ class DetectorTask:
         )
 
     def _box_targets(
-        self, key: Array, proposals: Proposals, boxes: Array, person: Array, ignore: Array
+        self,
+        key: Array,
+        proposals: Proposals,
+        boxes: Array,
+        person: Array,
+        ignore: Array,
+        size: Array,
     ) -> tuple[Float[Array, "S 4"], Targets]:
         """Regions of one picture. The annotated boxes are among them: proposals begin poor."""
         c = self.config
-        regions = jnp.concatenate([proposals.boxes, boxes])
+        annotated = boxes
+        if c.box_jitter:
+            key, draw = jax.random.split(key)
+            annotated = clip_boxes(jitter_boxes(draw, boxes, deviation=c.box_jitter), size)
+        regions = jnp.concatenate([proposals.boxes, annotated])
         targets = sample_targets(
             key,
             regions,

@@ -7,7 +7,10 @@ import pytest
 from jax import numpy as jnp
 
 from g_rmi.config import DetectorConfig
+from g_rmi.detector.decode import Proposals
+from g_rmi.detector.targets import jitter_boxes
 from g_rmi.detector.task import DetectorTask
+from g_rmi.ops.boxes import decode_boxes
 from g_rmi.types import DetectionBatch
 
 CONFIG = DetectorConfig(
@@ -176,3 +179,32 @@ def test_regions_show_what_lies_in_the_box(roi):
     error = np.abs(np.asarray(regions) - expected)
     # Max-pooling of a slope takes the far sample of each pair.
     assert error.max() < (1e-3 if roi == "align" else cell.max() / 2 + 1)
+
+
+def test_jitter_moves_and_stretches_boxes():
+    boxes = jnp.tile(jnp.array([[10.0, 20.0, 30.0, 80.0]]), (4_000, 1))
+    moved = np.asarray(jitter_boxes(jax.random.key(0), boxes, deviation=0.1))
+    centre, side = (moved[:, 2:] + moved[:, :2]) / 2, moved[:, 2:] - moved[:, :2]
+    shift, stretch = (centre - [20, 50]) / [20, 60], np.log(side / [20, 60])
+    for noise in (shift, stretch):
+        np.testing.assert_allclose(noise.mean(0), 0, atol=0.01)
+        np.testing.assert_allclose(noise.std(0), 0.1, atol=0.01)
+    assert np.isfinite(jitter_boxes(jax.random.key(0), jnp.zeros((3, 4)), deviation=9.0)).all()
+
+
+@pytest.mark.parametrize("deviation", [0.0, 0.05])
+def test_jittered_boxes_teach_a_correction(deviation):
+    """Without proposals only the annotated boxes are left: exact ones ask for no correction."""
+    task = DetectorTask(dataclasses.replace(CONFIG, box_jitter=deviation, box_samples=8))
+    boxes = jnp.array([[10.0, 10, 30, 50], [40, 5, 60, 60], [0, 0, 0, 0]])
+    person = jnp.array([True, True, False])
+    nobody = Proposals(jnp.zeros((4, 4)), jnp.zeros(4, bool))
+    size = jnp.array([64, 90])
+    regions, targets = task._box_targets(
+        jax.random.key(0), nobody, boxes, person, jnp.zeros(3, bool), size
+    )
+    assert targets.person.sum() == 2
+    codes, regions = np.asarray(targets.codes[:2]), np.asarray(regions[:2])
+    decoded = np.asarray(decode_boxes(codes, regions))
+    np.testing.assert_allclose(decoded[np.argsort(decoded[:, 0])], boxes[:2], atol=1e-3)
+    assert (np.abs(codes) > 0.01).any() == (deviation > 0)
