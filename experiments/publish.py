@@ -1,13 +1,17 @@
 """Writes a training's weights as one small file: `g-rmi publish --workdir DIR --out FILE`."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import jax
 import tyro
 
 from experiments import cli
-from g_rmi.config import experiment_from_dict, to_dict
+from g_rmi.config import Experiment, experiment_from_dict, to_dict
+from g_rmi.pipeline import make_task
 from g_rmi.training.checkpoint import load_variables
 from g_rmi.training.weights import write_weights
 
@@ -22,11 +26,42 @@ class Arguments:
       workdir: Directory of the training.
       out: The file, FILE.safetensors.
       checkpoint: "latest", "best" or a step; see evaluate.
+      change: Fields of the model that prediction shall use with another value than training did,
+        such as canvas=[320,440] proposals=100 or box_scale=1.1.
     """
 
     workdir: Path
     out: Path
     checkpoint: str = "latest"
+    change: tuple[str, ...] = ()
+
+
+def changed(experiment: Experiment, changes: Sequence[str], variables: Any) -> Experiment:
+    """The experiment with fields of its model replaced, if the weights still fit.
+
+    Args:
+      experiment: Of the training.
+      changes: NAME=VALUE with JSON values.
+      variables: The weights.
+
+    Raises:
+      ValueError: Not of that form, no such field or value, or it asks for other weights.
+    """
+    values = to_dict(experiment)
+    for change in changes:
+        name, equals, text = change.partition("=")
+        try:
+            values["model"] |= {name: json.loads(text)}
+        except json.JSONDecodeError:
+            equals = ""
+        if not equals:
+            raise ValueError(f"--change {change}: must be NAME=VALUE, such as proposals=100")
+    experiment = experiment_from_dict(values)
+    shapes = jax.eval_shape(make_task(experiment).init, jax.random.key(0))
+    described = (jax.tree.map(lambda x: x.shape, tree) for tree in (shapes, variables))
+    if len({str(jax.tree.leaves_with_path(tree)) for tree in described}) > 1:
+        raise ValueError(f"--change {' '.join(changes)}: the weights do not fit such a network")
+    return experiment
 
 
 def main(argv: Sequence[str]) -> None:
@@ -39,6 +74,8 @@ def main(argv: Sequence[str]) -> None:
     )
     values, variables = load_variables(arguments.workdir, arguments.checkpoint)
     experiment = experiment_from_dict(values)
+    if arguments.change:
+        experiment = changed(experiment, arguments.change, variables)
     own = {name: values[name] for name in ("skeleton",) if name in values}
     write_weights(arguments.out, to_dict(experiment) | own, variables)
     size = arguments.out.stat().st_size / 1e6

@@ -1,6 +1,9 @@
 """Weights as one file, and the picture of how they vote."""
 
+import dataclasses
+
 import cv2
+import jax
 import numpy as np
 import pytest
 
@@ -31,6 +34,36 @@ def test_a_published_file_stands_for_its_training(weights):
     assert task == other
     kernel = written["params"]["heatmap"]["kernel"]
     np.testing.assert_allclose(read["params"]["heatmap"]["kernel"], kernel, rtol=1e-3, atol=1e-7)
+
+
+def test_prediction_may_use_other_values_than_training(weights, tmp_path):
+    run, out = weights.parent / "run", tmp_path / "pose.safetensors"
+    arguments = ["--workdir", str(run), "--out", str(out), "--change"]
+    publish.main([*arguments, "box_scale=1.1", "crop_height=65"])
+    (task, variables), (before, _) = map(load_task, (out, weights))
+    assert task.config == dataclasses.replace(before.config, box_scale=1.1, crop_height=65)
+    maps = jax.eval_shape(task.predict, variables, np.zeros((1, 65, 33, 3), np.uint8))
+    assert maps.heatmap.shape == (1, 17, 9, 17)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("box_scale", "--change box_scale: must be NAME=VALUE"),
+        ("box_scale=wide", "--change box_scale=wide: must be NAME=VALUE"),
+        ("box_scal=1.1", r"unknown field 'model.box_scal'; did you mean 'box_scale'\?"),
+        ("box_scale=-1.0", "model.box_scale = -1.0: must be positive"),
+        ("width=16", "--change width=16: the weights do not fit such a network"),
+        ("top_down=0", "--change top_down=0: the weights do not fit such a network"),
+    ],
+)
+def test_a_change_that_cannot_be_is_named(weights, tmp_path, change, message):
+    out = tmp_path / "pose.safetensors"
+    with pytest.raises(ValueError, match=message):
+        publish.main(
+            ["--workdir", str(weights.parent / "run"), "--out", str(out), "--change", change]
+        )
+    assert not out.exists()
 
 
 def test_a_file_has_no_place_for_results(weights):
