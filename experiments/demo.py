@@ -27,11 +27,13 @@ class Arguments:
       out: Where pictures and results go.
       scenes: Synthetic scenes to draw.
       seed: Of the scenes.
+      min_score: People who score lower are not reported.
     """
 
     out: Path = Path("runs/demo")
     scenes: int = 5
     seed: int = 0
+    min_score: float = 0.01  # The boxes on tree trunks score less.
 
 
 def main(argv: Sequence[str]) -> int:
@@ -50,7 +52,8 @@ def main(argv: Sequence[str]) -> int:
         random = np.random.default_rng((arguments.seed, i))
         names.append(str(pictures / f"scene_{i}.jpg"))
         cv2.imwrite(names[-1], scene(random, height=480, width=600)[0][..., ::-1])
-    status = predict.main([*map(str, names), "--out", str(found), "--overwrite"])
+    options = ["--out", str(found), "--overwrite", "--min-score", str(arguments.min_score)]
+    status = predict.main([*map(str, names), *options])
     drawn = [decode((found / Path(name).name).read_bytes()) for name in names]
     sheet = arguments.out / "demo.jpg"
     cv2.imwrite(str(sheet), contact_sheet(drawn, columns=3, cell=(360, 450))[..., ::-1])
