@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import tyro
 
 from experiments import cli
@@ -27,7 +28,7 @@ class Arguments:
       out: The file, FILE.safetensors.
       checkpoint: "latest", "best" or a step; see evaluate.
       change: Fields of the model that prediction shall use with another value than training did,
-        such as canvas=[320,440] proposals=100 or box_scale=1.1.
+        such as 'canvas=[320,440]' proposals=100 or box_scale=1.1.
     """
 
     workdir: Path
@@ -41,7 +42,7 @@ def changed(experiment: Experiment, changes: Sequence[str], variables: Any) -> E
 
     Args:
       experiment: Of the training.
-      changes: NAME=VALUE with JSON values.
+      changes: NAME=VALUE; a value that is not JSON is a string.
       variables: The weights.
 
     Raises:
@@ -50,16 +51,15 @@ def changed(experiment: Experiment, changes: Sequence[str], variables: Any) -> E
     values = to_dict(experiment)
     for change in changes:
         name, equals, text = change.partition("=")
-        try:
-            values["model"] |= {name: json.loads(text)}
-        except json.JSONDecodeError:
-            equals = ""
         if not equals:
-            raise ValueError(f"--change {change}: must be NAME=VALUE, such as proposals=100")
+            raise ValueError(f"--change {change}: must be NAME=VALUE, such as box_scale=1.1")
+        try:
+            values["model"][name] = json.loads(text)
+        except json.JSONDecodeError:
+            values["model"][name] = text
     experiment = experiment_from_dict(values)
-    shapes = jax.eval_shape(make_task(experiment).init, jax.random.key(0))
-    described = (jax.tree.map(lambda x: x.shape, tree) for tree in (shapes, variables))
-    if len({str(jax.tree.leaves_with_path(tree)) for tree in described}) > 1:
+    needed = jax.eval_shape(make_task(experiment).init, jax.random.key(0))
+    if jax.tree.map(np.shape, needed) != jax.tree.map(np.shape, variables):
         raise ValueError(f"--change {' '.join(changes)}: the weights do not fit such a network")
     return experiment
 

@@ -39,9 +39,10 @@ def test_a_published_file_stands_for_its_training(weights):
 def test_prediction_may_use_other_values_than_training(weights, tmp_path):
     run, out = weights.parent / "run", tmp_path / "pose.safetensors"
     arguments = ["--workdir", str(run), "--out", str(out), "--change"]
-    publish.main([*arguments, "box_scale=1.1", "crop_height=65"])
+    publish.main([*arguments, "box_scale=1.1", "crop_height=65", "norm=frozen"])
     (task, variables), (before, _) = map(load_task, (out, weights))
-    assert task.config == dataclasses.replace(before.config, box_scale=1.1, crop_height=65)
+    changes = {"box_scale": 1.1, "crop_height": 65, "norm": "frozen"}
+    assert task.config == dataclasses.replace(before.config, **changes)
     maps = jax.eval_shape(task.predict, variables, np.zeros((1, 65, 33, 3), np.uint8))
     assert maps.heatmap.shape == (1, 17, 9, 17)
 
@@ -50,7 +51,7 @@ def test_prediction_may_use_other_values_than_training(weights, tmp_path):
     ("change", "message"),
     [
         ("box_scale", "--change box_scale: must be NAME=VALUE"),
-        ("box_scale=wide", "--change box_scale=wide: must be NAME=VALUE"),
+        ("box_scale=wide", "model.box_scale = 'wide': must be float"),
         ("box_scal=1.1", r"unknown field 'model.box_scal'; did you mean 'box_scale'\?"),
         ("box_scale=-1.0", "model.box_scale = -1.0: must be positive"),
         ("width=16", "--change width=16: the weights do not fit such a network"),
