@@ -296,10 +296,11 @@ class OptimConfig:
     """Optimiser, schedule and weight averaging.
 
     Attributes:
-      optimizer: "sgd" (the paper's) or "adamw".
+      optimizer: "sgd" (the paper's), "adamw", or "muon": convolutions by orthogonalised momentum
+        (Jordan et al., 2024), the rest by adamw; the same learning rates as for adamw.
       learning_rate: Peak learning rate at `batch_size` of the train config.
       momentum: Of SGD.
-      weight_decay: Decoupled for adamw, L2 for sgd; never on norms and biases.
+      weight_decay: Decoupled for adamw and muon, L2 for sgd; never on norms and biases.
       schedule: "constant" (the paper's pose network), "cosine" to zero, or "steps".
       boundaries: For "steps": learning rate / 10 at each of these steps.
       warmup_steps: Linear warm-up from zero.
@@ -308,7 +309,7 @@ class OptimConfig:
         0 for none. Warmed up as min(decay, (1 + n) / (10 + n)).
     """
 
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
     learning_rate: float = 0.005
     momentum: float = 0.0
     weight_decay: float = 0.0

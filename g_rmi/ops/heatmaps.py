@@ -35,14 +35,10 @@ def disk_targets(
     visible = jnp.asarray(visible) & jnp.isfinite(keypoints).all(axis=-1)
     x = jnp.arange(width, dtype=jnp.float32)[None, :, None]
     y = jnp.arange(height, dtype=jnp.float32)[:, None, None]
-    shape = (height, width, keypoints.shape[0])
-    offset = jnp.stack(
-        [
-            jnp.broadcast_to(keypoints[None, None, :, 0] - x, shape),
-            jnp.broadcast_to(keypoints[None, None, :, 1] - y, shape),
-        ],
-        axis=-1,
-    )
+    # Coordinates apart: who needs the disk alone never builds the field.
+    dx = keypoints[None, None, :, 0] - x
+    dy = keypoints[None, None, :, 1] - y
+    inside = (dx**2 + dy**2 <= radius**2) & visible[None, None, :]
+    offset = jnp.stack(jnp.broadcast_arrays(dx, dy), axis=-1)
     offset = jnp.where(visible[None, None, :, None], offset, 0.0)
-    inside = (jnp.sum(offset**2, axis=-1) <= radius**2) & visible[None, None, :]
     return inside.astype(jnp.float32), offset, inside

@@ -6,10 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PyTree
 
 from g_rmi.config import OptimConfig, TrainConfig
+
+# Root mean square that Muon's updates are scaled to: about that of Adam's, so that learning rates
+# and weight decay carry over (Liu et al., "Muon is Scalable for LLM Training", 2025).
+ADAM_RMS = 0.2
 
 Schedule = Callable[[ArrayLike], Array | np.floating]
 
@@ -50,8 +55,26 @@ def decay_mask(params: PyTree) -> PyTree:
     return jax.tree.map(lambda x: x.ndim > 1, params)
 
 
+def hidden_kernels(params: PyTree) -> PyTree:
+    """Which parameters Muon moves, and how it sees them as matrices.
+
+    Returns:
+      (rows, columns, inputs) x outputs for each convolution kernel without a bias beside it, that
+      is, with a norm behind it; None for heads, norms and biases, which Adam moves.
+    """
+    bias = jax.tree_util.DictKey("bias")
+    leaves = jax.tree.leaves_with_path(params)
+    heads = {path[:-1] for path, _ in leaves if path[-1] == bias}
+
+    def matrix(path, x):
+        hidden = x.ndim == 4 and path[:-1] not in heads
+        return optax.contrib.MuonDimensionNumbers((0, 1, 2), 3) if hidden else None
+
+    return jax.tree.map_with_path(matrix, params)
+
+
 def make_optimizer(optim: OptimConfig, steps: int) -> optax.GradientTransformation:
-    """The chain clip -> (L2) -> sgd or adamw -> schedule.
+    """The chain clip -> (L2) -> sgd, adamw or muon -> schedule.
 
     Args:
       optim: The optimiser's config.
@@ -63,6 +86,14 @@ def make_optimizer(optim: OptimConfig, steps: int) -> optax.GradientTransformati
         if optim.weight_decay:
             parts.append(optax.add_decayed_weights(optim.weight_decay, decay_mask))
         parts.append(optax.sgd(schedule, momentum=optim.momentum or None))
+    elif optim.optimizer == "muon":
+        # At a rate of -1 the direction alone; decay and rate follow, as masked as in adamw.
+        muon = optax.contrib.muon(
+            -1.0, muon_weight_dimension_numbers=hidden_kernels, consistent_rms=ADAM_RMS
+        )
+        parts.append(_promoting(muon))
+        parts.append(optax.add_decayed_weights(optim.weight_decay, decay_mask))
+        parts.append(optax.scale_by_learning_rate(schedule))
     else:
         adamw = optax.adamw(schedule, weight_decay=optim.weight_decay, mask=decay_mask)
         parts.append(_promoting(adamw))

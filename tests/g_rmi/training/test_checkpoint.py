@@ -13,9 +13,10 @@ import numpy as np
 import optax
 import pytest
 
-from g_rmi.config import DetectorConfig, DetectorExperiment, to_dict
+from g_rmi.config import DetectorConfig, DetectorExperiment, OptimConfig, to_dict
 from g_rmi.training import sharding
 from g_rmi.training.checkpoint import Checkpoints, Mismatch, load_variables, write_config
+from g_rmi.training.optim import make_optimizer
 from g_rmi.training.state import create_state
 from tests.g_rmi.training import toy
 
@@ -80,6 +81,19 @@ def test_restores_onto_any_device_count(tmp_path, before, after):
     kernel = restored.state.params["Conv_0"]["kernel"]
     assert len(kernel.sharding.device_set) == after
     assert jax.tree.structure(restored.state) == jax.tree.structure(make(after))
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_optimizers_come_back(tmp_path, name):
+    optimizer = make_optimizer(OptimConfig(optimizer=name), steps=10)
+    state = create_state(toy.ConvTask(), optimizer, jax.random.key(3), average=False)
+    state = jax.tree.map(lambda x: (x + 2).astype(x.dtype), state.replace(key=None))
+    mesh = sharding.data_mesh(jax.devices()[:2])
+    state = jax.device_put(state.replace(key=jax.random.key(5)), sharding.replicated(mesh))
+    save(tmp_path, state)
+    restored = restore(tmp_path, state).state
+    assert_same(restored, state)
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
 
 
 def test_nothing_to_restore(tmp_path):

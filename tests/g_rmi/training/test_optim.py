@@ -46,7 +46,7 @@ def update(config, params, *gradients):
     optimizer = make_optimizer(config, 100)
     state = optimizer.init(params)
     for gradient in gradients:
-        updates, state = optimizer.update(gradient, state, params)
+        updates, state = jax.jit(optimizer.update)(gradient, state, params)
         params = optax.apply_updates(params, updates)
     return params
 
@@ -66,7 +66,35 @@ def test_adamw_moves_by_the_learning_rate_first():
     np.testing.assert_allclose(new["w"], [[0.9, 1.1]], rtol=1e-5)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_muon_orthogonalises_kernels_that_a_norm_follows():
+    key = jax.random.key(0)
+    kernel = jax.random.normal(key, (3, 3, 8, 16))
+    params = {
+        "conv": {"kernel": jnp.zeros((3, 3, 8, 16))},
+        "norm": {"scale": jnp.ones(16), "bias": jnp.zeros(16)},
+        "head": {"kernel": jnp.zeros((1, 1, 16, 4)), "bias": jnp.zeros(4)},
+        "dense": {"kernel": jnp.zeros((16, 4)), "bias": jnp.zeros(4)},
+    }
+    gradient = jax.tree.map(lambda x: 1e-3 * jax.random.normal(key, x.shape), params)
+    gradient["conv"]["kernel"] = kernel
+    new = update(OptimConfig(optimizer="muon", learning_rate=0.1), params, gradient)
+
+    # All singular directions alike: U V^T of the gradient, but for the five iterations' precision.
+    u, _, vt = np.linalg.svd(np.reshape(kernel, (72, 16)), full_matrices=False)
+    in_those = u.T @ np.reshape(new["conv"]["kernel"], (72, 16)) @ vt.T
+    size = -0.1 * 0.2 * np.sqrt(72)
+    np.testing.assert_allclose(in_those, size * np.eye(16), atol=0.35 * abs(size))
+    np.testing.assert_allclose(in_those - np.diag(np.diag(in_those)), 0, atol=1e-3 * abs(size))
+
+    # The rest, heads among it, is Adam's with Nesterov's momentum.
+    del new["conv"], params["conv"], gradient["conv"]
+    adam = optax.nadam(0.1)
+    with jax.numpy_dtype_promotion("standard"):
+        moved = optax.apply_updates(params, adam.update(gradient, adam.init(params))[0])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), new, moved)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 def test_weight_decay_leaves_norms_and_biases_alone(optimizer):
     params = {"kernel": jnp.ones((3, 3, 2, 2)), "bias": jnp.ones(2), "scale": jnp.float32(1)}
     assert decay_mask(params) == {"kernel": True, "bias": False, "scale": False}
@@ -75,6 +103,8 @@ def test_weight_decay_leaves_norms_and_biases_alone(optimizer):
     np.testing.assert_allclose(new["kernel"], 0.95, rtol=1e-6)
     np.testing.assert_array_equal(new["bias"], 1.0)
     np.testing.assert_array_equal(new["scale"], 1.0)
+    hidden = update(config, {"kernel": params["kernel"]}, {"kernel": jnp.zeros((3, 3, 2, 2))})
+    np.testing.assert_allclose(hidden["kernel"], 0.95, rtol=1e-6)
 
 
 def test_clipping_is_by_the_norm_of_all_gradients():
