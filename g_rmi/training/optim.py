@@ -87,7 +87,7 @@ def make_optimizer(optim: OptimConfig, steps: int) -> optax.GradientTransformati
             parts.append(optax.add_decayed_weights(optim.weight_decay, decay_mask))
         parts.append(optax.sgd(schedule, momentum=optim.momentum or None))
     elif optim.optimizer == "muon":
-        # At a rate of -1 the direction alone; decay and rate follow, as masked as in adamw.
+        # At a rate of -1 the direction alone; decay, with adamw's mask, and rate follow.
         muon = optax.contrib.muon(
             -1.0, muon_weight_dimension_numbers=hidden_kernels, consistent_rms=ADAM_RMS
         )
