@@ -190,7 +190,7 @@ def trainable_images(dataset: Dataset) -> Int64[np.ndarray, " R"]:
     """Rows of the pictures to train on: those with a labelled person, or else without any."""
     people = dataset.people
     taught = dataset.images.boxes_complete.copy()
-    taught[people.image[~people.is_crowd & has_inside(people.box)]] = True
+    taught[people.image[~people.is_crowd & people.has_inside]] = True
     return np.flatnonzero(taught)
 
 
@@ -305,8 +305,3 @@ def as_table(
 def _fit(height: int, width: int, canvas: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of a picture that fits a canvas of its orientation."""
     return fit_canvas(height, width, canvas=(min(canvas), max(canvas))).size
-
-
-def has_inside(box: Float[np.ndarray, "M 4"]) -> Bool[np.ndarray, " M"]:
-    """Boxes with a width and a height."""
-    return np.asarray((box[:, 2:] > box[:, :2]).all(axis=1))

@@ -17,7 +17,6 @@ from jaxtyping import Int64
 from data_pipeline.boxes import PersonBoxes
 from data_pipeline.detection import (
     DetectionExamples,
-    has_inside,
     trainable_images,
     with_completeness,
 )
@@ -105,7 +104,7 @@ def _file_of_person(dataset: Dataset, row: int) -> str:
 def trainable(dataset: Dataset, min_keypoints: int) -> Int64[np.ndarray, " R"]:
     """Rows of the people to train on: no crowds, enough joints, a box with an inside."""
     people = dataset.people
-    usable = ~people.is_crowd & has_inside(people.box)
+    usable = ~people.is_crowd & people.has_inside
     return np.flatnonzero(usable & (people.num_keypoints >= min_keypoints))
 
 

@@ -93,6 +93,11 @@ class People:
         """People, no crowds, with an annotated joint."""
         return ~self.is_crowd & (self.num_keypoints > 0)
 
+    @cached_property
+    def has_inside(self) -> Bool[np.ndarray, " N"]:
+        """Boxes with a width and a height."""
+        return np.asarray((self.box[:, 2:] > self.box[:, :2]).all(axis=1))
+
     def take(self, rows: Shaped[np.ndarray, " R"]) -> "People":
         """The people of `rows` (indices or a mask)."""
         fields = dataclasses.fields(self)

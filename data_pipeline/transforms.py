@@ -117,7 +117,20 @@ class PoseExamples:
             image = clear_outside(image, view.affine, size=size)
         if rng.random() < config.occlusion:
             image = occlude(image, rng)
+        if rng.random() < config.mixing:
+            image = mix(image, self._stranger(rng), rng)
         return image
+
+    def _stranger(self, rng: np.random.Generator) -> Picture:
+        """A crop around somebody of the data set."""
+        person = int(rng.choice(self._strangers))
+        view = self._view(person, rng)
+        row = int(self.dataset.people.image[person])
+        return cut_image(self.dataset, row, view.affine, height=self.height, width=self.width)
+
+    @functools.cached_property
+    def _strangers(self) -> Int[np.ndarray, " R"]:
+        return np.flatnonzero(self.dataset.people.has_inside)
 
     @functools.cached_property
     def _windows(self) -> Float[np.ndarray, "N 4"]:
@@ -225,4 +238,19 @@ def occlude(image: Picture, rng: np.random.Generator) -> Picture:
         v, u = rng.integers(0, (height - h + 1, width - w + 1))
         patch = image[v : v + h, u : u + w].copy()
     image[y : y + h, x : x + w] = patch
+    return image
+
+
+def mix(image: Picture, other: Picture, rng: np.random.Generator) -> Picture:
+    """Lets another crop shine through by up to 40 %, or cover a rectangle where it is.
+
+    Unlike `occlude`, it can show people where there are none to be found.
+    """
+    if rng.random() < 0.5:
+        share = rng.uniform(0, 0.4)
+        return cv2.addWeighted(image, 1 - share, other, share, 0)
+    height, width = image.shape[:2]
+    h, w = (rng.uniform(0.2, 0.6, 2) * (height, width)).astype(int) + 1
+    y, x = rng.integers(0, (height - h + 1, width - w + 1))
+    image[y : y + h, x : x + w] = other[y : y + h, x : x + w]
     return image

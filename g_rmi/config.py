@@ -91,6 +91,7 @@ class PoseAugmentation:
       colour: Strength of brightness, contrast, saturation and hue jitter, 0 to 1.
       half_body: Probability of a crop around the upper or lower body of a well-labelled person.
       occlusion: Probability of pasting a noise or picture patch over part of the crop.
+      mixing: Probability of another person's crop shining through or covering a part.
     """
 
     scale: tuple[float, float] = (1.0, 1.5)
@@ -101,11 +102,12 @@ class PoseAugmentation:
     colour: float = 0.0
     half_body: float = 0.0
     occlusion: float = 0.0
+    mixing: float = 0.0
 
     def __post_init__(self):
         low, high = self.scale
         _require(0 < low <= high, "scale", self.scale, "a range (low, high) of positive numbers")
-        for name in ("flip", "rotation_probability", "colour", "half_body", "occlusion"):
+        for name in ("flip", "rotation_probability", "colour", "half_body", "occlusion", "mixing"):
             value = getattr(self, name)
             _require(0 <= value <= 1, name, value, "between 0 and 1")
 

@@ -9,6 +9,7 @@ from data_pipeline.transforms import (
     PoseExamples,
     half_body_box,
     jitter_colour,
+    mix,
     nearest_others,
     occlude,
 )
@@ -21,7 +22,7 @@ GEOMETRY = PoseAugmentation(
     scale=(0.9, 1.5), flip=0.5, shift=0.1, rotation=45.0, rotation_probability=1.0
 )
 ALL = PoseAugmentation(
-    scale=(0.8, 1.5), shift=0.1, rotation=40.0, colour=0.8, half_body=0.5, occlusion=0.5
+    scale=(0.8, 1.5), shift=0.1, rotation=40.0, colour=0.8, half_body=0.5, occlusion=0.5, mixing=0.5
 )
 
 
@@ -290,3 +291,39 @@ def test_an_occlusion_is_a_rectangle():
             shares.append(changed.mean())
     assert shares
     assert max(shares) < 0.45**2
+
+
+def test_mixing_shines_through_or_covers_a_rectangle():
+    rng = np.random.default_rng(0)
+    image, other = (np.full((100, 80, 3), value, np.uint8) for value in (0, 200))
+    veils, covers = [], []
+    for _ in range(40):
+        mixed = mix(image.copy(), other, rng)
+        (covers if {*np.unique(mixed)} == {0, 200} else veils).append(mixed)
+    assert len(veils) > 10
+    assert all(np.ptp(veil) == 0 and veil.max() <= 80 for veil in veils)
+    assert max(veil.max() for veil in veils) > 60
+    assert len(covers) > 10
+    for cover in covers:
+        rows, columns = (np.flatnonzero(cover[..., 0].any(axis)) for axis in (1, 0))
+        inside = cover[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        assert (inside == 200).all()
+        assert 0.2 <= len(rows) / 100 <= 0.62
+        assert 0.2 <= len(columns) / 80 <= 0.63
+
+
+def test_mixing_shows_another_persons_crop_and_keeps_the_joints():
+    image = np.zeros((100, 200, 3), np.uint8)
+    image[:, 100:] = 250  # the first person stands in the dark, the second in the light
+    boxes = [[10, 10, 60, 90], [130, 10, 180, 90]]
+    points = np.stack([np.full((K, 2), (35, 50)), np.full((K, 2), (155, 50))])
+    dataset = dataset_of(image, boxes, points, np.full((2, K), 2))
+    plain = examples(dataset, PoseAugmentation(scale=(1.0, 1.0), flip=0.0))
+    mixing = examples(dataset, PoseAugmentation(scale=(1.0, 1.0), flip=0.0, mixing=1.0))
+    lit = 0
+    for seed in range(20):
+        a, b = make(plain, seed=seed), make(mixing, seed=seed)
+        np.testing.assert_array_equal(a.keypoints, b.keypoints)
+        assert a.image.max() == 0
+        lit += b.image.max() > 0
+    assert 3 < lit < 17  # the stranger is the second person half of the time
