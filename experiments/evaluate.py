@@ -162,11 +162,13 @@ def evaluate_pose(
     Every host computes all numbers: waiting for the first one would take as long.
 
     Raises:
-      ValueError: The data set has other joints.
+      ValueError: The data set has other joints, or nobody in it has any.
     """
     if dataset.skeleton != task.skeleton:
         theirs, ours = (", ".join(s.names) for s in (dataset.skeleton, task.skeleton))
         raise ValueError(f"{dataset.directory} has the joints {theirs}; {arguments.workdir} {ours}")
+    if not dataset.people.has_joints.any():
+        raise ValueError(f"{dataset.directory}, {dataset.split}: nobody's joints are labelled")
     main, backend = Path(arguments.boxes).name, arguments.coco_backend
     sources = {main: read_box_source(arguments, dataset)}
     given = main, arguments.decoding

@@ -14,6 +14,7 @@ COMMANDS = {
     "explain": "draw how the votes for a joint meet",
     "demo": "try the weights that come with the package",
     "publish": "write a training's weights as one small file",
+    "label": "label what nobody has labelled, to train on",
     "export": "write the whole program as files that need only jax and numpy",
     "sweep": "run one of the paper's ablations: a table of trainings and evaluations",
     "bench": "time what this machine can run",

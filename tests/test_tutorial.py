@@ -26,5 +26,6 @@ def test_the_tutorial_works(tmp_path):
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
     names = "scenes.jpg runs/pose/evaluation/metrics.json runs/end_to_end/metrics.json nose.png"
     names += " runs/found/keypoints.json pose.safetensors runs/again/metrics.json"
+    names += " labelled/annotations/person_keypoints_train2017.json runs/second/config.json"
     for name in names.split():
         assert (tmp_path / name).stat().st_size > 0, name

@@ -1,0 +1,152 @@
+"""Labels joints that nobody has labelled: `g-rmi label --workdir DIR --data DIR --out DIR`."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tyro
+from jaxtyping import Bool
+
+from data_pipeline.boxes import PersonBoxes
+from data_pipeline.coco import as_coco, find_split, read
+from data_pipeline.prepared import find_prepared
+from data_pipeline.schema import Dataset
+from experiments import cli, pose
+from g_rmi.compile_cache import enable_compilation_cache
+from g_rmi.config import nearest
+from g_rmi.evaluation.evaluator import Decoding
+from g_rmi.pipeline import load_task
+from g_rmi.pose.task import PoseTask
+from g_rmi.skeleton import Skeleton
+from g_rmi.types import People
+
+_MARGIN = 0.1  # A joint may lie outside its person's box by this share of the box's sides.
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Lets a pose network label the joints of a training split that carry no label, to train on.
+
+    For sets of boxes alone, and for mixtures of sets that label different joints. Labels that are
+    there stay as they are. Writes a data directory: the annotations and a link to the pictures.
+
+    Attributes:
+      workdir: Directory of the pose network's training, or a weights file.
+      data: Data directory, in COCO's layout; its training split.
+      out: The new data directory.
+      checkpoint: "latest", "best" or a step; see evaluate.
+      joints: Only these joints, such as nose left_eye; all of them if none is named.
+      min_joint_score: Joints that score lower stay without a label.
+      flip_test: Average the maps with those of the mirrored crop.
+      batch_size: Crops per batch and device.
+    """
+
+    workdir: Path
+    data: Path
+    out: Path
+    checkpoint: str = "latest"
+    joints: tuple[str, ...] = ()
+    min_joint_score: float = 0.05
+    flip_test: bool = True
+    batch_size: int = pose.BATCH_SIZE
+
+
+def chosen_joints(skeleton: Skeleton, names: Sequence[str]) -> Bool[np.ndarray, " K"]:
+    """Which joints are to be labelled.
+
+    Raises:
+      ValueError: There is no such joint.
+    """
+    for name in names:
+        if name not in skeleton.names:
+            raise ValueError(f"--joints {name}: no such joint{nearest(name, skeleton.names)}")
+    return np.array([not names or name in names for name in skeleton.names])
+
+
+def boxes_to_label(dataset: Dataset, joints: Bool[np.ndarray, " K"]) -> PersonBoxes:
+    """The boxes of the people, no crowds, who lack a label for some of the joints."""
+    people = dataset.people
+    lacking = (joints & (people.visibility == 0)).any(axis=1)
+    rows = np.flatnonzero(lacking & people.has_inside & ~people.is_crowd)
+    return PersonBoxes(
+        image=people.image[rows], box=people.box[rows], score=np.ones(len(rows)), person=rows
+    )
+
+
+def add_labels(
+    dataset: Dataset,
+    boxes: PersonBoxes,
+    found: People,
+    joints: Bool[np.ndarray, " K"],
+    *,
+    min_score: float,
+) -> tuple[Dataset, Bool[np.ndarray, "N K"]]:
+    """Adds what was found in the boxes to the labels of their people.
+
+    Args:
+      dataset: With people who lack labels.
+      boxes: Theirs.
+      found: A pose for each box.
+      joints: Which are to be labelled.
+      min_score: Of a joint that becomes a label.
+
+    Returns:
+      The set with the new labels, and which they are.
+    """
+    people = dataset.people
+    margin = _MARGIN * (boxes.box[:, 2:] - boxes.box[:, :2])
+    low, high = boxes.box[:, :2] - margin, boxes.box[:, 2:] + margin
+    inside = (found.keypoints >= low[:, None]) & (found.keypoints <= high[:, None])
+    sure = inside.all(axis=-1) & (found.keypoint_scores >= min_score)
+    new = np.zeros(people.visibility.shape, bool)
+    new[boxes.person] = joints & sure & (people.visibility[boxes.person] == 0)
+    keypoints = people.keypoints.copy()
+    keypoints[new] = found.keypoints[new[boxes.person]]
+    visibility = np.where(new, np.uint8(2), people.visibility)
+    people = dataclasses.replace(people, keypoints=keypoints, visibility=visibility)
+    return dataclasses.replace(dataset, people=people), new
+
+
+def main(argv: Sequence[str]) -> None:
+    """The program.
+
+    Raises:
+      ValueError: The weights are a detector's or of other joints, or a directory does not fit.
+    """
+    arguments = tyro.cli(
+        Arguments, args=argv, prog=cli.program("label"), description=Arguments.__doc__
+    )
+    enable_compilation_cache()
+    out = arguments.out
+    if out.exists():
+        raise ValueError(f"--out {out}: exists already; name a new directory")
+    if find_prepared(arguments.data):
+        raise ValueError(f"--data {arguments.data}: label the set it was prepared from")
+    _, folder = find_split(arguments.data, "train")
+    task, variables = load_task(arguments.workdir, arguments.checkpoint)
+    if not isinstance(task, PoseTask):
+        raise ValueError(f"--workdir {arguments.workdir}: holds a detector")
+    dataset = read(arguments.data, "train")
+    if dataset.skeleton != task.skeleton:
+        raise ValueError(f"{arguments.data} has other joints than {arguments.workdir}")
+    joints = chosen_joints(task.skeleton, arguments.joints)
+    boxes = boxes_to_label(dataset, joints)
+    decoding = Decoding(flip_test=arguments.flip_test)
+    found = pose.predict(task, variables, dataset, boxes, decoding, batch_size=arguments.batch_size)
+    score = arguments.min_joint_score
+    labelled, new = add_labels(dataset, boxes, found, joints, min_score=score)
+    source = (
+        f"{arguments.workdir} labelled joints of {arguments.data} that had no label: {new.sum()}"
+    )
+    content = {"info": {"description": source}, **as_coco(labelled)}
+    (out / "annotations").mkdir(parents=True)
+    (out / "train2017").symlink_to(folder.resolve(), target_is_directory=True)
+    path = out / "annotations" / "person_keypoints_train2017.json"
+    path.write_text(json.dumps(content))
+    print(f"labelled {new.sum()} joints of {new.any(axis=1).sum()} of {len(boxes)} people: {path}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,125 @@
+"""Joints that a network labels where nobody has."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from data_pipeline.coco import read
+from experiments import evaluate, label
+from g_rmi.skeleton import COCO
+from tests.experiments.networks import save_both, scene
+
+FACE = np.arange(len(COCO)) < 5
+
+
+def annotation(ident, box, visible):
+    x, y, w, h = box
+    joints = [[x + w * (k + 1) / 20, y + h / 2, 2] if visible[k] else [0, 0, 0] for k in range(17)]
+    return {
+        "id": ident,
+        "image_id": 1,
+        "category_id": 1,
+        "iscrowd": 0,
+        "bbox": list(box),
+        "area": w * h,
+        "num_keypoints": int(np.sum(visible)),
+        "keypoints": np.ravel(joints).tolist(),
+    }
+
+
+def write(folder, annotations, category):
+    (folder / "annotations").mkdir(parents=True)
+    (folder / "train2017").mkdir()
+    cv2.imwrite(str(folder / "train2017" / "a.png"), scene())
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 80, "height": 60}],
+        "annotations": annotations,
+        "categories": [category],
+    }
+    path = folder / "annotations" / "person_keypoints_train2017.json"
+    path.write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Work directories of a detector and a pose network."""
+    return save_both(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def faceless(tmp_path):
+    """One person without a face, one with all joints, a crowd and a box without an inside."""
+    category = {"id": 1, "name": "person", "keypoints": list(COCO.names)}
+    people = [
+        annotation(1, (5, 5, 30, 50), ~FACE),
+        annotation(2, (40, 5, 30, 50), FACE | True),
+        annotation(3, (0, 0, 80, 60), FACE & False) | {"iscrowd": 1},
+        annotation(4, (7, 7, 0, 5), FACE & False),
+    ]
+    return write(tmp_path / "set", people, category)
+
+
+def run(pose, data, out, *options):
+    label.main(["--workdir", str(pose), "--data", str(data), "--out", str(out), *options])
+    return read(out, "train")
+
+
+def test_labels_stay_and_the_rest_is_what_an_evaluation_finds(runs, faceless, tmp_path, capsys):
+    _, pose = runs
+    filled = run(pose, faceless, tmp_path / "filled", "--min-joint-score", "0")
+    before, after = read(faceless, "train").people, filled.people
+    there = before.visibility > 0
+    np.testing.assert_array_equal(after.keypoints[there], before.keypoints[there])
+    np.testing.assert_array_equal(after.keypoints[1:], before.keypoints[1:])
+    np.testing.assert_array_equal(after.visibility[1:], before.visibility[1:])
+
+    options = ["--data", str(faceless), "--split", "train", "--oks-threshold", "1", "--flip-test"]
+    evaluate.main(["--workdir", str(pose), "--out", str(tmp_path / "found"), *options])
+    results = json.loads((tmp_path / "found" / "keypoints.json").read_text())
+    # The two who have joints at all; the first one's box is the left one.
+    poses = sorted(np.reshape(result["keypoints"], (17, 3))[:, :2].tolist() for result in results)
+    expected = np.array(poses[0])
+    inside = ((expected >= [2, 0]) & (expected <= [38, 60])).all(axis=1) & FACE
+    assert inside.any()
+    np.testing.assert_array_equal(after.visibility[0] > 0, inside | ~FACE)
+    np.testing.assert_allclose(after.keypoints[0][inside], expected[inside], atol=0.01)
+    assert f"labelled {inside.sum()} joints of 1 of 1 people" in capsys.readouterr().out
+
+
+def test_joints_can_be_named_and_must_be_sure(runs, faceless, tmp_path):
+    _, pose = runs
+    two = ("--joints", "nose", "left_eye", "--min-joint-score", "0")
+    named = run(pose, faceless, tmp_path / "named", *two).people.visibility[0] > 0
+    assert not named[2:5].any()
+    unsure = run(pose, faceless, tmp_path / "unsure", "--min-joint-score", "1.1")
+    np.testing.assert_array_equal(unsure.people.visibility[0] > 0, ~FACE)
+    assert (tmp_path / "unsure" / "train2017" / "a.png").is_file()
+
+
+def test_a_set_of_boxes_gets_joints(runs, tmp_path):
+    boxes = [annotation(1, (5, 5, 30, 50), FACE & False)]
+    for box in boxes:
+        del box["keypoints"], box["num_keypoints"]
+    data = write(tmp_path / "boxes", boxes, {"id": 1, "name": "person"})
+    assert not read(data, "train").labelled.any()
+    options = ["--workdir", str(runs[1]), "--data", str(data), "--split", "train"]
+    with pytest.raises(ValueError, match="boxes, train: nobody's joints are labelled"):
+        evaluate.main([*options, "--out", str(tmp_path / "out")])
+    assert run(runs[1], data, tmp_path / "joints", "--min-joint-score", "0").labelled.any()
+
+
+def test_what_does_not_fit_is_named(runs, faceless, tmp_path):
+    detector, pose = runs
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match=r"--joints left_ey: .*did you mean 'left_eye'\?"):
+        run(pose, faceless, out, "--joints", "left_ey")
+    with pytest.raises(ValueError, match="holds a detector"):
+        run(detector, faceless, out)
+    with pytest.raises(ValueError, match="no data directory"):
+        run(pose, tmp_path / "nothing", out)
+    with pytest.raises(ValueError, match="exists already"):
+        run(pose, faceless, faceless)
+    assert not out.exists()
