@@ -63,7 +63,9 @@ def main(argv: Sequence[str]) -> None:
         prog=cli.program("explain"),
         description=str(Arguments.__doc__).partition("Attributes:")[0],
     )
-    pipeline = PosePipeline.load(arguments.detector, arguments.pose)
+    pipeline = PosePipeline.load(
+        arguments.detector, arguments.pose, boxes_given=arguments.box is not None
+    )
     config, names = pipeline.pose.config, pipeline.pose.skeleton.names
     if arguments.joint not in names:
         raise ValueError(

@@ -195,7 +195,13 @@ def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
     )
     devices = jax.local_devices()[: math.gcd(arguments.batch_size, jax.local_device_count())]
     mesh = data_mesh(devices) if len(devices) > 1 else None
-    pipeline = PosePipeline.load(arguments.detector, arguments.pose, options=options, mesh=mesh)
+    pipeline = PosePipeline.load(
+        arguments.detector,
+        arguments.pose,
+        boxes_given=boxes is not None,
+        options=options,
+        mesh=mesh,
+    )
     host, hosts = jax.process_index(), jax.process_count()
     if arguments.overwrite:
         if is_first():

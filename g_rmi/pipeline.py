@@ -94,24 +94,31 @@ class PosePipeline:
         detector: str | os.PathLike | None = None,
         pose: str | os.PathLike | None = None,
         *,
+        boxes_given: bool = False,
         options: Options = DEFAULTS,
         mesh: Mesh | None = None,
     ) -> "PosePipeline":
-        """Loads two trainings.
+        """Loads two trainings, or that of the pose network alone.
 
         Args:
           detector: Work directory of a detector's training, or its weights file; None takes the
             detector that comes with the package.
           pose: The same of the pose network.
+          boxes_given: Whether it will always be told where people are and needs no detector.
           options: Numbers and thresholds.
           mesh: See the class.
 
         Raises:
-          ValueError: Neither a work directory nor a weights file, or of the other stage.
+          ValueError: Neither a work directory nor a weights file, or of the other stage; or a
+            detector for boxes that are given.
         """
-        finder, finder_variables = _load(
-            detector or SHIPPED / "detector.safetensors", DetectorTask, "detector"
-        )
+        finder, finder_variables = None, None
+        if boxes_given and detector:
+            raise ValueError(f"detector {detector}: of no use where boxes are given")
+        if not boxes_given:
+            finder, finder_variables = _load(
+                detector or SHIPPED / "detector.safetensors", DetectorTask, "detector"
+            )
         poser, pose_variables = _load(
             pose or SHIPPED / "pose.safetensors", PoseTask, "pose network"
         )

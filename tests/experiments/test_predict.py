@@ -245,6 +245,9 @@ def test_boxes_from_a_file_need_no_detector(networks, folder, tmp_path):
     found = people_in(tmp_path / "out")
     assert {p["file_name"] for p in found} == {"a.jpg"}
     assert sorted(p["bbox"] for p in found) == [[5, 5, 35, 45], [30, 10, 40, 45]]
+    with pytest.raises(ValueError, match=r"detector .*: of no use where boxes are given"):
+        predict.main([*networks, *arguments[len(networks) - 2 :], "--overwrite"])
+    assert PosePipeline.load(pose=networks[3], boxes_given=True).detector is None
 
 
 def brightest(images, boxes=None):
