@@ -36,6 +36,7 @@ class Arguments:
       val: Validation pictures.
       seed: Of all scenes.
       size: Height and width of the pictures.
+      backgrounds: Folder of photographs without people to stand behind the drawn ones; with --out.
       workers: Processes; one per core if left out.
       contact_sheet: Also write the first 36 training scenes as one picture to this file.
     """
@@ -45,6 +46,7 @@ class Arguments:
     val: Annotated[int, tyro.conf.arg(metavar="M")] = DEFAULT_VAL
     seed: int = 0
     size: tuple[int, int] = DEFAULT_SIZE
+    backgrounds: Path | None = None
     workers: int | None = None
     contact_sheet: Path | None = None
 
@@ -63,11 +65,14 @@ def main() -> None:
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     try:
+        if args.backgrounds and not args.out:
+            raise ValueError("--backgrounds DIR needs --out DIR")
         out = args.out or default_directory(**options)
         with Progress(*columns) as bar:
             task = bar.add_task("", total=args.train + args.val)
             make(
                 out,
+                backgrounds=args.backgrounds,
                 workers=args.workers,
                 progress=lambda done, _: bar.update(task, completed=done),
                 **options,
@@ -75,7 +80,7 @@ def main() -> None:
             bar.update(task, completed=args.train + args.val)
         print(out)
         if args.contact_sheet:
-            sheet = contact_sheet(seed=args.seed, size=args.size)
+            sheet = contact_sheet(seed=args.seed, size=args.size, backgrounds=args.backgrounds)
             if not cv2.imwrite(str(args.contact_sheet), sheet[..., ::-1]):
                 raise OSError(f"{args.contact_sheet} could not be written")
             print(args.contact_sheet)

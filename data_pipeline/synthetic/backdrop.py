@@ -1,4 +1,7 @@
-"""Backgrounds: rooms, streets, fields, water and abstract clutter, without people."""
+"""Backgrounds without people: rooms, streets, fields, water, abstract clutter; or photographs."""
+
+from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -283,3 +286,53 @@ def backdrop(rng: np.random.Generator, height: int, width: int, horizon: float) 
     if rng.random() < 0.7:
         _speckle(rng, picture, rng.uniform(8, 60), rng.uniform(1, 7))
     return picture
+
+
+def photographs(folder: Path) -> list[Path]:
+    """The JPEG and PNG files of a folder.
+
+    Raises:
+      FileNotFoundError: There are none.
+    """
+    files = sorted(p for p in folder.glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    if not files:
+        raise FileNotFoundError(f"{folder}: no folder with JPEG or PNG files")
+    return files
+
+
+def photograph(
+    rng: np.random.Generator, files: Sequence[Path], height: int, width: int
+) -> Picture | None:
+    """A part of one of the photographs, half of its sides or more, mirrored or not.
+
+    Args:
+      rng: Source of randomness.
+      files: The photographs.
+      height: Rows of the result.
+      width: Columns of it.
+
+    Returns:
+      RGB, 0 to 255; None, without a random number drawn, if there are no files.
+
+    Raises:
+      ValueError: The file cannot be read; names it.
+    """
+    if not files:
+        return None
+    file = files[int(rng.integers(len(files)))]
+    picture = cv2.imread(str(file), cv2.IMREAD_COLOR_RGB)
+    if picture is None:
+        raise ValueError(f"{file}: cannot be read as a picture")
+    rows, columns = picture.shape[:2]
+    scale = rng.uniform(0.5, 1.0) * min(rows / height, columns / width)
+    y, x = rng.uniform(0, 1, 2) * (rows - scale * height, columns - scale * width)
+    to_picture = np.array([[scale, 0, x], [0, scale, y]])
+    if rng.random() < 0.5:
+        picture = picture[:, ::-1]
+    if scale > 1:  # so that no pixel is skipped
+        picture = cv2.GaussianBlur(picture, (0, 0), 0.4 * scale)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    part = cv2.warpAffine(
+        picture, to_picture, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
+    return part.astype(np.float32)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from data_pipeline.synthetic.backdrop import backdrop
+from data_pipeline.synthetic.backdrop import Picture, backdrop
 from data_pipeline.synthetic.body import Sculptor, View, cloth_colour, dress
 from data_pipeline.synthetic.pose import Build, Figure, sample_build, sample_figure, turn
 from data_pipeline.synthetic.props import accompany, obstruct
@@ -271,7 +271,7 @@ def _develop(
 
 
 def scene(
-    rng: np.random.Generator, *, height: int, width: int
+    rng: np.random.Generator, *, height: int, width: int, background: Picture | None = None
 ) -> tuple[UInt8[np.ndarray, "h w 3"], list[dict]]:
     """Draws one picture with its labels; a pure function of the generator's state.
 
@@ -279,17 +279,19 @@ def scene(
       rng: Source of all randomness.
       height: Rows, at least 64.
       width: Columns, at least 64.
+      background: What stands behind the people, RGB in 0..255; drawn if None.
 
     Returns:
       The RGB picture and one COCO annotation per visible person or crowd, without `id` and
       `image_id`.
     """
-    picture, annotations, _ = scene_with_owners(rng, height=height, width=width)
+    size = {"height": height, "width": width}
+    picture, annotations, _ = scene_with_owners(rng, **size, background=background)
     return picture, annotations
 
 
 def scene_with_owners(
-    rng: np.random.Generator, *, height: int, width: int
+    rng: np.random.Generator, *, height: int, width: int, background: Picture | None = None
 ) -> tuple[UInt8[np.ndarray, "h w 3"], list[dict], Int[np.ndarray, "h w"]]:
     """`scene`, with the id-buffer: annotation i owns the pixels that are i + 1."""
     camera = _camera(rng, height, width)
@@ -305,9 +307,10 @@ def scene_with_owners(
         row = camera.horizon + camera.altitude * camera.focal / depth
         obstruct(rng, canvas, depth, row)
     drawn, coverage = canvas.resolve()
-    background = backdrop(rng, height, width, camera.horizon / OVERSAMPLE)
+    if background is None:
+        background = backdrop(rng, height, width, camera.horizon / OVERSAMPLE)
     if rng.random() < 0.7:
-        background *= _shadows(rng, people, height, width)[..., None]
+        background = background * _shadows(rng, people, height, width)[..., None]
     exposure = np.float32(np.exp(rng.normal(0.0, 0.15)))
     picture = exposure * drawn + (1 - coverage[..., None]) * background
     buffer = canvas.owners()

@@ -16,6 +16,7 @@ from queue import SimpleQueue
 import cv2
 import numpy as np
 
+from data_pipeline.synthetic.backdrop import photograph, photographs
 from data_pipeline.synthetic.compose import scene
 from g_rmi.skeleton import COCO
 
@@ -30,13 +31,18 @@ Record = tuple[str, int, list[dict]]
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Everything that the content of a synthetic data directory depends on."""
+    """Everything that the content of a synthetic data directory depends on.
+
+    `backgrounds` is a folder of photographs without people, `photographs` the digest of its files.
+    """
 
     train_images: int = DEFAULT_TRAIN
     val_images: int = DEFAULT_VAL
     seed: int = 0
     size: tuple[int, int] = DEFAULT_SIZE
     version: int = VERSION
+    backgrounds: str | None = None
+    photographs: str | None = None
 
     def __post_init__(self):
         for name in ("train_images", "val_images", "seed"):
@@ -46,9 +52,15 @@ class Recipe:
             raise ValueError(f"size = {self.size}: height and width must be at least 64")
 
     @property
+    def values(self) -> dict:
+        """As JSON values, without those that are None."""
+        values = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        return json.loads(json.dumps(values))
+
+    @property
     def fingerprint(self) -> str:
         """Short hash of the recipe."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        text = json.dumps(self.values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def count(self, split: str) -> int:
@@ -81,6 +93,7 @@ def make(
     val_images: int = DEFAULT_VAL,
     seed: int = 0,
     size: tuple[int, int] = DEFAULT_SIZE,
+    backgrounds: str | os.PathLike | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -95,6 +108,8 @@ def make(
       val_images: Pictures in val2017.
       seed: Of all scenes.
       size: (height, width) of every picture.
+      backgrounds: Folder of photographs without people to stand behind the drawn ones; None draws
+        what is behind them, too.
       workers: Processes; None for one per available core.
       progress: Called with (pictures done, pictures in all) as they are made.
 
@@ -103,10 +118,14 @@ def make(
 
     Raises:
       FileExistsError: The directory holds something else, or a set made with other parameters.
+      FileNotFoundError: No photographs in `backgrounds`.
       ValueError: A parameter is impossible.
     """
     directory = Path(directory)
     recipe = Recipe(train_images, val_images, seed, (int(size[0]), int(size[1])))
+    if backgrounds is not None:
+        folder = Path(backgrounds).resolve()
+        recipe = dataclasses.replace(recipe, backgrounds=str(folder), photographs=_digest(folder))
     if _complete(directory, recipe):
         return directory
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -126,6 +145,14 @@ def make(
     return directory
 
 
+def _digest(folder: Path) -> str:
+    """Of the names and contents of the photographs of a folder."""
+    digest = hashlib.sha256()
+    for file in photographs(folder):
+        digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:12]
+
+
 def _cores() -> int:
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
@@ -138,15 +165,13 @@ def _complete(directory: Path, recipe: Recipe) -> bool:
     stamp = directory / _STAMP
     if not stamp.is_file():
         raise FileExistsError(f"{directory} exists and is not a synthetic data set: choose another")
-    found, wanted = (
-        json.loads(stamp.read_text()),
-        json.loads(json.dumps(dataclasses.asdict(recipe))),
-    )
-    if found != wanted:
-        differ = ", ".join(f"{k} = {found.get(k)}" for k in wanted if found.get(k) != wanted[k])
+    found, wanted = json.loads(stamp.read_text()), recipe.values
+    names = [k for k in {**wanted, **found} if found.get(k) != wanted.get(k)]
+    if names:
+        differ = ", ".join(f"{k} = {found.get(k)}" for k in names)
         raise FileExistsError(
             f"{directory} holds a synthetic data set with {differ} (wanted "
-            f"{', '.join(str(wanted[k]) for k in wanted if found.get(k) != wanted[k])}): "
+            f"{', '.join(str(wanted.get(k)) for k in names)}): "
             "remove it or choose another directory"
         )
     return True
@@ -172,15 +197,17 @@ def _write(
     for split in _SPLITS:
         path = directory / "annotations" / f"person_keypoints_{split}2017.json"
         path.write_text(json.dumps(_coco(recipe, split, found[split]), separators=(",", ":")))
-    (directory / _STAMP).write_text(json.dumps(dataclasses.asdict(recipe), indent=1) + "\n")
+    (directory / _STAMP).write_text(json.dumps(recipe.values, indent=1) + "\n")
 
 
 def draw(directory: Path, recipe: Recipe, items: list[tuple[str, int]]) -> Iterator[Record]:
     """Draws some of the scenes, writes their pictures and yields their annotations."""
     height, width = recipe.size
+    files = photographs(Path(recipe.backgrounds)) if recipe.backgrounds else []
     for split, index in items:
         rng = np.random.default_rng([recipe.seed, _SPLITS.index(split), index])
-        picture, annotations = scene(rng, height=height, width=width)
+        background = photograph(rng, files, height, width)
+        picture, annotations = scene(rng, height=height, width=width, background=background)
         quality = int(rng.integers(60, 96))
         path = directory / f"{split}2017" / f"{image_id(split, index):012d}.jpg"
         if not cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality]):
@@ -209,7 +236,7 @@ def _draw_in_processes(
     processes = []
     try:
         for worker in range(workers):
-            job = {"recipe": dataclasses.asdict(recipe), "items": items[worker::workers]}
+            job = {"recipe": recipe.values, "items": items[worker::workers]}
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                 env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
@@ -254,7 +281,7 @@ def _coco(recipe: Recipe, split: str, found: dict[int, list[dict]]) -> dict:
         "keypoints": list(COCO.names),
         "skeleton": [[a + 1, b + 1] for a, b in COCO.limbs],
     }
-    info = {"description": "synthetic people", **dataclasses.asdict(recipe)}
+    info = {"description": "synthetic people", **recipe.values}
     return {
         "info": info,
         "licenses": [],

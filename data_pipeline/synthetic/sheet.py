@@ -1,9 +1,12 @@
 """A contact sheet: scenes beside each other, with and without their labels."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from data_pipeline.synthetic.backdrop import photograph, photographs
 from data_pipeline.synthetic.compose import scene
 from g_rmi.skeleton import COCO
 
@@ -36,21 +39,29 @@ def draw_labels(
 
 
 def contact_sheet(
-    *, seed: int = 0, size: tuple[int, int], rows: int = 6, columns: int = 6, labels: bool = True
+    *,
+    seed: int = 0,
+    size: tuple[int, int],
+    backgrounds: Path | None = None,
+    rows: int = 6,
+    columns: int = 6,
+    labels: bool = True,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The first training scenes of a seed as one picture.
 
     Args:
       seed: As of `make`.
       size: (height, width) of a scene.
+      backgrounds: As of `make`.
       rows: Scenes down.
       columns: Scenes across.
       labels: Draw boxes and joints into every second column.
     """
-    cells = []
+    cells, files = [], photographs(backgrounds) if backgrounds else []
     for index in range(rows * columns):
         rng = np.random.default_rng([seed, 0, index])
-        picture, annotations = scene(rng, height=size[0], width=size[1])
+        background = photograph(rng, files, *size)
+        picture, annotations = scene(rng, height=size[0], width=size[1], background=background)
         cells.append(draw_labels(picture, annotations) if labels and index % 2 else picture)
     lines = [np.hstack(cells[r * columns : (r + 1) * columns]) for r in range(rows)]
     return np.vstack(lines)

@@ -216,6 +216,37 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_photographs_stand_behind_the_people(tmp_path, monkeypatch):
+    folder = tmp_path / "empty streets"
+    folder.mkdir()
+    for name, rgb in (("a.jpg", (250, 10, 10)), ("b.png", (10, 10, 250))):
+        cv2.imwrite(str(folder / name), np.full((150, 300, 3), rgb[::-1], np.uint8))
+    options = {"train_images": 4, "val_images": 2, "size": (96, 128), "backgrounds": folder}
+    out = synthetic.make(tmp_path / "set", **options)
+    reds = blues = 0
+    for file in out.glob("*2017/*.jpg"):
+        # Shadows and development darken and tint it, people cover parts.
+        picture = cv2.imread(str(file)).astype(int)
+        blue, _, red = np.median(picture.reshape(-1, 3), axis=0)
+        reds, blues = reds + (red > blue + 80), blues + (blue > red + 80)
+    assert reds + blues >= 4
+    assert min(reds, blues) > 0
+    monkeypatch.setattr(dataset, "_FEW", 0)
+    again = synthetic.make(tmp_path / "again", workers=2, **options)
+    for file in out.glob("*/*"):
+        assert (again / file.relative_to(out)).read_bytes() == file.read_bytes(), file
+    plain = {name: value for name, value in options.items() if name != "backgrounds"}
+    with pytest.raises(FileExistsError, match=r"backgrounds = .*empty streets"):
+        synthetic.make(out, **plain)
+    (folder / "b.png").write_bytes(b"no picture")
+    with pytest.raises(FileExistsError, match="photographs = "):
+        synthetic.make(out, **options)
+    with pytest.raises(ValueError, match=r"b\.png: cannot be read as a picture"):
+        synthetic.make(tmp_path / "broken", workers=1, **options | {"train_images": 20})
+    with pytest.raises(FileNotFoundError, match="nowhere: no folder with JPEG or PNG files"):
+        synthetic.make(tmp_path / "none", **options | {"backgrounds": tmp_path / "nowhere"})
+
+
 def test_default_directory_follows_the_cache_and_the_parameters(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     default = synthetic.default_directory()
