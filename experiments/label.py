@@ -22,7 +22,8 @@ from g_rmi.pose.task import PoseTask
 from g_rmi.skeleton import Skeleton
 from g_rmi.types import People
 
-_MARGIN = 0.1  # A joint may lie outside its person's box by this share of the box's sides.
+# A joint may lie outside its person's box by this share of the box's sides; not of the picture.
+_MARGIN = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,9 +96,11 @@ def add_labels(
     Returns:
       The set with the new labels, and which they are.
     """
-    people = dataset.people
+    people, images = dataset.people, dataset.images
     margin = _MARGIN * (boxes.box[:, 2:] - boxes.box[:, :2])
-    low, high = boxes.box[:, :2] - margin, boxes.box[:, 2:] + margin
+    last = np.stack([images.width, images.height], axis=1)[boxes.image] - 1
+    low = np.maximum(boxes.box[:, :2] - margin, 0)
+    high = np.minimum(boxes.box[:, 2:] + margin, last)
     inside = (found.keypoints >= low[:, None]) & (found.keypoints <= high[:, None])
     sure = inside.all(axis=-1) & (found.keypoint_scores >= min_score)
     new = np.zeros(people.visibility.shape, bool)
