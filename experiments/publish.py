@@ -27,6 +27,9 @@ class Arguments:
       workdir: Directory of the training.
       out: The file, FILE.safetensors.
       checkpoint: "latest", "best" or a step; see evaluate.
+      average_with: Further trainings, or weights files, of the same network, whose weights are
+        averaged with these in equal parts. It can be better than each if one began with another's
+        weights (Wortsman et al., "Model soups", 2022).
       change: Fields of the model that prediction shall use with another value than training did,
         such as 'canvas=[320,440]' proposals=100 or box_scale=1.1.
     """
@@ -34,7 +37,23 @@ class Arguments:
     workdir: Path
     out: Path
     checkpoint: str = "latest"
+    average_with: tuple[Path, ...] = ()
     change: tuple[str, ...] = ()
+
+
+def averaged(variables: Any, others: Sequence[Path]) -> Any:
+    """The mean of some weights and those of other trainings.
+
+    Raises:
+      ValueError: One is of another network; names it.
+    """
+    trees = [variables]
+    for path in others:
+        _, other = load_variables(path)
+        if jax.tree.map(np.shape, other) != jax.tree.map(np.shape, variables):
+            raise ValueError(f"--average-with {path}: of another network")
+        trees.append(other)
+    return jax.tree.map(lambda *leaves: np.mean(leaves, axis=0, dtype=np.float32), *trees)
 
 
 def changed(experiment: Experiment, changes: Sequence[str], variables: Any) -> Experiment:
@@ -76,6 +95,8 @@ def main(argv: Sequence[str]) -> None:
     experiment = experiment_from_dict(values)
     if arguments.change:
         experiment = changed(experiment, arguments.change, variables)
+    if arguments.average_with:
+        variables = averaged(variables, arguments.average_with)
     own = {name: values[name] for name in ("skeleton",) if name in values}
     write_weights(arguments.out, to_dict(experiment) | own, variables)
     size = arguments.out.stat().st_size / 1e6

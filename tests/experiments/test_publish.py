@@ -11,6 +11,7 @@ from experiments import evaluate, explain, publish
 from g_rmi.config import PoseConfig, PoseExperiment
 from g_rmi.pipeline import load_task
 from g_rmi.pose.task import PoseTask
+from g_rmi.training.weights import read_weights, write_weights
 from tests.experiments.networks import save, scene
 
 POSE = PoseExperiment(
@@ -45,6 +46,23 @@ def test_prediction_may_use_other_values_than_training(weights, tmp_path):
     assert task.config == dataclasses.replace(before.config, **changes)
     maps = jax.eval_shape(task.predict, variables, np.zeros((1, 65, 33, 3), np.uint8))
     assert maps.heatmap.shape == (1, 17, 9, 17)
+
+
+def test_weights_are_averaged_with_others(weights, tmp_path):
+    values, tensors = read_weights(weights)
+    third = jax.tree.map(lambda x: np.asarray(x, np.float32) / 3, tensors)
+    write_weights(tmp_path / "third.safetensors", values, third)
+    arguments = ["--workdir", str(weights.parent / "run"), "--out", str(tmp_path / "mean")]
+    arguments[-1] += ".safetensors"
+    publish.main([*arguments, "--average-with", str(tmp_path / "third.safetensors")])
+    _, mean = load_task(tmp_path / "mean.safetensors")
+    _, first = load_task(weights)
+    for a, b in zip(jax.tree.leaves(mean), jax.tree.leaves(first), strict=True):
+        np.testing.assert_allclose(a, 2 / 3 * np.asarray(b, np.float32), rtol=3e-3, atol=1e-6)
+    other = dataclasses.replace(POSE, model=dataclasses.replace(POSE.model, width=4))
+    save(tmp_path / "other", other, PoseTask(other.model))
+    with pytest.raises(ValueError, match=r"--average-with .*other: of another network"):
+        publish.main([*arguments, "--average-with", str(tmp_path / "other")])
 
 
 @pytest.mark.parametrize(
