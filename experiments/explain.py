@@ -14,11 +14,16 @@ from data_pipeline.images import cut, decode
 from experiments import cli
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import nearest
+from g_rmi.evaluation.evaluator import Decoding
+from g_rmi.find_people import Options
 from g_rmi.geometry import box_to_crop, pose_box
 from g_rmi.ops.image import resize_align_corners
 from g_rmi.pipeline import PosePipeline
 from g_rmi.pose.decode import vote_maps
 from g_rmi.viz.votes import explain_joint
+
+# The detector, not the joints found, says whom to explain: poor joints are worth a look, too.
+BY_BOX = Decoding(score="box")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Arguments:
 
 
 def best_box(pipeline: PosePipeline, data: bytes, name: str) -> np.ndarray:
-    """The box of the person who scores best.
+    """The box that scores best.
 
     Raises:
       ValueError: Nobody is found.
@@ -64,7 +69,10 @@ def main(argv: Sequence[str]) -> None:
         description=str(Arguments.__doc__).partition("Attributes:")[0],
     )
     pipeline = PosePipeline.load(
-        arguments.detector, arguments.pose, boxes_given=arguments.box is not None
+        arguments.detector,
+        arguments.pose,
+        boxes_given=arguments.box is not None,
+        options=Options(decoding=BY_BOX),
     )
     config, names = pipeline.pose.config, pipeline.pose.skeleton.names
     if arguments.joint not in names:
