@@ -229,16 +229,25 @@ def jitter_colour(image: Picture, strength: float, rng: np.random.Generator) -> 
 
 def occlude(image: Picture, rng: np.random.Generator) -> Picture:
     """Covers a random rectangle with noise or with another part of the crop."""
-    height, width = image.shape[:2]
-    h, w = (rng.uniform(0.1, 0.4, 2) * (height, width)).astype(int) + 1
-    y, x = rng.integers(0, (height - h + 1, width - w + 1))
+    part = _rectangle(image, 0.1, 0.4, rng)
+    h, w = image[part].shape[:2]
     if rng.random() < 0.5:
         patch = rng.integers(0, 256, (h, w, 3), np.uint8)
     else:
-        v, u = rng.integers(0, (height - h + 1, width - w + 1))
+        v, u = rng.integers(0, (image.shape[0] - h + 1, image.shape[1] - w + 1))
         patch = image[v : v + h, u : u + w].copy()
-    image[y : y + h, x : x + w] = patch
+    image[part] = patch
     return image
+
+
+def _rectangle(
+    image: Picture, least: float, most: float, rng: np.random.Generator
+) -> tuple[slice, slice]:
+    """A random part of a picture, its sides `least` to `most` of the picture's."""
+    height, width = image.shape[:2]
+    h, w = (rng.uniform(least, most, 2) * (height, width)).astype(int) + 1
+    y, x = rng.integers(0, (height - h + 1, width - w + 1))
+    return slice(y, y + h), slice(x, x + w)
 
 
 def mix(image: Picture, other: Picture, rng: np.random.Generator) -> Picture:
@@ -249,8 +258,6 @@ def mix(image: Picture, other: Picture, rng: np.random.Generator) -> Picture:
     if rng.random() < 0.5:
         share = rng.uniform(0, 0.4)
         return cv2.addWeighted(image, 1 - share, other, share, 0)
-    height, width = image.shape[:2]
-    h, w = (rng.uniform(0.2, 0.6, 2) * (height, width)).astype(int) + 1
-    y, x = rng.integers(0, (height - h + 1, width - w + 1))
-    image[y : y + h, x : x + w] = other[y : y + h, x : x + w]
+    part = _rectangle(image, 0.2, 0.6, rng)
+    image[part] = other[part]
     return image

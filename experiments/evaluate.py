@@ -168,7 +168,10 @@ def evaluate_pose(
         theirs, ours = (", ".join(s.names) for s in (dataset.skeleton, task.skeleton))
         raise ValueError(f"{dataset.directory} has the joints {theirs}; {arguments.workdir} {ours}")
     if not dataset.people.has_joints.any():
-        raise ValueError(f"{dataset.directory}, {dataset.split}: nobody's joints are labelled")
+        raise ValueError(
+            f"{dataset.directory}, {dataset.split}: nobody's joints are labelled; "
+            "boxes alone can measure a detector"
+        )
     main, backend = Path(arguments.boxes).name, arguments.coco_backend
     sources = {main: read_box_source(arguments, dataset)}
     given = main, arguments.decoding

@@ -22,9 +22,6 @@ from g_rmi.pipeline import PosePipeline
 from g_rmi.pose.decode import vote_maps
 from g_rmi.viz.votes import explain_joint
 
-# The detector, not the joints found, says whom to explain: poor joints are worth a look, too.
-BY_BOX = Decoding(score="box")
-
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
@@ -49,12 +46,13 @@ class Arguments:
 
 
 def best_box(pipeline: PosePipeline, data: bytes, name: str) -> np.ndarray:
-    """The box that scores best.
+    """The box that the detector is surest of: poor joints are worth a look, too.
 
     Raises:
       ValueError: Nobody is found.
     """
-    people: Any = pipeline(decode(data))
+    by_box = Options(decoding=Decoding(score="box"))
+    people: Any = dataclasses.replace(pipeline, options=by_box)(decode(data))
     if not len(people.boxes):
         raise ValueError(f"{name}: nobody is found there; say where with --box x0 y0 x1 y1")
     return people.boxes[0]
@@ -69,10 +67,7 @@ def main(argv: Sequence[str]) -> None:
         description=str(Arguments.__doc__).partition("Attributes:")[0],
     )
     pipeline = PosePipeline.load(
-        arguments.detector,
-        arguments.pose,
-        boxes_given=arguments.box is not None,
-        options=Options(decoding=BY_BOX),
+        arguments.detector, arguments.pose, boxes_given=arguments.box is not None
     )
     config, names = pipeline.pose.config, pipeline.pose.skeleton.names
     if arguments.joint not in names:

@@ -8,7 +8,6 @@ import matplotlib.cbook
 import numpy as np
 
 from experiments import demo, explain
-from g_rmi.find_people import Options
 from g_rmi.pipeline import SHIPPED, PosePipeline
 
 
@@ -35,8 +34,7 @@ def test_the_shipped_weights_find_the_woman_in_the_photograph(tmp_path):
 
 def test_explain_looks_where_the_detector_is_surest():
     photograph = matplotlib.cbook.get_sample_data(demo.PHOTOGRAPH, asfileobj=False)
-    options = Options(decoding=explain.BY_BOX)
     data = Path(photograph).read_bytes()
-    x0, y0, x1, y1 = explain.best_box(PosePipeline.load(options=options), data, "her")
+    x0, y0, x1, y1 = explain.best_box(PosePipeline.load(), data, "her")
     assert x0 < 100 < 400 < x1
     assert y0 < 150 < 500 < y1
