@@ -46,6 +46,7 @@ def evaluate(
     variables: dict,
     dataset: Dataset,
     *,
+    flip_test: bool = False,
     batch_size: int = BATCH_SIZE,
     backend: coco.Backend = "pycocotools",
 ) -> Evaluation:
@@ -56,7 +57,7 @@ def evaluate(
         batch_size=batch_size * jax.local_device_count(),
         **hosts.shard(),
     )
-    found = detect_people(task, variables, pictures)
+    found = detect_people(task, variables, pictures, flip_test=flip_test)
     results = coco.box_results(dataset.images.id[found.image], found.boxes, found.scores)
     metrics = coco.evaluate_boxes(as_coco(dataset), results, backend=backend)
     return Evaluation(found, results, metrics)

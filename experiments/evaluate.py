@@ -95,7 +95,8 @@ def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
         task, variables = load_task(arguments.detector)
         if not isinstance(task, DetectorTask):
             raise ValueError(f"--detector {arguments.detector}: holds a pose network")
-        found = detector.evaluate(task, variables, dataset).found
+        flip_test = arguments.decoding.flip_test
+        found = detector.evaluate(task, variables, dataset, flip_test=flip_test).found
         return best_boxes(
             found.image,
             found.boxes,
@@ -119,6 +120,7 @@ def evaluate_detector(
         task,
         variables,
         dataset,
+        flip_test=arguments.decoding.flip_test,
         batch_size=arguments.batch_size or detector.BATCH_SIZE,
         backend=arguments.coco_backend,
     )
@@ -324,22 +326,17 @@ def refuse_pose_options(arguments: Arguments) -> None:
     Raises:
       ValueError: One is given.
     """
-    only_pose = (
-        "boxes",
-        "detector",
-        "min_score",
-        "max_per_image",
-        "table",
-        "min_joint_score",
-        "decoding",
-    )
+    only_pose = ("boxes", "detector", "min_score", "max_per_image", "table", "min_joint_score")
     default = Arguments(arguments.workdir)
-    for name in (*only_pose, "decoding"):
-        if getattr(arguments, name) != getattr(default, name):
-            raise ValueError(
-                f"--{name.replace('_', '-')}: {arguments.workdir} holds a detector; this option is "
-                "for pose networks"
-            )
+    given = [name for name in only_pose if getattr(arguments, name) != getattr(default, name)]
+    for name, value in dataclasses.asdict(arguments.decoding).items():
+        if name != "flip_test" and value != getattr(default.decoding, name):
+            given.append(name)
+    if given:
+        raise ValueError(
+            f"--{given[0].replace('_', '-')}: {arguments.workdir} holds a detector; this option is "
+            "for pose networks"
+        )
 
 
 def main(argv: Sequence[str]) -> None:

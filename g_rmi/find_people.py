@@ -143,7 +143,8 @@ def find_boxes(
     image = lax.map(
         place, (jnp.arange(count), pictures.slope, pictures.shift, pictures.canvas_size)
     )
-    found = detector.predict(variables, image, pictures.canvas_size)
+    flip_test = options.decoding.flip_test
+    found = detector.predict(variables, image, pictures.canvas_size, flip_test=flip_test)
     boxes = canvas_to_image(found.boxes, pictures.slope)
     valid = found.valid & (found.scores >= options.min_box_score)
     some = slice(options.people)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
 from g_rmi.config import DetectorConfig
+from g_rmi.detector.box_head import BoxOutputs
 from g_rmi.detector.decode import Proposals, detect, propose
 from g_rmi.detector.losses import class_loss, localisation_loss, objectness_loss
 from g_rmi.detector.model import DetectorNetwork
@@ -104,7 +105,12 @@ class DetectorTask:
         return loss.total / jnp.maximum(loss.count, 1e-6), (dict(state), metrics)
 
     def predict(
-        self, variables: dict, image: Num[Array, "B H W 3"], size: Int[Array, "B 2"]
+        self,
+        variables: dict,
+        image: Num[Array, "B H W 3"],
+        size: Int[Array, "B 2"],
+        *,
+        flip_test: bool = False,
     ) -> Detections:
         """Finds people.
 
@@ -112,14 +118,16 @@ class DetectorTask:
           variables: Parameters and statistics.
           image: RGB canvases in 0..255; what lies beside the pictures never changes a result.
           size: Rows and columns of the picture on each.
+          flip_test: Look at the mirrored pictures, too; one suppression for what both show.
 
         Returns:
           [B, `detections`] rows, boxes in canvas pixels.
         """
-        run = partial(self.network.apply, variables)
-        features, rpn = run(image, size, method="propose")  # type: ignore[not-iterable]
-        proposals = self._proposals(rpn, *self.anchors(image, size), size)  # type: ignore[bad-argument-type]
-        outputs = run(features, proposals.boxes, method="classify")
+        seen = self._look(variables, image, size)
+        if flip_test:
+            mirrored = self._look(variables, mirror_pictures(image, size), size)
+            seen = jax.tree.map(lambda *x: jnp.concatenate(x, 1), seen, _mirror(*mirrored, size))
+        outputs, proposals = seen
         decode = partial(detect, config=self.config)
         return jax.vmap(decode)(*outputs, proposals, size)  # type: ignore[not-iterable]
 
@@ -140,6 +148,14 @@ class DetectorTask:
         mask = picture_mask(size, height=height, width=width, stride=c.output_stride)
         each = len(c.anchor_scales) * len(c.anchor_ratios)
         return anchors, jnp.repeat(mask.reshape(len(size), -1), each, axis=1)
+
+    def _look(self, variables: dict, image: Array, size: Array) -> tuple[BoxOutputs, Proposals]:
+        """Both steps of the network, with its own proposals between them."""
+        run = partial(self.network.apply, variables)
+        features, rpn = run(image, size, method="propose")  # type: ignore[not-iterable]
+        proposals = self._proposals(rpn, *self.anchors(image, size), size)  # type: ignore[bad-argument-type]
+        outputs = run(features, proposals.boxes, method="classify")
+        return outputs, proposals  # type: ignore[bad-return]
 
     def _proposals(self, rpn: RPNOutputs, anchors: Array, usable: Array, size: Array) -> Proposals:
         best = partial(propose, config=self.config)
@@ -191,3 +207,21 @@ class DetectorTask:
             positive_share=c.box_positive_share,
         )
         return regions[targets.index], targets
+
+
+def mirror_pictures(image: Num[Array, "B H W 3"], size: Int[Array, "B 2"]) -> Num[Array, "B H W 3"]:
+    """Exchanges left and right of the picture in the upper left corner of each canvas."""
+    width = image.shape[2]
+    columns = (size[:, 1:] - 1 - jnp.arange(width)[None]) % width
+    return jnp.take_along_axis(image, columns[:, None, :, None], axis=2)
+
+
+def _mirror(
+    outputs: BoxOutputs, proposals: Proposals, size: Int[Array, "B 2"]
+) -> tuple[BoxOutputs, Proposals]:
+    """What was seen in mirrored pictures, as if in the pictures themselves."""
+    x0, y0, x1, y1 = jnp.moveaxis(proposals.boxes, -1, 0)
+    width = size[:, 1:].astype(x0.dtype)
+    boxes = jnp.stack([width - x1, y0, width - x0, y1], axis=-1)
+    to_the_right = jnp.array([-1.0, 1.0, 1.0, 1.0])[None, None]
+    return outputs._replace(codes=outputs.codes * to_the_right), proposals._replace(boxes=boxes)

@@ -38,11 +38,11 @@ def canvas_to_image(
 
 
 @lru_cache
-def make_detect(task: DetectorTask):
+def make_detect(task: DetectorTask, *, flip_test: bool = False):
     """The pure map (variables, batch of canvases) -> Detections in image pixels; made once."""
 
     def detect(variables: Any, batch: Mapping[str, Array]) -> Detections:
-        found = task.predict(variables, batch["image"], batch["size"])
+        found = task.predict(variables, batch["image"], batch["size"], flip_test=flip_test)
         return found._replace(boxes=canvas_to_image(found.boxes, batch["scale"]))
 
     return detect
@@ -53,6 +53,7 @@ def detect_people(
     variables: Any,
     batches: Iterable[Mapping[str, np.ndarray]],
     *,
+    flip_test: bool = False,
     mesh: Mesh | None = None,
 ) -> Found:
     """Finds the people of every picture, on all devices of all hosts.
@@ -63,13 +64,15 @@ def detect_people(
       batches: This host's pictures as `data_pipeline.loader.canvases` makes them: "image", "size",
         "scale" (image pixels per canvas pixel), "index" (number of the picture), "weight" (0 for
         filling rows).
+      flip_test: Look at the mirrored pictures, too.
       mesh: Devices; default all.
 
     Returns:
       The people of all pictures, on every host.
     """
     rows = [Found(np.zeros(0, np.int32), np.zeros((0, 4), np.float32), np.zeros(0, np.float32))]
-    for index, found in predict_batches(make_detect(task), variables, batches, mesh=mesh):
+    detect = make_detect(task, flip_test=flip_test)
+    for index, found in predict_batches(detect, variables, batches, mesh=mesh):
         image = np.broadcast_to(index[:, None], found.valid.shape)
         rows.append(Found(image[found.valid], found.boxes[found.valid], found.scores[found.valid]))
     table = Found(*map(np.concatenate, zip(*rows)))

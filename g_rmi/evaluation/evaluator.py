@@ -27,7 +27,8 @@ class Decoding:
     Attributes:
       method: Hough voting, or the heatmap's maximum without or with the offset there.
       refine: Sub-pixel refinement of the peak.
-      flip_test: Average the maps with those of the mirrored crop.
+      flip_test: Average the maps with those of the mirrored crop; a detector that finds the boxes
+        looks at the mirrored picture, too.
       score: What ranks the people: the pose score, the box score, or their product.
       oks_threshold: OKS above which the lower-scored of two people is dropped; 1 keeps all.
       iou_threshold: IoU of their boxes above which the lower-scored of two people is dropped; 1, as

@@ -230,9 +230,23 @@ def test_both_stages_write_a_report(detector, workdir, data, tmp_path, capsys):
         assert "learning_rate" in text  # of the config
 
 
-def test_pose_options_are_refused_for_a_detector(detector, data):
-    with pytest.raises(ValueError, match=r"--boxes: .* holds a detector"):
-        evaluate.main(["--workdir", str(detector), "--data", str(data), "--boxes", "x.json"])
+@pytest.mark.parametrize("option", [("--boxes", "x.json"), ("--method", "argmax"), ("--refine",)])
+def test_pose_options_are_refused_for_a_detector(detector, data, option):
+    with pytest.raises(ValueError, match=f"{option[0]}: .* holds a detector"):
+        evaluate.main(["--workdir", str(detector), "--data", str(data), *option])
+
+
+def test_the_flip_test_reaches_the_detector(detector, workdir, data, tmp_path):
+    def boxes(out, *arguments):
+        arguments = ["--data", str(data), "--pictures", "0", *map(str, arguments)]
+        evaluate.main([*arguments, "--out", str(tmp_path / out)])
+        return json.loads((tmp_path / out / "boxes.json").read_text())
+
+    once = boxes("once", "--workdir", detector)
+    flipped = boxes("flipped", "--workdir", detector, "--flip-test")
+    assert once != flipped
+    looked_into = ("--boxes", "detector", "--detector", detector, "--flip-test")
+    assert boxes("poses", "--workdir", workdir, *looked_into) == flipped
 
 
 def test_the_other_stage_gives_its_resnet(detector, workdir, only_train, tmp_path):

@@ -222,6 +222,17 @@ def test_options_reach_the_program(pipeline):
     assert found.scores[0] > 0.1  # a softmax, no vote of an untrained network
 
 
+def test_the_flip_test_looks_for_people_in_the_mirrored_picture_too():
+    options = Options(people=6, decoding=Decoding(score="box", flip_test=True))
+    flipping = PosePipeline(DETECTOR, POSE, variables(), options)
+    image = picture(60, 79)
+    here, there = flipping(image), flipping(image[:, ::-1])
+    assert len(here.scores) > 1
+    np.testing.assert_allclose(here.scores, there.scores, atol=1e-4)
+    np.testing.assert_allclose(here.boxes[:, 0], 79 - there.boxes[:, 2], atol=0.05)
+    np.testing.assert_allclose(here.boxes[:, 1::2], there.boxes[:, 1::2], atol=0.05)
+
+
 def test_pictures_are_shrunk_by_means_of_blocks():
     """Every other pixel is white: bilinear samples at a distance would alias to stripes."""
     stripes = np.zeros((352, 416, 3), np.uint8)

@@ -50,6 +50,7 @@ def variables():
 
 loss = jax.jit(functools.partial(TASK.loss, train=True))
 predict = jax.jit(TASK.predict)
+flip_test = jax.jit(functools.partial(TASK.predict, flip_test=True))
 
 
 def make_batch(boxes, *, person=None, ignore=None, canvas=(64, 96), size=(64, 90)):
@@ -111,6 +112,38 @@ def test_pictures_of_a_batch_do_not_meet():
     together = predict(variables(), batch.image, batch.size)
     again = predict(variables(), batch.image[::-1], batch.size)
     np.testing.assert_allclose(together.boxes, again.boxes[::-1], atol=1e-3)
+
+
+def mirrored(image, size):
+    """By hand, picture by picture."""
+    image = np.array(image)
+    for row, (height, width) in zip(image, size):
+        row[:height, :width] = row[:height, :width][:, ::-1]
+    return image
+
+
+def test_a_picture_and_its_mirror_image_get_the_same_flip_test():
+    sizes = jnp.array([[50, 80], [64, 96], [20, 33]])
+    image = np.random.default_rng(3).integers(0, 256, (3, 64, 96, 3), np.uint8)
+    here = flip_test(variables(), image, sizes)
+    there = flip_test(variables(), mirrored(image, sizes), sizes)
+    assert here.valid.sum() > 10
+    np.testing.assert_array_equal(here.valid, there.valid)
+    np.testing.assert_allclose(here.scores, there.scores, atol=1e-5)
+    x0, y0, x1, y1 = np.moveaxis(np.asarray(there.boxes), -1, 0)
+    width = np.asarray(sizes)[:, 1:]
+    back = np.stack([width - x1, y0, width - x0, y1], -1)
+    np.testing.assert_allclose(here.boxes[here.valid], back[here.valid], atol=1e-3)
+
+
+def test_the_flip_test_keeps_the_best_of_both_views():
+    sizes = jnp.array([[50, 80], [64, 96], [20, 33]])
+    image = np.random.default_rng(4).integers(0, 256, (3, 64, 96, 3), np.uint8)
+    views = [predict(variables(), x, sizes).scores for x in (image, mirrored(image, sizes))]
+    best = np.max([np.asarray(view) for view in views], axis=0)[:, 0]
+    both = flip_test(variables(), image, sizes)
+    np.testing.assert_allclose(both.scores[:, 0], best, atol=1e-5)
+    assert (np.abs(np.subtract(*views))[:, 0] > 1e-4).any()  # what they see differs
 
 
 def test_a_picture_without_people_has_a_finite_loss_and_gradient():
