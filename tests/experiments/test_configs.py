@@ -1,5 +1,7 @@
 """Every config: complete; one step and one prediction fit together and lower (no compute)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -93,7 +95,8 @@ def test_one_step_and_one_prediction_of_the_detector_fit(name):
     assert {"loss", "objectness", "proposal", "class", "box"} <= metrics.keys()
     variables = {"params": state.params, **state.model_state}
     portrait = detection_batch(experiment.model.canvas[::-1], 3)
-    found = lowered(task.predict, variables, portrait.image, portrait.size)
+    predict = functools.partial(task.predict, flip_test=True)
+    found = lowered(predict, variables, portrait.image, portrait.size)
     assert found.boxes.shape == (3, experiment.model.detections, 4)
 
 
