@@ -11,7 +11,9 @@ Ours:      box_AP .059, AP50 .174, AR100 .168 on 125 photographs of COCO val2017
            box_AP .106, AP50 .278, AR100 .210; on canvases of 320 x 440 with 100 proposals
            box_AP .120, AP50 .311, AR100 .251. After 26 k more of the same (3,250 steps)
            box_AP .123, AP50 .304, AR100 .219; larger as before, .129, .313, .255. After
-           35 k more (4,400 steps) .141, .321, .248; larger .148, .337, .283. Still rising.
+           35 k more (4,400 steps) .141, .321, .248; larger .148, .337, .283. After 32 k more
+           (24 k of them with --rpn-positive 0.5 --rpn-samples 128) .147, .336, .246; on
+           352 x 484 with 100 proposals .155, .362, .291. Still rising.
 """
 
 from g_rmi.config import (
