@@ -48,8 +48,9 @@ class Arguments:
       min_score: Boxes of the detector or the file that score lower are left out.
       max_per_image: Best boxes of each picture that are kept.
       out: Where the results go. Default: WORKDIR/evaluation; a weights file has none.
-      table: Also evaluate the pose network with each option changed, and every combination of
-        boxes (these and the annotated ones), score and suppression: options.md, options.json.
+      table: Also evaluate the pose network with each option changed, in the same boxes, and every
+        combination of boxes (these and the annotated ones), score and suppression: options.md,
+        options.json.
       pictures: Pictures to draw.
       min_joint_score: Joints that score lower are not drawn. Few votes meet in a short training.
       min_box_score: Boxes of the detector that score lower are not drawn.

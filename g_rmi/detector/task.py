@@ -125,8 +125,10 @@ class DetectorTask:
         """
         seen = self._look(variables, image, size)
         if flip_test:
-            mirrored = self._look(variables, mirror_pictures(image, size), size)
-            seen = jax.tree.map(lambda *x: jnp.concatenate(x, 1), seen, _mirror(*mirrored, size))
+            mirrored = self._look(variables, _mirror_pictures(image, size), size)
+            seen = jax.tree.map(
+                lambda *x: jnp.concatenate(x, 1), seen, _mirror_regions(*mirrored, size)
+            )
         outputs, proposals = seen
         decode = partial(detect, config=self.config)
         return jax.vmap(decode)(*outputs, proposals, size)  # type: ignore[not-iterable]
@@ -209,14 +211,16 @@ class DetectorTask:
         return regions[targets.index], targets
 
 
-def mirror_pictures(image: Num[Array, "B H W 3"], size: Int[Array, "B 2"]) -> Num[Array, "B H W 3"]:
+def _mirror_pictures(
+    image: Num[Array, "B H W 3"], size: Int[Array, "B 2"]
+) -> Num[Array, "B H W 3"]:
     """Exchanges left and right of the picture in the upper left corner of each canvas."""
     width = image.shape[2]
     columns = (size[:, 1:] - 1 - jnp.arange(width)[None]) % width
     return jnp.take_along_axis(image, columns[:, None, :, None], axis=2)
 
 
-def _mirror(
+def _mirror_regions(
     outputs: BoxOutputs, proposals: Proposals, size: Int[Array, "B 2"]
 ) -> tuple[BoxOutputs, Proposals]:
     """What was seen in mirrored pictures, as if in the pictures themselves."""
