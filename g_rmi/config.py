@@ -161,6 +161,7 @@ class DetectorConfig:
       rpn_negative: IoU below which it is background.
       rpn_samples: Anchors per picture that enter the loss.
       rpn_positive_share: Largest share of people among them.
+      rpn_even: Each person has the same chance to be among them, whatever its size; else each anchor.
       candidates: Best anchors that go into the proposals' NMS.
       proposals: Of a picture.
       proposal_iou: NMS threshold of the proposals.
@@ -196,6 +197,7 @@ class DetectorConfig:
     rpn_negative: float = 0.3
     rpn_samples: int = 256
     rpn_positive_share: float = 0.5
+    rpn_even: bool = False
     candidates: int = 6_000
     proposals: int = 300
     proposal_iou: float = 0.7

@@ -43,6 +43,7 @@ def sample_targets(
     force: bool,
     size: int,
     positive_share: float,
+    even: bool = False,
 ) -> Targets:
     """Labels candidates and draws those that enter the loss.
 
@@ -59,18 +60,26 @@ def sample_targets(
       force: Each person's best candidates are positive whatever their IoU.
       size: S.
       positive_share: Largest share of people in the sample.
+      even: Each person has the same chance of a place in the sample, however many candidates meet
+        it; else each of these candidates has.
     """
     usable = usable & (candidates[:, 2:] > candidates[:, :2]).all(-1)
     overlap = jnp.where(usable[None], iou(boxes, candidates), 0.0)
     found = match(overlap, person, positive=positive, negative=negative, force=force)
     inside = jnp.where(ignore[None], intersection_over_area(candidates, boxes), 0.0)
     unknown = (inside >= _IGNORED_SHARE).any(1)
+    positives = found.positive & usable
+    share = None
+    if even:
+        count = jnp.zeros(len(boxes), jnp.float32).at[found.index].add(positives)
+        share = 1 / jnp.maximum(count, 1)[found.index]
     index, valid = sample(
         key,
-        found.positive & usable,
+        positives,
         found.negative & ~unknown & usable,
         size=size,
         positive_share=positive_share,
+        share=share,
     )
     is_person = found.positive[index] & valid
     codes = encode_boxes(boxes[found.index[index]], candidates[index])

@@ -174,6 +174,7 @@ class DetectorTask:
             force=True,
             size=c.rpn_samples,
             positive_share=c.rpn_positive_share,
+            even=c.rpn_even,
         )
         return jax.vmap(targets, in_axes=(0, None, 0, 0, 0, 0))(
             keys, anchors, usable, batch.boxes, batch.person, batch.ignore

@@ -1,5 +1,7 @@
 """The convolution of this project: NHWC maps, HWIO kernels, PyTorch's padding."""
 
+from functools import partial
+
 import jax
 from flax import linen as nn
 from jax import lax
@@ -36,7 +38,11 @@ def conv2d(
         return _pointwise(x[:, ::stride, ::stride], kernel[0, 0])
     if stride == 2 and x.shape[-1] == 3:
         return _stem(x, kernel)
-    pad = dilation * (size // 2)
+    return _spatial(x, kernel, stride, dilation)
+
+
+def _correlate(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
+    pad = dilation * (kernel.shape[0] // 2)
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -45,6 +51,38 @@ def conv2d(
         rhs_dilation=(dilation, dilation),
         dimension_numbers=LAYOUT,
     )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _spatial(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
+    return _correlate(x, kernel, stride, dilation)
+
+
+def _spatial_forward(
+    x: Array, kernel: Array, stride: int, dilation: int
+) -> tuple[Array, tuple[Array, Array]]:
+    return _correlate(x, kernel, stride, dilation), (x, kernel)
+
+
+def _spatial_backward(
+    stride: int, dilation: int, residuals: tuple[Array, Array], grad: Array
+) -> tuple[Array, Array]:
+    # The gradient for the maps as one more plain correlation, which CPUs have fast kernels for;
+    # automatic differentiation asks for one with exchanged channels and gaps between its inputs.
+    x, kernel = residuals
+    (grad_kernel,) = jax.vjp(lambda kernel: _correlate(x, kernel, stride, dilation), kernel)[1](
+        grad
+    )
+    gaps = [
+        (0, size - stride * (steps - 1) - 1, stride - 1)
+        for size, steps in zip(x.shape[1:3], grad.shape[1:3], strict=True)
+    ]
+    spread = lax.pad(grad, jnp.zeros((), grad.dtype), [(0, 0, 0), *gaps, (0, 0, 0)])
+    mirrored = kernel[::-1, ::-1].swapaxes(2, 3)
+    return _correlate(spread, mirrored, 1, dilation), grad_kernel
+
+
+_spatial.defvjp(_spatial_forward, _spatial_backward)
 
 
 def _stem(x: Float[Array, "B H W C"], kernel: Float[Array, "k k C D"]) -> Float[Array, "B h w D"]:

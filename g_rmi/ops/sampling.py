@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Int32, Key
+from jaxtyping import Array, Bool, Float, Int32, Key
 
 
 def sample(
@@ -14,8 +14,9 @@ def sample(
     *,
     size: int,
     positive_share: float,
+    share: Float[ArrayLike, " A"] | None = None,
 ) -> tuple[Int32[Array, " size"], Bool[Array, " size"]]:
-    """Draws a fixed number of anchors, uniformly and without replacement.
+    """Draws a fixed number of anchors without replacement.
 
     Args:
       key: Of the draw.
@@ -23,6 +24,7 @@ def sample(
       negative: Anchors that fill the rest, as far as they go; none is positive, too.
       size: Rows of the result.
       positive_share: Largest share of positives.
+      share: Relative chance of each positive, above 0; None: all the same.
 
     Returns:
       The indices, positives first and then negatives, and which rows hold one; the others are 0.
@@ -39,8 +41,11 @@ def sample(
         return index, jnp.sum(drawn >= 0)
 
     row = jnp.arange(size)
-    positives, n = draw(positive, most)
     negatives, m = draw(negative, size)
+    if share is not None:
+        # The largest u ** (1 / share) are a weighted draw (Efraimidis and Spirakis, 2006).
+        order = jnp.exp(jnp.log(order) / jnp.asarray(share, jnp.float32))
+    positives, n = draw(positive, most)
     from_positives = jnp.take(positives, row, mode="clip") if most else row
     from_negatives = jnp.take(negatives, row - n, mode="clip")
     valid = row < n + m

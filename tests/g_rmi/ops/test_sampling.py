@@ -49,6 +49,32 @@ def test_every_anchor_is_as_likely():
     assert np.abs(pairs[~np.eye(6, dtype=bool)] - expected).max() < 4.5 * np.sqrt(expected)
 
 
+def test_shares_weigh_the_draw():
+    """Two of three positives, of shares 4, 1 and 1: chances of drawing one after the other."""
+    positive, share = np.array([True, True, True, False]), np.array([4.0, 1.0, 1.0, 9.0])
+    draws = 4000
+    index, valid = jax.jit(
+        jax.vmap(
+            partial(
+                sample,
+                positive=positive,
+                negative=~positive,
+                size=2,
+                positive_share=1.0,
+                share=share,
+            )
+        )
+    )(jax.random.split(jax.random.key(1), draws))
+    assert valid.all()
+    counts = np.bincount(index[:, 0] * 4 + index[:, 1], minlength=16).reshape(4, 4)
+    wanted = np.zeros((4, 4))
+    for first in range(3):
+        for second in {0, 1, 2} - {first}:
+            wanted[first, second] = share[first] / 6 * share[second] / (6 - share[first])
+    spread = np.sqrt(draws * wanted * (1 - wanted))
+    np.testing.assert_array_less(np.abs(counts - draws * wanted), 4.5 * spread + 1e-9)
+
+
 def test_the_key_decides():
     everybody = np.ones(1000, bool)
     draws = [
