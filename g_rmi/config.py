@@ -161,7 +161,7 @@ class DetectorConfig:
       rpn_negative: IoU below which it is background.
       rpn_samples: Anchors per picture that enter the loss.
       rpn_positive_share: Largest share of people among them.
-      rpn_even: Each person has the same chance to be among them, whatever its size; else each anchor.
+      rpn_even: Each person has the same chance to be among them, else each anchor.
       candidates: Best anchors that go into the proposals' NMS.
       proposals: Of a picture.
       proposal_iou: NMS threshold of the proposals.

@@ -71,8 +71,8 @@ def sample_targets(
     positives = found.positive & usable
     share = None
     if even:
-        count = jnp.zeros(len(boxes), jnp.float32).at[found.index].add(positives)
-        share = 1 / jnp.maximum(count, 1)[found.index]
+        count = jnp.zeros(len(boxes), jnp.int32).at[found.index].add(positives.astype(jnp.int32))
+        share = 1 / jnp.maximum(count, 1)[found.index].astype(jnp.float32)
     index, valid = sample(
         key,
         positives,
