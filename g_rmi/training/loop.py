@@ -117,6 +117,7 @@ def train(
         writer.say(describe(optim_config, train_config, mesh.size))
         monitor = _Monitor(writer, make_schedule(optim_config, steps), train_config, first)
         stop = stack.enter_context(StopRequest())
+        stopping = False
 
         for step in range(first, max(first, steps) + 1):
             stopping = step < steps and stop.requested(step)
