@@ -38,7 +38,9 @@ def conv2d(
         return _pointwise(x[:, ::stride, ::stride], kernel[0, 0])
     if stride == 2 and x.shape[-1] == 3:
         return _stem(x, kernel)
-    return _spatial(x, kernel, stride, dilation)
+    if x.dtype == jnp.bfloat16:
+        return _spatial(x, kernel, stride, dilation)
+    return _correlate(x, kernel, stride, dilation)
 
 
 def _correlate(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
@@ -67,19 +69,23 @@ def _spatial_forward(
 def _spatial_backward(
     stride: int, dilation: int, residuals: tuple[Array, Array], grad: Array
 ) -> tuple[Array, Array]:
-    # The gradient for the maps as one more plain correlation, which CPUs have fast kernels for;
-    # automatic differentiation asks for one with exchanged channels and gaps between its inputs.
-    x, kernel = residuals
-    (grad_kernel,) = jax.vjp(lambda kernel: _correlate(x, kernel, stride, dilation), kernel)[1](
-        grad
-    )
-    gaps = [
-        (0, size - stride * (steps - 1) - 1, stride - 1)
-        for size, steps in zip(x.shape[1:3], grad.shape[1:3], strict=True)
-    ]
-    spread = lax.pad(grad, jnp.zeros((), grad.dtype), [(0, 0, 0), *gaps, (0, 0, 0)])
-    mirrored = kernel[::-1, ::-1].swapaxes(2, 3)
-    return _correlate(spread, mirrored, 1, dilation), grad_kernel
+    def automatic(x, kernel, grad):
+        return jax.vjp(lambda x, kernel: _correlate(x, kernel, stride, dilation), x, kernel)[1](
+            grad
+        )
+
+    def plain(x, kernel, grad):
+        # The gradient for the maps as one more correlation like the first: CPUs with matrix units
+        # have a kernel for that, not for one with exchanged channels and gaps between its inputs.
+        gaps = [
+            (0, size - stride * (steps - 1) - 1, stride - 1)
+            for size, steps in zip(x.shape[1:3], grad.shape[1:3], strict=True)
+        ]
+        spread = lax.pad(grad, jnp.zeros((), grad.dtype), [(0, 0, 0), *gaps, (0, 0, 0)])
+        mirrored = kernel[::-1, ::-1].swapaxes(2, 3)
+        return _correlate(spread, mirrored, 1, dilation), automatic(x, kernel, grad)[1]
+
+    return lax.platform_dependent(*residuals, grad, cpu=plain, default=automatic)
 
 
 _spatial.defvjp(_spatial_forward, _spatial_backward)

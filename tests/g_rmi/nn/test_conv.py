@@ -20,9 +20,10 @@ KINDS = [
 SIZES = [(9, 8), (2, 1)]
 
 
+@pytest.mark.parametrize(("dtype", "accuracy"), [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)])
 @pytest.mark.parametrize("shape", SIZES, ids=str)
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_against_loops(kind, shape):
+def test_against_loops(kind, shape, dtype, accuracy):
     size, stride, dilation, channels = kind
     random = np.random.default_rng(size + stride)
     x = random.normal(size=(2, *shape, channels))
@@ -36,10 +37,11 @@ def test_against_loops(kind, shape):
         y, vjp = jax.vjp(lambda x, kernel: conv2d(x, kernel, **options), x, kernel)
         return y, *vjp(grad)
 
-    found = both(*(jnp.asarray(a, jnp.float32) for a in (x, kernel, grad)))
+    found = both(*(jnp.asarray(a, dtype) for a in (x, kernel, grad)))
     wanted = wanted, *oracle.conv2d_gradients(x, kernel, grad, **options)
     for f, w in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(f, w, rtol=1e-5, atol=1e-5 * np.abs(w).max())
+        f = np.asarray(f, np.float32)
+        np.testing.assert_allclose(f, w, rtol=accuracy, atol=accuracy * np.abs(w).max())
 
 
 def test_eager_and_vmap():
