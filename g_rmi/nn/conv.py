@@ -70,9 +70,8 @@ def _spatial_backward(
     stride: int, dilation: int, residuals: tuple[Array, Array], grad: Array
 ) -> tuple[Array, Array]:
     def automatic(x, kernel, grad):
-        return jax.vjp(lambda x, kernel: _correlate(x, kernel, stride, dilation), x, kernel)[1](
-            grad
-        )
+        correlate = partial(_correlate, stride=stride, dilation=dilation)
+        return jax.vjp(correlate, x, kernel)[1](grad)
 
     def plain(x, kernel, grad):
         # The gradient for the maps as one more correlation like the first: CPUs with matrix units

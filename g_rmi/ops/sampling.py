@@ -43,8 +43,9 @@ def sample(
     row = jnp.arange(size)
     negatives, m = draw(negative, size)
     if share is not None:
-        # The largest u ** (1 / share) are a weighted draw (Efraimidis and Spirakis, 2006).
-        order = jnp.exp(jnp.log(order) / jnp.asarray(share, jnp.float32))
+        # The largest u ** (1 / share) are a weighted draw (Efraimidis and Spirakis, 2006);
+        # 1 / (1 - x) sorts their logarithms x likewise and does not underflow.
+        order = 1 / (1 - jnp.log(order) / jnp.asarray(share, jnp.float32))
     positives, n = draw(positive, most)
     from_positives = jnp.take(positives, row, mode="clip") if most else row
     from_negatives = jnp.take(negatives, row - n, mode="clip")

@@ -75,6 +75,26 @@ def test_shares_weigh_the_draw():
     np.testing.assert_array_less(np.abs(counts - draws * wanted), 4.5 * spread + 1e-9)
 
 
+def test_small_shares_are_all_the_same():
+    """Anchors of one person whom 300 meet: none of them is preferred for its index."""
+    everybody, draws = np.ones(300, bool), 200
+    index, valid = jax.jit(
+        jax.vmap(
+            partial(
+                sample,
+                positive=everybody,
+                negative=~everybody,
+                size=200,
+                positive_share=1.0,
+                share=np.full(300, 1 / 300),
+            )
+        )
+    )(jax.random.split(jax.random.key(2), draws))
+    assert valid.all()
+    first_half = np.mean(np.asarray(index) < 150)
+    assert abs(first_half - 0.5) < 0.02
+
+
 def test_the_key_decides():
     everybody = np.ones(1000, bool)
     draws = [
