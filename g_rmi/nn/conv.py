@@ -74,17 +74,40 @@ def _spatial_backward(
         return jax.vjp(correlate, x, kernel)[1](grad)
 
     def plain(x, kernel, grad):
-        # The gradient for the maps as one more correlation like the first: CPUs with matrix units
-        # have a kernel for that, not for one with exchanged channels and gaps between its inputs.
+        # The gradient for the maps as one more correlation like the first, that for the kernel as a
+        # matrix product: CPUs with matrix units are fast at these, not at correlations with
+        # exchanged channels and gaps between the inputs, or with a kernel as large as the maps.
         gaps = [
             (0, size - stride * (steps - 1) - 1, stride - 1)
             for size, steps in zip(x.shape[1:3], grad.shape[1:3], strict=True)
         ]
         spread = lax.pad(grad, jnp.zeros((), grad.dtype), [(0, 0, 0), *gaps, (0, 0, 0)])
         mirrored = kernel[::-1, ::-1].swapaxes(2, 3)
-        return _correlate(spread, mirrored, 1, dilation), automatic(x, kernel, grad)[1]
+        grad_x = _correlate(spread, mirrored, 1, dilation)
+        return grad_x, _kernel_gradient(x, spread, kernel.shape[0], stride, dilation)
 
     return lax.platform_dependent(*residuals, grad, cpu=plain, default=automatic)
+
+
+def _kernel_gradient(x: Array, spread: Array, size: int, stride: int, dilation: int) -> Array:
+    """The kernel's gradient as one matrix product; `spread` is that for the output, with gaps.
+
+    A tap's row moves the maps, its column moves the gradient the other way.
+    """
+    pad, columns = dilation * (size // 2), x.shape[2]
+    x = jnp.pad(x, ((0, 0), (pad, pad), (0, 0), (0, 0)))
+    grad = jnp.pad(spread[:, ::stride], ((0, 0), (0, 0), (pad, pad), (0, 0)))
+    last = stride * (grad.shape[1] - 1) + 1
+    starts = [dilation * tap for tap in range(size)]
+    moved = jnp.concatenate([x[:, i : i + last : stride] for i in starts], -1)
+    against = jnp.concatenate([grad[:, :, j : j + columns] for j in reversed(starts)], -1)
+    channels, features = x.shape[-1], grad.shape[-1]
+    product = lax.dot_general(
+        moved.reshape(-1, size * channels),
+        against.reshape(-1, size * features),
+        (((0,), (0,)), ((), ())),
+    )
+    return product.reshape(size, channels, size, features).transpose(0, 2, 1, 3)
 
 
 _spatial.defvjp(_spatial_forward, _spatial_backward)

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -110,29 +111,75 @@ def sample_grid(
     """
     image = jnp.asarray(image)
     rows, columns = (jnp.asarray(x, jnp.float32) for x in (rows, columns))
+    if 0 in image.shape[:2]:
+        shape = (*rows.shape, columns.shape[1], image.shape[2])
+        return jnp.zeros(shape, jnp.float32)
+    # The gradients below are for features; of an image of integers the boxes alone have one.
+    floating = jnp.issubdtype(image.dtype, jnp.floating)
+    return (_sample_features if floating else _sample_grids)(image, (rows, columns))
+
+
+def _sample_grids(image, grids):
+    # One grid at a time stays in the cache of a CPU; accelerators would rather start a few large
+    # programs than many small ones.
+    return lax.platform_dependent(image, grids, cpu=_one_by_one, default=_together)
+
+
+def _one_by_one(image, grids):
+    return lax.map(partial(_sample, image), grids)
+
+
+def _together(image, grids):
+    return lax.map(partial(_sample, image), grids, batch_size=_TOGETHER)
+
+
+def _sample(image, grid):
     height, width, channels = image.shape
-    shape = (rows.shape[1], columns.shape[1], channels)
-    if height * width == 0:
-        return jnp.zeros((len(rows), *shape), jnp.float32)
     pixels = image.reshape(height * width, channels)
+    samples = jnp.zeros((len(grid[0]) * len(grid[1]), channels), jnp.float32)
+    for index, share in _shares(grid, height, width):
+        taken = pixels.at[index].get(mode="promise_in_bounds")
+        samples += share * taken.astype(jnp.float32)
+    return samples.reshape(len(grid[0]), len(grid[1]), channels)
 
-    def sample(grid):
-        samples = jnp.zeros((shape[0] * shape[1], channels), jnp.float32)
-        for i, row_share in _taps(grid[0], height):
-            for j, column_share in _taps(grid[1], width):
-                index = (i[:, None] * width + j[None, :]).reshape(-1)
-                share = (row_share[:, None] * column_share[None, :]).reshape(-1, 1)
-                taken = pixels.at[index].get(mode="promise_in_bounds")
-                samples += share * taken.astype(jnp.float32)
-        return samples.reshape(shape)
 
-    # One grid at a time stays in the cache of a CPU, in the backward pass above all; accelerators
-    # would rather start a few large programs than many small ones.
+def _one_by_one_backward(image, grids, grad):
+    # All grids add to one image; automatically each would fill one of its own.
+    height, width, channels = image.shape
+
+    def add(total, item):
+        grid, grad = item
+        to_grid = jax.vjp(partial(_sample, image), grid)[1](grad)[0]
+        grad = grad.reshape(-1, channels)
+        for index, share in _shares(grid, height, width):
+            total = total.at[index].add(share * grad, mode="promise_in_bounds")
+        return total, to_grid
+
+    total = jnp.zeros((height * width, channels), jnp.float32)
+    total, to_grids = lax.scan(add, total, (grids, grad))
+    return total.reshape(image.shape).astype(image.dtype), to_grids
+
+
+def _together_backward(image, grids, grad):
+    return jax.vjp(_together, image, grids)[1](grad)
+
+
+def _backward(inputs, grad):
     return lax.platform_dependent(
-        (rows, columns),
-        cpu=partial(lax.map, sample),
-        default=partial(lax.map, sample, batch_size=_TOGETHER),
+        *inputs, grad, cpu=_one_by_one_backward, default=_together_backward
     )
+
+
+_sample_features = jax.custom_vjp(_sample_grids)
+_sample_features.defvjp(lambda *inputs: (_sample_grids(*inputs), inputs), _backward)
+
+
+def _shares(grid, height, width):
+    """The four pixels around each sample of a grid, row by row, and what they count."""
+    for i, row_share in _taps(grid[0], height):
+        for j, column_share in _taps(grid[1], width):
+            index = (i[:, None] * width + j[None, :]).reshape(-1)
+            yield index, (row_share[:, None] * column_share[None, :]).reshape(-1, 1)
 
 
 def _taps(position, size):

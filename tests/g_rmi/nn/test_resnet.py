@@ -7,6 +7,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import numpy as jnp
 
 from g_rmi.nn.resnet import UNITS, Block4, ResNet, Unit, max_pool, middle_unit
+from g_rmi.training.state import overlay
 from tests.oracles import conv as oracle
 
 STRIDES = {8: (4, 8, 8, 8), 16: (4, 8, 16, 16), 32: (4, 8, 16, 32)}
@@ -164,6 +165,17 @@ def test_a_fresh_unit_is_its_shortcut():
     x = jnp.asarray(np.random.default_rng(0).uniform(size=(1, 5, 4, 8)), jnp.float32)
     y, _ = Unit(2).init_with_output(jax.random.key(0), x, False)
     np.testing.assert_array_equal(y, x)
+
+
+def test_a_deeper_network_begins_as_the_shallower_one_it_is_given(image):
+    deep = ResNet(50, 8, 4)
+    fresh = jax.jit(deep.init)(jax.random.key(0), image[:1, :33])
+    assert "block3_unit5" in fresh["params"]
+    begun = overlay(fresh, small_variables())
+    wanted = jax.jit(small().apply)(small_variables(), image)
+    found = jax.jit(deep.apply)(begun, image)
+    for block in ("block1", "block4"):
+        np.testing.assert_allclose(found[block], wanted[block], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(9, 7), (8, 6), (1, 2)], ids=str)

@@ -155,7 +155,11 @@ def test_crops_equal_onnxruntime():
     np.testing.assert_allclose(crop_boxes(image, boxes, height=14, width=14), theirs, atol=1e-4)
 
 
-def test_gradients_of_crops_equal_the_oracles_finite_differences():
+@pytest.mark.parametrize("platform", ["cpu", "default"])
+def test_gradients_of_crops_equal_the_oracles_finite_differences(platform, monkeypatch):
+    monkeypatch.setattr(
+        image_ops.lax, "platform_dependent", lambda *args, **run: run[platform](*args)
+    )
     rng = np.random.default_rng(1)
     image = rng.normal(size=(5, 4, 2)).astype(np.float32)
     boxes = np.array([[0.3, 1.1, 2.8, 3.2], [-1.3, 0.7, 1.4, 6.2]], np.float32)
@@ -178,6 +182,15 @@ def test_gradients_of_crops_equal_the_oracles_finite_differences():
     for inputs, shape in enumerate((image.shape, boxes.shape)):
         for index in np.ndindex(shape):
             assert slopes[inputs][index] == pytest.approx(slope(inputs, index), abs=2e-3)
+
+
+def test_boxes_have_gradients_in_photographs_too():
+    image = np.random.default_rng(0).integers(0, 255, (9, 8, 3)).astype(np.uint8)
+    boxes = np.array([[0.3, 1.1, 5.8, 6.2]], np.float32)
+    slope = jax.grad(lambda boxes, image: crop_boxes(image, boxes, height=3, width=4).sum())
+    wanted = slope(boxes, image.astype(np.float32))
+    assert np.abs(wanted).min() > 1
+    np.testing.assert_allclose(slope(boxes, image), wanted, rtol=1e-5)
 
 
 def test_contract():
