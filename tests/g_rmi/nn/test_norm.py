@@ -4,7 +4,7 @@ import pytest
 from jax import numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from g_rmi.nn.norm import EPSILON, Norm
+from g_rmi.nn.norm import EPSILON, Norm, batch_norm
 
 
 @pytest.fixture
@@ -103,14 +103,40 @@ def test_gradient_against_finite_differences(x):
     check_grads(f, inputs, order=1, modes=["rev"], atol=2e-2, rtol=2e-2)
 
 
+@pytest.mark.parametrize(("dtype", "accuracy"), [(jnp.float32, 1e-5), (jnp.bfloat16, 1e-2)])
+def test_gradients_against_automatic_ones(x, dtype, accuracy):
+    scale, bias = VARIABLES["params"]["scale"], VARIABLES["params"]["bias"]
+    x = x.astype(dtype)
+    weight = jnp.asarray(np.random.default_rng(1).normal(size=x.shape), dtype)
+
+    def plain(x, scale, bias):
+        centred = x - x.mean((0, 1, 2), keepdims=True)
+        rate = 1 / jnp.sqrt((centred**2).mean((0, 1, 2)) + EPSILON)
+        return centred * (rate * scale)[None, None, None] + bias[None, None, None]
+
+    @jax.jit
+    def gradients(x, scale, bias, weight):
+        return jax.vjp(lambda *inputs: batch_norm(*inputs, dtype)[0], x, scale, bias)[1](weight)
+
+    found = gradients(x, scale, bias, weight)
+    wanted = jax.vjp(plain, x.astype(jnp.float32), scale, bias)[1](weight.astype(jnp.float32))
+    assert [g.dtype for g in found] == [dtype, jnp.float32, jnp.float32]
+    for f, w in zip(found, wanted, strict=True):
+        f = np.asarray(f, np.float32)
+        np.testing.assert_allclose(f, w, rtol=accuracy, atol=accuracy * np.abs(w).max())
+
+
 def test_statistics_are_those_of_the_whole_sharded_batch(x):
-    """Each device holds one example; all of them differ."""
+    """Each device holds one example; all of them differ. So do the gradients' means."""
     mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
     sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
 
     @jax.jit
     def apply(x):
-        return Norm("batch").apply(VARIABLES, x, train=True, mutable=["batch_stats"])
+        def norm(x):
+            return Norm("batch").apply(VARIABLES, x, train=True, mutable=["batch_stats"])
+
+        return norm(x), jax.grad(lambda x: jnp.sin(norm(x)[0]).sum())(x)
 
     for a, b in zip(jax.tree.leaves(apply(sharded)), jax.tree.leaves(apply(x)), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
