@@ -32,8 +32,8 @@ class Arguments:
       workdir: Gets checkpoints, metrics and config.json. Default: runs/CONFIG.
       data: Data directories: COCO's layout, or prepared by `tfds build`. Several are mixed. Without
         any, the embedded synthetic set is made and used.
-      init: Work directory or weights file of another training whose weights to start from; of the
-        other stage, or of other joints, its ResNet.
+      init: Work directory or weights file of another training whose weights to start from, as deep
+        as this network or less; of the other stage, or of other joints, its ResNet.
       pretrained: ImageNet weights of the ResNet, .safetensors with torchvision's or timm's names.
       hosts: "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun
         needs nothing. "one" works alone.
