@@ -127,7 +127,7 @@ def test_gradients_against_automatic_ones(x, dtype, accuracy):
 
 
 def test_statistics_are_those_of_the_whole_sharded_batch(x):
-    """Each device holds one example; all of them differ. So do the gradients' means."""
+    """Each device holds one example; all of them differ. The gradients pass through both."""
     mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
     sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
 
