@@ -18,7 +18,14 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.prepared import SPLITS, find_prepared, read_prepared
-from data_pipeline.schema import DataError, Dataset, Images, MissingDataError, People
+from data_pipeline.schema import (
+    DataError,
+    Dataset,
+    Images,
+    MissingDataError,
+    Outline,
+    People,
+)
 from g_rmi.skeleton import COCO, Skeleton
 
 
@@ -104,6 +111,7 @@ def read(directory: str | Path, split: str) -> Dataset:
         images=images,
         people=_people(path, content, images, skeleton),
         source=ImageFolder(folder, images.file_name),
+        outlines=_outlines(path, content),
     )
 
 
@@ -218,9 +226,19 @@ def as_coco(dataset: Dataset) -> dict[str, Any]:
             }
             for i in range(len(images))
         ],
-        "annotations": [dict(zip(names, row), category_id=1) for row in columns],
+        "annotations": [
+            dict(zip(names, row), category_id=1, **_segmentation(dataset.outlines.get(row[0])))
+            for row in columns
+        ],
         "categories": [{"id": 1, "name": "person", **joint_names}],
     }
+
+
+def _segmentation(outline: Outline | None) -> dict[str, Any]:
+    """The field of an annotation, if the person has an outline; undoes `_outlines`."""
+    if outline is None:
+        return {}
+    return {"segmentation": [(polygon + 0.5).ravel().tolist() for polygon in outline]}
 
 
 def _existing(path: Path) -> str:
@@ -298,10 +316,14 @@ def _is_complete(image: Mapping) -> bool:
     return bool(image.get("person_boxes_complete", True)) and not image.get("difficult_left_out")
 
 
-def _people(path: Path, content: Any, images: Images, skeleton: Skeleton) -> People:
+def _people_records(path: Path, content: Any) -> list:
     person = person_category(content)["id"]
     records = _section(path, content, "annotations")
-    records = [record for record in records if record.get("category_id", person) == person]
+    return [record for record in records if record.get("category_id", person) == person]
+
+
+def _people(path: Path, content: Any, images: Images, skeleton: Skeleton) -> People:
+    records = _people_records(path, content)
     ids = _integers(path, "annotation", records, "id")
     _check_unique(path, "annotation", ids)
     image = _image_rows(path, ids, _integers(path, "annotation", records, "image_id"), images)
@@ -324,6 +346,28 @@ def _people(path: Path, content: Any, images: Images, skeleton: Skeleton) -> Peo
         visibility=joints[..., 2].astype(np.uint8),
     )
     return people.take(np.argsort(image, kind="stable"))
+
+
+def _outlines(path: Path, content: Any) -> dict[int, Outline]:
+    """The people's polygons; run-length masks, which crowds have, are left out."""
+    outlines = {}
+    for record in _people_records(path, content):
+        polygons = record.get("segmentation")
+        if not isinstance(polygons, list):
+            continue
+        try:
+            # COCO's pixel i lies between i and i + 1; here its centre is at i.
+            points = [np.array(flat, np.float32).reshape(-1, 2) - 0.5 for flat in polygons]
+        except (TypeError, ValueError):
+            points = None
+        if points is None or not all(np.isfinite(polygon).all() for polygon in points):
+            raise DataError(
+                f"{path}: annotation {record['id']}: field 'segmentation' is not a list of "
+                "polygons (x0, y0, x1, y1, ...)"
+            )
+        if outline := tuple(polygon for polygon in points if len(polygon) > 2):
+            outlines[record["id"]] = outline
+    return outlines
 
 
 def _image_rows(path: Path, ids: np.ndarray, image_ids: np.ndarray, images: Images) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from data_pipeline.boxes import PersonBoxes
+from data_pipeline.copy_paste import Strangers
 from data_pipeline.detection import (
     DetectionExamples,
     trainable_images,
@@ -68,9 +69,16 @@ def pose_batches(
       hosts: Number of hosts.
 
     Raises:
-      DataError: A data set without a person to train on, or weights that do not fit.
+      DataError: A data set without a person to train on, weights that do not fit, or nobody with
+        an outline to copy and paste.
     """
     cv2.setNumThreads(1)  # The pictures are read in parallel already.
+    strangers = Strangers(datasets)
+    if config.augmentation.copy_paste > 0 and not len(strangers):
+        raise DataError(
+            f"copy_paste = {config.augmentation.copy_paste}: nobody in {datasets} has an outline "
+            "(COCO's 'segmentation'): use 0"
+        )
     parts = []
     for dataset, weight in zip(datasets, mixing_weights(config.weights, len(datasets))):
         people = trainable(dataset, config.min_keypoints)
@@ -79,7 +87,13 @@ def pose_batches(
                 f"{dataset}: no person with at least {config.min_keypoints} annotated joints"
             )
         make = PoseExamples(
-            dataset, height, width, config.augmentation, config.max_others, config.unlabelled
+            dataset,
+            height,
+            width,
+            config.augmentation,
+            config.max_others,
+            config.unlabelled,
+            strangers,
         )
         parts.append(Part(people, weight, make, functools.partial(_file_of_person, dataset)))
     names = {dataset.skeleton.names for dataset in datasets}

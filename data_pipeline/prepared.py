@@ -6,13 +6,20 @@ The pictures stay in the records. The tables of images and people lie beside the
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from data_pipeline.schema import DataError, Dataset, Images, MissingDataError, People
+from data_pipeline.schema import (
+    DataError,
+    Dataset,
+    Images,
+    MissingDataError,
+    Outline,
+    People,
+)
 from g_rmi.skeleton import COCO
 
 SPLITS = ("train", "val")
@@ -35,6 +42,7 @@ def write_tables(directory: Path, dataset: Dataset) -> None:
     """Writes the tables of a split beside its records."""
     tables = {f"images.{k}": np.asarray(v) for k, v in _columns(dataset.images).items()}
     tables |= {f"people.{k}": v for k, v in _columns(dataset.people).items()}
+    tables |= _polygons(dataset.outlines)
     with open(_tables(directory, dataset.split), "wb") as file:
         tables["joints"] = np.array(dataset.skeleton.names)
         np.savez(file, allow_pickle=False, **tables)
@@ -58,6 +66,7 @@ def read_prepared(directory: Path, split: str) -> Dataset:
         columns = {f.name: tables[f"images.{f.name}"] for f in dataclasses.fields(Images)}
         columns["file_name"] = tuple(map(str, columns["file_name"]))
         people = {f.name: tables[f"people.{f.name}"] for f in dataclasses.fields(People)}
+        outlines = _outlines(tables)
     images = Images(**columns)
     return Dataset(
         directory=directory,
@@ -66,7 +75,31 @@ def read_prepared(directory: Path, split: str) -> Dataset:
         images=images,
         people=People(**people),
         source=Records(directory, split, images.file_name),
+        outlines=outlines,
     )
+
+
+def _polygons(outlines: Mapping[int, Outline]) -> dict[str, np.ndarray]:
+    """All polygons end to end: whose each is, how many points it has, and the points."""
+    polygons = [(person, polygon) for person, outline in outlines.items() for polygon in outline]
+    points = [np.zeros((0, 2), np.float32), *(polygon for _, polygon in polygons)]
+    return {
+        "outlines.person": np.array([person for person, _ in polygons], np.int64),
+        "outlines.length": np.array([len(polygon) for _, polygon in polygons], np.int64),
+        "outlines.point": np.concatenate(points),
+    }
+
+
+def _outlines(tables: Mapping[str, np.ndarray]) -> dict[int, Outline]:
+    """Undoes `_polygons`; tables written before there were outlines have none."""
+    if "outlines.person" not in tables:
+        return {}
+    ends = np.cumsum(tables["outlines.length"])
+    polygons = np.split(tables["outlines.point"], ends[:-1]) if len(ends) else []
+    outlines: dict[int, Outline] = {}
+    for person, polygon in zip(tables["outlines.person"].tolist(), polygons):
+        outlines[person] = (*outlines.get(person, ()), polygon)
+    return outlines
 
 
 class Records:

@@ -5,6 +5,7 @@ Frames as in `g_rmi.types`. K is the number of joints of the data set's skeleton
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -13,6 +14,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, Int64, Shaped, UInt8
 
 from g_rmi.skeleton import Skeleton
+
+# Polygons of image points (x, y); what any of them covers belongs to the person.
+Outline = tuple[Float32[np.ndarray, "_ 2"], ...]
 
 
 class DataError(ValueError):
@@ -115,6 +119,7 @@ class Dataset:
       images: The pictures, in the order of the annotation file.
       people: Their people; see `people_of`.
       source: The encoded pictures.
+      outlines: Those of the people who have one, by annotation id.
     """
 
     directory: Path
@@ -123,6 +128,7 @@ class Dataset:
     images: Images
     people: People
     source: ImageSource
+    outlines: Mapping[int, Outline] = dataclasses.field(default_factory=dict)
 
     @cached_property
     def labelled(self) -> Bool[np.ndarray, " K"]:

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 
+from data_pipeline.copy_paste import Strangers, outline_mask, put_before
 from data_pipeline.images import Picture, clear_outside, cut_image
 from data_pipeline.schema import Dataset
 from g_rmi.config import PoseAugmentation
@@ -55,6 +56,7 @@ class PoseExamples:
       augmentation: How crops vary.
       max_others: P.
       unlabelled: See `g_rmi.config.PoseDataConfig`.
+      strangers: Who may be put into the crops.
     """
 
     dataset: Dataset
@@ -63,6 +65,7 @@ class PoseExamples:
     augmentation: PoseAugmentation
     max_others: int
     unlabelled: str
+    strangers: Strangers = dataclasses.field(default_factory=lambda: Strangers(()))
 
     def __call__(self, person: int, rng: np.random.Generator) -> PoseExample:
         """Makes an example centred on a row of `dataset.people`.
@@ -73,7 +76,7 @@ class PoseExamples:
         """
         dataset, people = self.dataset, self.dataset.people
         view = self._view(person, rng)
-        image = self._image(int(people.image[person]), view, rng)
+        image = self._image(person, view, rng)
         rows = [person, *nearest_others(dataset, person, self.max_others)]
         joints = np.zeros((1 + self.max_others, len(dataset.skeleton), 2), np.float32)
         visible = np.zeros(joints.shape[:2], bool)
@@ -108,17 +111,32 @@ class PoseExamples:
             window = pose_box(box, aspect=self.height / self.width)
         return sample_view(window, config, rng, height=self.height, width=self.width)
 
-    def _image(self, row: int, view: View, rng: np.random.Generator) -> Picture:
+    def _image(self, person: int, view: View, rng: np.random.Generator) -> Picture:
         images, config = self.dataset.images, self.augmentation
+        row = int(self.dataset.people.image[person])
         image = cut_image(self.dataset, row, view.affine, height=self.height, width=self.width)
         if config.colour > 0:
             image = jitter_colour(image, config.colour, rng)
             size = (int(images.width[row]), int(images.height[row]))
             image = clear_outside(image, view.affine, size=size)
+        if config.copy_paste > 0:
+            image = self._copy_paste(image, person, view, rng)
         if rng.random() < config.occlusion:
             image = occlude(image, rng)
         if rng.random() < config.mixing:
             image = mix(image, self._stranger(rng), rng)
+        return image
+
+    def _copy_paste(
+        self, image: Picture, person: int, view: View, rng: np.random.Generator
+    ) -> Picture:
+        """Puts the person before somebody else's crop, and then a stranger beside the person."""
+        outline = self.dataset.outlines.get(int(self.dataset.people.id[person]))
+        if rng.random() < self.augmentation.copy_paste and outline:
+            mask = outline_mask(outline, view.affine, height=self.height, width=self.width)
+            image = put_before(image, mask, self._stranger(rng))
+        if rng.random() < self.augmentation.copy_paste and len(self.strangers):
+            image = self.strangers.put_into(image, rng)
         return image
 
     def _stranger(self, rng: np.random.Generator) -> Picture:

@@ -92,6 +92,9 @@ class PoseAugmentation:
       half_body: Probability of a crop around the upper or lower body of a well-labelled person.
       occlusion: Probability of pasting a noise or picture patch over part of the crop.
       mixing: Probability of another person's crop shining through or covering a part.
+      copy_paste: Probability of the person being cut out and put before another person's crop, and
+        of somebody cut out being put beside or before them; for sets with outlines (COCO's
+        `segmentation`).
     """
 
     scale: tuple[float, float] = (1.0, 1.5)
@@ -103,11 +106,13 @@ class PoseAugmentation:
     half_body: float = 0.0
     occlusion: float = 0.0
     mixing: float = 0.0
+    copy_paste: float = 0.0
 
     def __post_init__(self):
         low, high = self.scale
         _require(0 < low <= high, "scale", self.scale, "a range (low, high) of positive numbers")
-        for name in ("flip", "rotation_probability", "colour", "half_body", "occlusion", "mixing"):
+        shares = "flip rotation_probability colour half_body occlusion mixing copy_paste"
+        for name in shares.split():
             value = getattr(self, name)
             _require(0 <= value <= 1, name, value, "between 0 and 1")
 

@@ -145,6 +145,17 @@ def test_the_tables(read):
     assert [rows[dataset.people_of(i)].tolist() for i in range(3)] == [[0], [], [1]]
 
 
+def test_outlines_are_polygons_of_pixel_centres(read):
+    triangle = [0, 0, 4, 0, 4, 3]
+    dataset = read(content(segmentation=[triangle, [1, 1, 2, 2]]))  # the second has no inside
+    (polygon,) = dataset.outlines[BIG + 1]
+    assert polygon.tolist() == [[-0.5, -0.5], [3.5, -0.5], [3.5, 2.5]]
+    assert list(dataset.outlines) == [BIG + 1]
+    written = coco.as_coco(dataset)["annotations"]
+    assert [row.get("segmentation") for row in written] == [None, [triangle]]
+    assert read(content(segmentation={"counts": [5], "size": [40, 30]})).outlines == {}
+
+
 def test_the_fingerprint_follows_the_meaning_not_the_text(read):
     first = read(content())
     text = content()
@@ -167,6 +178,8 @@ def test_the_fingerprint_follows_the_meaning_not_the_text(read):
         ({"keypoints": [0, "x", 1] * K}, ("keypoints",)),
         ({"bbox": [0, 0, float("nan"), 1]}, ("bbox", "nan")),
         ({"bbox": [0, 0, 1]}, ("bbox", "3 values")),
+        ({"segmentation": [[0, 0, 1]]}, ("segmentation", "polygons")),
+        ({"segmentation": [[0, 0, "x", 1, 1, 1]]}, ("segmentation", "polygons")),
         ({"area": "big"}, ("area", "big")),
         ({"image_id": 5}, ("image_id 5",)),
         ({"image_id": "7"}, ("image_id", "'7'")),

@@ -1,4 +1,5 @@
 import ast
+import dataclasses
 import itertools
 import json
 import logging
@@ -51,6 +52,27 @@ def assert_same(a, b):
 def dataset(make_coco):
     """9 pictures, 9 people."""
     return coco.read(make_coco(images=9), "train")
+
+
+def test_copy_and_paste_needs_somebody_with_an_outline(make_coco, edit, dataset):
+    config = dataclasses.replace(CONFIG, augmentation=PoseAugmentation(copy_paste=0.9, flip=0.0))
+    with pytest.raises(DataError, match=r"copy_paste = 0\.9: nobody in .*9 images.*segmentation"):
+        batches(dataset, config=config)
+
+    def outline(content):
+        for annotation in content["annotations"]:
+            x, y, w, h = annotation["bbox"]
+            annotation["segmentation"] = [[x, y, x + w, y, x + w, y + h]]
+
+    directory = make_coco("outlined", images=3, first=500)
+    edit(directory, outline)
+    pasted = next(batches(dataset, coco.read(directory, "train"), config=config, batch_size=8))
+    bare = dataclasses.replace(CONFIG, augmentation=PoseAugmentation(flip=0.0))
+    plain = next(batches(dataset, coco.read(directory, "train"), config=bare, batch_size=8))
+    assert pasted[0].tolist() == plain[0].tolist()
+    changed = (pasted[1]["image"] != plain[1]["image"]).any(axis=(1, 2, 3))
+    without = np.isin(pasted[0], dataset.people.id)
+    assert changed[without].any()  # people of one set are put into crops of the other
 
 
 def test_batches_have_the_fields_of_the_batch_type(dataset):

@@ -27,6 +27,8 @@ def original(make_coco, edit):
         content["annotations"][0]["iscrowd"] = 1
         content["annotations"][1]["keypoints"][:6] = [0] * 6
         content["images"][2]["person_boxes_complete"] = False
+        content["annotations"][2]["segmentation"] = [[0, 0, 4, 0, 4, 3], [5, 5, 9, 5, 9, 9, 5, 9]]
+        content["annotations"][3]["segmentation"] = [[1, 0, 4, 0, 4, 3]]
 
     edit(directory, change)
     return directory
@@ -52,9 +54,23 @@ def test_people_and_pictures_read_back_exactly(original, prepared):
             a, b = getattr(got.people, name), getattr(want.people, name)
             assert a.dtype == b.dtype
             np.testing.assert_array_equal(a, b)
+        assert got.outlines.keys() == want.outlines.keys()
+        for person, outline in want.outlines.items():
+            for a, b in zip(got.outlines[person], outline, strict=True):
+                assert a.dtype == b.dtype
+                np.testing.assert_array_equal(a, b)
         for i in range(len(want.images)):
             assert got.source.read(i) == want.source.read(i)
         assert want.images.file_name[1] in got.source.name(1)
+
+
+def test_outlines_are_there_to_copy(original, prepared):
+    assert len(coco.read(original, "train").outlines) == 2
+    path = prepared / "coco_person/1.0.0/tables_train.npz"
+    with np.load(path) as tables:
+        older = {name: tables[name] for name in tables if not name.startswith("outlines")}
+    np.savez(path, **older)
+    assert coco.read(prepared, "train").outlines == {}
 
 
 def test_the_records_hold_everything_without_the_tables(original, prepared):

@@ -1,9 +1,12 @@
+import dataclasses
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
+from data_pipeline.copy_paste import Strangers, outline_mask
 from data_pipeline.schema import Dataset, Images, People
 from data_pipeline.transforms import (
     PoseExamples,
@@ -22,7 +25,14 @@ GEOMETRY = PoseAugmentation(
     scale=(0.9, 1.5), flip=0.5, shift=0.1, rotation=45.0, rotation_probability=1.0
 )
 ALL = PoseAugmentation(
-    scale=(0.8, 1.5), shift=0.1, rotation=40.0, colour=0.8, half_body=0.5, occlusion=0.5, mixing=0.5
+    scale=(0.8, 1.5),
+    shift=0.1,
+    rotation=40.0,
+    colour=0.8,
+    half_body=0.5,
+    occlusion=0.5,
+    mixing=0.5,
+    copy_paste=0.5,
 )
 
 
@@ -310,6 +320,67 @@ def test_mixing_shines_through_or_covers_a_rectangle():
         assert (inside == 200).all()
         assert 0.2 <= len(rows) / 100 <= 0.62
         assert 0.2 <= len(columns) / 80 <= 0.63
+
+
+def two_rooms():
+    """The first person stands in the dark, the second in the light, both bright and squares."""
+    image = np.zeros((100, 200, 3), np.uint8)
+    image[:, 100:] = 120
+    image[30:71, 20:51] = image[30:71, 140:171] = 250
+    boxes = [[10, 10, 60, 90], [130, 10, 180, 90]]
+    points = np.stack([np.full((K, 2), (35, 50)), np.full((K, 2), (155, 50))])
+    squares = [np.array([[x, 30], [x + 30, 30], [x + 30, 70], [x, 70]]) for x in (20, 140)]
+    outlines = {70 + i: (square.astype(np.float32),) for i, square in enumerate(squares)}
+    dataset = dataset_of(image, boxes, points, np.full((2, K), 2))
+    return dataclasses.replace(dataset, outlines=outlines)
+
+
+def test_copy_and_paste_changes_the_background_and_puts_others_beside():
+    dataset = two_rooms()
+    still = PoseAugmentation(scale=(1.0, 1.0), flip=0.0)
+    pasted = dataclasses.replace(still, copy_paste=1.0)
+    alone = PoseExamples(dataset, 161, 101, pasted, 0, "ignore")
+    backgrounds = set()
+    plain = make(PoseExamples(dataset, 161, 101, still, 0, "ignore"))
+    inside = plain.image[..., 0] > 240
+    for seed in range(12):
+        example = make(alone, seed=seed)
+        np.testing.assert_array_equal(example.keypoints, plain.keypoints)
+        assert np.array_equal(example.image[..., 0] > 240, inside)  # nobody else is there to paste
+        backgrounds.add(int(example.image[0, 0, 0]))
+    assert backgrounds == {0, 120}
+
+    among = dataclasses.replace(alone, strangers=Strangers([dataset]))
+    beside = [(make(among, seed=s).image[..., 0] > 240) & ~inside for s in range(12)]
+    assert sum(part.sum() > 20 for part in beside) > 8
+    assert all(part[70:90, 45:55].sum() == 0 for part in beside)
+
+
+def test_who_has_no_outline_is_not_cut_out():
+    dataset = dataclasses.replace(two_rooms(), outlines={})
+    pasted = PoseAugmentation(scale=(1.0, 1.0), flip=0.0, copy_paste=1.0)
+    plain = make(examples(dataset, dataclasses.replace(pasted, copy_paste=0.0)))
+    for seed in range(4):
+        np.testing.assert_array_equal(make(examples(dataset, pasted), seed=seed).image, plain.image)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # pycocotools' own
+def test_a_mask_covers_what_pycocotools_fills():
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        turn = np.sort(rng.uniform(0, 2 * np.pi, 9))
+        reach = rng.uniform(20, 45, 9)
+        star = np.stack([60 + reach * np.cos(turn), 50 + reach * np.sin(turn)], axis=1)
+        square = np.array([[55.0, 40], [75, 40], [75, 60], [55, 60]])  # overlaps the star
+        flat = [polygon.ravel().tolist() for polygon in (star, square)]
+        want = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(flat, 100, 120)))
+        outline = [(polygon - 0.5).astype(np.float32) for polygon in (star, square)]
+        mask = outline_mask(outline, np.eye(2, 3), height=100, width=120)
+        far = cv2.dilate(want, np.ones((3, 3))) == cv2.erode(want, np.ones((3, 3)))
+        assert np.array_equal(mask[far] > 127, want[far] > 0)
+        assert (
+            abs((mask / 255).sum() - want.sum()) < 0.08 * want.sum()
+        )  # OpenCV draws the edge, too
 
 
 def test_mixing_shows_another_persons_crop_and_keeps_the_joints():

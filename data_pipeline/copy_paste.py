@@ -1,0 +1,90 @@
+"""People cut out along their outlines and put into other pictures (Ghiasi et al. 2021).
+
+A few hundred photographs are soon known by heart, backgrounds first. A person before another
+background, or with a stranger in front, is still the same person with the same joints.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, Int64, UInt8
+
+from data_pipeline.images import Picture, cut_image
+from data_pipeline.schema import Dataset
+from g_rmi.geometry import Affine, apply_affine, box_to_crop, pose_box
+
+_SUBPIXEL_BITS = 4  # OpenCV's fixed-point coordinates
+_SIZE = (0.5, 1.4)  # A stranger's size, in that of somebody who fills the crop.
+_ASIDE = (0.3, 0.8)  # How far from the middle they stand, in widths of the crop ...
+_ALOFT = 0.4  # ... and in heights, at most.
+
+
+def outline_mask(
+    outline: Sequence[Float32[np.ndarray, "_ 2"]], affine: Affine, *, height: int, width: int
+) -> UInt8[np.ndarray, "H W"]:
+    """What polygons of image points cover of a crop, 0 to 255; their edges are smooth.
+
+    Args:
+      outline: Polygons; what any of them covers belongs to the person.
+      affine: Map from image points to crop pixels.
+      height: Crop rows.
+      width: Crop columns.
+    """
+    mask = np.zeros((height, width), np.uint8)
+    for polygon in outline:
+        points = np.rint(apply_affine(affine, polygon) * 2**_SUBPIXEL_BITS).astype(np.int32)
+        cv2.fillPoly(mask, [points], 255, cv2.LINE_AA, _SUBPIXEL_BITS)
+    return mask
+
+
+def put_before(front: Picture, mask: UInt8[np.ndarray, "H W"], back: Picture) -> Picture:
+    """One picture where the mask is 255, another where it is 0, both of them in between."""
+    share = mask.astype(np.float32) / 255
+    return cv2.blendLinear(front, back, share, 1 - share)
+
+
+@dataclasses.dataclass(frozen=True)
+class Strangers:
+    """The people of some data sets that have an outline, to be put into crops of others.
+
+    Attributes:
+      datasets: Pictures and people.
+    """
+
+    datasets: Sequence[Dataset]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._rows))
+
+    def put_into(self, crop: Picture, rng: np.random.Generator) -> Picture:
+        """Puts one of them beside, and maybe partly before, whoever fills the crop.
+
+        Raises:
+          ImageError: Their picture cannot be read; the message names the file.
+        """
+        counts = np.array([len(rows) for rows in self._rows])
+        number = int(rng.choice(len(counts), p=counts / counts.sum()))
+        dataset, row = self.datasets[number], int(rng.choice(self._rows[number]))
+        height, width = crop.shape[:2]
+        x0, y0, x1, y1 = pose_box(dataset.people.box[row], aspect=height / width).tolist()
+        size = math.exp(rng.uniform(*map(math.log, _SIZE)))
+        w, h = (x1 - x0) / size, (y1 - y0) / size
+        aside = rng.uniform(*_ASIDE) * (1 if rng.random() < 0.5 else -1)
+        x, y = (x0 + x1) / 2 + aside * w, (y0 + y1) / 2 + rng.uniform(-_ALOFT, _ALOFT) * h
+        box = np.array([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
+        affine = box_to_crop(box, height=height, width=width, flip=rng.random() < 0.5)
+        image = int(dataset.people.image[row])
+        stranger = cut_image(dataset, image, affine, height=height, width=width)
+        outline = dataset.outlines[int(dataset.people.id[row])]
+        return put_before(stranger, outline_mask(outline, affine, height=height, width=width), crop)
+
+    @functools.cached_property
+    def _rows(self) -> list[Int64[np.ndarray, " R"]]:
+        return [
+            np.flatnonzero(np.isin(dataset.people.id, list(dataset.outlines)))
+            for dataset in self.datasets
+        ]
