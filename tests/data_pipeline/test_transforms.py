@@ -329,7 +329,9 @@ def two_rooms():
     image[30:71, 20:51] = image[30:71, 140:171] = 250
     boxes = [[10, 10, 60, 90], [130, 10, 180, 90]]
     points = np.stack([np.full((K, 2), (35, 50)), np.full((K, 2), (155, 50))])
-    squares = [np.array([[x, 30], [x + 30, 30], [x + 30, 70], [x, 70]]) for x in (20, 140)]
+    low, high = np.array([-0.5, 29.5]), np.array([30.5, 70.5])
+    corners = np.array([low, [high[0], low[1]], high, [low[0], high[1]]])
+    squares = [corners + np.array([x, 0]) for x in (20, 140)]
     outlines = {70 + i: (square.astype(np.float32),) for i, square in enumerate(squares)}
     dataset = dataset_of(image, boxes, points, np.full((2, K), 2))
     return dataclasses.replace(dataset, outlines=outlines)
@@ -343,15 +345,19 @@ def test_copy_and_paste_changes_the_background_and_puts_others_beside():
     backgrounds = set()
     plain = make(PoseExamples(dataset, 161, 101, still, 0, "ignore"))
     inside = plain.image[..., 0] > 240
+    edge = cv2.dilate(inside.astype(np.uint8), np.ones((5, 5))) > cv2.erode(
+        inside.astype(np.uint8), np.ones((5, 5))
+    )
     for seed in range(12):
         example = make(alone, seed=seed)
         np.testing.assert_array_equal(example.keypoints, plain.keypoints)
-        assert np.array_equal(example.image[..., 0] > 240, inside)  # nobody else is there to paste
+        bright = example.image[..., 0] > 240
+        assert np.array_equal(bright[~edge], inside[~edge])  # nobody else is there to paste
         backgrounds.add(int(example.image[0, 0, 0]))
     assert backgrounds == {0, 120}
 
     among = dataclasses.replace(alone, strangers=Strangers([dataset]))
-    beside = [(make(among, seed=s).image[..., 0] > 240) & ~inside for s in range(12)]
+    beside = [(make(among, seed=s).image[..., 0] > 240) & ~inside & ~edge for s in range(12)]
     assert sum(part.sum() > 20 for part in beside) > 8
     assert all(part[70:90, 45:55].sum() == 0 for part in beside)
 
@@ -372,15 +378,13 @@ def test_a_mask_covers_what_pycocotools_fills():
         reach = rng.uniform(20, 45, 9)
         star = np.stack([60 + reach * np.cos(turn), 50 + reach * np.sin(turn)], axis=1)
         square = np.array([[55.0, 40], [75, 40], [75, 60], [55, 60]])  # overlaps the star
-        flat = [polygon.ravel().tolist() for polygon in (star, square)]
-        want = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(flat, 100, 120)))
+        flat = [(8 * polygon).ravel().tolist() for polygon in (star, square)]
+        fine = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(flat, 800, 960)))
+        want = fine.reshape(100, 8, 120, 8).mean(axis=(1, 3))
         outline = [(polygon - 0.5).astype(np.float32) for polygon in (star, square)]
-        mask = outline_mask(outline, np.eye(2, 3), height=100, width=120)
-        far = cv2.dilate(want, np.ones((3, 3))) == cv2.erode(want, np.ones((3, 3)))
-        assert np.array_equal(mask[far] > 127, want[far] > 0)
-        assert (
-            abs((mask / 255).sum() - want.sum()) < 0.08 * want.sum()
-        )  # OpenCV draws the edge, too
+        mask = outline_mask(outline, np.eye(2, 3), height=100, width=120) / 255
+        assert np.abs(mask - want).max() < 0.4
+        assert abs(mask.sum() - want.sum()) < 0.03 * want.sum()
 
 
 def test_mixing_shows_another_persons_crop_and_keeps_the_joints():
