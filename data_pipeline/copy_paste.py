@@ -73,7 +73,8 @@ class Strangers:
         dataset, row = self.datasets[number], int(rng.choice(self._rows[number]))
         height, width = crop.shape[:2]
         x0, y0, x1, y1 = pose_box(dataset.people.box[row], aspect=height / width).tolist()
-        size = math.exp(rng.uniform(*map(math.log, _SIZE)))
+        low, high = map(math.log, _SIZE)
+        size = math.exp(rng.uniform(low, high))
         w, h = (x1 - x0) / size, (y1 - y0) / size
         aside = rng.uniform(*_ASIDE) * (1 if rng.random() < 0.5 else -1)
         x, y = (x0 + x1) / 2 + aside * w, (y0 + y1) / 2 + rng.uniform(-_ALOFT, _ALOFT) * h
