@@ -177,14 +177,16 @@ def evaluate_pose(
         )
     main, backend = Path(arguments.boxes).name, arguments.coco_backend
     sources = {main: read_box_source(arguments, dataset)}
-    given = main, arguments.decoding
+    method = arguments.decoding.method_for(task.config)
+    decoding = dataclasses.replace(arguments.decoding, method=method)
+    given = main, decoding
     tables: dict[str, options.Rows] = {f"boxes: {arguments.boxes}": {"as given": given}}
     if arguments.table:
         sources.setdefault("gt", ground_truth_boxes(dataset))
         scored = {name: name != "gt" for name in sources}
         tables = {
             f"boxes: {arguments.boxes}": options.one_at_a_time(*given),
-            "combinations": options.grid(scored, arguments.decoding),
+            "combinations": options.grid(scored, decoding),
         }
     evaluations = evaluate_rows(task, variables, dataset, arguments, sources, tables.values())
     boxes, evaluation, truth = sources[main], evaluations[given], as_coco(dataset)

@@ -6,6 +6,7 @@ from typing import Any
 
 from g_rmi.evaluation.coco import KEYPOINT_METRICS
 from g_rmi.evaluation.evaluator import Decoding
+from g_rmi.pose.decode import refinable
 
 Rows = dict[str, tuple[str, Decoding]]
 """By the row's name: a source of boxes, and how maps become people."""
@@ -14,11 +15,12 @@ Numbers = dict[str, dict[str, float]]
 
 
 def one_at_a_time(source: str, decoding: Decoding) -> Rows:
-    """`decoding`, and with one option at a time changed."""
+    """`decoding`, which has a method, and with one option at a time changed."""
     changes: list[dict[str, Any]] = [
         {"method": "argmax"},
         {"method": "argmax_offset"},
         {"method": "hough"},
+        {"method": "hough_oks"},
         {"refine": not decoding.refine},
         {"flip_test": not decoding.flip_test},
         {"score": "pose"},
@@ -29,7 +31,7 @@ def one_at_a_time(source: str, decoding: Decoding) -> Rows:
     rows = {"as given": (source, decoding)}
     for change in changes:
         variant = dataclasses.replace(decoding, **change)
-        off_grid = variant.method == "argmax_offset" and variant.refine  # nothing to refine
+        off_grid = variant.refine and not refinable(variant.method)
         if not off_grid and variant != decoding:
             rows[", ".join(f"{name} = {value}" for name, value in change.items())] = source, variant
     return rows

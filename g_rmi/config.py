@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 Norm = Literal["batch", "frozen", "group"]
+Method = Literal["hough", "hough_oks", "argmax", "argmax_offset"]
 
 
 def _require(ok: bool, field: str, value: Any, wanted: str) -> None:
@@ -42,6 +43,7 @@ class PoseConfig:
       huber_delta: Where the Huber loss turns linear, in crop pixels.
       loss_stride: Grid of the losses in crop pixels: 1 is the paper's full resolution; the maps'
         own stride saves the up-sampling in training.
+      decoding: How maps become joints where nothing else is asked for: `g_rmi.pose.decode.decode`.
     """
 
     depth: Literal[26, 50, 101, 152] = 101
@@ -60,6 +62,7 @@ class PoseConfig:
     auxiliary_weight: float = 4.0
     huber_delta: float = 1.0
     loss_stride: int = 1
+    decoding: Method = "hough"
 
     def __post_init__(self):
         _require(self.loss_stride in (1, 2, 4, 8), "loss_stride", self.loss_stride, "1, 2, 4 or 8")

@@ -28,7 +28,7 @@ from jaxtyping import Float
 from experiments.benchmarks.timing import machine, time_interleaved
 from g_rmi.ops.hough import hough_vote
 from g_rmi.ops.image import resize_align_corners
-from g_rmi.pose.decode import decode, vote_maps
+from g_rmi.pose.decode import decode, oks_spread, vote_maps
 from g_rmi.skeleton import COCO
 
 
@@ -199,6 +199,9 @@ def rivals(maps: Maps, grid: Grid) -> dict[str, Callable]:
     calls["decode, refined"] = over_crops(
         jax.jit(partial(decode, **grid._asdict(), refine=True)), *zip(*coarse)
     )
+    spread = oks_spread(np.resize(COCO.sigmas, joints), **size, box_scale=1.25)
+    kernel = partial(decode, **grid._asdict(), method="hough_oks", spread=spread)
+    calls["decode, OKS's kernel"] = over_crops(jax.jit(kernel), *zip(*coarse))
     return calls
 
 

@@ -15,8 +15,9 @@ from g_rmi.evaluation.evaluator import Decoding
 
 
 def points(base: Base) -> Iterator[Point]:
-    """Three ways from maps to joints."""
+    """Four ways from maps to joints."""
     del base
     yield Point("argmax", decoding=Decoding(method="argmax"))
     yield Point("argmax + offset", decoding=Decoding(method="argmax_offset"))
     yield Point("Hough voting", decoding=Decoding(method="hough"))
+    yield Point("Hough voting, OKS's kernel", decoding=Decoding(method="hough_oks"))

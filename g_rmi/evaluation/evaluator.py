@@ -11,9 +11,10 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Num
 
+from g_rmi.config import Method, PoseConfig
 from g_rmi.evaluation.spread import predict_batches
 from g_rmi.ops.nms import box_nms, oks_nms
-from g_rmi.pose.decode import decode_batch
+from g_rmi.pose.decode import decode_batch, oks_spread
 from g_rmi.pose.task import PoseTask
 from g_rmi.types import People, Poses
 
@@ -25,7 +26,9 @@ class Decoding:
     """How maps become people; the defaults are the paper's.
 
     Attributes:
-      method: Hough voting, or the heatmap's maximum without or with the offset there.
+      method: Hough voting with the paper's kernel or that of OKS, or the heatmap's maximum without
+        or with the offset there: `g_rmi.pose.decode.decode`. None: what the weights ask for, which
+        is the paper's unless they were published with another.
       refine: Sub-pixel refinement of the peak.
       flip_test: Average the maps with those of the mirrored crop; a detector that finds the boxes
         looks at the mirrored picture, too.
@@ -35,12 +38,16 @@ class Decoding:
         in the paper, keeps all.
     """
 
-    method: Literal["hough", "argmax", "argmax_offset"] = "hough"
+    method: Method | None = None
     refine: bool = False
     flip_test: bool = False
     score: Score = "pose"
     oks_threshold: float = 0.5
     iou_threshold: float = 1.0
+
+    def method_for(self, config: PoseConfig) -> Method:
+        """The method, that of the network's config where none is given."""
+        return self.method or config.decoding
 
     @property
     def network(self) -> "Decoding":
@@ -80,10 +87,18 @@ def predict_crops(
       box: What each crop shows, in image pixels.
       decoding: How maps become people.
     """
-    size = {"height": task.config.crop_height, "width": task.config.crop_width}
+    config = task.config
+    size = {"height": config.crop_height, "width": config.crop_width}
     maps = task.predict(variables, image, flip_test=decoding.flip_test)
-    options = {"method": decoding.method, "refine": decoding.refine}
-    poses = decode_batch(maps.heatmap, maps.offset, **size, radius=task.config.radius, **options)
+    poses = decode_batch(
+        maps.heatmap,
+        maps.offset,
+        **size,
+        radius=config.radius,
+        method=decoding.method_for(config),
+        refine=decoding.refine,
+        spread=oks_spread(task.skeleton.sigmas, **size, box_scale=config.box_scale),
+    )
     return poses._replace(keypoints=crop_to_image(poses.keypoints, box, **size))
 
 

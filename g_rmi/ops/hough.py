@@ -1,4 +1,4 @@
-"""Hough voting: disk heatmaps and offsets to localised activation maps."""
+"""Hough voting: disk heatmaps and offsets to localised activation maps, with either kernel."""
 
 import jax.numpy as jnp
 from jax import lax
@@ -42,6 +42,82 @@ def hough_vote(
     # Joint by joint: one map at a time stays in the cache.
     votes = lax.map(vote, tuple(jnp.moveaxis(m, -1, 0) for m in maps))
     return jnp.moveaxis(votes, 0, -1) / (jnp.pi * radius**2)
+
+
+def gaussian_vote(
+    weights: Real[ArrayLike, " N"],
+    targets: Real[ArrayLike, "N 2"],
+    *,
+    rows: Real[ArrayLike, " h"],
+    columns: Real[ArrayLike, " w"],
+    sigma: Real[ArrayLike, ""],
+) -> Float[Array, "h w"]:
+    """The sum of `hough_vote` for one joint with a Gaussian in place of the bilinear kernel.
+
+        g(x) = sum_j w_j exp(-|t_j - x|^2 / (2 sigma^2))
+
+    The kernel is a product of one along x and one along y, so the sum over all votes at all points
+    of a grid is one matrix product. Differentiable.
+
+    Args:
+      weights: w_j, finite.
+      targets: t_j = x_j + F(x_j) as `(x, y)`, finite, in pixels; they may lie anywhere.
+      rows: Where the grid's rows are, in pixels.
+      columns: Likewise.
+      sigma: The kernel's standard deviation in pixels.
+
+    Returns:
+      g on the grid.
+    """
+    weights, targets, rows, columns, sigma = (
+        jnp.asarray(x, jnp.float32) for x in (weights, targets, rows, columns, sigma)
+    )
+
+    def along(target, grid):
+        return jnp.exp(-0.5 * jnp.square((target[:, None] - grid[None, :]) / sigma))
+
+    down = weights[:, None] * along(targets[:, 1], rows)
+    return jnp.matmul(down.T, along(targets[:, 0], columns), precision="highest")
+
+
+def mean_shift(
+    start: Real[ArrayLike, "2"],
+    weights: Real[ArrayLike, " N"],
+    targets: Real[ArrayLike, "N 2"],
+    *,
+    sigma: Real[ArrayLike, ""],
+    steps: int,
+) -> tuple[Float[Array, "2"], Float[Array, ""]]:
+    """Climbs from a point to a maximum of `gaussian_vote` (Comaniciu and Meer 2002).
+
+    Every step goes to the mean of the targets, weighted as they vote for the point: never down.
+
+    Args:
+      start: `(x, y)`.
+      weights: As in `gaussian_vote`, 0 or more.
+      targets: Likewise.
+      sigma: Likewise.
+      steps: How many.
+
+    Returns:
+      The point reached, and g there. Where no vote is felt, the point stays.
+    """
+    start, weights, targets, sigma = (
+        jnp.asarray(x, jnp.float32) for x in (start, weights, targets, sigma)
+    )
+
+    def votes(point):
+        square = jnp.sum(jnp.square((targets - point[None]) / sigma), axis=-1)
+        return weights * jnp.exp(-0.5 * square)
+
+    def step(_, point):
+        felt = votes(point)
+        total = jnp.sum(felt)
+        mean = jnp.sum(felt[:, None] * targets, axis=0) / jnp.where(total > 0, total, 1.0)
+        return jnp.where(total > 0, mean, point)
+
+    point = lax.fori_loop(0, steps, step, start)
+    return point, jnp.sum(votes(point))
 
 
 def _splat(weight, x, y):

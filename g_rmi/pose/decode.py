@@ -1,7 +1,9 @@
 """Network maps to keypoints and scores (paper, section 3.2.3)."""
 
+import math
+import typing
+from collections.abc import Sequence
 from functools import partial
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,17 +11,22 @@ import numpy as np
 from jax import lax
 from jax.custom_batching import sequential_vmap
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Float32, Real
 
-from g_rmi.ops.hough import hough_vote
+from g_rmi.config import Method
+from g_rmi.ops.hough import gaussian_vote, hough_vote, mean_shift
 from g_rmi.ops.image import resize_align_corners
 from g_rmi.pose.peaks import Peaks, bounded_peaks, has_cells
 from g_rmi.types import Poses
 
-Method = Literal["hough", "argmax", "argmax_offset"]
-
 # Pixels on each side of a peak that the sub-pixel refinement looks at.
 _REACH = 2
+# What `oks_spread` needs: the root of a person's area (COCO's: of the mask) as a share of the root
+# of the area of the crop around their box, the median of COCO's people; and how much narrower than
+# OKS the kernel is, since AP also asks for OKS .95. From half of OKS to all of it little changes.
+_PERSON, _NARROWER = 0.56, 0.75
+# From a point of the maps' own grid to the top, far closer than a pixel unless votes disagree.
+_CLIMB = 8
 
 
 def decode(
@@ -31,6 +38,7 @@ def decode(
     radius: float,
     method: Method = "hough",
     refine: bool = False,
+    spread: Float[ArrayLike, " K"] | None = None,
 ) -> Poses:
     """Keypoints and scores of one crop.
 
@@ -39,31 +47,46 @@ def decode(
     On CPUs the maxima of f_k are found by branch and bound (`g_rmi.pose.peaks`), elsewhere by
     voting from every position; they are the same.
 
+    "hough_oks", which is not the paper's, takes a vote for a place where the joint may be: l_k is
+    where the OKS to be expected over all votes is greatest, and the joint's score is that OKS, for
+    an OKS as narrow as `spread`. In f_k, OKS's Gaussian takes the place of the bilinear kernel,
+    and the sum runs over the maps' own grid, whose positions stand for the pixels around them.
+    Votes that agree give the paper's joints; scattered ones are no longer outvoted by a few that
+    happen to hit one pixel.
+
     Args:
       heatmap_logits: Heatmap logits at the network's stride.
       offset: F_k as `(x, y)` in crop pixels, at the network's stride.
       height: Crop rows; the maps are up-sampled to the crop first.
       width: Crop columns.
       radius: R in crop pixels.
-      method: "hough" is the paper's. For comparison, "argmax" takes f_k to be the heatmap itself,
-        and "argmax_offset" adds the offset found at its maximum.
+      method: "hough" is the paper's, "hough_oks" see above. For comparison, "argmax" takes f_k to
+        be the heatmap itself, and "argmax_offset" adds the offset found at its maximum.
       refine: Move each keypoint to the centroid of f_k on the 5 x 5 pixels around the maximum, at
         most half a pixel away. A bilinear vote balances around its target, so votes that agree are
         located exactly.
+      spread: Standard deviation of each joint's kernel in crop pixels, for "hough_oks":
+        `oks_spread`.
 
     Returns:
       The pose, in crop pixels. Equal peaks go by the lowest row, then column. A joint whose maps
       are not finite has a nan score, and so has its pose.
 
     Raises:
-      ValueError: An unknown method, or `refine` together with "argmax_offset", which is off the
-        pixel grid anyway.
+      ValueError: An unknown method, `refine` together with one that is off the pixel grid anyway
+        ("hough_oks", "argmax_offset"), or "hough_oks" without `spread`.
     """
-    if method not in ("hough", "argmax", "argmax_offset"):
-        raise ValueError(f"method = {method!r}: must be hough, argmax or argmax_offset")
-    if refine and method == "argmax_offset":
-        raise ValueError('refine = True: method = "argmax_offset" has no peak to refine')
+    if method not in typing.get_args(Method):
+        raise ValueError(f"method = {method!r}: must be one of {typing.get_args(Method)}")
+    if refine and not refinable(method):
+        raise ValueError(f'refine = True: method = "{method}" has no peak to refine, "hough" has')
     logits, offset, finite = _finite(heatmap_logits, offset)
+    if method == "hough_oks":
+        if spread is None:
+            raise ValueError('spread = None: method = "hough_oks" needs the width of its kernels')
+        keypoints, scores = _kernel_peaks(logits, offset, height, width, radius, spread)
+        scores = jnp.where(finite, scores, jnp.nan)
+        return Poses(keypoints, scores, jnp.sum(scores) / max(len(scores), 1))
     reach = _REACH if refine else 0
     if method == "hough":
         peaks = _vote_peaks(logits, offset, height, width, radius, reach)
@@ -89,6 +112,7 @@ def decode_batch(
     radius: float,
     method: Method = "hough",
     refine: bool = False,
+    spread: Float[ArrayLike, " K"] | None = None,
 ) -> Poses:
     """`decode` for a batch of crops.
 
@@ -103,6 +127,7 @@ def decode_batch(
       radius: R in crop pixels.
       method: As in `decode`.
       refine: As in `decode`.
+      spread: As in `decode`.
 
     Returns:
       The poses, each in the pixels of its crop.
@@ -110,7 +135,35 @@ def decode_batch(
     options = {
         "height": height, "width": width, "radius": radius, "method": method, "refine": refine
     }  # fmt: skip
-    return jax.vmap(partial(decode, **options))(heatmap_logits, offset)
+    return jax.vmap(partial(decode, **options, spread=spread))(heatmap_logits, offset)
+
+
+def refinable(method: Method | None) -> bool:
+    """Whether the method finds peaks on the pixel grid, which `refine` can move off it."""
+    return method in ("hough", "argmax")
+
+
+def oks_spread(
+    sigmas: Sequence[float] | Real[np.ndarray, " K"],
+    *,
+    height: int,
+    width: int,
+    box_scale: float,
+) -> Float32[np.ndarray, " K"]:
+    """Width of the kernels of "hough_oks" for somebody whose box fills a crop as boxes mostly do.
+
+    Args:
+      sigmas: OKS fall-offs, `Skeleton.sigmas`.
+      height: Crop rows.
+      width: Crop columns.
+      box_scale: How much larger than the extended box the crop is.
+
+    Returns:
+      Standard deviations in crop pixels: 2 sigma_k s, with s the root of the person's area, and
+      somewhat less.
+    """
+    person = _PERSON * math.sqrt(height * width) / box_scale
+    return (_NARROWER * person * 2 * np.asarray(sigmas, np.float32)).astype(np.float32)
 
 
 def vote_maps(
@@ -166,6 +219,32 @@ def _vote_peaks(logits, offset, height, width, radius, reach) -> Peaks:
         return bounded_peaks(logits, offset, **size, radius=radius, reach=reach)
 
     return lax.platform_dependent(logits, offset, cpu=bounded, default=full)
+
+
+def _kernel_peaks(logits, offset, height, width, radius, spread):
+    """Maxima of the sums of Gaussian votes from the maps' own grid, [K, 2], and their values."""
+    h, w, joints = logits.shape
+    steps = (height - 1) / max(h - 1, 1), (width - 1) / max(w - 1, 1)
+    rows, columns = (np.arange(n) * np.float32(step) for step, n in zip(steps, (h, w)))
+    here = np.stack(np.meshgrid(columns, rows), axis=-1).astype(np.float32)
+    share = math.prod(steps) / (math.pi * radius**2)
+
+    def joint(maps):
+        logits, offset, sigma = maps
+        weights = share * jax.nn.sigmoid(logits).reshape(h * w)
+        targets = (here + offset).reshape(h * w, 2)
+        votes = gaussian_vote(weights, targets, rows=rows, columns=columns, sigma=sigma)
+        y, x = jnp.unravel_index(jnp.argmax(votes), votes.shape)
+        start = jnp.stack([jnp.asarray(columns)[x], jnp.asarray(rows)[y]])
+        return mean_shift(start, weights, targets, sigma=sigma, steps=_CLIMB)
+
+    def crop(logits, offset, spread):
+        return lax.map(joint, (jnp.moveaxis(logits, 2, 0), jnp.moveaxis(offset, 2, 0), spread))
+
+    spread = jnp.broadcast_to(jnp.asarray(spread, jnp.float32), (joints,))
+    # On CPUs one crop after the other: their products of few rows are slow in batches.
+    one_by_one = sequential_vmap(crop)
+    return lax.platform_dependent(logits, offset, spread, cpu=one_by_one, default=crop)
 
 
 def _finite(logits, offset) -> tuple[Array, Array, Bool[Array, " K"]]:

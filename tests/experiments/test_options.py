@@ -9,11 +9,14 @@ def test_one_option_at_a_time():
     given = Decoding(method="argmax_offset", flip_test=True)
     rows = options.one_at_a_time("gt", given)
     assert rows["as given"] == ("gt", given)
-    assert rows["method = hough"] == ("gt", Decoding(flip_test=True))
+    assert rows["method = hough"] == ("gt", Decoding(method="hough", flip_test=True))
     assert rows["flip_test = False"] == ("gt", Decoding(method="argmax_offset"))
     assert rows["oks_threshold = 1.0"][1].oks_threshold == 1
+    assert rows["method = hough_oks"] == ("gt", Decoding(method="hough_oks", flip_test=True))
     assert not {"method = argmax_offset", "refine = True", "score = pose"} & set(rows)
     assert len(set(rows.values())) == len(rows)
+    assert "refine = True" not in options.one_at_a_time("gt", Decoding(method="hough_oks"))
+    assert "refine = True" in options.one_at_a_time("gt", Decoding(method="hough"))
 
 
 def test_every_combination():

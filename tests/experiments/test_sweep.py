@@ -29,7 +29,7 @@ SIZES = {
     "averaging": (2, 1, 0),
     "box_source": (3, 1, 2),
     "crop_depth": (4, 4, 0),
-    "decoding": (3, 1, 0),
+    "decoding": (4, 1, 0),
     "loss_weight": (5, 5, 0),
     "oks_threshold": (6, 1, 1),
     "radius": (4, 4, 0),

@@ -1,11 +1,17 @@
-"""Who stays: by OKS, by IoU of the boxes, by both, by neither; figured out by hand."""
+"""Who stays: by OKS, by IoU of the boxes, by both, by neither, figured out by hand; which decoding."""
 
+import dataclasses
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from g_rmi.evaluation.evaluator import Decoding, rank_and_suppress
+from g_rmi.config import PoseConfig
+from g_rmi.evaluation.evaluator import Decoding, predict_crops, rank_and_suppress
 from g_rmi.find_people import _rank
+from g_rmi.pose.decode import decode_batch, oks_spread
+from g_rmi.pose.task import PoseTask
 from g_rmi.types import People
 
 # One joint with sigma .1: OKS = exp(-d^2 / (8 * area * sigma^2)), area the mean of both boxes'.
@@ -75,3 +81,32 @@ def test_what_the_network_reads():
     assert given.network == Decoding("argmax", True, True)
     assert given.suppression == {"oks_threshold": 0.3, "iou_threshold": 0.4}
     assert Decoding().suppression == {"oks_threshold": 0.5, "iou_threshold": None}
+
+
+def test_the_weights_say_how_to_decode_unless_somebody_else_does():
+    size = {"height": 33, "width": 33}
+    config = PoseConfig(
+        depth=26, width=8, output_stride=32, top_down=8, crop_height=33, crop_width=33, radius=4.0
+    )
+    task, ours = (
+        PoseTask(dataclasses.replace(config, decoding=decoding, box_scale=1.1))
+        for decoding in ("hough", "hough_oks")
+    )
+    variables = jax.jit(task.init)(jax.random.key(0))
+    crops = np.random.default_rng(0).integers(0, 256, (2, 33, 33, 3), np.uint8)
+    whole = jnp.array([[0, 0, 32, 32]] * 2, jnp.float32)
+    run = jax.jit(predict_crops, static_argnames=("task", "decoding"))
+
+    def predict(task, method=None):
+        return run(task, variables, crops, whole, decoding=Decoding(method=method))
+
+    maps = jax.jit(task.predict)(variables, crops)
+    spread = oks_spread(task.skeleton.sigmas, **size, box_scale=1.1)
+    options = {"method": "hough_oks", "spread": spread}
+    wanted = decode_batch(maps.heatmap, maps.offset, **size, radius=4.0, **options)
+    for got in (predict(ours), predict(task, "hough_oks")):
+        np.testing.assert_allclose(got.keypoints, wanted.keypoints, atol=1e-3)
+        np.testing.assert_allclose(got.scores, wanted.scores, rtol=1e-4)
+    paper = predict(task)
+    np.testing.assert_allclose(paper.keypoints, predict(ours, "hough").keypoints, atol=1e-5)
+    assert np.abs(paper.scores - wanted.scores).min() > 1e-3

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from g_rmi.ops.heatmaps import disk_targets
-from g_rmi.ops.hough import hough_vote
+from g_rmi.ops.hough import gaussian_vote, hough_vote, mean_shift
 from tests.g_rmi.ops.contract import check_contract
 from tests.oracles import hough as oracle
 
@@ -104,3 +104,75 @@ def test_contract():
     rng = np.random.default_rng(0)
     kernel = partial(hough_vote, radius=2.0)
     check_contract(kernel, random_maps(rng, (9, 7, 3)), random_maps(rng, (9, 7, 3)))
+
+
+def random_votes(rng, count=60):
+    targets = rng.normal([20, 12], [9, 6], (count, 2)).astype(np.float32)
+    return rng.uniform(size=count).astype(np.float32), targets
+
+
+ROWS, COLUMNS = np.float32([-2, 0, 5, 11.5]), np.float32([3, 18, 40])
+
+
+def felt(weights, targets, points, sigma):
+    """The sum of Gaussian votes at some points, in float64."""
+    square = np.square(points[..., None, :] - targets.astype(float)).sum(-1)
+    return (weights * np.exp(-square / (2 * sigma**2))).sum(-1)
+
+
+def test_gaussian_votes_equal_the_sum_point_by_point():
+    weights, targets = random_votes(np.random.default_rng(5))
+    points = np.stack(np.meshgrid(COLUMNS, ROWS), axis=-1).astype(float)
+    for sigma in (0.5, 3.0, 50.0):
+        votes = gaussian_vote(weights, targets, rows=ROWS, columns=COLUMNS, sigma=sigma)
+        np.testing.assert_allclose(votes, felt(weights, targets, points, sigma), atol=1e-5)
+
+
+def test_a_narrow_gaussian_is_the_paper_s_vote():
+    """Votes for whole pixels: there the bilinear kernel gives all to one, and so does a narrow
+    Gaussian."""
+    rng = np.random.default_rng(6)
+    heatmap = rng.uniform(size=(6, 5, 1)).astype(np.float32)
+    here = np.stack(np.meshgrid(np.arange(5), np.arange(6)), axis=-1)
+    targets = rng.integers(0, 5, (6, 5, 2))
+    offset = (targets - here).astype(np.float32)[:, :, None]
+    grid = {"rows": np.arange(6), "columns": np.arange(5)}
+    narrow = gaussian_vote(heatmap.ravel(), targets.reshape(-1, 2), **grid, sigma=0.2)
+    whole = vote(heatmap, offset, radius=2.0)[..., 0]
+    np.testing.assert_allclose(narrow / (np.pi * 4), whole, atol=1e-4)
+
+
+def test_mean_shift_never_goes_down_and_ends_on_a_top():
+    rng = np.random.default_rng(7)
+    climb = jax.jit(mean_shift, static_argnames="steps")
+    for _ in range(5):
+        weights, targets = random_votes(rng)
+        start, sigma = rng.normal([20, 12], 8, 2).astype(np.float32), 4.0
+        heights = [
+            climb(start, weights, targets, sigma=sigma, steps=steps)[1] for steps in (0, 1, 4, 200)
+        ]
+        assert np.all(np.diff(heights) >= -1e-5)
+        point, height = climb(start, weights, targets, sigma=sigma, steps=200)
+        assert height == pytest.approx(felt(weights, targets, np.float64(point), sigma), rel=1e-5)
+        around = np.stack(np.meshgrid([-0.3, 0, 0.3], [-0.3, 0, 0.3]), axis=-1)
+        assert felt(weights, targets, np.float64(point) + around, sigma).max() <= height * 1.0001
+
+
+def test_out_of_reach_of_all_votes_mean_shift_stays():
+    weights, targets = random_votes(np.random.default_rng(8))
+    for start, some in (([3e4, 0.0], weights), ([20.0, 12.0], 0 * weights)):
+        point, height = mean_shift(np.float32(start), some, targets, sigma=2.0, steps=3)
+        np.testing.assert_array_equal(point, np.float32(start))
+        assert height == 0
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        partial(gaussian_vote, rows=ROWS, columns=COLUMNS, sigma=3.0),
+        partial(mean_shift, np.float32([18, 10]), sigma=6.0, steps=3),
+    ],
+)
+def test_contract_of_gaussian_votes(kernel):
+    rng = np.random.default_rng(9)
+    check_contract(kernel, random_votes(rng), random_votes(rng))

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from g_rmi.ops.heatmaps import disk_targets
-from g_rmi.pose.decode import decode, decode_batch, vote_maps
+from g_rmi.ops.oks import oks
+from g_rmi.pose.decode import decode, decode_batch, oks_spread, vote_maps
+from g_rmi.skeleton import COCO
 from tests.g_rmi.ops.contract import check_contract
 from tests.g_rmi.pose.maps import kinds, peaked_maps
 from tests.oracles import hough as hough_oracle
@@ -18,6 +20,9 @@ RADIUS = 6.0
 GRID = {"h": 6, "w": 5, "stride": 4, "radius": RADIUS}
 OPTIONS = {"height": 21, "width": 17, "radius": RADIUS}
 JOINTS = 3
+SPREAD = np.float32([1.5, 3.0, 5.0])
+KERNEL = {**OPTIONS, "method": "hough_oks", "spread": SPREAD}
+METHODS = "hough", "hough_oks"
 run = jax.jit(decode, static_argnames=("height", "width", "radius", "method", "refine"))
 
 
@@ -98,18 +103,12 @@ def test_from_targets_to_votes_to_keypoints_within_a_tenth_of_a_pixel():
     np.testing.assert_allclose(refined.keypoints, keypoints, atol=0.1)
 
 
-@pytest.mark.parametrize("method", ["hough", "argmax", "argmax_offset"])
+@pytest.mark.parametrize("method", ["hough", "hough_oks", "argmax", "argmax_offset"])
 def test_mirrored_maps_give_mirrored_poses(maps, method):
     logits, offset, *_ = maps
-    refine = method == "hough"
-    poses = run(logits, offset, **OPTIONS, method=method, refine=refine)
-    mirrored = run(
-        logits[:, ::-1],
-        offset[:, ::-1] * np.float32([-1, 1]),
-        **OPTIONS,
-        method=method,
-        refine=refine,
-    )
+    options = {**OPTIONS, "method": method, "refine": method == "hough", "spread": SPREAD}
+    poses = run(logits, offset, **options)
+    mirrored = run(logits[:, ::-1], offset[:, ::-1] * np.float32([-1, 1]), **options)
     expected = np.array([OPTIONS["width"] - 1, 0]) + np.asarray(poses.keypoints) * [-1, 1]
     np.testing.assert_allclose(mirrored.keypoints, expected, atol=1e-4)
     np.testing.assert_allclose(mirrored.keypoint_scores, poses.keypoint_scores, rtol=1e-5)
@@ -122,6 +121,59 @@ def test_refinement_stays_within_half_a_pixel_of_the_peak(maps):
         fine = run(logits, offset, **OPTIONS, method=method, refine=True).keypoints
         assert np.abs(fine - coarse).max() <= 0.5
         assert not np.array_equal(fine, coarse)
+
+
+def expected_oks(logits, offset, k, points):
+    """OKS of some points with where each position says joint k is, averaged over all votes."""
+    h, w = logits.shape[:2]
+    stride, sigma = GRID["stride"], COCO.sigmas[k]
+    here = stride * np.stack(np.meshgrid(np.arange(w), np.arange(h)), axis=-1)
+    targets = (here + offset[:, :, k]).reshape(-1, 1, 2)
+    weights = sigmoid(logits[..., k]).ravel() * stride**2 / (np.pi * RADIUS**2)
+    area = (SPREAD[k] / (2 * sigma)) ** 2  # of a person to whom the kernel is OKS
+    each = jax.vmap(lambda gt: oks(gt, np.ones(1, bool), area, points[:, None], sigmas=[sigma]))
+    return weights @ np.asarray(each(targets.astype(np.float32)), np.float64)
+
+
+def test_the_kernel_of_oks_finds_the_greatest_expected_oks(maps):
+    logits, offset, *_ = maps
+    poses = run(logits, offset, **KERNEL)
+    steps = np.arange(-2, 2.01, 0.25)
+    for k in range(JOINTS):
+        found = np.asarray(poses.keypoints[k])
+        score = float(poses.keypoint_scores[k])
+        assert score == pytest.approx(expected_oks(logits, offset, k, found[None])[0], rel=1e-4)
+        # Nothing better near it, nor at the maps' own positions, where the climb began.
+        near = found + np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+        y, x = np.mgrid[: OPTIONS["height"] : 4, : OPTIONS["width"] : 4]
+        grid = np.stack([x, y], axis=-1).reshape(-1, 2)
+        for points in (near, grid):
+            assert expected_oks(logits, offset, k, points.astype(np.float32)).max() < score + 1e-3
+    np.testing.assert_allclose(poses.scores, np.mean(poses.keypoint_scores), rtol=1e-5)
+
+
+def test_scattered_votes_win_over_fewer_that_coincide():
+    h, w, stride = GRID["h"], GRID["w"], GRID["stride"]
+    here = stride * np.stack(np.meshgrid(np.arange(w), np.arange(h)), axis=-1)
+    logits = np.full((h, w, 1), -20, np.float32)
+    targets = here.astype(np.float32)[:, :, None]
+    logits[0, :3] = logits[3:, :2] = 5
+    targets[0, :3] = [15, 2]
+    targets[3:, :2, 0] = [4, 13] + 2 * np.random.default_rng(4).normal(size=(3, 2, 2))
+    offset = targets - here[:, :, None]
+    by = {m: run(logits, offset, **{**KERNEL, "method": m, "spread": np.float32([3.0])}) for m in METHODS}
+    assert np.linalg.norm(by["hough"].keypoints[0] - np.array([15, 2])) < 1
+    assert np.linalg.norm(by["hough_oks"].keypoints[0] - np.array([4, 13])) < 3
+
+
+def test_the_spread_follows_oks_and_the_crop():
+    size = {"height": 161, "width": 129, "box_scale": 1.0}
+    spread = oks_spread(COCO.sigmas, **size)
+    np.testing.assert_allclose(spread / spread[0], np.array(COCO.sigmas) / COCO.sigmas[0], rtol=1e-5)
+    twice = oks_spread(COCO.sigmas, **{**size, "height": 322, "width": 258})
+    np.testing.assert_allclose(twice, 2 * spread, rtol=1e-6)
+    larger = oks_spread(COCO.sigmas, **{**size, "box_scale": 1.25})
+    np.testing.assert_allclose(larger, spread / 1.25, rtol=1e-6)
 
 
 def test_a_joint_without_finite_maps_has_no_score(maps):
@@ -139,8 +191,11 @@ def test_a_joint_without_finite_maps_has_no_score(maps):
 
 def test_impossible_options_are_refused(maps):
     logits, offset, *_ = maps
-    with pytest.raises(ValueError, match="argmax_offset"):
-        decode.__wrapped__(logits, offset, **OPTIONS, method="argmax_offset", refine=True)
+    for method in ("argmax_offset", "hough_oks"):
+        with pytest.raises(ValueError, match=f'method = "{method}" has no peak'):
+            decode.__wrapped__(logits, offset, **OPTIONS, method=method, refine=True)
+    with pytest.raises(ValueError, match="spread = None"):
+        decode.__wrapped__(logits, offset, **OPTIONS, method="hough_oks")
 
 
 def test_no_joints():
@@ -153,11 +208,12 @@ def test_a_batch_is_decoded_crop_by_crop():
     batch = kinds(np.random.default_rng(1), **GRID, joints=JOINTS)
     batch = [batch[name] for name in ("one person", "three people", "untrained", "flat")]
     logits, offset = (np.stack(maps) for maps in zip(*batch))
-    poses = jax.jit(partial(decode_batch, **OPTIONS, refine=True))(logits, offset)
-    for row, maps in enumerate(batch):
-        single = run(*maps, **OPTIONS, refine=True)
-        for a, b in zip(poses, single):
-            np.testing.assert_allclose(a[row], b, atol=1e-5)
+    for options in ({**OPTIONS, "refine": True}, KERNEL):
+        poses = jax.jit(partial(decode_batch, **options))(logits, offset)
+        for row, maps in enumerate(batch):
+            single = run(*maps, **options)
+            for a, b in zip(poses, single):
+                np.testing.assert_allclose(a[row], b, atol=1e-4)
     empty = decode_batch(logits[:0], offset[:0], **OPTIONS)
     assert empty.keypoints.shape == (0, JOINTS, 2)
 
@@ -167,9 +223,9 @@ def cases():
     return [peaked_maps(rng, **GRID, joints=JOINTS, noise=0.1)[:2] for _ in range(2)]
 
 
-@pytest.mark.parametrize("method", ["hough", "argmax"])
+@pytest.mark.parametrize("method", ["hough", "hough_oks", "argmax"])
 def test_contract(method):
-    kernel = partial(decode, **OPTIONS, method=method)
+    kernel = partial(decode, **OPTIONS, method=method, spread=SPREAD)
     check_contract(kernel, *cases(), eager=method == "argmax", coarse=False)
 
 
