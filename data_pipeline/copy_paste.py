@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8
 
 from data_pipeline.images import Picture, cut_image
-from data_pipeline.schema import Dataset
+from data_pipeline.schema import DataError, Dataset
 from g_rmi.geometry import Affine, apply_affine, box_to_crop, pose_box
 
 _SUBPIXEL_BITS = 4  # OpenCV's fixed-point coordinates
@@ -22,6 +22,9 @@ _FINER = 4  # Masks are drawn so much larger first: OpenCV's own smooth edges ar
 _SIZE = (0.5, 1.4)  # A stranger's size, in that of somebody who fills the crop.
 _ASIDE = (0.3, 0.8)  # How far from the middle they stand, in widths of the crop ...
 _ALOFT = 0.4  # ... and in heights, at most.
+_HEIGHT = (0.15, 0.9)  # Who is put into a whole picture is so high, in heights of it ...
+_ENLARGEMENT = 2.0  # ... and at most so much higher than in their own.
+_INSIDE = 0.7  # So much of their width and height is in the picture.
 
 
 def outline_mask(
@@ -68,9 +71,7 @@ class Strangers:
         Raises:
           ImageError: Their picture cannot be read; the message names the file.
         """
-        counts = np.array([len(rows) for rows in self._rows])
-        number = int(rng.choice(len(counts), p=counts / counts.sum()))
-        dataset, row = self.datasets[number], int(rng.choice(self._rows[number]))
+        dataset, row = self._draw(rng)
         height, width = crop.shape[:2]
         x0, y0, x1, y1 = pose_box(dataset.people.box[row], aspect=height / width).tolist()
         low, high = map(math.log, _SIZE)
@@ -85,9 +86,72 @@ class Strangers:
         outline = dataset.outlines[int(dataset.people.id[row])]
         return put_before(stranger, outline_mask(outline, affine, height=height, width=width), crop)
 
+    def put_onto(
+        self, picture: Picture, rng: np.random.Generator
+    ) -> tuple[Float[np.ndarray, "4"], UInt8[np.ndarray, "H W"]]:
+        """Puts one of them anywhere into a picture, which is changed.
+
+        Returns:
+          Their box, as far as it lies in the picture, and what they cover of the picture, 0 to 255.
+
+        Raises:
+          ImageError: Their picture cannot be read; the message names the file.
+        """
+        dataset, row = self._draw(rng)
+        outline = dataset.outlines[int(dataset.people.id[row])]
+        points = np.concatenate(outline)
+        corner, extent = points.min(axis=0), np.ptp(points, axis=0) + 1  # in pixels, not centres
+        room = np.array(picture.shape[1::-1])
+        low, high = map(math.log, _HEIGHT)
+        scale = min(math.exp(rng.uniform(low, high)) * room[1] / extent[1], _ENLARGEMENT)
+        size = scale * extent
+        place = rng.uniform(*np.sort([(_INSIDE - 1) * size, room - _INSIDE * size], axis=0))
+        affine = np.array([[scale, 0, 0], [0, scale, 0]])
+        if rng.random() < 0.5:
+            affine[0, 0], corner = -scale, corner + np.array([extent[0] - 1, 0])
+        # Both frames' points are pixel centres: the first pixel's edge comes to lie on `place`.
+        edge = corner - 0.5 * np.sign([affine[0, 0], 1])
+        affine[:, 2] = place - 0.5 - affine[:, :2] @ edge
+        first = np.maximum(np.floor(place), 0).astype(int)
+        last = np.minimum(np.ceil(place + size), room).astype(int)
+        part = slice(first[1], last[1]), slice(first[0], last[0])
+        affine[:, 2] -= first
+        height, width = (last - first)[::-1].tolist()
+        image = int(dataset.people.image[row])
+        person = cut_image(dataset, image, affine, height=height, width=width)
+        mask = outline_mask(outline, affine, height=height, width=width)
+        picture[part] = put_before(person, mask, np.ascontiguousarray(picture[part]))
+        covered = np.zeros(picture.shape[:2], np.uint8)
+        covered[part] = mask
+        return np.concatenate([place, place + size]).clip(0, np.tile(room, 2)), covered
+
+    def _draw(self, rng: np.random.Generator) -> tuple[Dataset, int]:
+        counts = np.array([len(rows) for rows in self._rows])
+        number = int(rng.choice(len(counts), p=counts / counts.sum()))
+        return self.datasets[number], int(rng.choice(self._rows[number]))
+
     @functools.cached_property
     def _rows(self) -> list[Int64[np.ndarray, " R"]]:
         return [
             np.flatnonzero(np.isin(dataset.people.id, list(dataset.outlines)))
             for dataset in self.datasets
         ]
+
+
+def strangers_of(datasets: Sequence[Dataset], copy_paste: float) -> Strangers:
+    """The people of the data sets who can be put into other pictures.
+
+    Args:
+      datasets: All that is trained on.
+      copy_paste: The probability; 0 needs nobody.
+
+    Raises:
+      DataError: Nobody has an outline.
+    """
+    strangers = Strangers(datasets)
+    if copy_paste > 0 and not len(strangers):
+        raise DataError(
+            f"copy_paste = {copy_paste}: nobody in {datasets} has an outline "
+            "(COCO's 'segmentation'): use 0"
+        )
+    return strangers

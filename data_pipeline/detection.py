@@ -10,15 +10,18 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, Int64, UInt8
 
+from data_pipeline.copy_paste import Strangers
 from data_pipeline.images import Picture, cut_image
 from data_pipeline.schema import DataError, Dataset
 from data_pipeline.transforms import jitter_colour
 from g_rmi.config import DetectorAugmentation, DetectorDataConfig
 from g_rmi.geometry import Affine, apply_affine, fit_canvas, resize_affine
 
+_PASTED = 3  # Most strangers put into one picture.
 _CENTRE = (0.25, 0.75)  # Where the four pictures of a mosaic meet, as shares of the canvas's sides.
 
 
@@ -69,12 +72,14 @@ class DetectionExamples:
       weights: Shares of the data sets among the pictures that fill up a mosaic.
       canvas: Rows and columns.
       config: Augmentation and number of boxes.
+      strangers: Who may be put into the pictures.
     """
 
     datasets: Sequence[Dataset]
     weights: Sequence[float]
     canvas: tuple[int, int]
     config: DetectorDataConfig
+    strangers: Strangers = dataclasses.field(default_factory=lambda: Strangers(()))
 
     def __call__(self, number: int, row: int, rng: np.random.Generator) -> DetectionExample:
         """Makes an example of a picture of `datasets[number]`.
@@ -152,9 +157,23 @@ class DetectionExamples:
         cut_image(
             dataset, row, window.affine, height=height, width=width, repeat_edge=True, out=image
         )
+        regions = look(dataset, row, window, min_visible=config.min_visible)
+        if config.copy_paste > 0 and rng.random() < config.copy_paste:
+            for _ in range(rng.integers(1, _PASTED + 1)):
+                regions = self._paste(image, regions, rng)
         if config.colour > 0:
             image[...] = jitter_colour(image, config.colour, rng)
-        return window.size, look(dataset, row, window, min_visible=config.min_visible)
+        return window.size, regions
+
+    def _paste(self, image: Picture, regions: Regions, rng: np.random.Generator) -> Regions:
+        """Puts a stranger into a picture; who is hidden by them becomes a region to ignore."""
+        box, mask = self.strangers.put_onto(image, rng)
+        hidden = covered_shares(mask, regions.box) > 1 - self.config.augmentation.min_visible
+        return Regions(
+            box=np.concatenate([regions.box, box[None].astype(np.float32)]),
+            person=np.append(regions.person & ~hidden, True),
+            whole=np.append(regions.whole, False),
+        )
 
     def _draw(self, rng: np.random.Generator) -> tuple[int, int]:
         """Any picture of the mixture."""
@@ -277,6 +296,16 @@ def _shadow(
     ends = (scale * (min(max(end, 0.0), picture) - 0.5) + shift + 0.5 for end in (first, last))
     low, high = sorted(ends) if first < last else (0.0, 0.0)
     return (min(max(low, 0.0), window), min(max(high, 0.0), window)), high - low
+
+
+def covered_shares(
+    mask: UInt8[np.ndarray, "H W"], boxes: Float[np.ndarray, "M 4"]
+) -> Float[np.ndarray, " M"]:
+    """How much of each box a mask (0 to 255) covers."""
+    total = cv2.integral(mask)
+    x0, y0, x1, y1 = np.rint(boxes).astype(int).clip(0, np.tile(mask.shape[::-1], 2)).T
+    inside = total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0]
+    return inside / 255 / np.maximum((x1 - x0) * (y1 - y0), 1)
 
 
 def as_table(

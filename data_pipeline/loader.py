@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from data_pipeline.boxes import PersonBoxes
-from data_pipeline.copy_paste import Strangers
+from data_pipeline.copy_paste import strangers_of
 from data_pipeline.detection import (
     DetectionExamples,
     trainable_images,
@@ -73,12 +73,7 @@ def pose_batches(
         an outline to copy and paste.
     """
     cv2.setNumThreads(1)  # The pictures are read in parallel already.
-    strangers = Strangers(datasets)
-    if config.augmentation.copy_paste > 0 and not len(strangers):
-        raise DataError(
-            f"copy_paste = {config.augmentation.copy_paste}: nobody in {datasets} has an outline "
-            "(COCO's 'segmentation'): use 0"
-        )
+    strangers = strangers_of(datasets, config.augmentation.copy_paste)
     parts = []
     for dataset, weight in zip(datasets, mixing_weights(config.weights, len(datasets))):
         people = trainable(dataset, config.min_keypoints)
@@ -150,11 +145,13 @@ def detection_batches(
       hosts: Number of hosts.
 
     Raises:
-      DataError: A data set without a picture to train on, or weights or flags that do not fit.
+      DataError: A data set without a picture to train on, weights or flags that do not fit, or
+        nobody with an outline to copy and paste.
     """
     cv2.setNumThreads(1)
     weights = mixing_weights(config.weights, len(datasets))
     datasets = with_completeness(datasets, config.boxes_complete)
+    strangers = strangers_of(datasets, config.augmentation.copy_paste)
     parts: dict[bool, list[Part]] = {True: [], False: []}
     for i, (dataset, weight) in enumerate(zip(datasets, weights)):
         rows = trainable_images(dataset)
@@ -162,7 +159,8 @@ def detection_batches(
             raise DataError(f"{dataset}: no picture to train on")
         for landscape, there in _by_orientation(dataset, rows).items():
             size = canvas if landscape else canvas[::-1]
-            make = functools.partial(DetectionExamples(datasets, weights, size, config), i)
+            examples = DetectionExamples(datasets, weights, size, config, strangers)
+            make = functools.partial(examples, i)
             if len(there):
                 share = weight * len(there) / len(rows)
                 parts[landscape].append(Part(there, share, make, dataset.source.name))

@@ -261,6 +261,8 @@ class DetectorAugmentation:
         random place, a smaller one leaves the rest of it empty.
       colour: Strength of brightness, contrast, saturation and hue jitter, 0 to 1.
       mosaic: Probability of four pictures on one canvas instead of one.
+      copy_paste: Probability of one to three people, cut out of other pictures along their
+        outlines, being put into a picture. Needs a data set with outlines.
       min_visible: A person of whom a smaller share of the box is left becomes a region to ignore.
     """
 
@@ -268,12 +270,13 @@ class DetectorAugmentation:
     scale: tuple[float, float] = (1.0, 1.0)
     colour: float = 0.0
     mosaic: float = 0.0
+    copy_paste: float = 0.0
     min_visible: float = 0.3
 
     def __post_init__(self):
         low, high = self.scale
         _require(0 < low <= high, "scale", self.scale, "a range (low, high) of positive numbers")
-        for name in ("flip", "colour", "mosaic", "min_visible"):
+        for name in ("flip", "colour", "mosaic", "copy_paste", "min_visible"):
             value = getattr(self, name)
             _require(0 <= value <= 1, name, value, "between 0 and 1")
 

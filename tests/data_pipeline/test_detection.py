@@ -1,16 +1,19 @@
 """Training examples of the detector, against coloured rectangles and hand-computed boxes."""
 
+import dataclasses
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from data_pipeline.copy_paste import Strangers
 from data_pipeline.detection import (
     DetectionExamples,
     Regions,
     Window,
     as_table,
+    covered_shares,
     look,
     sample_window,
     trainable_images,
@@ -345,3 +348,64 @@ def test_a_window_lies_inside_the_picture_whatever_the_boxes():
         shift = (-tx if a > 0 else 79 - tx), -ty
         assert -1e-9 <= shift[0] <= 50 + 1e-9
         assert -1e-9 <= shift[1] <= 40 + 1e-9
+
+
+def with_outline(dataset):
+    """As if the first person's outline were their box."""
+    x0, y0, x1, y1 = dataset.people.box[0] - 0.5
+    square = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float32)
+    return dataclasses.replace(dataset, outlines={int(dataset.people.id[0]): (square,)})
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_pasted_people_have_boxes_around_their_pixels(seed):
+    empty = dataset_of(painted(120, 180, []))
+    other = with_outline(dataset_of(painted(90, 100, [(30, 20, 60, 80)], [(0, 255, 0)])))
+    augmentation = dataclasses.replace(PLAIN, copy_paste=1.0)
+    config = DetectorDataConfig(augmentation=augmentation, max_boxes=8)
+    examples = DetectionExamples([empty], [1.0], (128, 192), config, Strangers([empty, other]))
+    example = examples(0, 0, np.random.default_rng(seed))
+    boxes = example.boxes[example.person]
+    assert 1 <= len(boxes) <= 3
+    assert not example.ignore.any()
+    green = example.image[..., 1] > 128
+    y, x = np.nonzero(green)
+    around = [x.min(), y.min(), x.max() + 1, y.max() + 1]
+    union = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
+    np.testing.assert_allclose(around, union, atol=1.5)  # enlarged edges are soft
+    for box in boxes:
+        x0, y0, x1, y1 = np.rint(box).astype(int)
+        assert green[y0:y1, x0:x1].mean() > 0.8
+        assert min(x1 - x0, y1 - y0) > 3
+    aspects = (boxes[:, 3] - boxes[:, 1]) / (boxes[:, 2] - boxes[:, 0])
+    assert (aspects > 1.3).all()  # 60 x 30, up to .3 of it cut away
+    again = examples(0, 0, np.random.default_rng(seed))
+    np.testing.assert_array_equal(again.image, example.image)
+
+
+def test_who_is_hidden_by_a_pasted_person_is_ignored():
+    scene = dataset_of(painted(60, 100, [(10, 10, 30, 50), (60, 10, 80, 50)]))
+
+    class Curtain(Strangers):
+        def put_onto(self, picture, rng):
+            """Covers four fifths of the first person."""
+            mask = np.zeros(picture.shape[:2], np.uint8)
+            mask[10:42, 10:30] = 255
+            return np.array([10.0, 10, 30, 42]), mask
+
+    augmentation = dataclasses.replace(PLAIN, copy_paste=1.0, min_visible=0.3)
+    config = DetectorDataConfig(augmentation=augmentation, max_boxes=8)
+    examples = DetectionExamples([scene], [1.0], (60, 100), config, Curtain(()))
+    example = examples(0, 0, np.random.default_rng(0))
+    first = (example.boxes == np.float32([10, 10, 30, 50])).all(axis=1)
+    second = (example.boxes == np.float32([60, 10, 80, 50])).all(axis=1)
+    assert example.ignore[first].all()
+    assert example.person[second].all()
+
+
+def test_covered_shares_by_hand():
+    mask = np.zeros((10, 20), np.uint8)
+    mask[2:6, 3:9] = 255
+    boxes = np.array([[3, 2, 9, 6], [0, 2, 6, 6], [0, 0, 20, 10], [12, 7, 15, 9], [5, 5, 5, 5]])
+    shares = covered_shares(mask, boxes.astype(np.float32))
+    np.testing.assert_allclose(shares, [1, 0.5, 24 / 200, 0, 0])

@@ -327,3 +327,10 @@ def test_evaluation_does_not_skip(dataset):
     path = break_picture(dataset, 1)
     with pytest.raises(DataError, match=str(path)):
         evaluated(dataset)
+
+
+def test_nobody_to_copy_and_paste_is_an_error(dataset):
+    augmentation = DetectorAugmentation(copy_paste=0.5)
+    config = DetectorDataConfig(augmentation=augmentation)
+    with pytest.raises(DataError, match=r"copy_paste = 0\.5: nobody in .*12 images.*segmentation"):
+        batches(dataset, config=config)

@@ -1,4 +1,4 @@
-"""Who stays: by OKS, by IoU of the boxes, by both, by neither, figured out by hand; which decoding."""
+"""Who stays, by OKS, IoU, both or neither, figured out by hand; and who says how to decode."""
 
 import dataclasses
 

@@ -129,8 +129,7 @@ def test_gaussian_votes_equal_the_sum_point_by_point():
 
 
 def test_a_narrow_gaussian_is_the_paper_s_vote():
-    """Votes for whole pixels: there the bilinear kernel gives all to one, and so does a narrow
-    Gaussian."""
+    """Of a vote for a whole pixel that pixel gets all, by either kernel."""
     rng = np.random.default_rng(6)
     heatmap = rng.uniform(size=(6, 5, 1)).astype(np.float32)
     here = np.stack(np.meshgrid(np.arange(5), np.arange(6)), axis=-1)
