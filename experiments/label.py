@@ -39,7 +39,7 @@ class Arguments:
       out: The new data directory.
       checkpoint: "latest", "best" or a step; see evaluate.
       joints: Only these joints, such as nose left_eye; all of them if none is named.
-      min_joint_score: Joints that score lower stay without a label.
+      min_joint_score: Joints of a lower expected OKS stay without a label.
       flip_test: Average the maps with those of the mirrored crop.
       batch_size: Crops per batch and device.
     """
@@ -49,7 +49,7 @@ class Arguments:
     out: Path
     checkpoint: str = "latest"
     joints: tuple[str, ...] = ()
-    min_joint_score: float = 0.05
+    min_joint_score: float = 0.5
     flip_test: bool = True
     batch_size: int = pose.BATCH_SIZE
 
@@ -136,7 +136,8 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError(f"{arguments.data} has other joints than {arguments.workdir}")
     joints = chosen_joints(task.skeleton, arguments.joints)
     boxes = boxes_to_label(dataset, joints)
-    decoding = Decoding(flip_test=arguments.flip_test)
+    # Of all decodings, this one's scores say how good a label will be.
+    decoding = Decoding(method="hough_oks", flip_test=arguments.flip_test)
     found = pose.predict(task, variables, dataset, boxes, decoding, batch_size=arguments.batch_size)
     score = arguments.min_joint_score
     labelled, new = add_labels(dataset, boxes, found, joints, min_score=score)

@@ -40,6 +40,7 @@ def get_config() -> PoseExperiment:
             box_scale=1.1,
             radius=8.0,
             loss_stride=4,
+            decoding="hough_oks",
         ),
         data=PoseDataConfig(
             augmentation=PoseAugmentation(

@@ -50,7 +50,9 @@ def decode(
     "hough_oks", which is not the paper's, takes a vote for a place where the joint may be: l_k is
     where the OKS to be expected over all votes is greatest, and the joint's score is that OKS, for
     an OKS as narrow as `spread`. In f_k, OKS's Gaussian takes the place of the bilinear kernel,
-    and the sum runs over the maps' own grid, whose positions stand for the pixels around them.
+    and the sum runs over the maps' own grid, whose positions stand for the pixels around them;
+    what the votes lack in 1 is the chance that there is no joint, and more than 1 is made 1. Votes
+    for a place outside the crop are dropped.
     Votes that agree give the paper's joints; scattered ones are no longer outvoted by a few that
     happen to hit one pixel.
 
@@ -227,12 +229,16 @@ def _kernel_peaks(logits, offset, height, width, radius, spread):
     steps = (height - 1) / max(h - 1, 1), (width - 1) / max(w - 1, 1)
     rows, columns = (np.arange(n) * np.float32(step) for step, n in zip(steps, (h, w)))
     here = np.stack(np.meshgrid(columns, rows), axis=-1).astype(np.float32)
+    last = np.array([width - 1, height - 1], np.float32)
     share = math.prod(steps) / (math.pi * radius**2)
 
     def joint(maps):
         logits, offset, sigma = maps
         weights = share * jax.nn.sigmoid(logits).reshape(h * w)
+        weights /= jnp.maximum(jnp.sum(weights), 1.0)
         targets = (here + offset).reshape(h * w, 2)
+        inside = jnp.all((targets >= 0) & (targets <= last[None]), axis=1)
+        weights = jnp.where(inside, weights, 0.0)
         votes = gaussian_vote(weights, targets, rows=rows, columns=columns, sigma=sigma)
         y, x = jnp.unravel_index(jnp.argmax(votes), votes.shape)
         start = jnp.stack([jnp.asarray(columns)[x], jnp.asarray(rows)[y]])

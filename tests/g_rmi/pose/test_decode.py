@@ -129,6 +129,9 @@ def expected_oks(logits, offset, k, points):
     here = stride * np.stack(np.meshgrid(np.arange(w), np.arange(h)), axis=-1)
     targets = (here + offset[:, :, k]).reshape(-1, 1, 2)
     weights = sigmoid(logits[..., k]).ravel() * stride**2 / (np.pi * RADIUS**2)
+    weights /= max(weights.sum(), 1)
+    last = [OPTIONS["width"] - 1, OPTIONS["height"] - 1]
+    weights *= ((targets >= 0) & (targets <= last)).all(axis=(1, 2))
     area = (SPREAD[k] / (2 * sigma)) ** 2  # of a person to whom the kernel is OKS
     each = jax.vmap(lambda gt: oks(gt, np.ones(1, bool), area, points[:, None], sigmas=[sigma]))
     return weights @ np.asarray(each(targets.astype(np.float32)), np.float64)
