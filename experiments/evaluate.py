@@ -23,6 +23,7 @@ from g_rmi.evaluation import coco
 from g_rmi.evaluation.evaluator import Decoding
 from g_rmi.evaluation.keypoint_table import KeypointRow, format_table, keypoint_table
 from g_rmi.pipeline import load_task
+from g_rmi.pose.decode import worth_drawing
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.hosts import Hosts, is_first, join_hosts
 from g_rmi.training.weights import read_weights
@@ -52,7 +53,8 @@ class Arguments:
         combination of boxes (these and the annotated ones), score and suppression: options.md,
         options.json.
       pictures: Pictures to draw.
-      min_joint_score: Joints that score lower are not drawn. Few votes meet in a short training.
+      min_joint_score: Joints that score lower are not drawn. Default: .3 with --method hough_oks,
+        else .02.
       min_box_score: Boxes of the detector that score lower are not drawn.
       batch_size: Crops or pictures per batch and device. Default: 32 crops, 8 pictures.
       report: Also write report.html: numbers, curves, errors, pictures, training, config.
@@ -73,7 +75,7 @@ class Arguments:
     out: Path | None = None
     table: bool = False
     pictures: int = 12
-    min_joint_score: float = 0.02
+    min_joint_score: float | None = None
     min_box_score: float = 0.5
     batch_size: int | None = None
     report: bool = False
@@ -148,13 +150,17 @@ def evaluate_detector(
 
 
 class PoseOutcome(NamedTuple):
-    """What an evaluation of a pose network found; the same on every host."""
+    """What an evaluation of a pose network found; the same on every host.
+
+    `drawn` is the score from which on joints are drawn.
+    """
 
     boxes: PersonBoxes
     evaluation: pose.Evaluation
     metrics: dict[str, float]
     joints: list[KeypointRow]
     tables: dict[str, options.Numbers]
+    drawn: float
 
 
 def evaluate_pose(
@@ -179,6 +185,8 @@ def evaluate_pose(
     sources = {main: read_box_source(arguments, dataset)}
     method = arguments.decoding.method_for(task.config)
     decoding = dataclasses.replace(arguments.decoding, method=method)
+    drawn = arguments.min_joint_score
+    drawn = worth_drawing(method) if drawn is None else drawn
     given = main, decoding
     tables: dict[str, options.Rows] = {f"boxes: {arguments.boxes}": {"as given": given}}
     if arguments.table:
@@ -206,7 +214,7 @@ def evaluate_pose(
     if is_first():
         coco.write_results(out / "boxes.json", found)
         write_poses(
-            PoseOutcome(boxes, evaluation, metrics, joints, numbers), dataset, arguments, out
+            PoseOutcome(boxes, evaluation, metrics, joints, numbers, drawn), dataset, arguments, out
         )
 
 
@@ -247,7 +255,7 @@ def write_poses(outcome: PoseOutcome, dataset: Dataset, arguments: Arguments, ou
         outcome.evaluation,
         out / "pictures",
         count=arguments.pictures,
-        min_joint_score=arguments.min_joint_score,
+        min_joint_score=outcome.drawn,
     )
     print(format_table(outcome.joints))
     title = f"{arguments.workdir} on {dataset.directory}, {dataset.split}"

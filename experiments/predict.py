@@ -33,6 +33,7 @@ from g_rmi.evaluation import coco
 from g_rmi.evaluation.evaluator import Decoding
 from g_rmi.find_people import DEFAULTS, Options
 from g_rmi.pipeline import PosePipeline
+from g_rmi.pose.decode import worth_drawing
 from g_rmi.training.hosts import Hosts, is_first, join_hosts, wait_for_all
 from g_rmi.training.sharding import data_mesh
 
@@ -62,7 +63,8 @@ class Arguments:
       max_side: Larger pictures are shrunk by the smallest whole factor that makes them fit.
       every: Of videos, only every n-th frame.
       draw: Draw what is found.
-      min_joint_score: Joints that score lower are not drawn.
+      min_joint_score: Joints that score lower are not drawn. Default: .3 of weights or a --method
+        that decode by OKS, as the package's own do, else .02.
       batch_size: Pictures that go through the networks together, shared out among as many devices
         of this host as divide it.
       chunk: People who go through the pose network together.
@@ -84,7 +86,7 @@ class Arguments:
     max_side: int = 2560
     every: int = 1
     draw: bool = True
-    min_joint_score: float = 0.02
+    min_joint_score: float | None = None
     batch_size: int = 4
     chunk: int = DEFAULTS.chunk
     overwrite: bool = False
@@ -202,6 +204,11 @@ def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
         options=options,
         mesh=mesh,
     )
+    method = arguments.decoding.method_for(pipeline.pose.config)
+    drawn = arguments.min_joint_score
+    drawn = worth_drawing(method) if drawn is None else drawn
+    decoding = dataclasses.replace(arguments.decoding, method=method)
+    arguments = dataclasses.replace(arguments, decoding=decoding, min_joint_score=drawn)
     host, hosts = jax.process_index(), jax.process_count()
     if arguments.overwrite:
         if is_first():
@@ -219,7 +226,7 @@ def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
             max_side=arguments.max_side,
             every=arguments.every,
             min_score=arguments.min_score,
-            min_joint_score=arguments.min_joint_score,
+            min_joint_score=drawn,
         )
         run.pictures(pictures[host::hosts])
         for video in videos[host::hosts]:

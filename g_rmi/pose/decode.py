@@ -145,6 +145,14 @@ def refinable(method: Method | None) -> bool:
     return method in ("hough", "argmax")
 
 
+def worth_drawing(method: Method) -> float:
+    """Score from which on a joint is worth drawing.
+
+    An expected OKS is what it says; of the other methods few votes meet in a short training.
+    """
+    return 0.3 if method == "hough_oks" else 0.02
+
+
 def oks_spread(
     sigmas: Sequence[float] | Real[np.ndarray, " K"],
     *,
