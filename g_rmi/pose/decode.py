@@ -235,12 +235,12 @@ def _vote_peaks(logits, offset, height, width, radius, reach) -> Peaks:
 def _kernel_peaks(logits, offset, height, width, radius, spread):
     """Maxima of the sums of Gaussian votes from the maps' own grid, [K, 2], and their values."""
     h, w, joints = logits.shape
-    steps = (height - 1) / max(h - 1, 1), (width - 1) / max(w - 1, 1)
-    rows, columns = (np.arange(n) * np.float32(step) for step, n in zip(steps, (h, w)))
-    here = np.stack(np.meshgrid(columns, rows), axis=-1).astype(np.float32)
     last = np.array([width - 1, height - 1], np.float32)
+    columns, rows = (np.linspace(0, end, n, dtype=np.float32) for end, n in zip(last, (w, h)))
+    here = np.stack(np.meshgrid(columns, rows), axis=-1)
     grid = [_finer(positions) for positions in (columns, rows)]
-    share = math.prod(steps) / (math.pi * radius**2)
+    pixels = (height - 1) * (width - 1) / (max(h - 1, 1) * max(w - 1, 1))
+    share = pixels / (math.pi * radius**2)
 
     def joint(maps):
         logits, offset, sigma = maps
