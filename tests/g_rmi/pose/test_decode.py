@@ -122,7 +122,7 @@ def test_refinement_stays_within_half_a_pixel_of_the_peak(maps):
         assert not np.array_equal(fine, coarse)
 
 
-def expected_oks(logits, offset, k, points):
+def expected_oks(logits, offset, k, points, spread=None):
     """OKS of some points with where each position says joint k is, averaged over all votes."""
     h, w = logits.shape[:2]
     stride, sigma = GRID["stride"], COCO.sigmas[k]
@@ -132,7 +132,8 @@ def expected_oks(logits, offset, k, points):
     weights /= max(weights.sum(), 1)
     last = [OPTIONS["width"] - 1, OPTIONS["height"] - 1]
     weights *= ((targets >= 0) & (targets <= last)).all(axis=(1, 2))
-    area = (SPREAD[k] / (2 * sigma)) ** 2  # of a person to whom the kernel is OKS
+    # Of a person to whom the kernel is OKS.
+    area = ((SPREAD[k] if spread is None else spread) / (2 * sigma)) ** 2
     each = jax.vmap(lambda gt: oks(gt, np.ones(1, bool), area, points[:, None], sigmas=[sigma]))
     return weights @ np.asarray(each(targets.astype(np.float32)), np.float64)
 
@@ -151,7 +152,15 @@ def test_the_kernel_of_oks_finds_the_greatest_expected_oks(maps):
         grid = np.stack([x, y], axis=-1).reshape(-1, 2)
         for points in (near, grid):
             assert expected_oks(logits, offset, k, points.astype(np.float32)).max() < score + 1e-3
-    np.testing.assert_allclose(poses.scores, np.mean(poses.keypoint_scores), rtol=1e-5)
+    # The pose's score is the same sum for a narrow kernel, as if of a person of such an area.
+    agreement = [
+        expected_oks(
+            logits, offset, k, np.asarray(poses.keypoints[k : k + 1]), spread=0.15 * RADIUS
+        )
+        for k in range(JOINTS)
+    ]
+    np.testing.assert_allclose(poses.scores, np.mean(agreement), rtol=1e-4)
+    assert poses.scores < np.mean(poses.keypoint_scores)
 
 
 def test_scattered_votes_win_over_fewer_that_coincide():
