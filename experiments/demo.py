@@ -33,7 +33,7 @@ class Arguments:
     out: Path = Path("runs/demo")
     scenes: int = 5
     seed: int = 0
-    min_score: float = 0.01  # The boxes on tree trunks score less.
+    min_score: float = 0.05  # The boxes on tree trunks score less.
 
 
 def main(argv: Sequence[str]) -> int:
