@@ -7,7 +7,6 @@ weights and rules, in the faster of PyTorch's two memory layouts. Both use all u
 turns, and both are given the same boxes of people; that they find the same poses is printed, too.
 """
 
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,7 +20,8 @@ import tyro
 
 from experiments import cli
 from experiments.benchmarks.timing import Timings, machine, time_interleaved
-from g_rmi.find_people import DEFAULTS, Candidates, find_boxes, find_poses, pyramid
+from g_rmi.evaluation.evaluator import Decoding
+from g_rmi.find_people import DEFAULTS, Candidates, Options, find_boxes, find_poses, pyramid
 from g_rmi.geometry import fit_canvas
 from g_rmi.pipeline import PosePipeline, pack
 
@@ -163,7 +163,9 @@ def main(
       chunk: People who go through our pose network together; PyTorch's takes all at once.
       rounds: Turns.
     """
-    options = dataclasses.replace(DEFAULTS, people=max(people), chunk=chunk)
+    # As the paper decodes, which the twin does, whatever the weights ask for.
+    decoding = Decoding(method="hough")
+    options = Options(people=max(people), chunk=chunk, decoding=decoding)
     pipeline = PosePipeline.load(detector, pose, options=options)
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     print(f"one picture of {height} x {width}; {machine()}")

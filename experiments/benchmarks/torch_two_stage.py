@@ -10,6 +10,7 @@ crops of the picture as one batch, batch norm folded into the convolutions.
   crops at once fall out of a processor's caches, which takes three times as long.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -277,11 +278,13 @@ def _check(pipeline: PosePipeline) -> None:
     assert pipeline.detector is not None
     detector, pose = pipeline.detector.config, pipeline.pose.config
     decoding = pipeline.options.decoding
+    decoding = dataclasses.replace(decoding, method=decoding.method_for(pose))
+    paper = Decoding(method="hough", oks_threshold=decoding.oks_threshold)
     unknown = {
         "norm = group": "group" in (detector.norm, pose.norm),
         "dtype = bfloat16": "bfloat16" in (detector.dtype, pose.dtype),
         "roi = align": detector.roi == "align",
-        "decoding": decoding != Decoding(oks_threshold=decoding.oks_threshold),
+        "decoding": decoding != paper,
     }
     if any(unknown.values()):
         names = ", ".join(name for name, is_used in unknown.items() if is_used)
