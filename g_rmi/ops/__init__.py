@@ -7,7 +7,7 @@
     roi        roi_align
     image      resize_align_corners  crop_boxes  grids  sample_grid
     heatmaps   disk_targets
-    hough      hough_vote
+    hough      hough_vote  gaussian_vote  mean_shift
     oks        oks  pairwise_oks
     nms        greedy_nms  box_nms  oks_nms
 

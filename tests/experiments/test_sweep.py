@@ -142,14 +142,19 @@ def read(out, config="decoding"):
 
 def test_a_sweep_leaves_a_table_and_a_plot(out):
     table = read(out)
-    assert list(table) == ["argmax", "argmax + offset", "Hough voting"]
+    assert list(table) == [
+        "argmax",
+        "argmax + offset",
+        "Hough voting",
+        "Hough voting, OKS's kernel",
+    ]
     assert {row["status"] for row in table.values()} == {"done"}
     metrics = json.loads((out / "points/decoding/argmax/metrics.json").read_text())
     assert float(table["argmax"]["AP"]) == pytest.approx(metrics["AP"], abs=1e-6)
     assert "box_AP" in metrics
     text = (out / "decoding.md").read_text()
     assert "    python -m experiments.sweep --config decoding --base pose_synthetic" in text
-    assert text.count("\n| ") == 5
+    assert text.count("\n| ") == 6
     assert (out / "decoding.png").read_bytes()[:4] == b"\x89PNG"
     assert len(list((out / "trainings").iterdir())) == 1
 
@@ -316,10 +321,10 @@ def test_decodings_that_only_rank_differently_share_predictions(monkeypatch):
     assert [row["threshold"] for row in rows] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
     network = [(d.method, d.flip_test, d.refine) for d in predicted]
     assert network == [
-        ("hough", False, False),
+        (None, False, False),
         ("argmax", False, False),
-        ("hough", True, False),
-        ("hough", False, True),
+        (None, True, False),
+        (None, False, True),
     ]
 
 
