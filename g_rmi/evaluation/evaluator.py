@@ -27,8 +27,8 @@ class Decoding:
 
     Attributes:
       method: Hough voting with the paper's kernel or that of OKS, or the heatmap's maximum without
-        or with the offset there: `g_rmi.pose.decode.decode`. None: what the weights ask for, which
-        is the paper's unless they were published with another.
+        or with the offset there: `g_rmi.pose.decode.decode`. None: what the config of the
+        weights asks for, which is the paper's unless it says otherwise.
       refine: Sub-pixel refinement of the peak.
       flip_test: Average the maps with those of the mirrored crop; a detector that finds the boxes
         looks at the mirrored picture, too.

@@ -28,7 +28,7 @@ _PERSON, _NARROWER = 0.56, 0.75
 # Parts of each side of the crop, at whose ends the top is first looked for: hardly wider than the
 # narrowest kernel. Then steps to the top, to far less than a pixel unless votes disagree.
 _PARTS, _CLIMB = 30, 8
-# What is close to a joint, in R: the kernel of the pose's score. From .1 to .3 little changes.
+# What is close to a joint, in R: the kernel of the pose's score. From .1 to .2 little changes.
 _CLOSE = 0.15
 
 
