@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import cv2
 import jax
@@ -19,7 +19,7 @@ from g_rmi.find_people import Options
 from g_rmi.geometry import box_to_crop, pose_box
 from g_rmi.ops.image import resize_align_corners
 from g_rmi.pipeline import PosePipeline
-from g_rmi.pose.decode import vote_maps
+from g_rmi.pose.decode import oks_spread, vote_maps
 from g_rmi.viz.votes import explain_joint
 
 
@@ -31,6 +31,8 @@ class Arguments:
       picture: A JPEG or PNG file.
       out: The drawing.
       joint: Which joint.
+      method: Hough voting with the paper's kernel, or with that of OKS; without it, as the weights
+        ask.
       box: x0 y0 x1 y1 of the person; the detector's best person without it.
       detector: Directory of the detector's training, or its weights file; the one that comes with
         the package without it.
@@ -40,6 +42,7 @@ class Arguments:
     picture: Annotated[Path, tyro.conf.Positional]
     out: Path
     joint: str = "nose"
+    method: Literal["hough", "hough_oks"] | None = None
     box: tuple[float, float, float, float] | None = None
     detector: Path | None = None
     pose: Path | None = None
@@ -83,7 +86,10 @@ def main(argv: Sequence[str]) -> None:
     maps = jax.jit(pipeline.pose.predict)(pipeline.variables[1], crop[None])
     k = slice(names.index(arguments.joint), names.index(arguments.joint) + 1)
     logits, offset = maps.heatmap[0, ..., k], maps.offset[0, ..., k, :]
-    fused = vote_maps(logits, offset, **size, radius=config.radius)
+    spread = None
+    if (arguments.method or config.decoding) == "hough_oks":
+        spread = oks_spread(pipeline.pose.skeleton.sigmas, **size, box_scale=config.box_scale)[k]
+    fused = vote_maps(logits, offset, **size, radius=config.radius, spread=spread)
     picture = explain_joint(
         crop,
         np.asarray(jax.nn.sigmoid(resize_align_corners(logits, **size)))[..., 0],

@@ -187,6 +187,7 @@ def vote_maps(
     height: int,
     width: int,
     radius: float,
+    spread: Float[ArrayLike, " K"] | None = None,
 ) -> Float[Array, "height width K"]:
     """The whole vote maps f_k at the crop's resolution: what `decode` takes the maxima of.
 
@@ -196,12 +197,22 @@ def vote_maps(
       height: Crop rows.
       width: Crop columns.
       radius: R in crop pixels.
+      spread: Width of each joint's kernel, for the maps of "hough_oks"; None is the paper's kernel.
 
     Returns:
       f_k.
     """
     logits, offset = (jnp.asarray(m, jnp.float32) for m in (heatmap_logits, offset))
-    maps = _vote_maps_by_joint(logits, offset, height, width, radius)
+    if spread is None:
+        maps = _vote_maps_by_joint(logits, offset, height, width, radius)
+    else:
+        weights, targets = _places(logits, offset, height, width, radius)
+        rows, columns = (np.arange(size, dtype=np.float32) for size in (height, width))
+
+        def vote(weights, targets, sigma):
+            return gaussian_vote(weights, targets, rows=rows, columns=columns, sigma=sigma)
+
+        maps = jax.vmap(vote)(weights, targets, jnp.asarray(spread, jnp.float32))
     return jnp.moveaxis(maps, 0, -1)
 
 
@@ -235,32 +246,40 @@ def _vote_peaks(logits, offset, height, width, radius, reach) -> Peaks:
     return lax.platform_dependent(logits, offset, cpu=bounded, default=full)
 
 
-def _kernel_peaks(logits, offset, height, width, radius, spread):
-    """Maxima [K, 2] of the sums of Gaussian votes, their values, and a narrow kernel's there."""
+def _places(logits, offset, height, width, radius):
+    """What each position says, for "hough_oks": weights [K, h * w] and places [K, h * w, 2].
+
+    The weights of a joint sum up to 1 at most; a place outside the crop has none.
+    """
     h, w, joints = logits.shape
     last = np.array([width - 1, height - 1], np.float32)
     columns, rows = (np.linspace(0, end, n, dtype=np.float32) for end, n in zip(last, (w, h)))
     here = np.stack(np.meshgrid(columns, rows), axis=-1)
-    grid = [_finer(positions) for positions in (columns, rows)]
     pixels = (height - 1) * (width - 1) / (max(h - 1, 1) * max(w - 1, 1))
     share = pixels / (math.pi * radius**2)
+    weights = share * jax.nn.sigmoid(jnp.moveaxis(logits, 2, 0)).reshape(joints, h * w)
+    weights /= jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1.0)
+    targets = (here[None] + jnp.moveaxis(offset, 2, 0)).reshape(joints, h * w, 2)
+    inside = jnp.all((targets >= 0) & (targets <= last[None, None]), axis=2)
+    return jnp.where(inside, weights, 0.0), targets
 
-    def joint(maps):
-        logits, offset, sigma = maps
-        weights = share * jax.nn.sigmoid(logits).reshape(h * w)
-        weights /= jnp.maximum(jnp.sum(weights), 1.0)
-        targets = (here + offset).reshape(h * w, 2)
-        inside = jnp.all((targets >= 0) & (targets <= last[None]), axis=1)
-        weights = jnp.where(inside, weights, 0.0)
-        votes = gaussian_vote(weights, targets, rows=grid[1], columns=grid[0], sigma=sigma)
-        y, x = jnp.unravel_index(jnp.argmax(votes), votes.shape)
-        start = jnp.stack([jnp.asarray(grid[0])[x], jnp.asarray(grid[1])[y]])
+
+def _kernel_peaks(logits, offset, height, width, radius, spread):
+    """Maxima [K, 2] of the sums of Gaussian votes, their values, and a narrow kernel's there."""
+    h, w, joints = logits.shape
+    columns, rows = _finer(width, w), _finer(height, h)
+
+    def joint(votes):
+        weights, targets, sigma = votes
+        felt = gaussian_vote(weights, targets, rows=rows, columns=columns, sigma=sigma)
+        y, x = jnp.unravel_index(jnp.argmax(felt), felt.shape)
+        start = jnp.stack([jnp.asarray(columns)[x], jnp.asarray(rows)[y]])
         top, score = mean_shift(start, weights, targets, sigma=sigma, steps=_CLIMB)
         there = {"rows": top[1:], "columns": top[:1], "sigma": _CLOSE * radius}
         return top, score, gaussian_vote(weights, targets, **there)[0, 0]
 
     def crop(logits, offset, spread):
-        return lax.map(joint, (jnp.moveaxis(logits, 2, 0), jnp.moveaxis(offset, 2, 0), spread))
+        return lax.map(joint, (*_places(logits, offset, height, width, radius), spread))
 
     spread = jnp.broadcast_to(jnp.asarray(spread, jnp.float32), (joints,))
     # On CPUs one crop after the other: their products of few rows are slow in batches.
@@ -268,11 +287,10 @@ def _kernel_peaks(logits, offset, height, width, radius, spread):
     return lax.platform_dependent(logits, offset, spread, cpu=one_by_one, default=crop)
 
 
-def _finer(positions: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " m"]:
-    """Evenly spaced positions and as many between them as it takes for `_PARTS` parts."""
-    between = max(1, -(-_PARTS // max(len(positions) - 1, 1)))
-    count = (len(positions) - 1) * between + 1
-    return np.linspace(positions[0], positions[-1], count, dtype=np.float32)
+def _finer(size: int, count: int) -> Float32[np.ndarray, " m"]:
+    """A map's `count` positions along a side, and as many between as make `_PARTS` parts."""
+    between = max(1, -(-_PARTS // max(count - 1, 1)))
+    return np.linspace(0, size - 1, (count - 1) * between + 1, dtype=np.float32)
 
 
 def _finite(logits, offset) -> tuple[Array, Array, Bool[Array, " K"]]:

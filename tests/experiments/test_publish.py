@@ -98,6 +98,13 @@ def test_explain_draws_a_joint(weights, tmp_path):
     page = cv2.imread(str(out))
     assert page.shape[1] > 4 * 400
     assert page.std() > 10
+    other = tmp_path / "kernel.png"
+    oks = [*arguments[:-1], str(other), "--method", "hough_oks"]
+    explain.main([*oks, "--box", "10", "5", "60", "55", "--joint", "left_wrist"])
+    panel = page.shape[1] // 4
+    differs = (cv2.imread(str(other)) != page).any((0, 2))
+    assert differs[3 * panel :].any()  # the votes
+    assert not differs[panel : 3 * panel].any()  # the network's maps
     with pytest.raises(ValueError, match="left_wirst: no such joint; did you mean 'left_wrist'"):
         explain.main([*arguments, "--joint", "left_wirst"])
     with pytest.raises(FileNotFoundError):

@@ -163,6 +163,19 @@ def test_the_kernel_of_oks_finds_the_greatest_expected_oks(maps):
     assert poses.scores < np.mean(poses.keypoint_scores)
 
 
+def test_the_whole_maps_of_the_kernel_of_oks(maps):
+    logits, offset, *_ = maps
+    votes = np.asarray(vote_maps(logits, offset, **OPTIONS, spread=SPREAD))
+    y, x = np.mgrid[: OPTIONS["height"], : OPTIONS["width"]]
+    pixels = np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float32)
+    found = np.asarray(run(logits, offset, **KERNEL).keypoints)
+    for k in range(JOINTS):
+        expected = expected_oks(logits, offset, k, pixels).reshape(votes.shape[:2])
+        np.testing.assert_allclose(votes[..., k], expected, atol=1e-5)
+        top = np.unravel_index(np.argmax(expected), expected.shape)[::-1]
+        assert np.abs(top - found[k]).max() < 1  # what `decode` finds between the pixels
+
+
 def test_scattered_votes_win_over_fewer_that_coincide():
     h, w, stride = GRID["h"], GRID["w"], GRID["stride"]
     here = stride * np.stack(np.meshgrid(np.arange(w), np.arange(h)), axis=-1)
