@@ -219,12 +219,23 @@ class ResNet(nn.Module):
 
 def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
     """3x3 maximum at stride 2; the border of 1 never wins."""
-    # Rows, then columns, of plain maxima: the gradient of `reduce_window` is 10 times slower.
+    window = functools.partial(
+        nn.max_pool, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1))
+    )
+    return lax.platform_dependent(x, cpu=_max_pool_by_pairs, default=window)
+
+
+def _max_pool_by_pairs(x: Array) -> Array:
+    # Rows, then columns, of comparisons: on CPUs the gradient of `reduce_window` is 10 times slower
+    # than that of maxima of strided slices, and that 4 times slower than this.
     for axis in (1, 2):
         size = x.shape[axis]
         out = (size + 1) // 2
-        border = [(1, 2 * out - size) if a == axis else (0, 0) for a in range(4)]
+        border = [(1, 2 * out + 1 - size) if a == axis else (0, 0) for a in range(4)]
         x = jnp.pad(x, border, constant_values=-jnp.inf)
-        taps = [lax.slice_in_dim(x, t, t + 2 * out - 1, 2, axis) for t in range(3)]
-        x = functools.reduce(jnp.maximum, taps)
+        x = x.reshape(*x.shape[:axis], out + 1, 2, *x.shape[axis + 1 :])
+        even, odd = (lax.index_in_dim(x, i, axis + 1, keepdims=False) for i in (0, 1))
+        taps = [lax.slice_in_dim(even, i, i + out, axis=axis) for i in (0, 1)]
+        taps.append(lax.slice_in_dim(odd, 0, out, axis=axis))
+        x = functools.reduce(lambda a, b: jnp.where(a < b, b, a), taps)
     return x

@@ -1,20 +1,16 @@
 """Optimiser, learning-rate schedule, weight decay mask and averaging, from one `OptimConfig`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import optax.contrib
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PyTree
 
 from g_rmi.config import OptimConfig, TrainConfig
-
-# Root mean square that Muon's updates are scaled to: about that of Adam's, so that learning rates
-# and weight decay carry over (Liu et al., "Muon is Scalable for LLM Training", 2025).
-ADAM_RMS = 0.2
+from g_rmi.training.muon import scale_by_muon
 
 Schedule = Callable[[ArrayLike], Array | np.floating]
 
@@ -56,21 +52,14 @@ def decay_mask(params: PyTree) -> PyTree:
 
 
 def hidden_kernels(params: PyTree) -> PyTree:
-    """Which parameters Muon moves, and how it sees them as matrices.
+    """True for what Muon moves: convolution kernels without a bias beside them.
 
-    Returns:
-      (rows, columns, inputs) x outputs for each convolution kernel without a bias beside it, that
-      is, with a norm behind it; None for heads, norms and biases, which Adam moves.
+    A norm follows those, so that their scale is of no matter; heads, norms and biases are Adam's.
     """
     bias = jax.tree_util.DictKey("bias")
     leaves = jax.tree.leaves_with_path(params)
     heads = {path[:-1] for path, _ in leaves if path[-1] == bias}
-
-    def matrix(path, x):
-        hidden = x.ndim == 4 and path[:-1] not in heads
-        return optax.contrib.MuonDimensionNumbers((0, 1, 2), 3) if hidden else None
-
-    return jax.tree.map_with_path(matrix, params)
+    return jax.tree.map_with_path(lambda path, x: x.ndim == 4 and path[:-1] not in heads, params)
 
 
 def make_optimizer(optim: OptimConfig, steps: int) -> optax.GradientTransformation:
@@ -87,11 +76,9 @@ def make_optimizer(optim: OptimConfig, steps: int) -> optax.GradientTransformati
             parts.append(optax.add_decayed_weights(optim.weight_decay, decay_mask))
         parts.append(optax.sgd(schedule, momentum=optim.momentum or None))
     elif optim.optimizer == "muon":
-        # At a rate of -1 the direction alone; decay, with adamw's mask, and rate follow.
-        muon = optax.contrib.muon(
-            -1.0, muon_weight_dimension_numbers=hidden_kernels, consistent_rms=ADAM_RMS
-        )
-        parts.append(_promoting(muon))
+        adam = _promoting(optax.scale_by_adam(nesterov=True))
+        both: dict[Hashable, optax.GradientTransformation] = {True: scale_by_muon(), False: adam}
+        parts.append(optax.partition(both, hidden_kernels))
         parts.append(optax.add_decayed_weights(optim.weight_decay, decay_mask))
         parts.append(optax.scale_by_learning_rate(schedule))
     else:
