@@ -15,7 +15,8 @@ Ours:      AP .070, AP50 .219 on 125 photographs of COCO val2017 with annotated 
            on 161 x 129 crops (--radius 10, --dtype bfloat16) .248, .550; .556. After 159 k more as
            a ResNet-50 (--depth 50, the last 82 k with --output-stride 16) .283, .614; .576. After
            103 k more (--copy-paste 0.3, joints labelled anew) .304, .637; .589. Decoded with the
-           kernel of OKS .320, .667; .610. Mean of two branches after 192 k more .331, .677; .639.
+           kernel of OKS .320, .667; .610. Mean of two branches after 192 k more .331, .677; .639;
+           of two more after 238 k more .348, .685; .642.
 """
 
 from g_rmi.config import (
