@@ -87,7 +87,7 @@ def main(argv: Sequence[str]) -> None:
     k = slice(names.index(arguments.joint), names.index(arguments.joint) + 1)
     logits, offset = maps.heatmap[0, ..., k], maps.offset[0, ..., k, :]
     spread = None
-    if (arguments.method or config.decoding) == "hough_oks":
+    if Decoding(method=arguments.method).method_for(config) == "hough_oks":
         spread = oks_spread(pipeline.pose.skeleton.sigmas, **size, box_scale=config.box_scale)[k]
     fused = vote_maps(logits, offset, **size, radius=config.radius, spread=spread)
     picture = explain_joint(

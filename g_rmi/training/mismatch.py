@@ -39,7 +39,8 @@ def check_same(
 
     Args:
       workdir: For the message.
-      what: "another config", "other data" or "another network", for the message.
+      what: "another config", "other data", "another network" or "another optimiser", for the
+        message.
       saved: Values of the checkpoint.
       wanted: Values of the run that wants to continue it.
       free: Dotted names of fields that may differ.

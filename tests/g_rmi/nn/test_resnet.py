@@ -192,7 +192,7 @@ def test_max_pool(shape, platform, monkeypatch):
     assert set(np.unique(grad[..., 2])) <= {0.0, 2.0, 4.0, 6.0, 8.0}
 
 
-def test_max_pool_shares_the_gradient_of_ties():
+def test_max_pool_hands_out_the_gradient_of_ties_once():
     grad = jax.grad(lambda x: max_pool(x).sum())(jnp.ones((1, 3, 3, 1)))
     np.testing.assert_allclose(grad.sum(), 4)
 

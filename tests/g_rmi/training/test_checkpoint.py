@@ -286,6 +286,10 @@ def test_a_checkpoint_of_another_network_says_why_not(tmp_path):
     message = r"params/v was not there, is \[2, 3\]; params/w was \[2, 3\], is not there \(go"
     with pytest.raises(Mismatch, match=message):
         restore(tmp_path, make(1).replace(params={"v": jnp.zeros((2, 3))}))
+    save(tmp_path / "older", make(1).replace(opt_state={"mu": jnp.zeros(2)}))
+    message = r"another optimiser: opt_state/mu was \[2\], is not there; opt_state/trace was not"
+    with pytest.raises(Mismatch, match=message):
+        restore(tmp_path / "older", make(1).replace(opt_state={"trace": jnp.zeros(2)}))
 
 
 def test_data_must_be_the_same(tmp_path):
