@@ -21,8 +21,8 @@ from g_rmi.geometry import Affine, apply_affine, box_to_crop, pose_box
 from g_rmi.skeleton import Skeleton
 
 _LOWER_BODY = ("hip", "knee", "ankle", "heel", "toe", "foot")
-_HALF_BODY_JOINTS = 8  # A half-body crop needs this many annotated joints ...
-_HALF_BODY_MARGIN = 1.5  # ... and is this much larger than the box around its half of them.
+_WELL_LABELLED = 8  # Crops around joints, not around the annotated box, need this many of them.
+_HALF_BODY_MARGIN = 1.5  # A half-body crop is this much larger than the box around its joints.
 
 
 class PoseExample(NamedTuple):
@@ -99,17 +99,17 @@ class PoseExamples:
 
     def _view(self, person: int, rng: np.random.Generator) -> View:
         people, config = self.dataset.people, self.augmentation
-        window = self._windows[person]
+        box, points = people.box[person], people.keypoints[person]
+        visible = people.visibility[person] > 0
+        window, angle = self._windows[person], None
         if rng.random() < config.half_body:
-            box = half_body_box(
-                people.box[person],
-                people.keypoints[person],
-                people.visibility[person] > 0,
-                self.dataset.skeleton,
-                rng,
-            )
+            box = half_body_box(box, points, visible, self.dataset.skeleton, rng)
             window = pose_box(box, aspect=self.height / self.width)
-        return sample_view(window, config, rng, height=self.height, width=self.width)
+        elif config.turned and rng.random() < config.turned and visible.sum() >= _WELL_LABELLED:
+            angle = rng.uniform(-math.pi, math.pi)
+            box = turned_box(box, points[visible], angle)
+            window = pose_box(box, aspect=self.height / self.width)
+        return sample_view(window, config, rng, height=self.height, width=self.width, angle=angle)
 
     def _image(self, person: int, view: View, rng: np.random.Generator) -> Picture:
         images, config = self.dataset.images, self.augmentation
@@ -163,8 +163,9 @@ def sample_view(
     *,
     height: int,
     width: int,
+    angle: float | None = None,
 ) -> View:
-    """Draws a crop around a box of the crop's aspect: scale, shift, rotation, flip."""
+    """Draws a crop around a box of the crop's aspect: scale, shift, flip, and rotation if open."""
     draw_scale, across, down, draw_turn, turn, draw_flip = rng.random(6).tolist()
     low, high = config.scale
     scale = low + (high - low) * draw_scale
@@ -173,8 +174,9 @@ def sample_view(
     x = (x0 + x1) / 2 + config.shift * (2 * across - 1) * box_width
     y = (y0 + y1) / 2 + config.shift * (2 * down - 1) * box_height
     box = (x - box_width / 2, y - box_height / 2, x + box_width / 2, y + box_height / 2)
-    turned = draw_turn < config.rotation_probability
-    angle = math.radians(config.rotation * (2 * turn - 1)) if turned else 0.0
+    if angle is None:
+        turns = draw_turn < config.rotation_probability
+        angle = math.radians(config.rotation * (2 * turn - 1)) if turns else 0.0
     flip = draw_flip < config.flip
     affine = box_to_crop(np.array(box), height=height, width=width, angle=angle, flip=flip)
     return View(affine, flip)
@@ -203,11 +205,31 @@ def half_body_box(
     """A box around the joints of one half of the body, or `box` for a person with few joints."""
     lower = np.array([any(part in name for part in _LOWER_BODY) for name in skeleton.names])
     half = visible & (lower if rng.random() < 0.5 else ~lower)
-    if visible.sum() < _HALF_BODY_JOINTS or half.sum() < 3:
+    if visible.sum() < _WELL_LABELLED or half.sum() < 3:
         return box
     low, high = keypoints[half].min(axis=0), keypoints[half].max(axis=0)
     centre, half_size = (low + high) / 2, _HALF_BODY_MARGIN * (high - low) / 2
     return np.concatenate([centre - half_size, centre + half_size]).astype(np.float64)
+
+
+def turned_box(
+    box: Float[np.ndarray, "4"], points: Float32[np.ndarray, "J 2"], angle: float
+) -> Float[np.ndarray, "4"]:
+    """The box of a person who is turned, for `box_to_crop` with the same angle.
+
+    Args:
+      box: Of the person as they are; what it leaves around the joints, on average, stays.
+      points: Annotated joints.
+      angle: Radians, clockwise on the screen.
+    """
+    box, points = np.asarray(box, np.float64), np.asarray(points, np.float64)
+    room = max(0.0, float(np.sum(box[2:] - box[:2]) - np.sum(np.ptp(points, axis=0))) / 4)
+    cos, sin = math.cos(angle), math.sin(angle)
+    turn = np.array([[cos, -sin], [sin, cos]])
+    there = points @ turn.T
+    low, high = there.min(axis=0) - room, there.max(axis=0) + room
+    centre = turn.T @ ((low + high) / 2)
+    return np.concatenate([centre - (high - low) / 2, centre + (high - low) / 2])
 
 
 def nearest_others(dataset: Dataset, person: int, count: int) -> Int[np.ndarray, " R"]:

@@ -91,6 +91,8 @@ class PoseAugmentation:
       shift: Largest shift of the box centre, as a share of the box's sides.
       rotation: Largest rotation in degrees, uniform on both sides.
       rotation_probability: Probability of rotating at all.
+      turned: Probability of turning a well-labelled person by any angle instead, the box drawn anew
+        around the joints as they come to lie: for sets of people who do not stand.
       colour: Strength of brightness, contrast, saturation and hue jitter, 0 to 1.
       half_body: Probability of a crop around the upper or lower body of a well-labelled person.
       occlusion: Probability of pasting a noise or picture patch over part of the crop.
@@ -105,6 +107,7 @@ class PoseAugmentation:
     shift: float = 0.0
     rotation: float = 0.0
     rotation_probability: float = 0.6
+    turned: float = 0.0
     colour: float = 0.0
     half_body: float = 0.0
     occlusion: float = 0.0
@@ -114,7 +117,7 @@ class PoseAugmentation:
     def __post_init__(self):
         low, high = self.scale
         _require(0 < low <= high, "scale", self.scale, "a range (low, high) of positive numbers")
-        shares = "flip rotation_probability colour half_body occlusion mixing copy_paste"
+        shares = "flip rotation_probability turned colour half_body occlusion mixing copy_paste"
         for name in shares.split():
             value = getattr(self, name)
             _require(0 <= value <= 1, name, value, "between 0 and 1")

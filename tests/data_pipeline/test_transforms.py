@@ -15,6 +15,7 @@ from data_pipeline.transforms import (
     mix,
     nearest_others,
     occlude,
+    turned_box,
 )
 from g_rmi.config import PoseAugmentation
 from g_rmi.skeleton import COCO
@@ -24,10 +25,12 @@ NONE = PoseAugmentation(scale=(1.25, 1.25), flip=0.0)
 GEOMETRY = PoseAugmentation(
     scale=(0.9, 1.5), flip=0.5, shift=0.1, rotation=45.0, rotation_probability=1.0
 )
+TURNED = PoseAugmentation(scale=(1.0, 1.0), flip=0.5, turned=1.0)
 ALL = PoseAugmentation(
     scale=(0.8, 1.5),
     shift=0.1,
     rotation=40.0,
+    turned=0.5,
     colour=0.8,
     half_body=0.5,
     occlusion=0.5,
@@ -129,9 +132,10 @@ def test_fields_types_and_a_hand_computed_crop():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("augmentation", [GEOMETRY, TURNED])
 @pytest.mark.parametrize("seed", range(6))
-def test_spots_move_with_their_joints(seed):
-    example = make(examples(painted(), GEOMETRY), seed=seed)
+def test_spots_move_with_their_joints(seed, augmentation):
+    example = make(examples(painted(), augmentation), seed=seed)
     checked = 0
     for k in range(K):
         channel = {"left": 0, "righ": 1}.get(COCO.names[k][:4], 2)
@@ -262,6 +266,44 @@ def test_a_half_body_crop_follows_the_joints_of_one_half():
     assert boxes == {(5.0, 80.0, 35.0, 80.0), (37.5, 20.0, 52.5, 20.0)}
     few = np.arange(K) < 7
     assert half_body_box(box, points, few, COCO, rng) is box
+
+
+def test_a_turned_person_fills_the_crop_with_the_room_around_their_joints():
+    angles = []
+    for seed in range(12):
+        example = make(examples(painted(), TURNED), seed=seed)
+        affine = affine_of(example)
+        scale = np.sqrt(abs(np.linalg.det(affine[:, :2])))
+        low, high = example.keypoints.min(axis=0), example.keypoints.max(axis=0)
+        np.testing.assert_allclose((low + high) / 2, [48, 64], atol=1e-3)
+        # The box leaves 20 pixels of the picture on every side; one side of the crop limits.
+        share = (high - low + 2 * 20 * scale) / [96, 128]
+        np.testing.assert_allclose(share.max(), 1, atol=1e-3)
+        angles.append(np.degrees(np.arctan2(affine[1, 0], affine[1, 1])))
+    quarters = {int(angle // 90) for angle in angles}
+    assert quarters == {-2, -1, 0, 1}
+
+
+def test_people_of_few_joints_are_not_turned():
+    dataset = painted()
+    dataset.people.visibility[0, 7:] = 0
+    plain, turned = (
+        make(examples(dataset, dataclasses.replace(NONE, turned=share))) for share in (0.0, 1.0)
+    )
+    for a, b in zip(plain, turned):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_box_turned_by_nothing_is_the_box():
+    points = np.array([[10.0, 20], [30, 70]], np.float32)
+    box = np.array([4.0, 14, 36, 76])
+    np.testing.assert_allclose(turned_box(box, points, 0.0), box)
+    # Joints that reach past the box leave no room to add.
+    np.testing.assert_allclose(
+        turned_box(np.array([12.0, 22, 28, 68]), points, 0.0), [10, 20, 30, 70]
+    )
+    around = turned_box(box, points, np.pi / 2)
+    np.testing.assert_allclose(around, [20 - 31, 45 - 16, 20 + 31, 45 + 16])
 
 
 def test_colour_jitter_keeps_the_picture_recognisable_and_the_outside_black():
