@@ -75,8 +75,11 @@ def test_the_same_command_continues(workdir, data, tmp_path, capsys):
 
 
 def test_another_training_starts_from_its_weights(workdir, only_train, tmp_path):
-    arguments = ["--steps", "1", "--data", str(only_train), "--workdir", str(tmp_path / "next")]
-    train.main([*TINY, *arguments, "--init", str(workdir)])
+    arguments = ["--steps", "1", "--data", str(only_train), "--init", str(workdir)]
+    train.main([*TINY, *arguments, "--workdir", str(tmp_path / "next")])
+    train.main([*TINY, *arguments, "--workdir", str(tmp_path / "wider"), "--width", "12"])
+    with pytest.raises(ValueError, match=r"has shape .*, the model"):
+        train.main([*TINY, *arguments, "--workdir", str(tmp_path / "narrower"), "--width", "4"])
 
 
 def test_evaluate_with_annotated_boxes(workdir, data, tmp_path):
