@@ -100,6 +100,7 @@ def pose_batches(
         host=host,
         hosts=hosts,
         threads=config.threads,
+        processes=config.processes,
         batch_size=batch_size,
         group=_CROPS,
     )
@@ -172,6 +173,7 @@ def detection_batches(
             host=host,
             hosts=hosts,
             threads=config.threads,
+            processes=config.processes,
             batch_size=batch_size,
             group=_PICTURES,
         )

@@ -1,6 +1,8 @@
-"""Endless batches of training examples: mixed, shuffled, made in threads, exactly resumable.
+"""Endless batches of training examples: mixed, shuffled, made ahead, exactly resumable.
 
-Reading and cutting happen in grain's threads (decoding and warping release the interpreter lock).
+Reading and cutting happen in grain's threads (decoding and warping release the interpreter lock),
+or in its processes, each with threads of its own, where so much is to be made that the rest, which
+holds the lock, would be the limit.
 The record and the random numbers at a position of a stream are pure functions of the seed and the
 position; host h of n makes the positions h, h + n, h + 2 n, ...
 """
@@ -14,8 +16,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import cv2
 import grain
 import numpy as np
+from absl import flags
 from jaxtyping import Int, Int64, Shaped
 
 from data_pipeline.images import ImageError
@@ -27,6 +31,9 @@ Arrays = dict[str, Shaped[np.ndarray, "B ..."]]
 
 # Seconds without a batch after which the records are named that are being read.
 _PATIENCE = 60.0
+
+# Groups are so much larger between processes, where each array costs.
+_LARGER = 8
 
 # The share of broken records is judged as if at least this many had been seen.
 _MIN_SEEN = 100
@@ -64,19 +71,21 @@ class _Passes:
     def __init__(self, part: int, rows: np.ndarray, seed: int):
         self._part = part
         self._rows = rows
-
-        @functools.lru_cache(maxsize=2)  # Threads that read ahead are in the next pass already.
-        def order(number: int) -> np.ndarray:
-            return np.random.default_rng((seed, part, number)).permutation(rows)
-
-        self._order = order
+        self._seed = seed
 
     def __len__(self) -> int:
         return 2**60
 
     def __getitem__(self, position: int) -> tuple[int, int]:
         number, row = divmod(position, len(self._rows))
-        return self._part, int(self._order(number)[row])
+        order = _order(self._seed, self._part, number, len(self._rows))
+        return self._part, int(self._rows[order[row]])
+
+
+@functools.lru_cache(maxsize=16)  # Threads that read ahead are in the next pass already.
+def _order(seed: int, part: int, number: int, rows: int) -> Int64[np.ndarray, " R"]:
+    """The order of pass `number` through the rows of a part."""
+    return np.random.default_rng((seed, part, number)).permutation(rows)
 
 
 class _Groups:
@@ -98,6 +107,7 @@ class _Groups:
         return 2**48
 
     def __getitem__(self, group: int) -> list[Any]:
+        """The examples of a group, in order, and what stands for broken ones."""
         first = group * self._group
         positions = range(self._host.start, 2**62, self._host.step)
         return [self._example(p) for p in positions[first : first + self._group]]
@@ -115,8 +125,44 @@ class _Groups:
             del self.under_way[position]
 
 
+class _Packed(NamedTuple):
+    """The examples of a group on their way between processes: few arrays, which are what costs.
+
+    Attributes:
+      kind: Of the examples that are not broken; None if all are.
+      columns: Their fields, each stacked.
+      broken: By place in the group.
+    """
+
+    kind: type | None
+    columns: tuple[np.ndarray, ...]
+    broken: dict[int, _Broken]
+
+
+def _pack(group: list[Any]) -> _Packed:
+    broken = {i: example for i, example in enumerate(group) if isinstance(example, _Broken)}
+    rows = [example for example in group if not isinstance(example, _Broken)]
+    if not rows:
+        return _Packed(None, (), broken)
+    names = type(rows[0])._fields
+    return _Packed(type(rows[0]), tuple(stack(names, rows).values()), broken)
+
+
+def _unpack(packed: _Packed) -> list[Any]:
+    group = [packed.kind(*row) for row in zip(*packed.columns)] if packed.kind else []
+    for place, broken in sorted(packed.broken.items()):
+        group.insert(place, broken)
+    return group
+
+
+def _one_thread(process: int, processes: int) -> None:
+    """What a reader process does first: it has its own threads, OpenCV shall add none."""
+    del process, processes
+    cv2.setNumThreads(1)
+
+
 class Stream(Iterator):
-    """One host's share of an endless mixture, its examples made ahead in threads.
+    """One host's share of an endless mixture, its examples made ahead in threads or processes.
 
     Attributes:
       position: Examples taken so far, broken ones included.
@@ -131,6 +177,7 @@ class Stream(Iterator):
         host: int,
         hosts: int,
         threads: int,
+        processes: int = 0,
         batch_size: int,
         group: int = 1,
     ):
@@ -142,17 +189,35 @@ class Stream(Iterator):
           seed: Of order and random numbers.
           host: Index of this host.
           hosts: Number of hosts.
-          threads: Threads that make examples.
+          threads: Threads that make examples, of each process.
+          processes: Processes beside this one that have the threads; 0 for this one.
           batch_size: Two batches are made ahead.
           group: Examples that a thread makes in one go; it pays where they take little time.
         """
+        group *= _LARGER if processes else 1
         groups: Any = _Groups(parts, group, number, seed, slice(host, None, hosts))
-        self._under_way = groups.under_way
-        options = read_options(threads, -(-batch_size // group))
-        self._groups = iter(grain.MapDataset.source(groups).to_iter_dataset(options))
+        self._under_way = None if processes else groups.under_way
+        self._threads, self._processes = threads, processes
+        self._ahead = -(-batch_size // (group * max(1, processes)))
+        self._source = grain.MapDataset.source(groups)
         self._size = group
         self._group: list[Any] = []
+        self._open(0)
         self.position = 0
+
+    def _open(self, first: int) -> None:
+        """Starts making the groups from the first on."""
+        source, options = self._source[first:], read_options(self._threads, self._ahead)
+        if self._processes:
+            if not flags.FLAGS.is_parsed():  # grain's processes ask for options it has as flags
+                flags.FLAGS.mark_as_parsed()
+            workers = grain.MultiprocessingOptions(
+                num_workers=self._processes, per_worker_buffer_size=1
+            )
+            made = source.map(_pack).to_iter_dataset(options).mp_prefetch(workers, _one_thread)
+            self._groups = iter(made.map(_unpack))
+        else:
+            self._groups = iter(source.to_iter_dataset(options))
 
     def __next__(self) -> Any:
         """The next example, or what stands for a broken one."""
@@ -163,13 +228,17 @@ class Stream(Iterator):
 
     def seek(self, position: int) -> None:
         """Goes to a position and drops what was made ahead."""
+        self.close()
         self.position = position
-        self._groups.set_state({"next_index": position // self._size})
+        self._open(position // self._size)
         self._group = []
 
-    def under_way(self) -> list[tuple[float, str]]:
-        """The records that threads are reading: since when, and the file's name; oldest first."""
-        return sorted(self._under_way.copy().values())
+    def under_way(self) -> list[tuple[float, str]] | None:
+        """The records that threads are reading: since when, and the file's name; oldest first.
+
+        None where other processes read.
+        """
+        return None if self._under_way is None else sorted(self._under_way.copy().values())
 
     def close(self) -> None:
         """Stops the threads."""
@@ -285,7 +354,11 @@ def _watched(stream: Stream) -> Iterator[None]:
     def watch() -> None:
         while not done.wait(_PATIENCE):
             now = time.monotonic()
-            names = ", ".join(f"{n} for {now - since:.0f} s" for since, n in stream.under_way()[:3])
+            reading = stream.under_way()
+            if reading is None:
+                names = "unknown, --processes 0 would tell"
+            else:
+                names = ", ".join(f"{n} for {now - since:.0f} s" for since, n in reading[:3])
             _log.warning("no batch for %.0f s; being read: %s", now - begin, names or "nothing")
 
     threading.Thread(target=watch, daemon=True).start()

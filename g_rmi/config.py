@@ -136,7 +136,9 @@ class PoseDataConfig:
       weights: Mixing weights of the data directories, in their order; empty for equal parts.
       min_keypoints: People with fewer annotated joints are not trained on.
       max_bad_share: Share of undecodable records past which a run stops.
-      threads: Reader threads per host.
+      threads: Reader threads per host, or per process.
+      processes: Reader processes per host; 0 for threads alone. For many small pictures, of which
+        one process cannot make enough.
     """
 
     augmentation: PoseAugmentation = PoseAugmentation()
@@ -146,6 +148,7 @@ class PoseDataConfig:
     min_keypoints: int = 1
     max_bad_share: float = 0.01
     threads: int = 8
+    processes: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -295,7 +298,9 @@ class DetectorDataConfig:
       boxes_complete: False for a data directory, in their order, whose pictures show people
         without a box though its annotations do not say so; empty for none.
       max_bad_share: Share of undecodable records past which a run stops.
-      threads: Reader threads per host.
+      threads: Reader threads per host, or per process.
+      processes: Reader processes per host; 0 for threads alone. For many small pictures, of which
+        one process cannot make enough.
     """
 
     augmentation: DetectorAugmentation = DetectorAugmentation()
@@ -304,6 +309,7 @@ class DetectorDataConfig:
     boxes_complete: tuple[bool, ...] = ()
     max_bad_share: float = 0.01
     threads: int = 8
+    processes: int = 0
 
     def __post_init__(self):
         _require(self.max_boxes >= 1, "max_boxes", self.max_boxes, "at least 1")

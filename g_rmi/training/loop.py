@@ -236,7 +236,7 @@ class _Monitor:
             self._warned = True
             self._writer.say(
                 f"step {step}: {waiting:.0%} of the time went into waiting for data; the reader is "
-                "the limit (--threads, the disk)"
+                "the limit (--threads, --processes, the disk)"
             )
 
 

@@ -19,6 +19,7 @@ FREE_FIELDS = frozenset(
         "train.keep_best",
         "train.fsdp",
         "data.threads",
+        "data.processes",
     }
 )
 

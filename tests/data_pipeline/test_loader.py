@@ -116,6 +116,23 @@ def test_the_number_of_threads_changes_nothing(dataset):
         assert_same(next(one), next(many))
 
 
+def test_the_number_of_processes_changes_nothing(dataset, caplog):
+    path = break_picture(dataset, 1)
+    config = dataclasses.replace(CONFIG, max_bad_share=0.5)
+    here = batches(dataset, config=config)
+    there = batches(dataset, config=dataclasses.replace(config, processes=2, threads=1))
+    want = [next(here) for _ in range(22)]
+    with caplog.at_level(logging.WARNING, "data_pipeline"):
+        for batch in want[:18]:
+            assert_same(next(there), batch)
+    assert f"skipped {path}: JPEG file" in caplog.text
+    there.set_state(there.get_state())  # what was made ahead is made anew
+    for batch in want[18:]:
+        assert_same(next(there), batch)
+    assert there.get_state() == here.get_state()
+    there.close()
+
+
 def test_augmentation_differs_between_passes(dataset):
     iterator = batches(dataset, batch_size=9)
     (ids, first), (later_ids, second) = next(iterator), next(iterator)
@@ -352,6 +369,20 @@ def test_a_reader_that_hangs_is_named(dataset, monkeypatch, caplog, make):
     assert len(ids) == 9  # it goes on when the answer comes
     assert re.search(rf"no batch for [01] s; being read: .*{stuck} for [01] s", caplog.text)
     iterator.close()
+
+
+def test_processes_that_hang_cannot_say_where(monkeypatch, caplog):
+    class Hanging(stream.Stream):
+        def __init__(self):
+            pass
+
+        def under_way(self):
+            return None
+
+    monkeypatch.setattr(stream, "_PATIENCE", 0.05)
+    with caplog.at_level(logging.WARNING, "data_pipeline"), stream._watched(Hanging()):
+        time.sleep(0.3)
+    assert "being read: unknown, --processes 0 would tell" in caplog.text
 
 
 _INTERRUPT = """
