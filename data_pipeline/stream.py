@@ -11,6 +11,9 @@ import contextlib
 import functools
 import logging
 import math
+import multiprocessing
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -155,10 +158,19 @@ def _unpack(packed: _Packed) -> list[Any]:
     return group
 
 
-def _one_thread(process: int, processes: int) -> None:
-    """What a reader process does first: it has its own threads, OpenCV shall add none."""
+def _begin(process: int, processes: int) -> None:
+    """What a reader process does first."""
     del process, processes
-    cv2.setNumThreads(1)
+    cv2.setNumThreads(1)  # It has threads of its own.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first one ends them.
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)  # It was killed, and nobody takes what is made here.
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 class Stream(Iterator):
@@ -214,7 +226,7 @@ class Stream(Iterator):
             workers = grain.MultiprocessingOptions(
                 num_workers=self._processes, per_worker_buffer_size=1
             )
-            made = source.map(_pack).to_iter_dataset(options).mp_prefetch(workers, _one_thread)
+            made = source.map(_pack).to_iter_dataset(options).mp_prefetch(workers, _begin)
             self._groups = iter(made.map(_unpack))
         else:
             self._groups = iter(source.to_iter_dataset(options))

@@ -3,6 +3,7 @@ import dataclasses
 import itertools
 import json
 import logging
+import os
 import re
 import signal
 import subprocess
@@ -412,6 +413,44 @@ def test_an_interrupt_does_not_wait_for_what_is_read_ahead(make_coco):
         _, err = process.communicate(timeout=60)
     assert time.monotonic() - start < 30  # what is read ahead would take 80 seconds
     assert "KeyboardInterrupt" in err
+
+
+_PROCESSES = """
+import multiprocessing, sys, time
+from data_pipeline import coco
+from data_pipeline.loader import pose_batches
+from g_rmi.config import PoseDataConfig
+iterator = pose_batches([coco.read(sys.argv[1], "train")], height=33, width=25,
+                        config=PoseDataConfig(threads=1, processes=2), batch_size=4, seed=0)
+next(iterator)
+print(*(process.pid for process in multiprocessing.active_children()), flush=True)
+time.sleep(60)
+"""
+
+
+def alive(pid):
+    try:
+        return "(zombie)" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into /proc")
+def test_reader_processes_do_not_outlive_a_killed_run(make_coco):
+    command = [sys.executable, "-c", _PROCESSES, str(make_coco())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        readers = [int(pid) for pid in process.stdout.readline().split()]
+        assert len(readers) == 2
+        assert all(map(alive, readers))
+        for reader in readers:
+            os.kill(reader, signal.SIGINT)  # a terminal's Ctrl-C goes to all
+        time.sleep(0.5)
+        assert all(map(alive, readers))
+        process.kill()
+    deadline = time.monotonic() + 20
+    while any(map(alive, readers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(alive, readers))
 
 
 @pytest.mark.parametrize("stage", ["pose", "detector"])
