@@ -299,8 +299,8 @@ class DetectorDataConfig:
         without a box though its annotations do not say so; empty for none.
       max_bad_share: Share of undecodable records past which a run stops.
       threads: Reader threads per host, or per process.
-      processes: Reader processes per host; 0 for threads alone. For many small pictures, of which
-        one process cannot make enough.
+      processes: Reader processes per host for landscape pictures, and as many for portrait ones; 0
+        for threads alone.
     """
 
     augmentation: DetectorAugmentation = DetectorAugmentation()

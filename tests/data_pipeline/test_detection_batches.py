@@ -1,5 +1,6 @@
 """Batches of whole pictures on canvases: training and evaluation."""
 
+import dataclasses
 import itertools
 import json
 import logging
@@ -142,6 +143,13 @@ def test_the_seed_decides_everything(dataset):
         assert_same(first, again)
         same.append(first[0].tolist() == other[0].tolist())
     assert not all(same)
+
+
+def test_the_number_of_processes_changes_nothing(dataset):
+    there = batches(dataset, config=dataclasses.replace(CONFIG, processes=1, threads=1))
+    for here, batch in zip(take(batches(dataset), 12), take(there, 12)):
+        assert_same(batch, here)
+    there.close()
 
 
 def test_resuming_is_exact_in_the_midst_of_both_orientations(dataset, mixed):

@@ -102,17 +102,20 @@ def test_the_loader_makes_the_same_batches_from_both(original, prepared):
             [coco.read(directory, "train")],
             height=33,
             width=25,
-            config=PoseDataConfig(threads=2),
+            config=PoseDataConfig(threads=2, processes=processes),
             batch_size=4,
             seed=0,
         )
-        for directory in (original, prepared)
+        for directory, processes in ((original, 0), (prepared, 0), (prepared, 1))
     ]
     for _ in range(3):
-        (ids, arrays), (other_ids, others) = (next(stream) for stream in streams)
-        np.testing.assert_array_equal(ids, other_ids)
-        for name in arrays:
-            np.testing.assert_array_equal(arrays[name], others[name])
+        (ids, arrays), *rest = (next(stream) for stream in streams)
+        for other_ids, others in rest:
+            np.testing.assert_array_equal(ids, other_ids)
+            for name in arrays:
+                np.testing.assert_array_equal(arrays[name], others[name])
+    for stream in streams:
+        stream.close()
 
 
 def test_tfds_build_builds_it_without_tensorflow(original, tmp_path):
