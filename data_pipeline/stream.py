@@ -85,7 +85,7 @@ class _Passes:
         return self._part, int(self._rows[order[row]])
 
 
-@functools.lru_cache(maxsize=16)  # Threads that read ahead are in the next pass already.
+@functools.lru_cache(maxsize=64)  # Of each part two: threads ahead are in the next pass already.
 def _order(seed: int, part: int, number: int, rows: int) -> Int64[np.ndarray, " R"]:
     """The order of pass `number` through the rows of a part."""
     return np.random.default_rng((seed, part, number)).permutation(rows)
