@@ -253,7 +253,8 @@ class Stream(Iterator):
         return None if self._under_way is None else sorted(self._under_way.copy().values())
 
     def close(self) -> None:
-        """Stops the threads."""
+        """Stops the threads or processes."""
+        self._group = []  # It may lie in their memory.
         self._groups.close()
 
 

@@ -422,7 +422,8 @@ from data_pipeline.loader import pose_batches
 from g_rmi.config import PoseDataConfig
 iterator = pose_batches([coco.read(sys.argv[1], "train")], height=33, width=25,
                         config=PoseDataConfig(threads=1, processes=2), batch_size=4, seed=0)
-next(iterator)
+for _ in range(17):  # until both have handed over 32 examples
+    next(iterator)
 print(*(process.pid for process in multiprocessing.active_children()), flush=True)
 time.sleep(60)
 """
