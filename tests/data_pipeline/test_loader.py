@@ -439,7 +439,8 @@ def alive(pid):
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into /proc")
 def test_reader_processes_do_not_outlive_a_killed_run(make_coco):
     command = [sys.executable, "-c", _PROCESSES, str(make_coco())]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, **quiet) as process:
         readers = [int(pid) for pid in process.stdout.readline().split()]
         assert len(readers) == 2
         assert all(map(alive, readers))
