@@ -91,8 +91,8 @@ class PoseAugmentation:
       shift: Largest shift of the box centre, as a share of the box's sides.
       rotation: Largest rotation in degrees, uniform on both sides.
       rotation_probability: Probability of rotating at all.
-      turned: Probability, where no half body is drawn, of turning a well-labelled person by any angle
-        instead, the box drawn anew around the joints as they lie then: for people who do not stand.
+      turned: Probability, where no half body is drawn, of turning a well-labelled person by any
+        angle instead, the box drawn anew around the joints: for people who do not stand.
       colour: Strength of brightness, contrast, saturation and hue jitter, 0 to 1.
       half_body: Probability of a crop around the upper or lower body of a well-labelled person.
       occlusion: Probability of pasting a noise or picture patch over part of the crop.
