@@ -35,7 +35,7 @@ from data_pipeline.stream import (
 )
 from data_pipeline.transforms import PoseExamples
 from g_rmi.config import DetectorDataConfig, PoseDataConfig
-from g_rmi.geometry import box_to_crop, fit_canvas, pose_box
+from g_rmi.geometry import Affine, box_to_crop, compose_affine, fit_canvas, pose_box
 
 # Handing over single examples between threads would cost several percent of the rate.
 _CROPS, _PICTURES = 4, 2
@@ -197,6 +197,7 @@ def box_crops(
     width: int,
     box_scale: float,
     batch_size: int,
+    turns: Sequence[Affine] = (),
     host: int = 0,
     hosts: int = 1,
     threads: int = 8,
@@ -210,26 +211,31 @@ def box_crops(
       width: Crop columns.
       box_scale: Enlargement of the boxes after extending them to the crop's aspect.
       batch_size: Crops per batch on this host.
+      turns: Maps from a crop's pixels to those of more views of it, which are cut as well.
       host: Index of this host.
       hosts: Number of hosts; all get the same number of batches.
       threads: Reader threads.
 
     Yields:
-      `image` uint8 [B, H, W, 3]; `box` float32 [B, 4], the enlarged box in image pixels;
-      `index` int64 [B], the row in the table; `weight` float32 [B]. The last batch is filled with
-      rows of weight 0 and index -1.
+      `image` uint8 [B, H, W, 3], with turns [B, 1 + turns, H, W, 3]; `box` float32 [B, 4], the
+      enlarged box in image pixels; `index` int64 [B], the row in the table; `weight` float32 [B].
+      The last batch is filled with rows of weight 0 and index -1.
 
     Raises:
       DataError: A picture is broken; names the file.
     """
     windows = pose_box(boxes.box, aspect=height / width, scale=box_scale)
+    shape = (*((1 + len(turns),) if turns else ()), height, width, 3)
 
     def crop(row: int) -> dict[str, Any]:
-        affine = box_to_crop(windows[row], height=height, width=width)
-        image = cut_image(dataset, int(boxes.image[row]), affine, height=height, width=width)
-        return {"image": image, "box": windows[row].astype(np.float32)}
+        straight = box_to_crop(windows[row], height=height, width=width)
+        image = [
+            cut_image(dataset, int(boxes.image[row]), affine, height=height, width=width)
+            for affine in (straight, *(compose_affine(turn, straight) for turn in turns))
+        ]
+        return {"image": np.reshape(image, shape), "box": windows[row].astype(np.float32)}
 
-    empty = {"image": np.zeros((height, width, 3), np.uint8), "box": np.zeros(4, np.float32)}
+    empty = {"image": np.zeros(shape, np.uint8), "box": np.zeros(4, np.float32)}
     yield from _once(
         np.arange(len(boxes)),
         crop,

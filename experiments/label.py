@@ -41,6 +41,8 @@ class Arguments:
       joints: Only these joints, such as nose left_eye; all of them if none is named.
       min_joint_score: Joints of a lower expected OKS stay without a label.
       flip_test: Average the maps with those of the mirrored crop.
+      turn_test: Average the maps with those of the crop turned to either side; for weights trained
+        with `--rotation`.
       batch_size: Crops per batch and device.
     """
 
@@ -51,6 +53,7 @@ class Arguments:
     joints: tuple[str, ...] = ()
     min_joint_score: float = 0.5
     flip_test: bool = True
+    turn_test: bool = False
     batch_size: int = pose.BATCH_SIZE
 
 
@@ -137,7 +140,9 @@ def main(argv: Sequence[str]) -> None:
     joints = chosen_joints(task.skeleton, arguments.joints)
     boxes = boxes_to_label(dataset, joints)
     # Of all decodings, this one's scores say how good a label will be.
-    decoding = Decoding(method="hough_oks", flip_test=arguments.flip_test)
+    decoding = Decoding(
+        method="hough_oks", flip_test=arguments.flip_test, turn_test=arguments.turn_test
+    )
     found = pose.predict(task, variables, dataset, boxes, decoding, batch_size=arguments.batch_size)
     score = arguments.min_joint_score
     labelled, new = add_labels(dataset, boxes, found, joints, min_score=score)

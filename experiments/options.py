@@ -23,6 +23,7 @@ def one_at_a_time(source: str, decoding: Decoding) -> Rows:
         {"method": "hough_oks"},
         {"refine": not decoding.refine},
         {"flip_test": not decoding.flip_test},
+        {"turn_test": not decoding.turn_test},
         {"score": "pose"},
         {"score": "box"},
         {"score": "product"},

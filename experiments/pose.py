@@ -65,6 +65,7 @@ def predict(
         height=task.config.crop_height,
         width=task.config.crop_width,
         box_scale=task.config.box_scale,
+        turns=decoding.turns(task.config),
         batch_size=batch_size * jax.local_device_count(),
         **hosts.shard(),
     )

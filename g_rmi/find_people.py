@@ -7,20 +7,23 @@ Every shape is fixed; the work is not: crops run in chunks, as many as there are
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from g_rmi.config import PoseConfig
 from g_rmi.detector.task import DetectorTask
 from g_rmi.evaluation.detect import canvas_to_image
 from g_rmi.evaluation.evaluator import Decoding, predict_crops, ranking, suppress
+from g_rmi.geometry import apply_affine, invert_affine
 from g_rmi.ops.boxes import extend_boxes
-from g_rmi.ops.image import grids, sample_grid
+from g_rmi.ops.image import grids, sample_grid, sample_points
 from g_rmi.pose.task import PoseTask
 
 # Block means that a picture is sampled from where it is shrunk, as in training.
@@ -172,8 +175,16 @@ def find_poses(
     cells = (config.crop_height - 1) * (config.crop_width - 1)
     areas = jnp.prod(windows[:, 2:] - windows[:, :2], axis=-1) / cells
 
+    turned = _turned_pixels(config, decoding)
+
     def crop(i):
-        return _sample(levels, pictures.size, i // per_picture, rows[i], columns[i], areas[i])
+        sample = partial(_sample, levels, pictures.size, i // per_picture, area=areas[i])
+        straight = sample(rows[i], columns[i])
+        if not turned:
+            return straight
+        x0, y0, x1, y1 = windows[i]
+        views = (sample(y0 + (y1 - y0) * y, x0 + (x1 - x0) * x, take=_points) for x, y in turned)
+        return jnp.stack([straight, *views])
 
     def look(chunk):
         crops = lax.map(crop, chunk)
@@ -185,6 +196,14 @@ def find_poses(
     return jax.vmap(partial(_rank, sigmas=pose.skeleton.sigmas, **decoding.suppression))(
         poses.keypoints, poses.keypoint_scores, scores, candidates.boxes, candidates.valid
     )
+
+
+def _turned_pixels(config: PoseConfig, decoding: Decoding) -> list[Float[np.ndarray, "2 H W"]]:
+    """X and y of each turned view's pixels in the crop's box, 0 to 1 from side to side."""
+    last = (config.crop_width - 1, config.crop_height - 1)
+    pixels = np.stack(np.meshgrid(*(np.arange(side + 1) for side in last)), axis=-1)
+    points = (apply_affine(invert_affine(turn), pixels) / last for turn in decoding.turns(config))
+    return [np.moveaxis(each, -1, 0).astype(np.float32) for each in points]
 
 
 def _rank(keypoints, keypoint_scores, scores, boxes, valid, **options) -> Found:
@@ -246,15 +265,27 @@ def pyramid(pictures: Pictures) -> list[Array]:
     return [level.reshape(-1, *level.shape[2:]) for level in levels]
 
 
+def _grid(level: Array, rows: Float[Array, " h"], columns: Float[Array, " w"]) -> Array:
+    return sample_grid(level, rows[None], columns[None])[0]
+
+
+def _points(level: Array, y: Float[Array, "h w"], x: Float[Array, "h w"]) -> Array:
+    return sample_points(level, jnp.stack([x, y], axis=-1))
+
+
 def _sample(
     levels: Sequence[Array],
     sizes: Int[Array, "B 2"],
     picture: Int[Array, ""],
-    rows: Float[Array, " h"],
-    columns: Float[Array, " w"],
+    rows: Float[Array, "..."],
+    columns: Float[Array, "..."],
     area: Float[Array, ""],
+    take: Callable[[Array, Array, Array], Float[Array, "h w 3"]] = _grid,
 ) -> Float[Array, "h w 3"]:
-    """Samples one picture on a grid of image points; `area` is that of a cell of the grid."""
+    """Samples one picture on a grid of image points, or at the points themselves (`_points`).
+
+    `area` is that between neighbours.
+    """
     count = len(sizes)
 
     def from_level(number):
@@ -270,7 +301,7 @@ def _sample(
 
         y, x = along(rows, sizes[picture, 0]), along(columns, sizes[picture, 1])
         offset = (picture * height).astype(jnp.float32)
-        return sample_grid(level, (y + offset)[None], x[None])[0]
+        return take(level, y + offset, x)
 
     wanted = sum((area >= r * r).astype(jnp.int32) for r in _REDUCTIONS[1:])
     return lax.switch(wanted, [partial(from_level, n) for n in range(len(_REDUCTIONS))])

@@ -119,6 +119,11 @@ def invert_affine(affine: Affine) -> Affine:
     return np.concatenate([linear, -linear @ affine[:, 2:]], axis=1)
 
 
+def compose_affine(second: Affine, first: Affine) -> Affine:
+    """One map for both: `apply_affine(compose_affine(B, A), p)` is B of A of p."""
+    return np.concatenate([second[:, :2] @ first[:, :2], apply_affine(second, first[:, 2:].T).T], 1)
+
+
 def apply_affine(affine: Affine, points: Real[np.ndarray, "... 2"]) -> Float[np.ndarray, "... 2"]:
     """Maps points `(x, y)`, any leading axes."""
     return np.asarray(points) @ affine[:, :2].T + affine[:, 2]

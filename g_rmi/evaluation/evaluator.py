@@ -13,9 +13,11 @@ from jaxtyping import Array, Bool, Float, Int, Num
 
 from g_rmi.config import Method, PoseConfig
 from g_rmi.evaluation.spread import predict_batches
+from g_rmi.geometry import Affine
 from g_rmi.ops.nms import box_nms, oks_nms
 from g_rmi.pose.decode import decode_batch, oks_spread
 from g_rmi.pose.task import PoseTask
+from g_rmi.pose.turn import turns
 from g_rmi.types import People, Poses
 
 Score = Literal["pose", "box", "product"]
@@ -36,6 +38,8 @@ class Decoding:
       oks_threshold: OKS above which the lower-scored of two people is dropped; 1 keeps all.
       iou_threshold: IoU of their boxes above which the lower-scored of two people is dropped; 1, as
         in the paper, keeps all.
+      turn_test: Average the maps with those of the crop turned by 30 degrees to either side; for
+        weights trained with `--rotation`.
     """
 
     method: Method | None = None
@@ -44,6 +48,7 @@ class Decoding:
     score: Score = "pose"
     oks_threshold: float = 0.5
     iou_threshold: float = 1.0
+    turn_test: bool = False
 
     def method_for(self, config: PoseConfig) -> Method:
         """The method, that of the network's config where none is given."""
@@ -52,7 +57,12 @@ class Decoding:
     @property
     def network(self) -> "Decoding":
         """The part that `predict_crops` reads; the rest is the paper's."""
-        return Decoding(method=self.method, refine=self.refine, flip_test=self.flip_test)
+        names = ("method", "refine", "flip_test", "turn_test")
+        return Decoding(**{name: getattr(self, name) for name in names})
+
+    def turns(self, config: PoseConfig) -> tuple[Affine, ...]:
+        """Maps from a crop's pixels to those of its other views; none without the turn test."""
+        return turns(config.crop_height, config.crop_width) if self.turn_test else ()
 
     @property
     def suppression(self) -> dict[str, float | None]:
@@ -73,7 +83,7 @@ def crop_to_image(
 def predict_crops(
     task: PoseTask,
     variables: Any,
-    image: Num[Array, "B H W 3"],
+    image: Num[Array, "B H W 3"] | Num[Array, "B V H W 3"],
     box: Float[Array, "B 4"],
     *,
     decoding: Decoding,
@@ -83,13 +93,15 @@ def predict_crops(
     Args:
       task: The pose task.
       variables: Its variables.
-      image: RGB crops in 0..255.
+      image: RGB crops in 0..255; each with its views, if `decoding.turns` asks for some.
       box: What each crop shows, in image pixels.
       decoding: How maps become people.
     """
     config = task.config
     size = {"height": config.crop_height, "width": config.crop_width}
-    maps = task.predict(variables, image, flip_test=decoding.flip_test)
+    maps = task.predict(
+        variables, image, flip_test=decoding.flip_test, turn_test=decoding.turn_test
+    )
     poses = decode_batch(
         maps.heatmap,
         maps.offset,

@@ -5,7 +5,7 @@
     matching   match
     sampling   sample
     roi        roi_align
-    image      resize_align_corners  crop_boxes  grids  sample_grid
+    image      resize_align_corners  crop_boxes  grids  sample_grid  sample_points
     heatmaps   disk_targets
     hough      hough_vote  gaussian_vote  mean_shift
     oks        oks  pairwise_oks

@@ -119,6 +119,30 @@ def sample_grid(
     return (_sample_features if floating else _sample_grids)(image, (rows, columns))
 
 
+def sample_points(
+    image: Real[ArrayLike, "H W C"], points: Real[ArrayLike, "*n 2"]
+) -> Float[Array, "*n C"]:
+    """Bilinear samples at points; the image is zero outside.
+
+    Args:
+      image: Image or map, any type.
+      points: `(x, y)` in pixels of the image; any leading axes.
+
+    Returns:
+      The samples, float32, in the image's own range.
+    """
+    image, points = jnp.asarray(image), jnp.asarray(points, jnp.float32)
+    height, width, channels = image.shape
+    pixels = image.reshape(height * width, channels)
+    x, y = points.reshape(-1, 2).T
+    samples = jnp.zeros((len(x), channels), jnp.float32)
+    for i, row_share in _taps(y, height):
+        for j, column_share in _taps(x, width):
+            taken = pixels.at[i * width + j].get(mode="promise_in_bounds")
+            samples += (row_share * column_share)[:, None] * taken.astype(jnp.float32)
+    return samples.reshape(*points.shape[:-1], channels)
+
+
 def _sample_grids(image, grids):
     # One grid at a time stays in the cache of a CPU; accelerators would rather start a few large
     # programs than many small ones.

@@ -5,6 +5,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from g_rmi.config import PoseConfig
@@ -12,6 +13,7 @@ from g_rmi.ops.image import resize_align_corners
 from g_rmi.pose.losses import heatmap_loss, offset_loss
 from g_rmi.pose.model import PoseMaps, PoseNetwork
 from g_rmi.pose.targets import PoseTargets, pose_targets
+from g_rmi.pose.turn import merge
 from g_rmi.skeleton import COCO, Skeleton
 from g_rmi.training.metrics import Mean, masked_mean
 from g_rmi.types import PoseBatch
@@ -111,22 +113,36 @@ class PoseTask:
         return loss.total / jnp.maximum(loss.count, 1e-6), (dict(new_state), metrics)
 
     def predict(
-        self, variables: dict, image: Num[Array, "B H W 3"], *, flip_test: bool = False
+        self,
+        variables: dict,
+        image: Num[Array, "B H W 3"] | Num[Array, "B 3 H W 3"],
+        *,
+        flip_test: bool = False,
+        turn_test: bool = False,
     ) -> PoseMaps:
         """Coarse maps of crops.
 
         Args:
           variables: Parameters and statistics.
-          image: RGB crops in 0..255.
+          image: RGB crops in 0..255; for the turn test each with its turned views
+            (`g_rmi.pose.turn.turns`) behind it.
           flip_test: Average the maps with those of the mirrored crops.
+          turn_test: Average the maps with those of the turned views.
 
         Returns:
           Maps without the auxiliary head.
         """
-        maps: PoseMaps = self.network.apply(variables, image)  # type: ignore[bad-assignment]
+        views = jnp.concatenate(jnp.unstack(image, axis=1)) if turn_test else image
+        maps: PoseMaps = self.network.apply(variables, views)  # type: ignore[bad-assignment]
+        if turn_test:
+            maps = merge(maps, height=self.config.crop_height, width=self.config.crop_width)
         if not flip_test:
             return maps
-        mirrored = self.predict(variables, image[:, :, ::-1])
+        mirrored = image[..., ::-1, :]
+        if turn_test:
+            # Clockwise in the picture is counterclockwise in its mirror image.
+            mirrored = mirrored[:, np.array([0, 2, 1])]
+        mirrored = self.predict(variables, mirrored, turn_test=turn_test)
         order = self.skeleton.flip_index
         heatmap = mirrored.heatmap[:, :, ::-1, order]
         offset = mirrored.offset[:, :, ::-1, order] * jnp.array([-1.0, 1.0])[(None,) * 4]

@@ -505,6 +505,22 @@ def test_evaluation_crops_are_what_the_box_shows(dataset):
     assert checked > 4
 
 
+def test_evaluation_shows_more_views_of_a_crop(dataset):
+    """A quarter turn of a square crop moves every pixel onto another."""
+    boxes = ground_truth_boxes(dataset)
+    quarter = np.array([[0.0, -1.0, 32.0], [1.0, 0.0, 0.0]])  # down becomes left: clockwise
+    straight = crops_of(dataset, boxes, width=33)
+    found = crops_of(dataset, boxes, width=33, turns=(quarter,))
+    assert [batch["index"].tolist() for batch in found] == [b["index"].tolist() for b in straight]
+    for both, alone in zip(found, straight, strict=True):
+        assert both["image"].shape == (4, 2, 33, 33, 3)
+        np.testing.assert_array_equal(both["image"][:, 0], alone["image"])
+        np.testing.assert_array_equal(both["box"], alone["box"])
+        turned = np.rot90(alone["image"], -1, axes=(1, 2)).astype(int)
+        assert np.abs(both["image"][:, 1] - turned).max() <= 1  # rounding
+        assert np.ptp(turned) > 50
+
+
 @pytest.mark.parametrize("hosts", [1, 2, 3])
 def test_evaluation_sees_every_row_once_over_the_hosts(dataset, hosts):
     boxes = ground_truth_boxes(dataset)

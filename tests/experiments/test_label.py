@@ -69,7 +69,7 @@ def run(pose, data, out, *options):
 
 def test_labels_stay_and_the_rest_is_what_an_evaluation_finds(runs, faceless, tmp_path, capsys):
     _, pose = runs
-    filled = run(pose, faceless, tmp_path / "filled", "--min-joint-score", "0")
+    filled = run(pose, faceless, tmp_path / "filled", "--min-joint-score", "0", "--turn-test")
     before, after = read(faceless, "train").people, filled.people
     there = before.visibility > 0
     np.testing.assert_array_equal(after.keypoints[there], before.keypoints[there])
@@ -77,7 +77,7 @@ def test_labels_stay_and_the_rest_is_what_an_evaluation_finds(runs, faceless, tm
     np.testing.assert_array_equal(after.visibility[1:], before.visibility[1:])
 
     options = ["--data", str(faceless), "--split", "train", "--oks-threshold", "1", "--flip-test"]
-    options += ["--method", "hough_oks", "--out", str(tmp_path / "found")]
+    options += ["--method", "hough_oks", "--turn-test", "--out", str(tmp_path / "found")]
     evaluate.main(["--workdir", str(pose), *options])
     results = json.loads((tmp_path / "found" / "keypoints.json").read_text())
     # The two who have joints at all; the first one's box is the left one.

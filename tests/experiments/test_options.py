@@ -11,6 +11,7 @@ def test_one_option_at_a_time():
     assert rows["as given"] == ("gt", given)
     assert rows["method = hough"] == ("gt", Decoding(method="hough", flip_test=True))
     assert rows["flip_test = False"] == ("gt", Decoding(method="argmax_offset"))
+    assert rows["turn_test = True"][1].turn_test
     assert rows["oks_threshold = 1.0"][1].oks_threshold == 1
     assert rows["method = hough_oks"] == ("gt", Decoding(method="hough_oks", flip_test=True))
     assert not {"method = argmax_offset", "refine = True", "score = pose"} & set(rows)

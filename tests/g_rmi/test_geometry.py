@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from g_rmi.geometry import (
     apply_affine,
     box_to_crop,
+    compose_affine,
     fit_canvas,
     invert_affine,
     pose_box,
@@ -81,6 +82,13 @@ def test_the_inverse_brings_points_back(x, y, w, h, angle, flip):
     points = np.array([[x, y], [x + w, y + h], [0.0, 0.0]])
     back = apply_affine(invert_affine(affine), apply_affine(affine, points))
     np.testing.assert_allclose(back, points, atol=1e-6)
+
+
+def test_a_composed_map_does_one_after_the_other():
+    first, second = np.random.default_rng(0).normal(size=(2, 2, 3))
+    points = np.array([[0.0, 0.0], [3.0, -2.0]])
+    both = apply_affine(compose_affine(second, first), points)
+    np.testing.assert_allclose(both, apply_affine(second, apply_affine(first, points)))
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from g_rmi.pose.decode import decode_batch
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.sharding import data_mesh
 from g_rmi.types import People
+from tests.oracles.image import bilinear
 
 DETECTOR = DetectorTask(
     DetectorConfig(
@@ -231,6 +232,34 @@ def test_the_flip_test_looks_for_people_in_the_mirrored_picture_too():
     np.testing.assert_allclose(here.scores, there.scores, atol=1e-4)
     np.testing.assert_allclose(here.boxes[:, 0], 79 - there.boxes[:, 2], atol=0.05)
     np.testing.assert_allclose(here.boxes[:, 1::2], there.boxes[:, 1::2], atol=0.05)
+
+
+@pytest.mark.parametrize("box", [(20, 10, 50, 44), (-8, 20, 70, 130)])
+def test_the_turn_test_looks_at_the_picture_itself(box):
+    """Views by OpenCV's rotation of the crop, sampled pixel by pixel; the second box is shrunk."""
+    decoding = Decoding(turn_test=True)
+    alone = PosePipeline(None, POSE, (None, variables()[1]), Options(6, decoding=decoding))
+    image = picture(140, 79)
+    box = np.array([box], np.float64)
+    found = alone(image, box)
+    window = geometry.pose_box(box, aspect=1.0, scale=POSE.config.box_scale)[0]
+    small, place = shrink(image, window)
+    views = []
+    for angle in (0, -30, 30):
+        back = cv2.invertAffineTransform(cv2.getRotationMatrix2D((16, 16), angle, 1))
+        pixels = (
+            np.stack(np.meshgrid(np.arange(33), np.arange(33)), -1) @ back[:, :2].T + back[:, 2]
+        )
+        points = place[:2] + pixels / 32 * (place[2:] - place[:2])
+        views.append([[bilinear(small, x, y) for x, y in row] for row in points])
+    maps = jax.jit(functools.partial(POSE.predict, turn_test=True))(
+        variables()[1], np.array(views, np.float32)[None]
+    )
+    wanted = decode_batch(maps.heatmap, maps.offset, height=33, width=33, radius=4.0)
+    window = jnp.asarray(window[None], jnp.float32)
+    place = crop_to_image(wanted.keypoints, window, height=33, width=33)
+    np.testing.assert_allclose(found.keypoints, place, atol=1e-3)
+    np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-3)
 
 
 def test_pictures_are_shrunk_by_means_of_blocks():

@@ -77,8 +77,8 @@ def test_the_score_decides_and_pictures_are_apart():
 
 
 def test_what_the_network_reads():
-    given = Decoding("argmax", True, True, "product", 0.3, 0.4)
-    assert given.network == Decoding("argmax", True, True)
+    given = Decoding("argmax", True, True, "product", 0.3, 0.4, turn_test=True)
+    assert given.network == Decoding("argmax", True, True, turn_test=True)
     assert given.suppression == {"oks_threshold": 0.3, "iou_threshold": 0.4}
     assert Decoding().suppression == {"oks_threshold": 0.5, "iou_threshold": None}
 

@@ -10,7 +10,7 @@ import pytest
 
 from g_rmi.geometry import box_to_crop
 from g_rmi.ops import image as image_ops
-from g_rmi.ops.image import crop_boxes, resize_align_corners, sample_grid
+from g_rmi.ops.image import crop_boxes, resize_align_corners, sample_grid, sample_points
 from tests.g_rmi.ops.contract import check_contract
 from tests.oracles import image as oracle
 from tests.oracles import onnx_ops
@@ -119,6 +119,19 @@ def test_grids_equal_the_oracle(n):
     assert not single[0].any()
     assert not single[:, 1].any()
     assert not sample_grid(np.ones((0, 5, 2)), rows, columns).any()
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (0,), (3, 4)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_points_equal_the_oracle(shape, dtype):
+    rng = np.random.default_rng(len(shape))
+    image = rng.uniform(0, 255, (6, 5, 2)).astype(dtype)
+    points = rng.uniform(-2, 7, (*shape, 2)).astype(np.float32)
+    ours = jax.jit(sample_points)(image, points)
+    assert ours.shape == (*shape, 2)
+    theirs = [oracle.bilinear(image, x, y) for x, y in points.reshape(-1, 2)]
+    np.testing.assert_allclose(ours, np.reshape(theirs, ours.shape), atol=1e-3)
+    assert not sample_points(image, np.array([[np.nan, 1], [2, np.inf], [-1, 2]])).any()
 
 
 @pytest.mark.parametrize("together", [1, 32])
