@@ -197,8 +197,8 @@ def test_the_pose_network_looks_into_the_detectors_boxes(
             *arguments,
         ]
     )
-    # Hough, that by OKS, argmax, argmax and offset, refined, flipped; and the annotated boxes.
-    assert len(looked) == len(set(looked)) == 6 + 1
+    # Hough, by OKS, argmax, argmax and offset, refined, flipped, turned; and the annotated boxes.
+    assert len(looked) == len(set(looked)) == 7 + 1
     rows = json.loads((tmp_path / "both" / "options.json").read_text())
     assert len([name for name in rows if name.startswith(("detector boxes", "gt boxes"))]) == 15
     assert rows["as given"] == rows["detector boxes, pose score, OKS-NMS"]
