@@ -126,13 +126,15 @@ def sample_points(
 
     Args:
       image: Image or map, any type.
-      points: `(x, y)` in pixels of the image; any leading axes.
+      points: `(x, y)` in pixels of the image; any leading axes. A non-finite point is zero.
 
     Returns:
       The samples, float32, in the image's own range.
     """
     image, points = jnp.asarray(image), jnp.asarray(points, jnp.float32)
     height, width, channels = image.shape
+    if 0 in (height, width):
+        return jnp.zeros((*points.shape[:-1], channels), jnp.float32)
     pixels = image.reshape(height * width, channels)
     x, y = points.reshape(-1, 2).T
     samples = jnp.zeros((len(x), channels), jnp.float32)

@@ -132,6 +132,7 @@ def test_points_equal_the_oracle(shape, dtype):
     theirs = [oracle.bilinear(image, x, y) for x, y in points.reshape(-1, 2)]
     np.testing.assert_allclose(ours, np.reshape(theirs, ours.shape), atol=1e-3)
     assert not sample_points(image, np.array([[np.nan, 1], [2, np.inf], [-1, 2]])).any()
+    assert not sample_points(np.ones((0, 5, 2)), points).any()
 
 
 @pytest.mark.parametrize("together", [1, 32])
@@ -218,6 +219,8 @@ def test_contract():
         for _ in range(2)
     ]
     check_contract(partial(crop_boxes, height=5, width=4), *cases)
+    points = [(image, boxes.reshape(6, 2)) for image, boxes in cases]
+    check_contract(sample_points, *points)
 
 
 @pytest.mark.slow
