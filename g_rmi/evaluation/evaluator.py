@@ -83,7 +83,7 @@ def crop_to_image(
 def predict_crops(
     task: PoseTask,
     variables: Any,
-    image: Num[Array, "B H W 3"] | Num[Array, "B V H W 3"],
+    image: Num[Array, "B *views H W 3"],
     box: Float[Array, "B 4"],
     *,
     decoding: Decoding,

@@ -115,7 +115,7 @@ class PoseTask:
     def predict(
         self,
         variables: dict,
-        image: Num[Array, "B H W 3"] | Num[Array, "B 3 H W 3"],
+        image: Num[Array, "B *views H W 3"],
         *,
         flip_test: bool = False,
         turn_test: bool = False,
@@ -131,7 +131,15 @@ class PoseTask:
 
         Returns:
           Maps without the auxiliary head.
+
+        Raises:
+          ValueError: Crops without views for the turn test, or with views without it.
         """
+        if image.ndim != 4 + turn_test or (turn_test and image.shape[1] != 3):
+            wanted = "[B, 3, H, W, 3]" if turn_test else "[B, H, W, 3]"
+            raise ValueError(
+                f"image of shape {image.shape}: turn_test = {turn_test} takes {wanted}"
+            )
         views = jnp.concatenate(jnp.unstack(image, axis=1)) if turn_test else image
         maps: PoseMaps = self.network.apply(variables, views)  # type: ignore[bad-assignment]
         if turn_test:

@@ -130,3 +130,13 @@ def test_both_tests_together_are_exact(variables, predict):
         straight.offset, np.asarray(mirrored.offset)[:, :, ::-1, swap] * [-1, 1], atol=1e-4
     )
     assert np.abs(straight.heatmap - predict(variables, crops, turn_test=True).heatmap).max() > 1e-3
+
+
+def test_crops_come_with_their_views(variables):
+    crops = jnp.asarray(views(1))
+    with pytest.raises(ValueError, match=r"shape \(1, 49, 33, 3\): turn_test = True takes \[B, 3,"):
+        TASK.predict(variables, crops[:, 0], turn_test=True)
+    with pytest.raises(ValueError, match=r"\(1, 2, 49, 33, 3\): turn_test = True takes"):
+        TASK.predict(variables, crops[:, :2], turn_test=True)
+    with pytest.raises(ValueError, match=r"turn_test = False takes \[B, H, W, 3\]"):
+        TASK.predict(variables, crops)
