@@ -87,7 +87,7 @@ def initial_variables(arguments: Arguments, task: PoseTask | DetectorTask) -> di
         same_joints = getattr(other, "skeleton", None) == getattr(task, "skeleton", None)
         if type(other) is type(task) and same_joints:
             return widen(variables, jax.eval_shape(task.init, jax.random.key(0)))
-        for field in ("depth", "width"):
+        for field in ("depth", "width", "stem_width"):
             theirs, ours = getattr(other.config, field), getattr(task.config, field)
             if theirs != ours:
                 raise ValueError(f"--init {arguments.init}: {field} is {theirs} there, {ours} here")
@@ -95,7 +95,13 @@ def initial_variables(arguments: Arguments, task: PoseTask | DetectorTask) -> di
     elif arguments.pretrained:
         from g_rmi.pretrained import load_resnet
 
-        resnet = load_resnet(arguments.pretrained, depth=task.config.depth)
+        config = task.config
+        resnet = load_resnet(
+            arguments.pretrained,
+            depth=config.depth,
+            width=config.width,
+            stem_width=config.stem_width or None,
+        )
     else:
         return None
     return task.with_resnet(jax.device_get(jax.jit(task.init)(jax.random.key(0))), resnet)

@@ -26,7 +26,8 @@ class PoseConfig:
 
     Attributes:
       depth: ResNet depth: 101 or 50 as in the paper, 26 for CPUs.
-      width: Channels of the stem; 64 is the standard ResNet.
+      width: Channels of the ResNet's first block; 64 is the standard.
+      stem_width: Channels of its stem; 0 for as many as `width`.
       output_stride: Stride of the ResNet's last block; dilation keeps it low.
       top_down: Channels of a top-down path that brings the maps to stride 4; 0 for none (the
         paper has none).
@@ -48,6 +49,7 @@ class PoseConfig:
 
     depth: Literal[26, 50, 101, 152] = 101
     width: int = 64
+    stem_width: int = 0
     output_stride: Literal[8, 16, 32] = 8
     top_down: int = 0
     norm: Norm = "batch"
@@ -159,7 +161,8 @@ class DetectorConfig:
 
     Attributes:
       depth: ResNet depth: 101 in the paper, 26 for CPUs.
-      width: Channels of the stem; 64 is the standard ResNet.
+      width: Channels of the ResNet's first block; 64 is the standard.
+      stem_width: Channels of its stem; 0 for as many as `width`.
       output_stride: Stride of the features that proposals are made from; dilation keeps it low.
       norm: "batch" (synchronised over the mesh), "frozen" (imported statistics) or "group".
       dtype: Type of the network's arithmetic; parameters, boxes and losses stay float32.
@@ -197,6 +200,7 @@ class DetectorConfig:
 
     depth: Literal[26, 50, 101, 152] = 101
     width: int = 64
+    stem_width: int = 0
     output_stride: Literal[8, 16] = 8
     norm: Norm = "frozen"
     dtype: Literal["float32", "bfloat16"] = "float32"

@@ -28,6 +28,7 @@ class DetectorNetwork(nn.Module):
             depth=c.depth,
             output_stride=c.output_stride,
             width=c.width,
+            stem_width=c.stem_width or None,
             norm=c.norm,
             dtype=dtype,
             remat=c.remat,

@@ -133,7 +133,9 @@ class ResNet(nn.Module):
       depth: 50, 101 or 152; 26 is a small one for CPUs.
       output_stride: Stride of the last block, 8, 16 or 32. Blocks past it keep their field of view
         by dilation.
-      width: Channels of the stem; 64 is the standard.
+      width: Channels of the 3x3 convolutions of block 1, doubled from block to block; 64 is the
+        standard.
+      stem_width: Channels of the stem; None: as many as `width`.
       norm: "batch", "frozen" or "group"; see `g_rmi.nn.norm.Norm`.
       dtype: Type of the arithmetic and the outputs; weights stay float32.
       remat: Store only the outputs of the units and compute the rest again in the backward pass.
@@ -147,6 +149,7 @@ class ResNet(nn.Module):
     dtype: DTypeLike = jnp.float32
     remat: bool = False
     blocks: int = 4
+    stem_width: int | None = None
 
     @nn.compact
     def __call__(
@@ -187,7 +190,7 @@ class ResNet(nn.Module):
 
         x = jnp.asarray(x, self.dtype)
         x = _masked(x, mask(x, 1))
-        x = Conv(self.width, 7, 2, dtype=self.dtype, name="conv1")(x)
+        x = Conv(self.stem_width or self.width, 7, 2, dtype=self.dtype, name="conv1")(x)
         x = nn.relu(Norm(self.norm, self.dtype, name="norm1")(x, train=train))
         x = stem = _masked(x, mask(x, 2))
         x = max_pool(x)

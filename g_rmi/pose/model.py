@@ -71,6 +71,7 @@ class PoseNetwork(nn.Module):
             depth=config.depth,
             output_stride=config.output_stride,
             width=config.width,
+            stem_width=config.stem_width or None,
             norm=config.norm,
             dtype=dtype,
             remat=config.remat,

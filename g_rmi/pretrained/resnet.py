@@ -40,7 +40,11 @@ DROPPED = r"fc\.weight|fc\.bias|(.+\.)?(bn\d|downsample\.1)\.num_batches_tracked
 
 
 def load_resnet(
-    source: str | os.PathLike | Mapping[str, Any], *, depth: int, width: int = 64
+    source: str | os.PathLike | Mapping[str, Any],
+    *,
+    depth: int,
+    width: int = 64,
+    stem_width: int | None = None,
 ) -> dict[str, Any]:
     """Reads the weights of an ImageNet ResNet.
 
@@ -48,7 +52,8 @@ def load_resnet(
       source: A `.safetensors` file, or a state dict: torchvision's or timm's names to arrays
         (numpy, or what numpy converts, PyTorch's tensors among them).
       depth: Of the network that the weights are for.
-      width: Channels of its stem.
+      width: Of the network, as in `ResNet`.
+      stem_width: Likewise.
 
     Returns:
       `{"params": ..., "batch_stats": ...}`, float32, for `ResNet(depth).apply` with norm
@@ -67,7 +72,7 @@ def load_resnet(
     if found not in (None, depth):
         raise ValueError(f"{label}: the weights of a ResNet-{found}, not of depth = {depth}")
 
-    targets = _targets(depth, width)
+    targets = _targets(ResNet(depth, width=width, stem_width=stem_width))
     problems = [f"missing {name}" for name in targets if name not in state]
     values = {}
     for name, value in state.items():
@@ -86,10 +91,10 @@ def load_resnet(
     return flax.traverse_util.unflatten_dict(values)
 
 
-def _targets(depth: int, width: int) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
+def _targets(network: ResNet) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
     """For each name in the source, the path and shape of the variable that it fills."""
     image = jax.ShapeDtypeStruct((1, 33, 33, 3), jnp.float32)
-    variables = jax.eval_shape(ResNet(depth, width=width).init, jax.random.key(0), image)
+    variables = jax.eval_shape(network.init, jax.random.key(0), image)
     targets = {}
     for path, value in flax.traverse_util.flatten_dict(variables).items():
         collection, *modules, leaf = path

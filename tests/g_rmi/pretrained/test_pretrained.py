@@ -15,7 +15,7 @@ from g_rmi.pretrained import load_resnet
 WIDTH = 4
 
 
-def torchvision_state(depth=26, width=WIDTH, seed=0):
+def torchvision_state(depth=26, width=WIDTH, stem=WIDTH, seed=0):
     """Names and shapes of torchvision's ResNets, written from its documentation."""
     random = np.random.default_rng(seed)
     state = {}
@@ -29,9 +29,9 @@ def torchvision_state(depth=26, width=WIDTH, seed=0):
             state[f"{name}.{weight}"] = random.uniform(0.5, 1, channels).astype(np.float32)
         state[f"{name}.num_batches_tracked"] = np.array(7)
 
-    conv("conv1", 3, width, 7)
-    norm("bn1", width)
-    inputs = width
+    conv("conv1", 3, stem, 7)
+    norm("bn1", stem)
+    inputs = stem
     for layer, units in enumerate(UNITS[depth], 1):
         middle = width * 2 ** (layer - 1)
         for unit in range(units):

@@ -1,0 +1,1 @@
+"""Conversion of pretrained backbones that packages carry into files for `train --pretrained`."""
