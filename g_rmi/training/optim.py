@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from g_rmi.config import OptimConfig, TrainConfig
 from g_rmi.training.muon import scale_by_muon
 
-Schedule = Callable[[ArrayLike], Array | np.floating]
+Schedule = Callable[[ArrayLike], Array | np.ndarray | np.floating]
 
 
 def make_schedule(optim: OptimConfig, steps: int) -> Schedule:

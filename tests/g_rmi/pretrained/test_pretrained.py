@@ -15,9 +15,10 @@ from g_rmi.pretrained import load_resnet
 WIDTH = 4
 
 
-def torchvision_state(depth=26, width=WIDTH, stem=WIDTH, seed=0):
+def torchvision_state(depth=26, width=WIDTH, stem=None, seed=0):
     """Names and shapes of torchvision's ResNets, written from its documentation."""
     random = np.random.default_rng(seed)
+    stem = stem or width
     state = {}
 
     def conv(name, inputs, outputs, size):
@@ -93,6 +94,17 @@ def test_places_and_axes():
     np.testing.assert_array_equal(
         stats[unit]["shortcut_norm"]["var"], state["layer4.0.downsample.1.running_var"]
     )
+
+
+def test_a_stem_of_its_own_width():
+    state = torchvision_state(stem=2 * WIDTH)
+    variables = load_resnet(state, depth=26, width=WIDTH, stem_width=2 * WIDTH)
+    config = PoseConfig(depth=26, width=WIDTH, stem_width=2 * WIDTH, output_stride=16)
+    wanted = jax.eval_shape(PoseTask(config).init, jax.random.key(0))
+    wanted = {name: tree["trunk"] for name, tree in wanted.items()}
+    assert jax.tree.map(np.shape, variables) == jax.tree.map(jnp.shape, wanted)
+    with pytest.raises(ValueError, match=r"conv1\.weight of shape .* is wanted"):
+        load_resnet(state, depth=26, width=WIDTH)
 
 
 @pytest.mark.parametrize("depth", UNITS)
