@@ -1,6 +1,7 @@
 """What the command-line programs share: config overrides and one-line errors."""
 
 import dataclasses
+import inspect
 import itertools
 import os
 import re
@@ -12,6 +13,7 @@ import tyro
 
 from experiments import configs
 from g_rmi.config import Experiment
+from g_rmi.inference import settings
 
 
 class Arguments(Protocol):
@@ -32,8 +34,73 @@ class SeveralArguments(Arguments, Protocol):
         ...
 
 
+# What options were called before; understood for one release.
+RENAMED = {
+    **{name.replace("_", "-"): new.replace("_", "-") for name, new in settings.RENAMED.items()},
+    "min-joint-score": "min-keypoint-score",
+}
+
+A = TypeVar("A")
 T = TypeVar("T", bound=Arguments)
 Several = TypeVar("Several", bound=SeveralArguments)
+
+
+def arguments(
+    kind: type[A],
+    argv: Sequence[str],
+    *,
+    name: str,
+    default: A | None = None,
+    config: Any = (),
+    flat: bool = True,
+) -> A:
+    """Parses a program's options.
+
+    Args:
+      kind: A frozen dataclass; the first part of its docstring is the program's help text.
+      argv: The command line without the program's name.
+      name: Of the program, for the help text.
+      default: The options if none is given.
+      config: Further markers of tyro's.
+      flat: Options of what is nested are called by their own name alone.
+    """
+    return tyro.cli(
+        kind,
+        default=default,
+        args=renamed(argv),
+        prog=program(name),
+        description=summary(kind),
+        config=(*((tyro.conf.OmitArgPrefixes,) if flat else ()), *config),
+    )
+
+
+def summary(kind: type) -> str:
+    """A docstring without the list of attributes, which are the options."""
+    return inspect.cleandoc(str(kind.__doc__)).partition("Attributes:")[0].strip()
+
+
+def renamed(argv: Sequence[str]) -> list[str]:
+    """The command line with options under their names of now; says so on standard error."""
+    words = []
+    for word in argv:
+        match = re.fullmatch(r"--(no-)?([a-z-]+)(=.*)?", word.replace("_", "-"), re.DOTALL)
+        if match and match[2] in RENAMED:
+            new = f"--{match[1] or ''}{RENAMED[match[2]]}"
+            print(f"note: --{match[2]} is called {new} now", file=sys.stderr)
+            word = new + (word[word.index("=") :] if match[3] else "")
+        words.append(word)
+    return words
+
+
+def peek(argv: Sequence[str], option: str) -> str | None:
+    """The value of an option before all options are known; None if it is not given."""
+    value = None
+    for word, after in itertools.zip_longest(argv, argv[1:]):
+        if word == f"--{option}":
+            value = after
+        elif word.startswith(f"--{option}="):
+            value = word.partition("=")[2]
+    return value
 
 
 def parse(
@@ -57,24 +124,19 @@ def parse(
       get: The experiment of that name.
     """
     argv = [re.sub(r"^--(?:[a-z_-]+\.)+", "--", word) for word in argv]
-    name, flag = getattr(default, option), f"--{option}"
-    for position, word in enumerate(argv):
-        if word == flag and position + 1 < len(argv):
-            name = argv[position + 1]
-        elif word.startswith(f"{flag}="):
-            name = word.partition("=")[2]
+    name = peek(argv, option) or getattr(default, option)
     default = dataclasses.replace(default, experiment=get(name))  # type: ignore[bad-specialization]
     return tyro.cli(
         type(default),
         default=default,
-        args=argv,
+        args=renamed(argv),
         prog=prog,
         config=(
             tyro.conf.OmitArgPrefixes,
             tyro.conf.FlagConversionOff,
             tyro.conf.AvoidSubcommands,  # the config says which stage it is
         ),
-        description=default.__doc__,
+        description=summary(type(default)),
     )
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 import matplotlib.cbook
 import numpy as np
-import tyro
 
 from data_pipeline.images import decode
 from data_pipeline.synthetic import scene
@@ -38,12 +37,7 @@ class Arguments:
 
 def main(argv: Sequence[str]) -> int:
     """The program."""
-    arguments = tyro.cli(
-        Arguments,
-        args=argv,
-        prog=cli.program("demo"),
-        description=str(Arguments.__doc__).partition("Attributes:")[0],
-    )
+    arguments = cli.arguments(Arguments, argv, name="demo")
     pictures, found = arguments.out / "pictures", arguments.out / "found"
     pictures.mkdir(parents=True, exist_ok=True)
     source = matplotlib.cbook.get_sample_data(PHOTOGRAPH, asfileobj=False)

@@ -14,7 +14,7 @@ from data_pipeline.schema import Dataset
 from g_rmi.config import DetectorExperiment
 from g_rmi.detector.task import DetectorTask
 from g_rmi.evaluation import coco
-from g_rmi.evaluation.detect import Found, detect_people
+from g_rmi.inference.dataset import FoundBoxes, detect_people
 from g_rmi.training import hosts
 from g_rmi.viz.draw import contact_sheet, draw_people
 
@@ -24,7 +24,7 @@ BATCH_SIZE = 8  # Pictures per device and batch of an evaluation.
 class Evaluation(NamedTuple):
     """What was found, in COCO's format, and COCO's twelve numbers."""
 
-    found: Found
+    found: FoundBoxes
     results: list[dict]
     metrics: dict[str, float]
 
@@ -63,7 +63,7 @@ def evaluate(
     return Evaluation(found, results, metrics)
 
 
-def draw(dataset: Dataset, found: Found, out: Path, *, count: int, min_score: float) -> None:
+def draw(dataset: Dataset, found: FoundBoxes, out: Path, *, count: int, min_score: float) -> None:
     """Draws annotated beside found boxes for the first pictures that have people, and a sheet."""
     out.mkdir(parents=True, exist_ok=True)
     people, sheet = dataset.people, []

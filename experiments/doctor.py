@@ -11,7 +11,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -113,9 +112,7 @@ def data_directory(directory: Path) -> Iterator[tuple[str, str, bool]]:
 
 def main(argv: Sequence[str]) -> int:
     """The program; exit status 1 if something is not sound."""
-    arguments = tyro.cli(
-        Arguments, args=argv, prog=cli.program("doctor"), description=Arguments.__doc__
-    )
+    arguments = cli.arguments(Arguments, argv, name="doctor")
     rows = [*machine(), *storage()]
     for directory in arguments.data:
         rows += data_directory(directory)

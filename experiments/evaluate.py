@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tyro
 from rich import box
@@ -20,13 +20,13 @@ from experiments.report import detector_page, pose_page
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.detector.task import DetectorTask
 from g_rmi.evaluation import coco
-from g_rmi.evaluation.evaluator import Decoding
 from g_rmi.evaluation.keypoint_table import KeypointRow, format_table, keypoint_table
-from g_rmi.pipeline import load_task
+from g_rmi.inference.load import load_settings, load_task
+from g_rmi.inference.settings import COUNTING, Settings
 from g_rmi.pose.decode import worth_drawing
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.hosts import Hosts, is_first, join_hosts
-from g_rmi.training.weights import read_weights
+from g_rmi.training.weights import read_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,22 +46,21 @@ class Arguments:
       boxes: Where the pose network looks: "gt", "detector", or a file of person boxes in COCO's
         results format, such as the detector's boxes.json.
       detector: Work directory of the detector for "detector".
-      min_score: Boxes of the detector or the file that score lower are left out.
-      max_per_image: Best boxes of each picture that are kept.
       out: Where the results go. Default: WORKDIR/evaluation; a weights file has none.
-      table: Also evaluate the pose network with each option changed, in the same boxes, and every
+      table: Also evaluate the pose network with each setting changed, in the same boxes, and every
         combination of boxes (these and the annotated ones), score and suppression: options.md,
         options.json.
       pictures: Pictures to draw.
-      min_joint_score: Joints that score lower are not drawn. Default: .3 with --method hough_oks,
-        else .02.
-      min_box_score: Boxes of the detector that score lower are not drawn.
+      min_keypoint_score: Keypoints that score lower are not drawn. Default: .3 where scores are an
+        expected OKS, else .02.
+      min_drawn_score: Boxes of the detector that score lower are not drawn.
       batch_size: Crops or pictures per batch and device. Default: 32 crops, 8 pictures.
       report: Also write report.html: numbers, curves, errors, pictures, training, config.
       coco_backend: Who computes COCO's numbers: pycocotools, or faster-coco-eval if installed.
       hosts: "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun
         needs nothing. The first host writes. "one" works alone.
-      decoding: How maps become people.
+      settings: How people are looked for. Default: as the weights were written with, but nobody is
+        left out for a low score, since AP counts them, too.
     """
 
     workdir: Path
@@ -70,18 +69,16 @@ class Arguments:
     split: str = "val"
     boxes: str = "gt"
     detector: Path | None = None
-    min_score: float = 0.0
-    max_per_image: int = 30
     out: Path | None = None
     table: bool = False
     pictures: int = 12
-    min_joint_score: float | None = None
-    min_box_score: float = 0.5
+    min_keypoint_score: float | None = None
+    min_drawn_score: float = 0.5
     batch_size: int | None = None
     report: bool = False
     coco_backend: coco.Backend = "pycocotools"
     hosts: Hosts = "auto"
-    decoding: Decoding = Decoding()
+    settings: Settings = COUNTING
 
 
 def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
@@ -95,23 +92,22 @@ def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
     if arguments.boxes == "gt":
         return ground_truth_boxes(dataset)
     if arguments.detector:
-        task, variables = load_task(arguments.detector)
-        if not isinstance(task, DetectorTask):
-            raise ValueError(f"--detector {arguments.detector}: holds a pose network")
-        flip_test = arguments.decoding.flip_test
+        task, variables = load_task(arguments.detector, stage="detector")
+        assert isinstance(task, DetectorTask)
+        flip_test = arguments.settings.flip_test
         found = detector.evaluate(task, variables, dataset, flip_test=flip_test).found
         return best_boxes(
             found.image,
             found.boxes,
             found.scores,
-            min_score=arguments.min_score,
-            max_per_image=arguments.max_per_image,
+            min_score=arguments.settings.min_box_score,
+            max_per_image=arguments.settings.max_people,
         )
     return read_boxes(
         arguments.boxes,
         dataset,
-        min_score=arguments.min_score,
-        max_per_image=arguments.max_per_image,
+        min_score=arguments.settings.min_box_score,
+        max_per_image=arguments.settings.max_people,
     )
 
 
@@ -123,7 +119,7 @@ def evaluate_detector(
         task,
         variables,
         dataset,
-        flip_test=arguments.decoding.flip_test,
+        flip_test=arguments.settings.flip_test,
         batch_size=arguments.batch_size or detector.BATCH_SIZE,
         backend=arguments.coco_backend,
     )
@@ -136,7 +132,7 @@ def evaluate_detector(
         evaluation.found,
         out / "pictures",
         count=arguments.pictures,
-        min_score=arguments.min_box_score,
+        min_score=arguments.min_drawn_score,
     )
     title = f"{arguments.workdir} on {dataset.directory}, {dataset.split}"
     show({"person boxes": evaluation.metrics}, coco.BOX_METRICS, title)
@@ -183,18 +179,18 @@ def evaluate_pose(
         )
     main, backend = Path(arguments.boxes).name, arguments.coco_backend
     sources = {main: read_box_source(arguments, dataset)}
-    method = arguments.decoding.method_for(task.config)
-    decoding = dataclasses.replace(arguments.decoding, method=method)
-    drawn = arguments.min_joint_score
-    drawn = worth_drawing(method) if drawn is None else drawn
-    given = main, decoding
+    decoding = arguments.settings.decoding or task.config.decoding
+    settings = dataclasses.replace(arguments.settings, decoding=decoding)
+    drawn = arguments.min_keypoint_score
+    drawn = worth_drawing(decoding) if drawn is None else drawn
+    given = main, settings
     tables: dict[str, options.Rows] = {f"boxes: {arguments.boxes}": {"as given": given}}
     if arguments.table:
         sources.setdefault("gt", ground_truth_boxes(dataset))
         scored = {name: name != "gt" for name in sources}
         tables = {
             f"boxes: {arguments.boxes}": options.one_at_a_time(*given),
-            "combinations": options.grid(scored, decoding),
+            "combinations": options.grid(scored, settings),
         }
     evaluations = evaluate_rows(task, variables, dataset, arguments, sources, tables.values())
     boxes, evaluation, truth = sources[main], evaluations[given], as_coco(dataset)
@@ -225,22 +221,22 @@ def evaluate_rows(
     arguments: Arguments,
     sources: dict[str, PersonBoxes],
     tables: Iterable[options.Rows],
-) -> dict[tuple[str, Decoding], pose.Evaluation]:
-    """Evaluates every row of some tables once, by its source of boxes and its decoding."""
+) -> dict[tuple[str, Settings], pose.Evaluation]:
+    """Evaluates every row of some tables once, by its source of boxes and its settings."""
     rows = dict.fromkeys(row for table in tables for row in table.values())
     evaluations = {}
     for source, boxes in sources.items():
-        decodings = [decoding for name, decoding in rows if name == source]
+        variants = [settings for name, settings in rows if name == source]
         each = pose.evaluate_each(
             task,
             variables,
             dataset,
             boxes,
-            decodings,
+            variants,
             batch_size=arguments.batch_size or pose.BATCH_SIZE,
             backend=arguments.coco_backend,
         )
-        evaluations |= {(source, decoding): e for decoding, e in zip(decodings, each)}
+        evaluations |= {(source, settings): e for settings, e in zip(variants, each)}
     return evaluations
 
 
@@ -286,20 +282,16 @@ def to_report(
 ) -> Evaluated:
     """What the page of an evaluation is made of."""
     workdir = arguments.workdir
-    if workdir.is_file():
-        values, _ = read_weights(workdir)
-    else:
-        values = json.loads((workdir / "config.json").read_text())
     return Evaluated(
         workdir=workdir,
         dataset=dataset,
         results=results,
         metrics=metrics,
-        config=values,
+        config=read_config(workdir),
         options=dataclasses.asdict(arguments),
         summary=summary,
         pictures=arguments.pictures,
-        min_box_score=arguments.min_box_score,
+        min_box_score=arguments.min_drawn_score,
         backend=arguments.coco_backend,
     )
 
@@ -337,11 +329,11 @@ def refuse_pose_options(arguments: Arguments) -> None:
     Raises:
       ValueError: One is given.
     """
-    only_pose = ("boxes", "detector", "min_score", "max_per_image", "table", "min_joint_score")
+    only_pose = ("boxes", "detector", "table", "min_keypoint_score")
     default = Arguments(arguments.workdir)
     given = [name for name in only_pose if getattr(arguments, name) != getattr(default, name)]
-    for name, value in dataclasses.asdict(arguments.decoding).items():
-        if name != "flip_test" and value != getattr(default.decoding, name):
+    for name, value in dataclasses.asdict(arguments.settings).items():
+        if name != "flip_test" and value != getattr(default.settings, name):
             given.append(name)
     if given:
         raise ValueError(
@@ -350,15 +342,18 @@ def refuse_pose_options(arguments: Arguments) -> None:
         )
 
 
+def defaults(argv: Sequence[str]) -> Arguments:
+    """The options if none is given; AP counts everybody."""
+    workdir = cli.peek(argv, "workdir")
+    settings = load_settings(workdir) if workdir and Path(workdir).is_file() else COUNTING
+    settings = dataclasses.replace(settings, min_box_score=0.0, min_score=0.0)
+    missing: Any = tyro.MISSING
+    return Arguments(missing, settings=settings)
+
+
 def main(argv: Sequence[str]) -> None:
     """The program."""
-    arguments = tyro.cli(
-        Arguments,
-        args=argv,
-        prog=cli.program("evaluate"),
-        description=Arguments.__doc__,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    arguments = cli.arguments(Arguments, argv, name="evaluate", default=defaults(argv))
     coco.require(arguments.coco_backend)
     join_hosts(arguments.hosts)
     enable_compilation_cache()

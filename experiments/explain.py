@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import cv2
 import jax
@@ -14,11 +14,11 @@ from data_pipeline.images import cut, decode
 from experiments import cli
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import nearest
-from g_rmi.evaluation.evaluator import Decoding
-from g_rmi.find_people import Options
 from g_rmi.geometry import box_to_crop, pose_box
+from g_rmi.inference.load import load_settings
+from g_rmi.inference.pipeline import PosePipeline
+from g_rmi.inference.settings import Settings
 from g_rmi.ops.image import resize_align_corners
-from g_rmi.pipeline import PosePipeline
 from g_rmi.pose.decode import oks_spread, vote_maps
 from g_rmi.viz.votes import explain_joint
 
@@ -31,21 +31,20 @@ class Arguments:
       picture: A JPEG or PNG file.
       out: The drawing.
       joint: Which joint.
-      method: Hough voting with the paper's kernel, or with that of OKS; without it, as the weights
-        ask.
       box: x0 y0 x1 y1 of the person; the detector's best person without it.
-      detector: Directory of the detector's training, or its weights file; the one that comes with
-        the package without it.
+      detector: Directory of the detector's training, or its weights file. Default: the detector
+        shipped with the package.
       pose: The same of the pose network.
+      settings: How people are looked for.
     """
 
     picture: Annotated[Path, tyro.conf.Positional]
     out: Path
     joint: str = "nose"
-    method: Literal["hough", "hough_oks"] | None = None
     box: tuple[float, float, float, float] | None = None
     detector: Path | None = None
     pose: Path | None = None
+    settings: Settings = Settings()
 
 
 def best_box(pipeline: PosePipeline, data: bytes, name: str) -> np.ndarray:
@@ -54,8 +53,8 @@ def best_box(pipeline: PosePipeline, data: bytes, name: str) -> np.ndarray:
     Raises:
       ValueError: Nobody is found.
     """
-    by_box = Options(decoding=Decoding(score="box"))
-    people: Any = dataclasses.replace(pipeline, options=by_box)(decode(data))
+    by_box = dataclasses.replace(pipeline.settings, ranking="box")
+    people: Any = dataclasses.replace(pipeline, settings=by_box)(decode(data))
     if not len(people.boxes):
         raise ValueError(f"{name}: nobody is found there; say where with --box x0 y0 x1 y1")
     return people.boxes[0]
@@ -63,14 +62,14 @@ def best_box(pipeline: PosePipeline, data: bytes, name: str) -> np.ndarray:
 
 def main(argv: Sequence[str]) -> None:
     """The program."""
-    arguments = tyro.cli(
-        Arguments,
-        args=argv,
-        prog=cli.program("explain"),
-        description=str(Arguments.__doc__).partition("Attributes:")[0],
-    )
+    missing: Any = tyro.MISSING
+    default = Arguments(missing, missing, settings=load_settings(cli.peek(argv, "pose")))
+    arguments = cli.arguments(Arguments, argv, name="explain", default=default)
     pipeline = PosePipeline.load(
-        arguments.detector, arguments.pose, boxes_given=arguments.box is not None
+        arguments.detector,
+        arguments.pose,
+        boxes_given=arguments.box is not None,
+        settings=arguments.settings,
     )
     config, names = pipeline.pose.config, pipeline.pose.skeleton.names
     if arguments.joint not in names:
@@ -83,11 +82,11 @@ def main(argv: Sequence[str]) -> None:
     size = {"height": config.crop_height, "width": config.crop_width}
     window = pose_box(np.array([box]), aspect=config.aspect, scale=config.box_scale)[0]
     crop = cut(data, box_to_crop(window, **size), **size)
-    maps = jax.jit(pipeline.pose.predict)(pipeline.variables[1], crop[None])
+    maps = jax.jit(pipeline.pose.predict)(pipeline.variables["pose"], crop[None])
     k = slice(names.index(arguments.joint), names.index(arguments.joint) + 1)
     logits, offset = maps.heatmap[0, ..., k], maps.offset[0, ..., k, :]
     spread = None
-    if Decoding(method=arguments.method).method_for(config) == "hough_oks":
+    if (arguments.settings.decoding or config.decoding) == "hough_oks":
         spread = oks_spread(pipeline.pose.skeleton.sigmas, **size, box_scale=config.box_scale)[k]
     fused = vote_maps(logits, offset, **size, radius=config.radius, spread=spread)
     picture = explain_joint(

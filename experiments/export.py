@@ -1,10 +1,12 @@
-"""Exports the program: `python -m experiments.export --out DIR [--detector DIR --pose DIR]`."""
+"""Writes what a training has learned: `g-rmi export {weights,program,onnx}`."""
 
 import dataclasses
 import io
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -12,37 +14,63 @@ import tyro
 
 from experiments import cli
 from g_rmi import __version__
-from g_rmi.evaluation.evaluator import Decoding
-from g_rmi.export import PLATFORMS, export_program
-from g_rmi.find_people import DEFAULTS, Options
-from g_rmi.pipeline import PosePipeline
+from g_rmi.config import DetectorConfig, PoseConfig, from_dict, to_dict
+from g_rmi.inference.export import PLATFORMS, export_program
+from g_rmi.inference.load import SHIPPED, load_settings, load_task
+from g_rmi.inference.pipeline import PosePipeline
+from g_rmi.inference.settings import Settings
 from g_rmi.pose.onnx import to_onnx
+from g_rmi.pose.task import PoseTask
+from g_rmi.training.weights import read_config, write_weights
 
 # The loader comes last: without it, an export was interrupted.
-FILES = ("program.bin", "weights.npz", "about.json", "pose.onnx", "find_people.py")
+FILES = ("program.bin", "weights.npz", "about.json", "find_people.py")
 LOADER = Path(__file__).with_name("export_loader.py")
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class WeightsArguments:
+    """Writes a checkpoint as one file, without the optimiser: to hand on, or to ship.
+
+    The file stands for the directory wherever weights are asked for: evaluate, predict, --init.
+    The network's options below say how prediction shall differ from training.
+
+    Attributes:
+      workdir: Directory of the training, or another weights file.
+      out: The file, FILE.safetensors.
+      checkpoint: "latest", "best" or a step; see evaluate.
+      average_with: Further trainings, or weights files, of the same network, whose weights are
+        averaged with these in equal parts. It can be better than each if one began with another's
+        weights (Wortsman et al., "Model soups", 2022).
+      settings: How people shall be looked for where nothing else is asked for; kept in the file.
+      model: The network.
+    """
+
+    workdir: Path
+    out: Path
+    checkpoint: str = "latest"
+    average_with: tuple[Path, ...] = ()
+    settings: Settings = Settings()
+    model: Annotated[PoseConfig | DetectorConfig, tyro.conf.arg(name="")] = PoseConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class ProgramArguments:
     """Exports pictures in, people out as files that need none of this project's code.
 
     Writes program.bin (one jax.export artefact for CPU, CUDA and TPU), weights.npz, about.json (the
-    keypoints' names, limbs, options) and find_people.py, which loads them: `from find_people import
-    find_people; find_people(image)`. Pictures may lie or stand.
+    keypoints' names, limbs, settings) and find_people.py, which loads them: `from find_people
+    import find_people; find_people(image)`. Pictures may lie or stand.
 
     Attributes:
       out: Where the files go: a new or empty directory, or that of an earlier export.
-      detector: Directory of the detector's training, or its weights file; the one that comes with
-        the package without it.
+      detector: Directory of the detector's training, or its weights file. Default: the detector
+        shipped with the package.
       pose: The same of the pose network.
       size: Rows and columns of the largest picture. Smaller ones are padded, which costs a little.
       pictures: Pictures of a call.
-      onnx: Also write the pose network alone as pose.onnx (pip install jax2onnx onnxruntime).
-      min_box_score: Boxes that score lower are not looked into.
-      max_people: Most people of a picture.
-      chunk: People who go through the pose network together.
-      decoding: How maps become people.
+      settings: How people are looked for. Default: as the weights of the pose network were written
+        with, else those of the package.
     """
 
     out: Path
@@ -50,18 +78,85 @@ class Arguments:
     pose: Path | None = None
     size: tuple[int, int] = (640, 640)
     pictures: int = 1
-    onnx: bool = False
-    min_box_score: float = 0.3
-    max_people: int = DEFAULTS.people
-    chunk: int = DEFAULTS.chunk
-    decoding: Decoding = Decoding()
+    settings: Settings = Settings()
 
     def __post_init__(self):
-        for name in ("pictures", "max_people", "chunk"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: at least 1")
+        if self.pictures < 1:
+            raise ValueError(f"--pictures {self.pictures}: at least 1")
         if min(self.size) < 1:
             raise ValueError(f"--size {self.size[0]} {self.size[1]}: at least 1 each")
+
+
+@dataclasses.dataclass(frozen=True)
+class OnnxArguments:
+    """Exports the pose network alone, crops to coarse maps, for other runtimes.
+
+    Needs `pip install jax2onnx onnxruntime`. A net that onnxruntime does not run as jax does is
+    refused.
+
+    Attributes:
+      out: The file, FILE.onnx.
+      pose: Directory of the pose network's training, or its weights file. Default: the pose network
+        shipped with the package.
+    """
+
+    out: Path
+    pose: Path | None = None
+
+
+def averaged(variables: Any, others: Sequence[Path]) -> Any:
+    """The mean of some weights and those of other trainings.
+
+    Raises:
+      ValueError: One is of another network; names it.
+    """
+    trees = [variables]
+    for path in others:
+        _, other = load_task(path)
+        if jax.tree.map(np.shape, other) != jax.tree.map(np.shape, variables):
+            raise ValueError(f"--average-with {path}: of another network")
+        trees.append(other)
+    return jax.tree.map(lambda *leaves: np.mean(leaves, axis=0, dtype=np.float32), *trees)
+
+
+def export_weights(argv: Sequence[str]) -> None:
+    """`export weights`.
+
+    Raises:
+      ValueError: The training cannot be read, or the weights do not fit the network asked for.
+    """
+    missing: Any = tyro.MISSING
+    default = WeightsArguments(missing, missing)
+    values: dict[str, Any] = {}
+    if workdir := cli.peek(argv, "workdir"):
+        values = read_config(workdir)
+        kind = {"pose": PoseConfig, "detector": DetectorConfig}[values.get("stage", "pose")]
+        model = from_dict(kind, values["model"], "model.")
+        default = dataclasses.replace(default, settings=load_settings(workdir), model=model)
+    arguments = cli.arguments(
+        WeightsArguments,
+        argv,
+        name="export weights",
+        default=default,
+        config=(tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands),
+        flat=False,
+    )
+    task, variables = load_task(arguments.workdir, arguments.checkpoint)
+    task = dataclasses.replace(task, config=arguments.model)  # type: ignore[bad-argument-type]
+    if jax.tree.map(np.shape, jax.eval_shape(task.init, jax.random.key(0))) != jax.tree.map(
+        np.shape, variables
+    ):
+        changed = [
+            f"{name} = {value}"
+            for name, value in to_dict(arguments.model).items()
+            if value != to_dict(default.model)[name]
+        ]
+        raise ValueError(f"{', '.join(changed)}: the weights do not fit such a network")
+    variables = averaged(variables, arguments.average_with)
+    values |= {"model": to_dict(arguments.model), "settings": to_dict(arguments.settings)}
+    write_weights(arguments.out, values, variables)
+    size = arguments.out.stat().st_size / 1e6
+    print(f"wrote {arguments.out}: {values.get('stage', 'pose')}, {size:.1f} MB")
 
 
 def check_out(out: Path) -> None:
@@ -77,7 +172,7 @@ def check_out(out: Path) -> None:
         raise ValueError(f"--out {out}: holds other files, such as {min(others)}; name a new one")
 
 
-def whole_program(arguments: Arguments, pipeline: PosePipeline) -> dict[str, bytes]:
+def whole_program(arguments: ProgramArguments, pipeline: PosePipeline) -> dict[str, bytes]:
     """The files of the program, by name."""
     height, width = arguments.size
     program, weights = export_program(
@@ -93,7 +188,7 @@ def whole_program(arguments: Arguments, pipeline: PosePipeline) -> dict[str, byt
     }
 
 
-def about(arguments: Arguments, pipeline: PosePipeline) -> dict:
+def about(arguments: ProgramArguments, pipeline: PosePipeline) -> dict:
     """What users of the program want to know about it."""
     assert pipeline.detector is not None  # which is there to be exported
     skeleton = pipeline.pose.skeleton
@@ -103,43 +198,65 @@ def about(arguments: Arguments, pipeline: PosePipeline) -> dict:
         "largest_picture": arguments.size,
         "pictures": arguments.pictures,
         "platforms": PLATFORMS,
-        "options": dataclasses.asdict(pipeline.options),
-        "detector": dataclasses.asdict(pipeline.detector.config),
-        "pose": dataclasses.asdict(pipeline.pose.config),
+        "settings": to_dict(pipeline.settings),
+        "detector": to_dict(pipeline.detector.config),
+        "pose": to_dict(pipeline.pose.config),
         "versions": {"g_rmi": __version__, "jax": jax.__version__},
     }
 
 
-def main(argv: Sequence[str]) -> None:
-    """The program."""
-    arguments = tyro.cli(
-        Arguments,
-        args=argv,
-        prog=cli.program("export"),
-        description=str(Arguments.__doc__).partition("Attributes:")[0],
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+def export_whole(argv: Sequence[str]) -> None:
+    """`export program`."""
+    missing: Any = tyro.MISSING
+    default = ProgramArguments(missing, settings=load_settings(cli.peek(argv, "pose")))
+    arguments = cli.arguments(ProgramArguments, argv, name="export program", default=default)
     out = arguments.out
     check_out(out)
-    options = Options(
-        people=arguments.max_people,
-        min_box_score=arguments.min_box_score,
-        chunk=arguments.chunk,
-        decoding=arguments.decoding,
-    )
-    pipeline = PosePipeline.load(arguments.detector, arguments.pose, options=options)
+    pipeline = PosePipeline.load(arguments.detector, arguments.pose, settings=arguments.settings)
     files = whole_program(arguments, pipeline)
-    notes = {"program.bin": f"; for {', '.join(PLATFORMS)}"}
-    if arguments.onnx:
-        files["pose.onnx"], worst = to_onnx(pipeline.pose, pipeline.variables[1])
-        notes["pose.onnx"] = f"; differs from jax by at most {worst:.1e} on random crops"
     out.mkdir(parents=True, exist_ok=True)
     for name in reversed(FILES):  # of an earlier export
         (out / name).unlink(missing_ok=True)
     for name in FILES:
-        if name in files:
-            (out / name).write_bytes(files[name])
-            print(f"{out / name}: {len(files[name]) / 1e6:.2f} MB{notes.get(name, '')}")
+        (out / name).write_bytes(files[name])
+        note = f"; for {', '.join(PLATFORMS)}" if name == "program.bin" else ""
+        print(f"{out / name}: {len(files[name]) / 1e6:.2f} MB{note}")
+
+
+def export_onnx(argv: Sequence[str]) -> None:
+    """`export onnx`."""
+    arguments = cli.arguments(OnnxArguments, argv, name="export onnx")
+    task, variables = load_task(arguments.pose or SHIPPED["pose"], stage="pose")
+    assert isinstance(task, PoseTask)
+    data, worst = to_onnx(task, variables)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_bytes(data)
+    note = f"differs from jax by at most {worst:.1e} on random crops"
+    print(f"{arguments.out}: {len(data) / 1e6:.2f} MB; {note}")
+
+
+VERBS: dict[str, Callable[[Sequence[str]], None]] = {
+    "weights": export_weights,
+    "program": export_whole,
+    "onnx": export_onnx,
+}
+
+
+def main(argv: Sequence[str]) -> None:
+    """The program."""
+    verb, *rest = argv or ["--help"]
+    if verb in VERBS:
+        return VERBS[verb](rest)
+    if verb in ("-h", "--help"):
+        print(f"usage: {cli.program('export')} {{{','.join(VERBS)}}} ... (each with --help)")
+        print("  weights  a training's weights as one small file")
+        print("  program  pictures in, people out, as files that need only jax and numpy")
+        print("  onnx     the pose network alone, for other runtimes")
+        return None
+    if "--onnx" in argv:
+        raise ValueError("--onnx: a verb of its own now: export onnx --out FILE.onnx")
+    print("note: `export` is called `export program` now", file=sys.stderr)
+    return export_whole(argv)
 
 
 if __name__ == "__main__":

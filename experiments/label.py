@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import tyro
 from jaxtyping import Bool
 
 from data_pipeline.boxes import PersonBoxes
@@ -16,8 +15,8 @@ from data_pipeline.schema import Dataset
 from experiments import cli, pose
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import nearest
-from g_rmi.evaluation.evaluator import Decoding
-from g_rmi.pipeline import load_task
+from g_rmi.inference.load import load_task
+from g_rmi.inference.settings import Look
 from g_rmi.pose.task import PoseTask
 from g_rmi.skeleton import Skeleton
 from g_rmi.types import People
@@ -39,10 +38,10 @@ class Arguments:
       out: The new data directory.
       checkpoint: "latest", "best" or a step; see evaluate.
       joints: Only these joints, such as nose left_eye; all of them if none is named.
-      min_joint_score: Joints of a lower expected OKS stay without a label.
-      flip_test: Average the maps with those of the mirrored crop.
-      turn_test: Average the maps with those of the crop turned to either side; for weights trained
-        with `--rotation`.
+      min_keypoint_score: Joints of a lower expected OKS stay without a label.
+      flip_test: Look at the mirrored crop, too, and take the mean.
+      rotation_test: Look at the crop turned to either side, too, and take the mean; for weights
+        trained with `--rotation`.
       batch_size: Crops per batch and device.
     """
 
@@ -51,9 +50,9 @@ class Arguments:
     out: Path
     checkpoint: str = "latest"
     joints: tuple[str, ...] = ()
-    min_joint_score: float = 0.5
+    min_keypoint_score: float = 0.5
     flip_test: bool = True
-    turn_test: bool = False
+    rotation_test: bool = False
     batch_size: int = pose.BATCH_SIZE
 
 
@@ -121,9 +120,7 @@ def main(argv: Sequence[str]) -> None:
     Raises:
       ValueError: The weights are a detector's or of other joints, or a directory does not fit.
     """
-    arguments = tyro.cli(
-        Arguments, args=argv, prog=cli.program("label"), description=Arguments.__doc__
-    )
+    arguments = cli.arguments(Arguments, argv, name="label")
     enable_compilation_cache()
     out = arguments.out
     if out.exists():
@@ -131,20 +128,17 @@ def main(argv: Sequence[str]) -> None:
     if find_prepared(arguments.data):
         raise ValueError(f"--data {arguments.data}: label the set it was prepared from")
     _, folder = find_split(arguments.data, "train")
-    task, variables = load_task(arguments.workdir, arguments.checkpoint)
-    if not isinstance(task, PoseTask):
-        raise ValueError(f"--workdir {arguments.workdir}: holds a detector")
+    task, variables = load_task(arguments.workdir, arguments.checkpoint, stage="pose")
+    assert isinstance(task, PoseTask)
     dataset = read(arguments.data, "train")
     if dataset.skeleton != task.skeleton:
         raise ValueError(f"{arguments.data} has other joints than {arguments.workdir}")
     joints = chosen_joints(task.skeleton, arguments.joints)
     boxes = boxes_to_label(dataset, joints)
     # Of all decodings, this one's scores say how good a label will be.
-    decoding = Decoding(
-        method="hough_oks", flip_test=arguments.flip_test, turn_test=arguments.turn_test
-    )
-    found = pose.predict(task, variables, dataset, boxes, decoding, batch_size=arguments.batch_size)
-    score = arguments.min_joint_score
+    look = Look("hough_oks", arguments.flip_test, arguments.rotation_test)
+    found = pose.predict(task, variables, dataset, boxes, look, batch_size=arguments.batch_size)
+    score = arguments.min_keypoint_score
     labelled, new = add_labels(dataset, boxes, found, joints, min_score=score)
     source = (
         f"{arguments.workdir} labelled joints of {arguments.data} that had no label: {new.sum()}"

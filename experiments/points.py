@@ -13,7 +13,7 @@ from g_rmi.config import (
     nearest,
     to_dict,
 )
-from g_rmi.evaluation.evaluator import Decoding
+from g_rmi.inference.settings import COUNTING, Settings
 
 T = TypeVar("T", bound=Experiment)
 Fields = Mapping[str, Any]
@@ -41,7 +41,7 @@ class Point:
       pose: Fields of the pose experiment that differ from the base, {"model.radius": 12.5}.
       boxes: Where the pose network looks: annotated boxes, or those of the detector.
       detector: Fields of the detector's experiment that differ from the base.
-      decoding: How maps become people.
+      settings: Settings of inference that differ from those that AP is counted with.
       averaged: Evaluate the average of the weights, where there is one, not the last ones.
     """
 
@@ -49,8 +49,13 @@ class Point:
     pose: Fields = dataclasses.field(default_factory=dict)
     boxes: Literal["gt", "detector"] = "gt"
     detector: Fields = dataclasses.field(default_factory=dict)
-    decoding: Decoding = Decoding()
+    settings: Fields = dataclasses.field(default_factory=dict)
     averaged: bool = True
+
+
+def settings_of(point: Point) -> Settings:
+    """How people are looked for."""
+    return dataclasses.replace(COUNTING, **point.settings)
 
 
 def override(experiment: T, fields: Fields) -> T:

@@ -16,8 +16,11 @@ from data_pipeline.loader import Batches, box_crops, pose_batches
 from data_pipeline.schema import Dataset
 from g_rmi.config import PoseExperiment
 from g_rmi.evaluation import coco
-from g_rmi.evaluation.evaluator import Decoding, predict_boxes, rank_and_suppress
 from g_rmi.evaluation.pck import evaluate_pck
+from g_rmi.inference.dataset import predict_boxes
+from g_rmi.inference.people import turned_views
+from g_rmi.inference.rank import rank_images
+from g_rmi.inference.settings import Look, Settings
 from g_rmi.pose.task import PoseTask
 from g_rmi.training import hosts
 from g_rmi.types import People
@@ -54,7 +57,7 @@ def predict(
     variables: dict,
     dataset: Dataset,
     boxes: PersonBoxes,
-    decoding: Decoding,
+    look: Look,
     *,
     batch_size: int = BATCH_SIZE,
 ) -> People:
@@ -65,11 +68,11 @@ def predict(
         height=task.config.crop_height,
         width=task.config.crop_width,
         box_scale=task.config.box_scale,
-        turns=decoding.turns(task.config),
+        turns=turned_views(task.config, look),
         batch_size=batch_size * jax.local_device_count(),
         **hosts.shard(),
     )
-    return predict_boxes(task, variables, batches, boxes.box, decoding)
+    return predict_boxes(task, variables, batches, boxes.box, look)
 
 
 def score(
@@ -77,18 +80,14 @@ def score(
     dataset: Dataset,
     boxes: PersonBoxes,
     people: People,
-    decoding: Decoding,
+    settings: Settings,
     *,
     backend: coco.Backend = "pycocotools",
 ) -> Evaluation:
     """Ranks the people, drops duplicates, and asks COCO's evaluation."""
     image_ids = dataset.images.id[boxes.image]
-    scores, keep = rank_and_suppress(
-        people,
-        image_ids,
-        boxes.score,
-        sigmas=task.skeleton.sigmas,
-        decoding=decoding,
+    scores, keep = rank_images(
+        people, image_ids, boxes.score, sigmas=task.skeleton.sigmas, settings=settings
     )
     results = coco.keypoint_results(
         image_ids[keep], people.keypoints[keep], people.keypoint_scores[keep], scores[keep]
@@ -103,20 +102,18 @@ def evaluate_each(
     variables: dict,
     dataset: Dataset,
     boxes: PersonBoxes,
-    decodings: Iterable[Decoding],
+    variants: Iterable[Settings],
     *,
     batch_size: int = BATCH_SIZE,
     backend: coco.Backend = "pycocotools",
 ) -> Iterator[Evaluation]:
-    """Evaluates each decoding; those that only rank differently share their predictions."""
-    predicted: dict[Decoding, People] = {}
-    for decoding in decodings:
-        network = decoding.network
-        if network not in predicted:
-            predicted[network] = predict(
-                task, variables, dataset, boxes, network, batch_size=batch_size
-            )
-        yield score(task, dataset, boxes, predicted[network], decoding, backend=backend)
+    """Evaluates each of some settings; those that look alike share their predictions."""
+    predicted: dict[Look, People] = {}
+    for settings in variants:
+        look = settings.look
+        if look not in predicted:
+            predicted[look] = predict(task, variables, dataset, boxes, look, batch_size=batch_size)
+        yield score(task, dataset, boxes, predicted[look], settings, backend=backend)
 
 
 def draw(

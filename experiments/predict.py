@@ -30,9 +30,9 @@ from experiments.picture_boxes import read_boxes
 from experiments.prediction import Run
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.evaluation import coco
-from g_rmi.evaluation.evaluator import Decoding
-from g_rmi.find_people import DEFAULTS, Options
-from g_rmi.pipeline import PosePipeline
+from g_rmi.inference.load import load_settings
+from g_rmi.inference.pipeline import PosePipeline
+from g_rmi.inference.settings import Settings
 from g_rmi.pose.decode import worth_drawing
 from g_rmi.training.hosts import Hosts, is_first, join_hosts, wait_for_all
 from g_rmi.training.sharding import data_mesh
@@ -52,27 +52,24 @@ class Arguments:
       inputs: Pictures, folders (with all folders below, pictures only), glob patterns, videos, or -
         for one picture on standard input.
       out: Where the results go.
-      detector: Directory of the detector's training, or its weights file; the one that comes with
-        the package without it.
+      detector: Directory of the detector's training, or its weights file. Default: the detector
+        shipped with the package.
       pose: The same of the pose network.
       boxes: Where to look instead of asking a detector: a JSON file, {"picture.jpg": [[x0, y0, x1,
         y1], ...]} or COCO's results format with the picture's name, its stem or number as image_id.
-      min_box_score: Boxes that score lower are not looked into.
-      min_score: People who score lower are not reported.
-      max_people: Most people of a picture.
       max_side: Larger pictures are shrunk by the smallest whole factor that makes them fit.
       every: Of videos, only every n-th frame.
       draw: Draw what is found.
-      min_joint_score: Joints that score lower are not drawn. Default: .3 of weights or a --method
-        that decode by OKS, as the package's own do, else .02.
+      min_keypoint_score: Keypoints that score lower are not drawn. Default: .3 where scores are an
+        expected OKS, as those of the package's weights are, else .02.
       batch_size: Pictures that go through the networks together, shared out among as many devices
         of this host as divide it.
-      chunk: People who go through the pose network together.
       overwrite: Start anew, also with other options.
       hosts: "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun
         needs nothing. Each takes a part of the inputs, the first one gathers the
         results; all must see --out. "one" works alone.
-      decoding: How maps become people.
+      settings: How people are looked for. Default: as the weights of the pose network were written
+        with, else those of the package.
     """
 
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT ...")]
@@ -80,25 +77,19 @@ class Arguments:
     detector: Path | None = None
     pose: Path | None = None
     boxes: Path | None = None
-    min_box_score: float = 0.3
-    min_score: float = 0.0
-    max_people: int = DEFAULTS.people
     max_side: int = 2560
     every: int = 1
     draw: bool = True
-    min_joint_score: float | None = None
+    min_keypoint_score: float | None = None
     batch_size: int = 4
-    chunk: int = DEFAULTS.chunk
     overwrite: bool = False
     hosts: Hosts = "auto"
-    decoding: Decoding = Decoding()
+    settings: Settings = Settings()
 
     def __post_init__(self):
-        for name in ("max_people", "every", "batch_size", "chunk", "max_side"):
+        for name in ("every", "batch_size", "max_side"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: at least 1")
-        if self.boxes and self.decoding.score != "pose":
-            raise ValueError(f"--score {self.decoding.score}: boxes of a file all score the same")
 
 
 class Rate(ProgressColumn):
@@ -138,14 +129,15 @@ def _ending(source: Source) -> str:
 
 def dependencies(arguments: Arguments, pipeline: PosePipeline) -> dict[str, Any]:
     """All that results depend on, but for the inputs."""
-    names = ("min_box_score", "min_score", "max_people", "max_side", "every", "min_joint_score")
-    weights = dict(zip(("detector", "pose"), map(checksum, pipeline.variables)))
+    names = ("max_side", "every", "min_keypoint_score")
+    settings = dataclasses.asdict(arguments.settings)
+    del settings["crops_at_once"]
     boxes = arguments.boxes and f"{zlib.crc32(arguments.boxes.read_bytes()):08x}"
     return {
-        **weights,
+        **{stage: checksum(pipeline.variables.get(stage)) for stage in ("detector", "pose")},
         "boxes": boxes,
         **{name: getattr(arguments, name) for name in names},
-        **dataclasses.asdict(arguments.decoding),
+        **settings,
     }
 
 
@@ -186,29 +178,23 @@ def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
         boxes = read_boxes(
             arguments.boxes,
             [source.name for source in pictures],
-            min_score=arguments.min_box_score,
-            most=arguments.max_people,
+            min_score=arguments.settings.min_box_score,
+            most=arguments.settings.max_people,
         )
-    options = Options(
-        people=arguments.max_people,
-        min_box_score=arguments.min_box_score,
-        chunk=arguments.chunk,
-        decoding=arguments.decoding,
-    )
     devices = jax.local_devices()[: math.gcd(arguments.batch_size, jax.local_device_count())]
     mesh = data_mesh(devices) if len(devices) > 1 else None
     pipeline = PosePipeline.load(
         arguments.detector,
         arguments.pose,
         boxes_given=boxes is not None,
-        options=options,
+        settings=arguments.settings,
         mesh=mesh,
     )
-    method = arguments.decoding.method_for(pipeline.pose.config)
-    drawn = arguments.min_joint_score
-    drawn = worth_drawing(method) if drawn is None else drawn
-    decoding = dataclasses.replace(arguments.decoding, method=method)
-    arguments = dataclasses.replace(arguments, decoding=decoding, min_joint_score=drawn)
+    decoding = arguments.settings.decoding or pipeline.pose.config.decoding
+    drawn = arguments.min_keypoint_score
+    drawn = worth_drawing(decoding) if drawn is None else drawn
+    settings = dataclasses.replace(arguments.settings, decoding=decoding)
+    arguments = dataclasses.replace(arguments, settings=settings, min_keypoint_score=drawn)
     host, hosts = jax.process_index(), jax.process_count()
     if arguments.overwrite:
         if is_first():
@@ -225,8 +211,7 @@ def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
             batch_size=arguments.batch_size,
             max_side=arguments.max_side,
             every=arguments.every,
-            min_score=arguments.min_score,
-            min_joint_score=drawn,
+            min_keypoint_score=drawn,
         )
         run.pictures(pictures[host::hosts])
         for video in videos[host::hosts]:
@@ -240,13 +225,9 @@ def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
 
 def main(argv: Sequence[str]) -> int:
     """The program."""
-    arguments = tyro.cli(
-        Arguments,
-        args=argv,
-        prog=cli.program("predict"),
-        description=str(Arguments.__doc__).partition("Attributes:")[0],
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    missing: Any = tyro.MISSING
+    default = Arguments(missing, missing, settings=load_settings(cli.peek(argv, "pose")))
+    arguments = cli.arguments(Arguments, argv, name="predict", default=default)
     sources = find(arguments.inputs, leave_out=arguments.out)
     join_hosts(arguments.hosts)
     if jax.process_count() > 1 and any(source.path is None for source in sources):

@@ -16,7 +16,8 @@ from experiments.journal import Journal
 from experiments.photographs import Source, decode
 from experiments.videos import Video, VideoFile
 from g_rmi.evaluation import coco
-from g_rmi.pipeline import PosePipeline, shape_class
+from g_rmi.inference.canvas import shape_class
+from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.types import People
 from g_rmi.viz.draw import draw_people
 
@@ -100,8 +101,7 @@ class Run:
       batch_size: Pictures that go through the networks together.
       max_side: Larger pictures are shrunk.
       every: Of videos, only every n-th frame.
-      min_score: People who score lower are not reported.
-      min_joint_score: Joints that score lower are not drawn.
+      min_keypoint_score: Keypoints that score lower are not drawn.
       done: Records of the inputs, by name and frame.
       broken: Names of inputs that had to be left out.
     """
@@ -114,8 +114,7 @@ class Run:
     batch_size: int
     max_side: int
     every: int
-    min_score: float
-    min_joint_score: float
+    min_keypoint_score: float
     done: dict[tuple[str, int | None], dict] = dataclasses.field(default_factory=dict)
     broken: set[str] = dataclasses.field(default_factory=set)
     _compiled: set[tuple[bool, int]] = dataclasses.field(default_factory=set)
@@ -272,8 +271,6 @@ class Run:
         self.progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _record(self, source: Source, frame: int | None, stamp: list[int], people: People) -> dict:
-        some = people.scores >= self.min_score
-        people = People(*(column[some] for column in people))
         ids = [0] * len(people.scores)
         poses = coco.keypoint_results(ids, people.keypoints, people.keypoint_scores, people.scores)
         boxes = coco.box_results(ids, people.boxes, people.scores)
@@ -311,5 +308,5 @@ class Run:
             np.array([person["score"] for person in found], np.float64),
             coco.from_xywh(boxes),
             skeleton=skeleton,
-            min_score=self.min_joint_score,
+            min_score=self.min_keypoint_score,
         )

@@ -12,12 +12,12 @@ from typing import Any
 from data_pipeline.boxes import ground_truth_boxes, read_boxes
 from data_pipeline.coco import as_coco
 from experiments import data, detector, pose, train
-from experiments.points import Point
+from experiments.points import Point, settings_of
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import Experiment, flatten, to_dict
 from g_rmi.detector.task import DetectorTask
 from g_rmi.evaluation import coco
-from g_rmi.pipeline import load_task
+from g_rmi.inference.load import load_task
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.checkpoint import FREE_FIELDS
 
@@ -142,7 +142,7 @@ class Run:
                 "pose": self.pose.identity,
                 "detector": self.boxes and self.boxes[1].identity,
                 "max_per_image": self.boxes and self.max_per_image,
-                "decoding": dataclasses.asdict(self.point.decoding),
+                "settings": dataclasses.asdict(settings_of(self.point)),
                 "averaged": self.point.averaged,
                 "data": self.data,
             }
@@ -191,25 +191,23 @@ def find_boxes(training: Training, directories: Sequence[Path], file: Path) -> N
     """
     train_once(training)
     enable_compilation_cache()
-    task, variables = load_task(training.workdir)
-    if not isinstance(task, DetectorTask):
-        raise ValueError(f"{training.workdir}: holds a pose network")
+    task, variables = load_task(training.workdir, stage="detector")
+    assert isinstance(task, DetectorTask)
     dataset, *_ = data.read_split(directories, "val")
     found = detector.evaluate(task, variables, dataset)
     write(file, json.dumps(found.results))
 
 
 def evaluate_points(runs: Sequence[Run]) -> None:
-    """Evaluates points that differ in nothing but the decoding.
+    """Evaluates points that differ in nothing but the settings.
 
     Raises:
       ValueError: The training is not one of a pose network.
     """
     enable_compilation_cache()
     first = runs[0]
-    task, variables = load_task(first.pose.workdir, average=first.point.averaged)
-    if not isinstance(task, PoseTask):
-        raise ValueError(f"{first.pose.workdir}: holds a detector")
+    task, variables = load_task(first.pose.workdir, stage="pose", average=first.point.averaged)
+    assert isinstance(task, PoseTask)
     dataset, *_ = data.read_split(first.data, "val")
     if first.boxes:
         boxes = read_boxes(first.boxes[0], dataset, max_per_image=first.max_per_image)
@@ -217,8 +215,8 @@ def evaluate_points(runs: Sequence[Run]) -> None:
         boxes = ground_truth_boxes(dataset)
     found = coco.box_results(dataset.images.id[boxes.image], boxes.box, boxes.score)
     box_metrics = coco.evaluate_boxes(as_coco(dataset), found)
-    decodings = [run.point.decoding for run in runs]
-    evaluations = pose.evaluate_each(task, variables, dataset, boxes, decodings)
+    variants = [settings_of(run.point) for run in runs]
+    evaluations = pose.evaluate_each(task, variables, dataset, boxes, variants)
     for run, evaluation in zip(runs, evaluations):
         run.save({**evaluation.metrics, **box_metrics})
         print(f"{run.point.name}: AP {evaluation.metrics['AP']:.3f}", flush=True)

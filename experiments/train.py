@@ -14,8 +14,8 @@ from experiments import cli, data, detector, pose
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import DetectorExperiment, Experiment, PoseExperiment, to_dict
 from g_rmi.detector.task import DetectorTask
-from g_rmi.evaluation.evaluator import Decoding
-from g_rmi.pipeline import load_task, make_task
+from g_rmi.inference.load import load_task, make_task
+from g_rmi.inference.settings import COUNTING
 from g_rmi.pose.task import PoseTask
 from g_rmi.skeleton import COCO
 from g_rmi.training.hosts import Hosts, is_first, join_hosts
@@ -70,8 +70,8 @@ def evaluator(task: PoseTask | DetectorTask, validation: Dataset) -> Evaluate:
 
     def evaluate(variables, step: int) -> dict[str, float]:
         del step
-        people = pose.predict(task, variables, validation, boxes, Decoding())
-        return pose.score(task, validation, boxes, people, Decoding()).metrics
+        people = pose.predict(task, variables, validation, boxes, COUNTING.look)
+        return pose.score(task, validation, boxes, people, COUNTING).metrics
 
     return evaluate
 

@@ -473,9 +473,11 @@ def default_values(stage: str) -> dict[str, Any]:
 def experiment_from_dict(values: Mapping[str, Any]) -> Experiment:
     """Reads an experiment of either stage back, strictly; see `from_dict`.
 
-    A keypoint set other than COCO's stands beside it, as "skeleton", and is not part of it.
+    What may stand beside it is no part of it: "skeleton", a keypoint set other than COCO's, and
+    "settings", those of inference.
     """
-    values = {name: value for name, value in values.items() if name != "skeleton"}
+    beside = ("skeleton", "settings")
+    values = {name: value for name, value in values.items() if name not in beside}
     stage = values.get("stage", "pose")  # which experiments before the detector did not say
     _require(stage in _STAGES, "stage", stage, f"one of {tuple(_STAGES)}")
     return from_dict(_STAGES[stage], values)

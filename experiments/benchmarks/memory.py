@@ -24,10 +24,9 @@ from jaxtyping import PyTree
 from experiments import cli, detector, pose
 from experiments.benchmarks.batches import evaluation_batch, made_up_batch
 from g_rmi.config import DetectorExperiment, Experiment, PoseExperiment
-from g_rmi.evaluation.detect import make_detect
-from g_rmi.evaluation.evaluator import Decoding, make_predict
-from g_rmi.evaluation.spread import prediction_step
-from g_rmi.pipeline import make_task
+from g_rmi.inference.dataset import make_detect, make_predict, prediction_step
+from g_rmi.inference.load import make_task
+from g_rmi.inference.settings import COUNTING
 from g_rmi.pose.task import PoseTask
 from g_rmi.training import sharding
 from g_rmi.training.optim import make_optimizer
@@ -134,7 +133,7 @@ def rows_per_device(experiment: Experiment, program: Program, devices: int) -> i
 def compile_evaluation(experiment: Experiment, mesh: Mesh) -> jax.stages.Compiled:
     """The step of an evaluation: the weights and a batch to people or joints."""
     task = make_task(experiment)
-    predict = make_predict(task, Decoding()) if isinstance(task, PoseTask) else make_detect(task)
+    predict = make_predict(task, COUNTING.look) if isinstance(task, PoseTask) else make_detect(task)
     variables = jax.eval_shape(task.init, jax.random.key(0))
     rows = mesh.size * rows_per_device(experiment, "evaluation", mesh.size)
     batch = evaluation_batch(experiment, rows)

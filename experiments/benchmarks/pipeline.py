@@ -20,22 +20,25 @@ import tyro
 
 from experiments import cli
 from experiments.benchmarks.timing import Timings, machine, time_interleaved
-from g_rmi.evaluation.evaluator import Decoding
-from g_rmi.find_people import DEFAULTS, Candidates, Options, find_boxes, find_poses, pyramid
 from g_rmi.geometry import fit_canvas
-from g_rmi.pipeline import PosePipeline, pack
+from g_rmi.inference.canvas import pack
+from g_rmi.inference.people import find_boxes, find_poses
+from g_rmi.inference.pipeline import PosePipeline
+from g_rmi.inference.sampling import mipmaps
+from g_rmi.inference.settings import Settings
+from g_rmi.types import Detections
 
 Stages = dict[str, Callable[[], Any]]
 THEIRS = "PyTorch: "
 
 
-def standing_people(count: int, rows: int, size: tuple[int, int]) -> Candidates:
+def standing_people(count: int, rows: int, size: tuple[int, int]) -> Detections:
     """Boxes of people side by side, `count` of `rows` valid, in one picture of height x width."""
     height, width = size
     left = np.linspace(0, 0.85 * width, rows)
     boxes = np.stack([left, 0 * left + 0.1 * height, left + 0.15 * width, 0 * left + height], -1)
     scores, valid = np.linspace(1, 0.5, rows), np.arange(rows) < count
-    return Candidates(
+    return Detections(
         jnp.asarray(boxes[None], jnp.float32),
         jnp.asarray(scores[None], jnp.float32),
         jnp.asarray(valid[None]),
@@ -45,20 +48,21 @@ def standing_people(count: int, rows: int, size: tuple[int, int]) -> Candidates:
 def our_stages(pipeline: PosePipeline, image: np.ndarray, people: Sequence[int]) -> Stages:
     """The stages as compiled programs."""
     assert pipeline.detector is not None
-    size, options = image.shape[:2], pipeline.options
+    size, settings = image.shape[:2], pipeline.settings
     canvas = pipeline.detector.config.canvas
     pictures = jax.device_put(pack([image], canvas=canvas, count=1))
     oriented = fit_canvas(*size, canvas=canvas).canvas
-    first = jax.jit(partial(find_boxes, pipeline.detector, canvas=oriented, options=options))
-    second = jax.jit(partial(find_poses, pipeline.pose, options=options))
-    levels = jax.jit(pyramid)(pictures)
+    first = jax.jit(partial(find_boxes, pipeline.detector, canvas=oriented, settings=settings))
+    second = jax.jit(partial(find_poses, pipeline.pose, settings=settings))
+    levels = jax.jit(mipmaps)(pictures)
     calls: Stages = {
-        "pyramid": partial(jax.jit(pyramid), pictures),
-        "detector": partial(first, pipeline.variables[0], pictures, levels),
+        "pyramid": partial(jax.jit(mipmaps), pictures),
+        "detector": partial(first, pipeline.variables["detector"], pictures, levels),
     }
     for count in people:
         given = jax.device_put(standing_people(count, max(people), size))
-        calls[f"poses of {count}"] = partial(second, pipeline.variables[1], pictures, levels, given)
+        variables = pipeline.variables["pose"]
+        calls[f"poses of {count}"] = partial(second, variables, pictures, levels, given)
     return calls
 
 
@@ -130,7 +134,7 @@ def side_by_side(timings: Timings) -> str:
 
 
 def agreement(ours: Any, theirs: Any) -> str:
-    """How far the poses of both sides are apart, `Found` of one picture and `People`."""
+    """How far the poses of both sides are apart, `PeopleTable` of one picture and `People`."""
     valid = np.asarray(ours.valid[0])
     keypoints = np.asarray(ours.keypoints[0])[valid]
     if keypoints.shape != theirs.keypoints.shape:
@@ -149,7 +153,7 @@ def main(
     height: int = 480,
     width: int = 640,
     people: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 30),
-    chunk: int = DEFAULTS.chunk,
+    crops_at_once: int = Settings().crops_at_once,
     rounds: int = 10,
 ) -> None:
     """Times both stages on one picture of noise with given numbers of people.
@@ -160,13 +164,14 @@ def main(
       height: Rows of the picture.
       width: Its columns.
       people: Numbers of people.
-      chunk: People who go through our pose network together; PyTorch's takes all at once.
+      crops_at_once: People who go through our pose network together; PyTorch's takes all at once.
       rounds: Turns.
     """
     # As the paper decodes, which the twin does, whatever the weights ask for.
-    decoding = Decoding(method="hough")
-    options = Options(people=max(people), chunk=chunk, decoding=decoding)
-    pipeline = PosePipeline.load(detector, pose, options=options)
+    settings = Settings(
+        decoding="hough", min_box_score=0.05, max_people=max(people), crops_at_once=crops_at_once
+    )
+    pipeline = PosePipeline.load(detector, pose, settings=settings)
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     print(f"one picture of {height} x {width}; {machine()}")
     ours, theirs = (make(pipeline, image, people) for make in (our_stages, torch_stages))

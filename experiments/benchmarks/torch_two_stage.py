@@ -23,9 +23,9 @@ from torch.nn import functional as F
 
 from experiments.benchmarks.torch_networks import Detector, PoseNetwork, fold_norms, load_state
 from g_rmi.config import DetectorConfig
-from g_rmi.evaluation.evaluator import Decoding
 from g_rmi.geometry import fit_canvas
-from g_rmi.pipeline import PosePipeline
+from g_rmi.inference.pipeline import PosePipeline
+from g_rmi.inference.settings import Settings
 from g_rmi.types import People
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -199,12 +199,12 @@ class TwoStage:
         assert pipeline.detector is not None
         _check(pipeline)
         self.detector_config, self.pose_config = pipeline.detector.config, pipeline.pose.config
-        self.options, self.sigmas = pipeline.options, pipeline.pose.skeleton.sigmas
+        self.settings, self.sigmas = pipeline.settings, pipeline.pose.skeleton.sigmas
         self.memory_format = memory_format
         detector = Detector(self.detector_config)
         pose = PoseNetwork(self.pose_config, len(self.sigmas))
-        for network, variables in zip((detector, pose), pipeline.variables):
-            load_state(network, variables)
+        for stage, network in {"detector": detector, "pose": pose}.items():
+            load_state(network, pipeline.variables[stage])
             fold_norms(network.eval())
             network.to(memory_format=memory_format)
         self.detector, self.pose = detector, pose
@@ -239,8 +239,8 @@ class TwoStage:
         logits, codes = self.detector.box_head(cells.contiguous(memory_format=self.memory_format))
         scores = logits.softmax(1)[:, 1]
         boxes = decode_boxes(codes, regions, size)
-        some = scores >= max(config.min_score, self.options.min_box_score)
-        limit = min(config.detections, self.options.people)
+        some = scores >= max(config.min_score, self.settings.min_box_score)
+        limit = min(config.detections, self.settings.max_people)
         found = select(boxes[some], scores[some], config.box_iou, limit)
         # Boxes begin half a pixel before the middles of their pixels, which are what is scaled.
         scale = torch.tensor([(width - 1) / (size[1] - 1), (height - 1) / (size[0] - 1)] * 2)
@@ -266,7 +266,7 @@ class TwoStage:
         scores, order = joint_scores.mean(1).sort(descending=True, stable=True)
         keypoints, joint_scores, boxes = (x[order] for x in (keypoints, joint_scores, found.boxes))
         similarity = oks(keypoints, (boxes[:, 2:] - boxes[:, :2]).prod(1), self.sigmas)
-        kept = suppress(similarity, self.options.decoding.oks_threshold, len(boxes))
+        kept = suppress(similarity, self.settings.oks_nms, len(boxes))
         return People(*(x[kept].numpy() for x in (keypoints, joint_scores, scores, boxes)))
 
     def _input(self, image: Tensor) -> Tensor:
@@ -277,14 +277,20 @@ def _check(pipeline: PosePipeline) -> None:
     """Refuses what the twin has no rule for."""
     assert pipeline.detector is not None
     detector, pose = pipeline.detector.config, pipeline.pose.config
-    decoding = pipeline.options.decoding
-    decoding = dataclasses.replace(decoding, method=decoding.method_for(pose))
-    paper = Decoding(method="hough", oks_threshold=decoding.oks_threshold)
+    settings = pipeline.settings
+    paper = Settings(
+        decoding="hough",
+        min_box_score=settings.min_box_score,
+        max_people=settings.max_people,
+        oks_nms=settings.oks_nms,
+        crops_at_once=settings.crops_at_once,
+    )
+    settings = dataclasses.replace(settings, decoding=settings.decoding or pose.decoding)
     unknown = {
         "norm = group": "group" in (detector.norm, pose.norm),
         "dtype = bfloat16": "bfloat16" in (detector.dtype, pose.dtype),
         "roi = align": detector.roi == "align",
-        "decoding": decoding != paper,
+        "settings": settings != paper,
     }
     if any(unknown.values()):
         names = ", ".join(name for name, is_used in unknown.items() if is_used)

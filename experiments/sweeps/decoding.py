@@ -12,13 +12,12 @@ Trains:    one pose network. Annotated boxes, so that nothing but the joints dif
 from collections.abc import Iterator
 
 from experiments.points import Base, Point
-from g_rmi.evaluation.evaluator import Decoding
 
 
 def points(base: Base) -> Iterator[Point]:
     """Four ways from maps to joints."""
     del base
-    yield Point("argmax", decoding=Decoding(method="argmax"))
-    yield Point("argmax + offset", decoding=Decoding(method="argmax_offset"))
-    yield Point("Hough voting", decoding=Decoding(method="hough"))
-    yield Point("Hough voting, OKS's kernel", decoding=Decoding(method="hough_oks"))
+    yield Point("argmax", settings={"decoding": "argmax"})
+    yield Point("argmax + offset", settings={"decoding": "argmax_offset"})
+    yield Point("Hough voting", settings={"decoding": "hough"})
+    yield Point("Hough voting, OKS's kernel", settings={"decoding": "hough_oks"})

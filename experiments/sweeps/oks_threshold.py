@@ -11,12 +11,11 @@ Trains:    one pose network, one detector.
 from collections.abc import Iterator
 
 from experiments.points import Base, Point
-from g_rmi.evaluation.evaluator import Decoding
 
 
 def points(base: Base) -> Iterator[Point]:
     """The paper's five thresholds, and no suppression."""
     del base
     for threshold in (0.1, 0.3, 0.5, 0.7, 0.9):
-        yield Point(f"{threshold}", boxes="detector", decoding=Decoding(oks_threshold=threshold))
-    yield Point("none", boxes="detector", decoding=Decoding(oks_threshold=1.0))
+        yield Point(f"{threshold}", boxes="detector", settings={"oks_nms": threshold})
+    yield Point("none", boxes="detector", settings={"oks_nms": 1.0})

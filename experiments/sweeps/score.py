@@ -12,11 +12,11 @@ import typing
 from collections.abc import Iterator
 
 from experiments.points import Base, Point
-from g_rmi.evaluation.evaluator import Decoding, Score
+from g_rmi.inference.settings import Ranking
 
 
 def points(base: Base) -> Iterator[Point]:
     """All ways to rank people."""
     del base
-    for score in typing.get_args(Score):
-        yield Point(score, boxes="detector", decoding=Decoding(score=score))
+    for ranking in typing.get_args(Ranking):
+        yield Point(ranking, boxes="detector", settings={"ranking": ranking})

@@ -49,6 +49,32 @@ def write_weights(path: str | os.PathLike, config: Mapping[str, Any], variables:
     partial.replace(path)
 
 
+def read_config(path: str | os.PathLike) -> dict[str, Any]:
+    """The config of a training.
+
+    Args:
+      path: Its directory, or its weights file.
+
+    Raises:
+      ValueError: There is none, or it cannot be read.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ValueError(f"{path} is not a workdir: it has no config.json")
+        return json.loads((path / "config.json").read_text())
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            config = (file.metadata() or {}).get("config")
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path}: unreadable: {error}") from None
+    if config is None:
+        raise ValueError(f"{path}: holds weights of another project: it has no config")
+    return json.loads(config)
+
+
 def read_weights(path: str | os.PathLike) -> tuple[dict[str, Any], Variables]:
     """Reads what `write_weights` wrote.
 
@@ -56,19 +82,12 @@ def read_weights(path: str | os.PathLike) -> tuple[dict[str, Any], Variables]:
       The config and the variables, float32, on the default device.
 
     Raises:
-      ValueError: The file is not there, cannot be read, or holds no config.
+      ValueError: As `read_config`.
     """
-    if not pathlib.Path(path).is_file():
-        raise ValueError(f"{path} does not exist")
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            config = (file.metadata() or {}).get("config")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path}: unreadable: {error}") from None
-    if config is None:
-        raise ValueError(f"{path}: holds weights of another project: it has no config")
+    config = read_config(path)
+    with safetensors.safe_open(path, framework="numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     variables = jax.tree.map(
         lambda x: jnp.asarray(x, jnp.float32), flax.traverse_util.unflatten_dict(arrays, sep="/")
     )
-    return json.loads(config), variables
+    return config, variables

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from data_pipeline import synthetic
-from experiments import cli, doctor, evaluate, pose, publish, train
+from experiments import cli, doctor, evaluate, export, pose, train
 from experiments.benchmarks import pipeline as pipeline_benchmark
 from g_rmi.evaluation.coco import BOX_METRICS, KEYPOINT_METRICS
-from g_rmi.pipeline import PosePipeline, load_task
+from g_rmi.inference.load import load_task
+from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.training.checkpoint import load_variables
 from g_rmi.training.weights import write_weights
 
@@ -109,7 +110,7 @@ def test_a_checkpoint_is_chosen(workdir, data, tmp_path):
     with pytest.raises(ValueError, match=r"tiny has no checkpoint '9'; choices: .*1, latest, best"):
         evaluate.main([*arguments, "--checkpoint", "9"])
     weights = tmp_path / "first.safetensors"
-    publish.main(["--workdir", str(workdir), "--checkpoint", "1", "--out", str(weights)])
+    export.main(["weights", "--workdir", str(workdir), "--checkpoint", "1", "--out", str(weights)])
     _, first = evaluate.load_task(workdir, "1")
     _, read = evaluate.load_task(weights)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-6)

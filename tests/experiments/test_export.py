@@ -14,8 +14,8 @@ import pytest
 from experiments import export
 from g_rmi.config import PoseConfig
 from g_rmi.detector.task import DetectorTask
-from g_rmi.find_people import Options
-from g_rmi.pipeline import PosePipeline
+from g_rmi.inference.pipeline import PosePipeline
+from g_rmi.inference.settings import Settings
 from g_rmi.pose.onnx import to_onnx
 from g_rmi.pose.task import PoseTask
 from tests.experiments.networks import DETECTOR, POSE, draw, save, scene
@@ -82,8 +82,8 @@ def test_it_finds_the_same_people_without_the_project(exported, workdirs, tmp_pa
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
     )
     found = np.load(tmp_path / "people.npz")
-    options = Options(people=3, chunk=3, min_box_score=0.0)
-    expected = PosePipeline.load(*workdirs, options=options)(pictures)
+    settings = Settings(min_box_score=0.0, max_people=3, crops_at_once=3)
+    expected = PosePipeline.load(*workdirs, settings=settings)(pictures)
     assert max(len(people.scores) for people in expected) >= 2
     for i, people in enumerate(expected):
         for name in TABLES:
@@ -101,7 +101,7 @@ def test_it_is_one_artefact_for_every_platform(exported):
     assert program.in_avals[0].shape == (2, 96 + 8, 104 + 8, 3)
     about = json.loads((exported / "about.json").read_text())
     assert about["keypoints"][5] == "left_shoulder"
-    assert about["options"]["people"] == 3
+    assert about["settings"]["max_people"] == 3
 
 
 @pytest.mark.parametrize(
@@ -156,22 +156,24 @@ def test_files_of_others_are_left_alone(exported, tmp_path):
         export.check_out(tmp_path / "notes.txt")
 
 
-@pytest.fixture
-def program(monkeypatch):
-    """Something quicker than the whole program."""
-    monkeypatch.setattr(export, "whole_program", lambda *_: {"find_people.py": b"..."})
-
-
-def test_onnx_says_what_to_install(program, workdirs, tmp_path, monkeypatch):
+def test_onnx_says_what_to_install(workdirs, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
-    detector, pose = map(str, workdirs)
-    out = tmp_path / "out"
+    out = tmp_path / "pose.onnx"
     with pytest.raises(ValueError, match="pip install jax2onnx"):
-        export.main(["--detector", detector, "--pose", pose, "--onnx", "--out", str(out)])
+        export.main(["onnx", "--pose", str(workdirs[1]), "--out", str(out)])
     assert not out.exists()
 
 
-def test_a_wrong_net_is_refused(program, workdirs, tmp_path, monkeypatch):
+def test_what_the_program_was_called_before(tmp_path, capsys):
+    out = str(tmp_path / "out")
+    with pytest.raises(ValueError, match="export onnx --out"):
+        export.main(["--out", out, "--onnx"])
+    with pytest.raises(ValueError, match="nowhere does not exist"):
+        export.main(["--out", out, "--pose", "nowhere"])
+    assert "`export` is called `export program` now" in capsys.readouterr().err
+
+
+def test_a_wrong_net_is_refused(workdirs, tmp_path, monkeypatch):
     """Stand-ins, as the converter is not installed everywhere; its net is off by a little."""
     kept = {}
 
@@ -189,18 +191,15 @@ def test_a_wrong_net_is_refused(program, workdirs, tmp_path, monkeypatch):
     runtime = types.SimpleNamespace(InferenceSession=lambda *_, **__: session)
     monkeypatch.setitem(sys.modules, "jax2onnx", types.SimpleNamespace(to_onnx=convert))
     monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
-    detector, pose = map(str, workdirs)
-    out = tmp_path / "out"
-    words = ["--detector", detector, "--pose", pose, "--onnx", "--out", str(out)]
+    out = tmp_path / "new" / "pose.onnx"
+    words = ["onnx", "--pose", str(workdirs[1]), "--out", str(out)]
     kept["error"] = 0.01
     with pytest.raises(ValueError, match="ONNX's offset differs"):
         export.main(words)
     assert not out.exists()
     kept["error"] = 0.0
     export.main(words)
-    assert {path.name for path in out.iterdir()} == {"find_people.py", "pose.onnx"}
-    export.main([word for word in words if word != "--onnx"])
-    assert [path.name for path in out.iterdir()] == ["find_people.py"]
+    assert out.read_bytes() == b"a network"
 
 
 @pytest.mark.slow

@@ -2,36 +2,34 @@
 
 from experiments import options
 from g_rmi.evaluation.coco import KEYPOINT_METRICS
-from g_rmi.evaluation.evaluator import Decoding
+from g_rmi.inference.settings import Settings
 
 
 def test_one_option_at_a_time():
-    given = Decoding(method="argmax_offset", flip_test=True)
+    given = Settings(decoding="argmax_offset", flip_test=True)
     rows = options.one_at_a_time("gt", given)
     assert rows["as given"] == ("gt", given)
-    assert rows["method = hough"] == ("gt", Decoding(method="hough", flip_test=True))
-    assert rows["flip_test = False"] == ("gt", Decoding(method="argmax_offset"))
-    assert rows["turn_test = True"][1].turn_test
-    assert rows["oks_threshold = 1.0"][1].oks_threshold == 1
-    assert rows["method = hough_oks"] == ("gt", Decoding(method="hough_oks", flip_test=True))
-    assert not {"method = argmax_offset", "refine = True", "score = pose"} & set(rows)
+    assert rows["decoding = hough"] == ("gt", Settings(decoding="hough", flip_test=True))
+    assert rows["flip_test = False"] == ("gt", Settings(decoding="argmax_offset"))
+    assert rows["rotation_test = True"][1].rotation_test
+    assert rows["oks_nms = 1.0"][1].oks_nms == 1
+    assert rows["decoding = hough_oks"] == ("gt", Settings(decoding="hough_oks", flip_test=True))
+    assert not {"decoding = argmax_offset", "ranking = pose"} & set(rows)
     assert len(set(rows.values())) == len(rows)
-    assert "refine = True" not in options.one_at_a_time("gt", Decoding(method="hough_oks"))
-    assert "refine = True" in options.one_at_a_time("gt", Decoding(method="hough"))
 
 
 def test_every_combination():
-    rows = options.grid({"detector": True, "gt": False}, Decoding(flip_test=True))
+    rows = options.grid({"detector": True, "gt": False}, Settings(flip_test=True))
     assert len(set(rows.values())) == len(rows) == 3 * 3 + 2 * 3
     assert rows["detector boxes, product score, no NMS"] == (
         "detector",
-        Decoding(flip_test=True, score="product", oks_threshold=1.0),
+        Settings(flip_test=True, ranking="product", oks_nms=1.0),
     )
     assert rows["gt boxes, box score, IoU-NMS"] == (
         "gt",
-        Decoding(flip_test=True, score="box", oks_threshold=1.0, iou_threshold=0.5),
+        Settings(flip_test=True, ranking="box", oks_nms=1.0, box_nms=0.5),
     )
-    assert rows["gt boxes, pose score, OKS-NMS"] == ("gt", Decoding(flip_test=True))
+    assert rows["gt boxes, pose score, OKS-NMS"] == ("gt", Settings(flip_test=True))
 
 
 def test_markdown():

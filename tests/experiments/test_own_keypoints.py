@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from data_pipeline.check import check_split
-from experiments import evaluate, predict, publish, train
-from g_rmi.pipeline import PosePipeline, load_task
+from experiments import evaluate, export, predict, train
+from g_rmi.inference.load import load_task
+from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.skeleton import Skeleton
 
 HAND = {
@@ -61,7 +62,7 @@ def test_it_is_declared_in_the_data(data):
 
 
 def test_the_checkpoint_and_the_published_file_keep_it(workdir, tmp_path):
-    publish.main(["--workdir", str(workdir), "--out", str(tmp_path / "hand.safetensors")])
+    export.main(["weights", "--workdir", str(workdir), "--out", str(tmp_path / "hand.safetensors")])
     for path in (workdir, tmp_path / "hand.safetensors"):
         task, variables = load_task(path)
         assert task.skeleton == Skeleton(

@@ -17,8 +17,8 @@ from experiments.photographs import decode, find
 from experiments.picture_boxes import read_boxes
 from experiments.prediction import Job, people_of
 from experiments.videos import Video
-from g_rmi.find_people import Options
-from g_rmi.pipeline import PosePipeline
+from g_rmi.inference.pipeline import PosePipeline
+from g_rmi.inference.settings import Settings
 from g_rmi.types import People
 from tests.experiments.networks import save_both, scene
 
@@ -126,8 +126,8 @@ def test_results_are_the_pipelines(networks, folder, tmp_path):
     arguments = [str(folder / "below" / "alpha.png"), "--out", str(tmp_path), "--no-draw"]
     assert predict.main([*networks, *arguments]) == 0
     on_white = np.where(scene()[..., :1] > 100, scene(), 255).astype(np.uint8)
-    options = Options(people=3, min_box_score=0.0, chunk=3)
-    pipeline = PosePipeline.load(networks[1], networks[3], options=options)
+    settings = Settings(max_people=3, min_box_score=0.0, crops_at_once=3)
+    pipeline = PosePipeline.load(networks[1], networks[3], settings=settings)
     people, _ = pipeline([on_white, np.zeros_like(on_white)])
     found = people_in(tmp_path)
     assert len(found) == len(people.scores) > 0

@@ -7,9 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import evaluate, explain, publish
+from experiments import evaluate, explain, export, publish
 from g_rmi.config import PoseConfig, PoseExperiment
-from g_rmi.pipeline import load_task
+from g_rmi.inference.load import load_settings, load_task
+from g_rmi.inference.pipeline import PosePipeline
+from g_rmi.inference.settings import Settings
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.weights import read_weights, write_weights
 from tests.experiments.networks import save, scene
@@ -26,7 +28,9 @@ def weights(tmp_path_factory):
     """A published training of a tiny pose network."""
     folder = tmp_path_factory.mktemp("published")
     save(folder / "run", POSE, PoseTask(POSE.model))
-    publish.main(["--workdir", str(folder / "run"), "--out", str(folder / "pose.safetensors")])
+    export.main(
+        ["weights", "--workdir", str(folder / "run"), "--out", str(folder / "pose.safetensors")]
+    )
     return folder / "pose.safetensors"
 
 
@@ -39,8 +43,8 @@ def test_a_published_file_stands_for_its_training(weights):
 
 def test_prediction_may_use_other_values_than_training(weights, tmp_path):
     run, out = weights.parent / "run", tmp_path / "pose.safetensors"
-    arguments = ["--workdir", str(run), "--out", str(out), "--change"]
-    publish.main([*arguments, "box_scale=1.1", "crop_height=65", "norm=frozen"])
+    arguments = ["weights", "--workdir", str(run), "--out", str(out)]
+    export.main([*arguments, "--box-scale", "1.1", "--crop-height", "65", "--norm", "frozen"])
     (task, variables), (before, _) = map(load_task, (out, weights))
     changes = {"box_scale": 1.1, "crop_height": 65, "norm": "frozen"}
     assert task.config == dataclasses.replace(before.config, **changes)
@@ -48,13 +52,34 @@ def test_prediction_may_use_other_values_than_training(weights, tmp_path):
     assert maps.heatmap.shape == (1, 17, 9, 17)
 
 
+def test_the_former_name_answers(weights, tmp_path, capsys):
+    out = tmp_path / "pose.safetensors"
+    arguments = ["--workdir", str(weights.parent / "run"), "--out", str(out)]
+    publish.main([*arguments, "--change", "box_scale=1.1", "crop_height=65"])
+    assert "`publish` is called `export weights` now" in capsys.readouterr().err
+    config = load_task(out)[0].config
+    assert (config.box_scale, config.crop_height) == (1.1, 65)
+
+
+def test_settings_are_kept_beside_the_weights(weights, tmp_path):
+    out = tmp_path / "pose.safetensors"
+    words = ["weights", "--workdir", str(weights.parent / "run"), "--out", str(out)]
+    export.main([*words, "--settings.min-score", "0.25", "--settings.max-people", "7"])
+    assert load_settings(out) == Settings(min_score=0.25, max_people=7)
+    assert load_settings(weights) == load_settings(weights.parent / "run") == Settings()
+    assert PosePipeline.load(pose=out, boxes_given=True).settings == load_settings(out)
+    again = tmp_path / "again.safetensors"
+    export.main(["weights", "--workdir", str(out), "--out", str(again)])
+    assert load_settings(again) == load_settings(out)
+
+
 def test_weights_are_averaged_with_others(weights, tmp_path):
     values, tensors = read_weights(weights)
     third = jax.tree.map(lambda x: np.asarray(x, np.float32) / 3, tensors)
     write_weights(tmp_path / "third.safetensors", values, third)
-    arguments = ["--workdir", str(weights.parent / "run"), "--out", str(tmp_path / "mean")]
-    arguments[-1] += ".safetensors"
-    publish.main([*arguments, "--average-with", str(tmp_path / "third.safetensors")])
+    arguments = ["weights", "--workdir", str(weights.parent / "run")]
+    arguments += ["--out", str(tmp_path / "mean.safetensors")]
+    export.main([*arguments, "--average-with", str(tmp_path / "third.safetensors")])
     _, mean = load_task(tmp_path / "mean.safetensors")
     _, first = load_task(weights)
     for a, b in zip(jax.tree.leaves(mean), jax.tree.leaves(first), strict=True):
@@ -62,26 +87,26 @@ def test_weights_are_averaged_with_others(weights, tmp_path):
     other = dataclasses.replace(POSE, model=dataclasses.replace(POSE.model, width=4))
     save(tmp_path / "other", other, PoseTask(other.model))
     with pytest.raises(ValueError, match=r"--average-with .*other: of another network"):
-        publish.main([*arguments, "--average-with", str(tmp_path / "other")])
+        export.main([*arguments, "--average-with", str(tmp_path / "other")])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("box_scale", "--change box_scale: must be NAME=VALUE"),
-        ("box_scale=wide", "model.box_scale = 'wide': must be float"),
-        ("box_scal=1.1", r"unknown field 'model.box_scal'; did you mean 'box_scale'\?"),
-        ("box_scale=-1.0", "model.box_scale = -1.0: must be positive"),
-        ("width=16", "--change width=16: the weights do not fit such a network"),
-        ("top_down=0", "--change top_down=0: the weights do not fit such a network"),
+        (["--box-scale", "wide"], "box-scale"),
+        (["--box-scal", "1.1"], "--box-scale"),
+        (["--box-scale", "-1.0"], "box_scale = -1.0: must be positive"),
+        (["--width", "16"], "width = 16: the weights do not fit such a network"),
+        (["--settings.oks-nms", "2"], "oks_nms = 2.0: must be a number from 0 to 1"),
     ],
 )
-def test_a_change_that_cannot_be_is_named(weights, tmp_path, change, message):
+def test_a_change_that_cannot_be_is_named(weights, tmp_path, change, message, capsys):
     out = tmp_path / "pose.safetensors"
-    with pytest.raises(ValueError, match=message):
-        publish.main(
-            ["--workdir", str(weights.parent / "run"), "--out", str(out), "--change", change]
+    with pytest.raises((ValueError, SystemExit)) as error:
+        export.main(
+            ["weights", "--workdir", str(weights.parent / "run"), "--out", str(out), *change]
         )
+    assert message in str(error.value) + capsys.readouterr().err
     assert not out.exists()
 
 
@@ -99,7 +124,7 @@ def test_explain_draws_a_joint(weights, tmp_path):
     assert page.shape[1] > 4 * 400
     assert page.std() > 10
     other = tmp_path / "kernel.png"
-    oks = [*arguments[:-1], str(other), "--method", "hough_oks"]
+    oks = [*arguments[:-1], str(other), "--decoding", "hough_oks"]
     explain.main([*oks, "--box", "10", "5", "60", "55", "--joint", "left_wrist"])
     panel = page.shape[1] // 4
     differs = (cv2.imread(str(other)) != page).any((0, 2))

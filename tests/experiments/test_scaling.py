@@ -7,7 +7,7 @@ import pytest
 
 from experiments import configs
 from experiments.benchmarks import scaling
-from g_rmi.pipeline import make_task
+from g_rmi.inference.load import make_task
 
 PROGRAM = """
   %all-reduce.1 = (f32[3,4]{1,0}, f32[]) all-reduce(%a, %b), channel_id=1

@@ -6,7 +6,7 @@ import pytest
 from experiments import cli, configs
 from experiments.benchmarks import memory, train_step
 from experiments.benchmarks.batches import evaluation_batch, made_up_batch
-from g_rmi.pipeline import make_task
+from g_rmi.inference.load import make_task
 from g_rmi.training.sharding import data_mesh
 from tests.experiments.networks import draw
 

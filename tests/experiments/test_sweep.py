@@ -14,7 +14,7 @@ from experiments import configs, evaluate, pose, sweep, sweep_jobs, sweep_table,
 from experiments.points import Base, Point, check_names, override, resolve
 from experiments.sweep_jobs import differences
 from g_rmi.config import DetectorExperiment, PoseExperiment
-from g_rmi.evaluation.evaluator import Decoding
+from g_rmi.inference.settings import Settings
 
 BASES = {
     "pose_resnet101": "detector_resnet101",
@@ -178,7 +178,8 @@ def test_what_is_done_is_not_done_again(out, data, monkeypatch):
 def test_sweeps_share_a_training_and_both_weights_count(out, data, monkeypatch):
     loaded = []
 
-    def load_task(workdir, *, average):
+    def load_task(workdir, *, stage, average):
+        assert stage == "pose"
         loaded.append(average)
         return evaluate.load_task(workdir, average=average)
 
@@ -210,7 +211,7 @@ def test_a_killed_training_continues(out, data, tmp_path, capsys):
 
 def test_a_failed_point_is_named_and_tried_again(out, data, monkeypatch, capsys):
     points = [
-        Point("good", decoding=Decoding(score="product")),
+        Point("good", settings={"ranking": "product"}),
         Point("diverges", {"optim.learning_rate": 1e30}),
     ]
     monkeypatch.setattr(sweeps, "get", lambda name, base: points)
@@ -299,28 +300,27 @@ def test_a_mistake_is_one_message(arguments, message, data, tmp_path):
 def test_decodings_that_only_rank_differently_share_predictions(monkeypatch):
     predicted = []
 
-    def predict(task, variables, dataset, boxes, decoding, *, batch_size):
-        predicted.append(decoding)
+    def predict(task, variables, dataset, boxes, look, *, batch_size):
+        predicted.append(look)
         return len(predicted)
 
-    def score(task, dataset, boxes, people, decoding, *, backend):
-        return SimpleNamespace(metrics={"people": people, "threshold": decoding.oks_threshold})
+    def score(task, dataset, boxes, people, settings, *, backend):
+        return SimpleNamespace(metrics={"people": people, "threshold": settings.oks_nms})
 
     monkeypatch.setattr(pose, "predict", predict)
     monkeypatch.setattr(pose, "score", score)
-    decodings = [
-        Decoding(oks_threshold=0.1, score="box"),
-        Decoding(method="argmax", oks_threshold=0.2),
-        Decoding(oks_threshold=0.3),
-        Decoding(flip_test=True, oks_threshold=0.4),
-        Decoding(refine=True, oks_threshold=0.5),
-        Decoding(method="argmax", oks_threshold=0.6),
+    variants = [
+        Settings(oks_nms=0.1, ranking="box"),
+        Settings(decoding="argmax", oks_nms=0.2),
+        Settings(oks_nms=0.3),
+        Settings(flip_test=True, oks_nms=0.4),
+        Settings(rotation_test=True, oks_nms=0.5),
+        Settings(decoding="argmax", oks_nms=0.6),
     ]
-    rows = [e.metrics for e in pose.evaluate_each(None, {}, None, None, decodings)]
+    rows = [e.metrics for e in pose.evaluate_each(None, {}, None, None, variants)]
     assert [row["people"] for row in rows] == [1, 2, 1, 3, 4, 2]
     assert [row["threshold"] for row in rows] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
-    network = [(d.method, d.flip_test, d.refine) for d in predicted]
-    assert network == [
+    assert predicted == [
         (None, False, False),
         ("argmax", False, False),
         (None, True, False),
@@ -336,7 +336,7 @@ def test_numbers_of_another_point_do_not_count(tmp_path):
     assert run.metrics == {"AP": 0.5}
     found = tmp_path / "boxes.json", sweep_jobs.Training(tmp_path / "detector", {"step": 2})
     for change in (
-        {"point": Point("x", decoding=Decoding(refine=True))},
+        {"point": Point("x", settings={"rotation_test": True})},
         {"point": Point("x", averaged=False)},
         {"pose": dataclasses.replace(pose, identity={"step": 2})},
         {"boxes": found},

@@ -12,8 +12,8 @@ from experiments import bench
 from experiments.benchmarks import pipeline as benchmark
 from experiments.benchmarks.timing import Timings
 from g_rmi.detector.task import DetectorTask
-from g_rmi.find_people import Options
-from g_rmi.pipeline import PosePipeline
+from g_rmi.inference.pipeline import PosePipeline
+from g_rmi.inference.settings import Settings
 from g_rmi.pose.task import PoseTask
 from tests.experiments import networks
 
@@ -40,8 +40,11 @@ def untrained(detector=DETECTOR, pose=networks.POSE.model):
 
     tasks = DetectorTask(detector), PoseTask(pose)
     variables = (jax.tree_util.tree_map_with_path(shake, networks.draw(task)) for task in tasks)
-    variables = tuple(jax.tree.map(lambda x: x.astype(np.float32), tree) for tree in variables)
-    return PosePipeline(*tasks, variables, Options(people=20, min_box_score=0.0, chunk=8))
+    trees = (jax.tree.map(lambda x: x.astype(np.float32), tree) for tree in variables)
+    variables = dict(zip(("detector", "pose"), trees, strict=True))
+    return PosePipeline(
+        *tasks, variables, Settings(min_box_score=0.0, max_people=20, crops_at_once=8)
+    )
 
 
 def atrous():
@@ -87,8 +90,8 @@ def test_the_same_people_with_the_shipped_weights():
 
 
 def test_nobody():
-    options = Options(people=6, min_box_score=1.0)
-    nobody = twin_of(dataclasses.replace(untrained(), options=options))(networks.scene())
+    settings = Settings(min_box_score=1.0, max_people=6)
+    nobody = twin_of(dataclasses.replace(untrained(), settings=settings))(networks.scene())
     assert nobody.keypoints.shape == (0, 17, 2)
 
 

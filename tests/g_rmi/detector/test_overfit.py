@@ -7,7 +7,7 @@ from jax import numpy as jnp
 from g_rmi.config import DetectorConfig, OptimConfig
 from g_rmi.detector.task import DetectorTask
 from g_rmi.evaluation.coco import box_results, evaluate_boxes, to_xywh
-from g_rmi.evaluation.detect import detect_people
+from g_rmi.inference.dataset import detect_people
 from g_rmi.training.optim import make_optimizer
 from g_rmi.training.state import create_state, evaluation_variables
 from g_rmi.training.step import train_step

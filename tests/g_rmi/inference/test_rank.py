@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from g_rmi.config import PoseConfig
-from g_rmi.evaluation.evaluator import Decoding, predict_crops, rank_and_suppress
-from g_rmi.find_people import _rank
+from g_rmi.inference.people import predict_crops
+from g_rmi.inference.rank import rank, rank_images, rank_options
+from g_rmi.inference.settings import Settings
 from g_rmi.pose.decode import decode_batch, oks_spread
 from g_rmi.pose.task import PoseTask
 from g_rmi.types import People
@@ -29,34 +30,35 @@ def names(keep):
 
 CASES = [
     ({}, "abc"),
-    ({"oks_threshold": 0.7}, "abcd"),
-    ({"oks_threshold": 1.0}, "abcd"),
-    ({"oks_threshold": 1.0, "iou_threshold": 0.5}, "acd"),  # c is like b, which is gone
-    ({"oks_threshold": 1.0, "iou_threshold": 0.4}, "ad"),
-    ({"oks_threshold": 1.0, "iou_threshold": 0.7}, "abd"),  # only c is like b
-    ({"oks_threshold": 0.5, "iou_threshold": 0.5}, "ac"),
-    ({"oks_threshold": 0.0}, "abc"),  # OKS of far ones underflows to 0
+    ({"oks_nms": 0.7}, "abcd"),
+    ({"oks_nms": 1.0}, "abcd"),
+    ({"oks_nms": 1.0, "box_nms": 0.5}, "acd"),  # c is like b, which is gone
+    ({"oks_nms": 1.0, "box_nms": 0.4}, "ad"),
+    ({"oks_nms": 1.0, "box_nms": 0.7}, "abd"),  # only c is like b
+    ({"oks_nms": 0.5, "box_nms": 0.5}, "ac"),
+    ({"oks_nms": 0.0}, "abc"),  # OKS of far ones underflows to 0
+    ({"min_score": 0.75}, "ab"),
+    ({"ranking": "product", "min_score": 0.65, "oks_nms": 1.0}, "abc"),
 ]
 
 
 @pytest.mark.parametrize(("options", "stay"), CASES)
 def test_who_stays(options, stay):
     people = People(POINTS, np.ones((4, 1), np.float32), SCORES, BOXES)
-    decoding = Decoding(**options)
-    scores, keep = rank_and_suppress(
-        people, np.zeros(4, np.int64), np.ones(4), sigmas=SIGMAS, decoding=decoding
+    settings = Settings(**options)
+    scores, keep = rank_images(
+        people, np.zeros(4, np.int64), np.ones(4), sigmas=SIGMAS, settings=settings
     )
     np.testing.assert_array_equal(scores, SCORES)
     assert names(keep) == stay
-    # The one program does the same, and puts the best first.
-    found = _rank(
-        *map(jnp.asarray, (POINTS, np.ones((4, 1), np.float32), SCORES, BOXES, np.ones(4, bool))),
+    # The one program does the same.
+    scores, keep = rank(
+        *map(jnp.asarray, (POINTS, SCORES, BOXES, np.ones(4, np.float32), np.ones(4, bool))),
         sigmas=SIGMAS,
-        **decoding.suppression,
+        **rank_options(settings),
     )
-    assert found.valid.tolist() == [i < len(stay) for i in range(4)]
-    wanted = [SCORES["abcd".index(name)] for name in stay]
-    np.testing.assert_array_equal(found.scores[: len(stay)], wanted)
+    np.testing.assert_array_equal(scores, SCORES)
+    assert names(keep) == stay
 
 
 def test_the_score_decides_and_pictures_are_apart():
@@ -67,20 +69,12 @@ def test_the_score_decides_and_pictures_are_apart():
         np.array([*SCORES, 0.1], np.float32),
         np.concatenate([BOXES, BOXES[:1]]),
     )
-    image_ids, box_scores = np.array([7, 7, 7, 7, 3]), np.array([0.2, 0.9, 0.3, 0.4, 0.1])
-    decoding = Decoding(score="box", oks_threshold=1.0, iou_threshold=0.5)
-    scores, keep = rank_and_suppress(
-        people, image_ids, box_scores, sigmas=SIGMAS, decoding=decoding
-    )
+    image_ids = np.array([7, 7, 7, 7, 3])
+    box_scores = np.array([0.2, 0.9, 0.3, 0.4, 0.1], np.float32)
+    settings = Settings(ranking="box", oks_nms=1.0, box_nms=0.5)
+    scores, keep = rank_images(people, image_ids, box_scores, sigmas=SIGMAS, settings=settings)
     np.testing.assert_array_equal(scores, box_scores)
     assert keep.tolist() == [False, True, False, True, True]
-
-
-def test_what_the_network_reads():
-    given = Decoding("argmax", True, True, "product", 0.3, 0.4, turn_test=True)
-    assert given.network == Decoding("argmax", True, True, turn_test=True)
-    assert given.suppression == {"oks_threshold": 0.3, "iou_threshold": 0.4}
-    assert Decoding().suppression == {"oks_threshold": 0.5, "iou_threshold": None}
 
 
 def test_the_weights_say_how_to_decode_unless_somebody_else_does():
@@ -95,10 +89,10 @@ def test_the_weights_say_how_to_decode_unless_somebody_else_does():
     variables = jax.jit(task.init)(jax.random.key(0))
     crops = np.random.default_rng(0).integers(0, 256, (2, 33, 33, 3), np.uint8)
     whole = jnp.array([[0, 0, 32, 32]] * 2, jnp.float32)
-    run = jax.jit(predict_crops, static_argnames=("task", "decoding"))
+    run = jax.jit(predict_crops, static_argnames=("pose", "look"))
 
-    def predict(task, method=None):
-        return run(task, variables, crops, whole, decoding=Decoding(method=method))
+    def predict(task, decoding=None):
+        return run(task, variables, crops, whole, look=Settings(decoding=decoding).look)
 
     maps = jax.jit(task.predict)(variables, crops)
     spread = oks_spread(task.skeleton.sigmas, **size, box_scale=1.1)

@@ -1,5 +1,6 @@
 """Both stages as one program: against the stages run one by one, and as a user calls it."""
 
+import dataclasses
 import functools
 import timeit
 
@@ -13,10 +14,12 @@ from jax import numpy as jnp
 from g_rmi import geometry
 from g_rmi.config import DetectorConfig, PoseConfig
 from g_rmi.detector.task import DetectorTask
-from g_rmi.evaluation.evaluator import Decoding, crop_to_image, rank_and_suppress
-from g_rmi.find_people import Options, _in_chunks
+from g_rmi.inference.canvas import pack
+from g_rmi.inference.people import crop_to_image, in_chunks
+from g_rmi.inference.pipeline import PosePipeline, compiled
+from g_rmi.inference.rank import rank_images
+from g_rmi.inference.settings import Settings
 from g_rmi.ops.image import crop_boxes
-from g_rmi.pipeline import PosePipeline, _compiled, pack
 from g_rmi.pose.decode import decode_batch
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.sharding import data_mesh
@@ -43,7 +46,7 @@ POSE = PoseTask(
         depth=26, width=8, output_stride=32, top_down=8, crop_height=33, crop_width=33, radius=4.0
     )
 )
-OPTIONS = Options(people=6, min_box_score=0.0, chunk=4)
+SETTINGS = Settings(max_people=6, min_box_score=0.0)
 
 
 @functools.cache
@@ -54,12 +57,12 @@ def variables():
     )
     for name in ("heatmap", "offset"):
         pose["params"][name]["kernel"] *= 10
-    return detector, pose
+    return {"detector": detector, "pose": pose}
 
 
 @pytest.fixture(scope="module")
 def pipeline():
-    return PosePipeline(DETECTOR, POSE, variables(), OPTIONS)
+    return PosePipeline(DETECTOR, POSE, variables(), SETTINGS)
 
 
 def picture(height, width, seed=0):
@@ -103,25 +106,25 @@ def one_by_one(image, boxes=None, scores=None):
         canvas = np.zeros((1, *fit.canvas, 3), np.float32)
         box = jnp.array([[0, 0, x[-1], y[-1]]], jnp.float32)
         canvas[0, :rows, :columns] = crop_boxes(image, box, height=rows, width=columns)[0]
-        found = detect(variables()[0], canvas, jnp.array([fit.size], jnp.int32))
+        found = detect(variables()["detector"], canvas, jnp.array([fit.size], jnp.int32))
         valid = np.asarray(found.valid[0])
         scale = np.tile([x[1], y[1]], 2)
-        boxes = (np.asarray(found.boxes[0])[valid] * scale + (1 - scale) / 2)[: OPTIONS.people]
-        scores = np.asarray(found.scores[0])[valid][: OPTIONS.people]
+        boxes = (np.asarray(found.boxes[0])[valid] * scale + (1 - scale) / 2)[: SETTINGS.max_people]
+        scores = np.asarray(found.scores[0])[valid][: SETTINGS.max_people]
     windows = geometry.pose_box(boxes, aspect=1.0, scale=POSE.config.box_scale)
     each = []
     for window in windows:
         small, place = shrink(image, window)
         crop = crop_boxes(small, jnp.asarray(place[None], jnp.float32), height=33, width=33)
-        each.append(poses(variables()[1], crop, jnp.asarray(window[None], jnp.float32)))
+        each.append(poses(variables()["pose"], crop, jnp.asarray(window[None], jnp.float32)))
     columns = [np.concatenate([np.asarray(p[i]) for p in each]) for i in range(3)]
     people = People(*columns, boxes.astype(np.float32))
-    scores, keep = rank_and_suppress(
+    scores, keep = rank_images(
         people,
         np.zeros(len(boxes), np.int64),
         np.asarray(scores),
         sigmas=POSE.skeleton.sigmas,
-        decoding=OPTIONS.decoding,
+        settings=SETTINGS,
     )
     order = np.flatnonzero(keep)[np.argsort(-scores[keep], kind="stable")]
     return People(*(column[order] for column in people))
@@ -144,26 +147,26 @@ def test_one_program_equals_the_stages_one_by_one(pipeline, shape):
 
 
 def test_nothing_leaves_the_device_and_nothing_compiles_twice(pipeline):
-    run = _compiled(DETECTOR, POSE, (64, 80), OPTIONS, None)
+    run = compiled(DETECTOR, POSE, (64, 80), SETTINGS, None)
     first, second = (
         jax.device_put(pack([picture(*shape, seed)], canvas=(64, 80), count=1))
         for seed, shape in enumerate([(60, 79), (40, 100)])
     )
     placed = jax.device_put(variables())
     run(placed, first)
-    compiled = run._cache_size()
+    programs = run._cache_size()
     with jax.transfer_guard("disallow"):
         found = run(placed, second)
-    assert run._cache_size() == compiled
-    assert found.valid.shape == (1, OPTIONS.people)
+    assert run._cache_size() == programs
+    assert found.valid.shape == (1, SETTINGS.max_people)
 
 
 def test_the_program_lowers_for_accelerators():
-    run = _compiled(DETECTOR, POSE, (64, 80), OPTIONS, None)
+    run = compiled(DETECTOR, POSE, (64, 80), SETTINGS, None)
     given = variables(), pack([picture(60, 79)], canvas=(64, 80), count=2)
     exported = jax.export.export(run, platforms=["tpu", "cuda"])(*given)
     assert exported.platforms == ("tpu", "cuda")
-    assert exported.out_avals[0].shape == (2, OPTIONS.people, 17, 2)
+    assert exported.out_avals[0].shape == (2, SETTINGS.max_people, 17, 2)
 
 
 def test_a_batch_of_any_sizes_equals_its_pictures(pipeline):
@@ -177,7 +180,7 @@ def test_a_batch_of_any_sizes_equals_its_pictures(pipeline):
 def test_boxes_from_outside(pipeline):
     image = picture(60, 79)
     boxes = np.array([[5, 5, 30, 55], [30, 10, 70, 50], [-20, 0, 20, 40]], np.float32)
-    alone = PosePipeline(None, POSE, (None, variables()[1]), OPTIONS)
+    alone = PosePipeline(None, POSE, variables(), SETTINGS)
     found = alone(image, boxes=boxes)
     assert_same(found, one_by_one(image, boxes, np.ones(3)))
     assert_same(found, pipeline(image, boxes=boxes))
@@ -189,7 +192,7 @@ def test_boxes_from_outside(pipeline):
 
 
 def test_no_box_is_good_enough():
-    strict = PosePipeline(DETECTOR, POSE, variables(), Options(people=6, min_box_score=1.0))
+    strict = PosePipeline(DETECTOR, POSE, variables(), Settings(max_people=6, min_box_score=1.0))
     found = strict(picture(60, 79))
     assert found.keypoints.shape == (0, 17, 2)
     assert found.scores.shape == (0,)
@@ -205,7 +208,7 @@ def test_nobody_costs_nothing(rows):
             x = jnp.tanh(x @ x)
         return jnp.broadcast_to(x.sum(), (4,))
 
-    run = jax.jit(functools.partial(_in_chunks, heavy, chunk=4))
+    run = jax.jit(functools.partial(in_chunks, heavy, chunk=4))
 
     def seconds(valid):
         return min(timeit.repeat(lambda: jax.block_until_ready(run(valid)), number=1, repeat=4))
@@ -214,18 +217,36 @@ def test_nobody_costs_nothing(rows):
     assert seconds(np.zeros(rows, bool)) < seconds(somebody) / 5
 
 
-def test_options_reach_the_program(pipeline):
-    decoding = Decoding(score="box", flip_test=True, refine=True, oks_threshold=1.0)
-    options = Options(people=3, min_box_score=0.0, chunk=2, decoding=decoding)
-    found = PosePipeline(DETECTOR, POSE, variables(), options)(picture(60, 79))
+def test_settings_reach_the_program(pipeline):
+    settings = Settings(
+        flip_test=True,
+        min_box_score=0.0,
+        max_people=3,
+        ranking="box",
+        oks_nms=1.0,
+        crops_at_once=2,
+    )
+    found = PosePipeline(DETECTOR, POSE, variables(), settings)(picture(60, 79))
     assert len(found.scores) == 3  # all stay, though more were found
     assert (np.diff(found.scores) <= 0).all()
     assert found.scores[0] > 0.1  # a softmax, no vote of an untrained network
+    least = dataclasses.replace(settings, min_score=float(found.scores[1]))
+    better = PosePipeline(DETECTOR, POSE, variables(), least)(picture(60, 79))
+    np.testing.assert_array_equal(better.scores, found.scores[:2])
+
+
+def test_scores_of_given_boxes_rank_people():
+    settings = Settings(ranking="box", oks_nms=1.0)
+    alone = PosePipeline(None, POSE, variables(), settings)
+    boxes = np.array([[5, 5, 30, 55], [30, 10, 70, 50]], np.float32)
+    found = alone(picture(60, 79), boxes=boxes, box_scores=[0.25, 0.75])
+    np.testing.assert_array_equal(found.scores, [0.75, 0.25])
+    np.testing.assert_array_equal(found.boxes, boxes[::-1])
 
 
 def test_the_flip_test_looks_for_people_in_the_mirrored_picture_too():
-    options = Options(people=6, decoding=Decoding(score="box", flip_test=True))
-    flipping = PosePipeline(DETECTOR, POSE, variables(), options)
+    settings = Settings(flip_test=True, min_box_score=0.05, max_people=6, ranking="box")
+    flipping = PosePipeline(DETECTOR, POSE, variables(), settings)
     image = picture(60, 79)
     here, there = flipping(image), flipping(image[:, ::-1])
     assert len(here.scores) > 1
@@ -235,10 +256,9 @@ def test_the_flip_test_looks_for_people_in_the_mirrored_picture_too():
 
 
 @pytest.mark.parametrize("box", [(20, 10, 50, 44), (-8, 20, 70, 130)])
-def test_the_turn_test_looks_at_the_picture_itself(box):
+def test_the_rotation_test_looks_at_the_picture_itself(box):
     """Views by OpenCV's rotation of the crop, sampled pixel by pixel; the second box is shrunk."""
-    decoding = Decoding(turn_test=True)
-    alone = PosePipeline(None, POSE, (None, variables()[1]), Options(6, decoding=decoding))
+    alone = PosePipeline(None, POSE, variables(), Settings(rotation_test=True))
     image = picture(140, 79)
     box = np.array([box], np.float64)
     found = alone(image, box)
@@ -253,7 +273,7 @@ def test_the_turn_test_looks_at_the_picture_itself(box):
         points = place[:2] + pixels / 32 * (place[2:] - place[:2])
         views.append([[bilinear(small, x, y) for x, y in row] for row in points])
     maps = jax.jit(functools.partial(POSE.predict, turn_test=True))(
-        variables()[1], np.array(views, np.float32)[None]
+        variables()["pose"], np.array(views, np.float32)[None]
     )
     wanted = decode_batch(maps.heatmap, maps.offset, height=33, width=33, radius=4.0)
     window = jnp.asarray(window[None], jnp.float32)
@@ -266,7 +286,7 @@ def test_pictures_are_shrunk_by_means_of_blocks():
     """Every other pixel is white: bilinear samples at a distance would alias to stripes."""
     stripes = np.zeros((352, 416, 3), np.uint8)
     stripes[:, ::2] = 255
-    alone = PosePipeline(None, POSE, (None, variables()[1]), OPTIONS)
+    alone = PosePipeline(None, POSE, variables(), SETTINGS)
     grey = np.full_like(stripes, 255 // 2)
     box = np.array([[40, 40, 340, 300]], np.float32)
     a, b = alone(stripes, boxes=box), alone(grey, boxes=box)
@@ -282,7 +302,7 @@ def test_tiny_and_narrow_pictures(pipeline, shape):
 def test_sharded_over_devices(pipeline):
     mesh = data_mesh()
     images = [picture(60, 79, seed) for seed in range(3)]
-    spread = PosePipeline(DETECTOR, POSE, variables(), OPTIONS, mesh)
+    spread = PosePipeline(DETECTOR, POSE, variables(), SETTINGS, mesh)
     for a, b in zip(spread(images), pipeline(images), strict=True):
         assert_same(a, b)
 
@@ -296,6 +316,8 @@ def test_sharded_over_devices(pipeline):
         ((np.zeros((8, 8, 3), np.uint8), np.zeros((2, 5))), r"\[M, 4\]"),
         ((np.zeros((8, 8, 3), np.uint8), [[0, 0, np.nan, 1]]), "finite"),
         (([np.zeros((8, 8, 3), np.uint8)], []), "0 arrays for 1 pictures"),
+        ((np.zeros((8, 8, 3), np.uint8), np.zeros((2, 4)), [1.0]), r"box_scores must be .*\[2\]"),
+        ((np.zeros((8, 8, 3), np.uint8), None, [1.0]), "no use without boxes"),
     ],
 )
 def test_wrong_input_is_named(pipeline, arguments, message):
@@ -304,6 +326,6 @@ def test_wrong_input_is_named(pipeline, arguments, message):
 
 
 def test_a_detector_is_needed_without_boxes():
-    alone = PosePipeline(None, POSE, (None, variables()[1]), OPTIONS)
+    alone = PosePipeline(None, POSE, variables(), SETTINGS)
     with pytest.raises(ValueError, match="without a detector"):
         alone(picture(8, 8))

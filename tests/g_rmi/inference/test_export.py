@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from g_rmi.config import PoseConfig
-from g_rmi.export import export_program, fit_pictures
 from g_rmi.geometry import fit_canvas
-from g_rmi.pipeline import PosePipeline
+from g_rmi.inference.canvas import fit_on_device
+from g_rmi.inference.export import export_program
+from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.pose.task import PoseTask
 
 
@@ -22,7 +23,7 @@ def test_pictures_of_any_size_lie_on_the_canvas_as_on_the_host(canvas):
         ]
     ).astype(np.int32)
     image = np.zeros((len(sizes), 1, 1, 3), np.uint8)
-    fit = jax.jit(fit_pictures, static_argnames="canvas")
+    fit = jax.jit(fit_on_device, static_argnames="canvas")
     lying, standing = (
         jax.device_get(fit(image, sizes, canvas=sides)) for sides in (canvas, canvas[::-1])
     )
@@ -30,11 +31,11 @@ def test_pictures_of_any_size_lie_on_the_canvas_as_on_the_host(canvas):
         wanted = fit_canvas(height, width, canvas=canvas)
         ours = lying if width >= height else standing
         assert tuple(ours.canvas_size[i]) == wanted.size, (height, width)
-        assert ours.slope[i] == pytest.approx(1 / np.diag(wanted.affine[:, :2]), rel=1e-6)
-    assert not ours.shift.any()
+        assert ours.scale[i] == pytest.approx(1 / np.diag(wanted.affine[:, :2]), rel=1e-6)
+    assert not ours.offset.any()
 
 
 def test_only_a_whole_program_is_exported():
-    alone = PosePipeline(None, PoseTask(PoseConfig()), (None, {}))
+    alone = PosePipeline(None, PoseTask(PoseConfig()), {})
     with pytest.raises(ValueError, match="without a detector"):
         export_program(alone, height=8, width=8)

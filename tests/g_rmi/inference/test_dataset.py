@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from g_rmi.evaluation.spread import predict_batches
+from g_rmi.inference.dataset import predict_batches
 from g_rmi.training.sharding import data_mesh
 
 TRACED = []

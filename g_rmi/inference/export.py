@@ -7,17 +7,18 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export, lax
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Int, UInt8
 
 from g_rmi.detector.task import DetectorTask
-from g_rmi.find_people import Candidates, Options, Pictures, find_boxes, find_poses, pyramid
-from g_rmi.pipeline import PosePipeline
+from g_rmi.inference.canvas import MARGIN, fit_on_device
+from g_rmi.inference.people import find_boxes, find_poses
+from g_rmi.inference.pipeline import PosePipeline
+from g_rmi.inference.sampling import mipmaps
+from g_rmi.inference.settings import Settings
 from g_rmi.pose.task import PoseTask
+from g_rmi.types import Detections
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-
-# Zeros below and beside a picture, and what its buffer's sides are multiples of; see `Pictures`.
-MARGIN = 8
 
 
 def export_program(
@@ -26,12 +27,12 @@ def export_program(
     """Lowers pictures in, people out for all of `PLATFORMS`; geometry included.
 
     The program maps (image [count, rows, columns, 3] uint8, size [count, 2] int32, weights) to a
-    dict of the tables of `g_rmi.find_people.Found`. The rows and columns are those given, rounded
-    up to a multiple of 8, and 8 of zeros; pictures lie in the upper left corner and may lie or
-    stand.
+    dict of the columns of `g_rmi.inference.people.PeopleTable`. The rows and columns are those
+    given, rounded up to a multiple of `MARGIN`, and as many of zeros; pictures lie in the upper
+    left corner and may lie or stand.
 
     Args:
-      pipeline: Both stages and their options.
+      pipeline: Both stages and their settings.
       height: Rows of the largest picture.
       width: Its columns.
       count: Pictures of a call.
@@ -53,10 +54,8 @@ def export_program(
         raise ValueError(
             f"{count} pictures of {height} x {width} pixels are too many: 2^31 or more"
         )
-    weights: dict[str, Any] = flatten_dict(
-        dict(zip(("detector", "pose"), pipeline.variables)), sep="/"
-    )
-    program = jax.jit(partial(_find_people, pipeline.detector, pipeline.pose, pipeline.options))
+    weights: dict[str, Any] = flatten_dict(pipeline.variables, sep="/")
+    program = jax.jit(partial(_find_people, pipeline.detector, pipeline.pose, pipeline.settings))
     exported = export.export(program, platforms=PLATFORMS)(
         jax.ShapeDtypeStruct((count, rows, columns, 3), jnp.uint8),
         jax.ShapeDtypeStruct((count, 2), jnp.int32),
@@ -68,7 +67,7 @@ def export_program(
 def _find_people(
     detector: DetectorTask,
     pose: PoseTask,
-    options: Options,
+    settings: Settings,
     image: UInt8[Array, "B H W 3"],
     size: Int[Array, "B 2"],
     weights: dict[str, Array],
@@ -77,49 +76,19 @@ def _find_people(
     short, long = detector.config.canvas
     lying = size[:, 1] >= size[:, 0]
 
-    def boxes(canvas: tuple[int, int], mine: Bool[Array, " B"]) -> Candidates:
+    def boxes(canvas: tuple[int, int], mine: Bool[Array, " B"]) -> Detections:
         """Of the pictures of one orientation; costs next to nothing if there are none."""
-        find = partial(find_boxes, detector, canvas=canvas, options=options)
-        inputs = variables["detector"], fit_pictures(image, size, canvas=canvas), levels
+        find = partial(find_boxes, detector, canvas=canvas, settings=settings)
+        inputs = variables["detector"], fit_on_device(image, size, canvas=canvas), levels
         shapes = jax.eval_shape(find, *inputs)
         nobody = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         return lax.cond(jnp.any(mine), lambda: find(*inputs), lambda: nobody)
 
-    pictures = fit_pictures(image, size, canvas=(short, long))
-    levels = pyramid(pictures)
-    candidates = jax.tree.map(
+    pictures = fit_on_device(image, size, canvas=(short, long))
+    levels = mipmaps(pictures)
+    found = jax.tree.map(
         lambda a, b: jnp.where(lying.reshape(-1, *(1,) * (a.ndim - 1)), a, b),
         boxes((short, long), lying),
         boxes((long, short), ~lying),
     )
-    return find_poses(
-        pose, variables["pose"], pictures, levels, candidates, options=options
-    )._asdict()
-
-
-def fit_pictures(
-    image: UInt8[Array, "B H W 3"], size: Int[Array, "B 2"], *, canvas: tuple[int, int]
-) -> Pictures:
-    """`g_rmi.geometry.fit_canvas` for pictures whose sizes only the device knows.
-
-    Args:
-      image: Buffers with the pictures in the upper left corner.
-      size: Rows and columns of each picture.
-      canvas: Rows and columns of the detector's canvas.
-    """
-    sides = jnp.array(canvas, jnp.int32)
-    # The canvas is to the picture as `sides` to `size`, along its rows or along its columns.
-    by_rows = sides[0] * size[:, 1] <= sides[1] * size[:, 0]
-    after = jnp.where(by_rows, sides[0], sides[1])[:, None]
-    before = jnp.where(by_rows, size[:, 0], size[:, 1])[:, None]
-    whole, rest = jnp.divmod(after * size, before)
-    # Halves to even.
-    up = (2 * rest > before) | ((2 * rest == before) & (whole % 2 == 1))
-    fitted = jnp.maximum(whole + up.astype(jnp.int32), 1)
-    usual = jnp.minimum(size, fitted) > 1
-    slope = jnp.where(usual, _ratio(size - 1, fitted - 1), _ratio(size, fitted))[:, ::-1]
-    return Pictures(image, size, fitted, slope, jnp.zeros_like(slope))
-
-
-def _ratio(a: Int[Array, "B 2"], b: Int[Array, "B 2"]) -> Float[Array, "B 2"]:
-    return a.astype(jnp.float32) / jnp.maximum(b, 1).astype(jnp.float32)
+    return find_poses(pose, variables["pose"], pictures, levels, found, settings=settings)._asdict()

@@ -1,0 +1,1 @@
+"""Photographs to people: settings, weights, the two-stage program, data sets, export."""

@@ -1,0 +1,191 @@
+"""A network over a data set, on all devices of all hosts; every host gets all predictions."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Float, Int
+
+from g_rmi.detector.task import DetectorTask
+from g_rmi.inference.canvas import canvas_to_image
+from g_rmi.inference.people import predict_crops
+from g_rmi.inference.settings import Look
+from g_rmi.pose.task import PoseTask
+from g_rmi.training.sharding import data_mesh, put_batch, replicate, replicated
+from g_rmi.types import Detections, People, Poses
+
+Arrays = Mapping[str, Any]
+
+
+@lru_cache
+def prediction_step(predict: Callable[[Any, Arrays], Any], mesh: Mesh):
+    """Each device predicts its rows; then all rows go to all devices. Jitted, made once."""
+    spread = jax.shard_map(
+        predict,
+        mesh=mesh,
+        in_specs=(PartitionSpec(), PartitionSpec("data")),
+        out_specs=PartitionSpec("data"),
+        check_vma=False,
+    )
+
+    def run(variables, batch):
+        return batch["index"], batch["weight"], spread(variables, batch)
+
+    return jax.jit(run, out_shardings=replicated(mesh))
+
+
+def predict_batches(
+    predict: Callable[[Any, Arrays], Any],
+    variables: Any,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    *,
+    mesh: Mesh | None = None,
+) -> Iterator[tuple[Int[np.ndarray, " N"], Any]]:
+    """Maps a prediction over batches of which each host reads its own part.
+
+    Args:
+      predict: Pure function (variables, batch) -> arrays, a row for each of the batch's. Compiled
+        once for each function, mesh and shape.
+      variables: Of the network.
+      batches: Arrays of this host's rows, as many on every host; among them "index", the number of
+        the row in the data set, and "weight", 0 for filling rows. Rows that do not divide over the
+        devices are filled up.
+      mesh: Devices; default all.
+
+    Yields:
+      Numbers of the rows and what was predicted for them: those of all hosts, on every host.
+    """
+    mesh = data_mesh() if mesh is None else mesh
+    run = prediction_step(predict, mesh)
+    variables = replicate(mesh, variables)
+    pending = None
+    for batch in batches:
+        predicted = run(variables, put_batch(mesh, _fill(batch, len(mesh.local_devices))))
+        # Fetching one batch late keeps the devices busy while the host reads the next one.
+        if pending is not None:
+            yield _fetch(pending)
+        pending = predicted
+    if pending is not None:
+        yield _fetch(pending)
+
+
+def _fill(batch: Mapping[str, np.ndarray], devices: int) -> dict[str, np.ndarray]:
+    """As many rows for each device; the last row is repeated, with weight 0."""
+    count = len(batch["weight"])
+    rows = np.minimum(np.arange(-(-count // devices) * devices), count - 1)
+    filled = {name: values[rows] for name, values in batch.items()}
+    filled["index"] = filled["index"].astype(np.int32)
+    filled["weight"][count:] = 0
+    return filled
+
+
+def _fetch(predicted: Any) -> tuple[np.ndarray, Any]:
+    index, weight, rows = jax.device_get(predicted)
+    real = weight > 0
+    return index[real], jax.tree.map(lambda x: x[real], rows)
+
+
+class FoundBoxes(NamedTuple):
+    """Boxes of many pictures, one row each, by picture, then best first.
+
+    Attributes:
+      image: The number each picture came with.
+      boxes: In the pictures' own pixels.
+      scores: Probability of a person.
+    """
+
+    image: Int[np.ndarray, " N"]
+    boxes: Float[np.ndarray, "N 4"]
+    scores: Float[np.ndarray, " N"]
+
+
+@lru_cache
+def make_detect(task: DetectorTask, *, flip_test: bool = False):
+    """The pure map (variables, batch of canvases) -> Detections in image pixels; made once."""
+
+    def detect(variables: Any, batch: Arrays) -> Detections:
+        found = task.predict(variables, batch["image"], batch["size"], flip_test=flip_test)
+        return found._replace(boxes=canvas_to_image(found.boxes, batch["scale"]))
+
+    return detect
+
+
+def detect_people(
+    task: DetectorTask,
+    variables: Any,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    *,
+    flip_test: bool = False,
+    mesh: Mesh | None = None,
+) -> FoundBoxes:
+    """Finds the people of every picture.
+
+    Args:
+      task: The detector.
+      variables: Its variables.
+      batches: This host's pictures as `data_pipeline.loader.canvases` makes them: "image", "size",
+        "scale" (image pixels per canvas pixel), "index" (number of the picture), "weight" (0 for
+        filling rows).
+      flip_test: Look at the mirrored pictures, too.
+      mesh: Devices; default all.
+    """
+    none = FoundBoxes(np.zeros(0, np.int32), np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+    rows = [none]
+    detect = make_detect(task, flip_test=flip_test)
+    for index, found in predict_batches(detect, variables, batches, mesh=mesh):
+        image = np.broadcast_to(index[:, None], found.valid.shape)
+        columns = (image, found.boxes, found.scores)
+        rows.append(FoundBoxes(*(column[found.valid] for column in columns)))
+    table = FoundBoxes(*map(np.concatenate, zip(*rows)))
+    order = np.lexsort((-table.scores, table.image))
+    return FoundBoxes(*(column[order] for column in table))
+
+
+@lru_cache
+def make_predict(task: PoseTask, look: Look):
+    """`predict_crops` as a pure map (variables, batch of crops) -> Poses; made once."""
+
+    def predict(variables: Any, batch: Arrays) -> Poses:
+        return predict_crops(task, variables, batch["image"], batch["box"], look=look)
+
+    return predict
+
+
+def predict_boxes(
+    task: PoseTask,
+    variables: Any,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    boxes: Float[np.ndarray, "N 4"],
+    look: Look,
+    *,
+    mesh: Mesh | None = None,
+) -> People:
+    """Finds a pose in every box of a table.
+
+    Args:
+      task: The pose task.
+      variables: Its variables.
+      batches: This host's crops as `data_pipeline.loader.box_crops` makes them: "image", "box"
+        (enlarged, in image pixels), "index" (row of the table), "weight" (0 for filling rows).
+      boxes: The boxes of the table as they were, before the enlargement.
+      look: How maps become poses.
+      mesh: Devices; default all.
+
+    Returns:
+      A person for each box with the pose score; nobody is dropped.
+    """
+    count, joints = len(boxes), len(task.skeleton)
+    people = People(
+        np.zeros((count, joints, 2), np.float32),
+        np.zeros((count, joints), np.float32),
+        np.zeros(count, np.float32),
+        boxes,
+    )
+    predict = make_predict(task, look)
+    for rows, poses in predict_batches(predict, variables, batches, mesh=mesh):
+        for table, values in zip(people, poses):
+            table[rows] = values
+    return people

@@ -1,0 +1,75 @@
+"""Opens what a training left: its directory, or its weights file."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from g_rmi.config import DetectorExperiment, Experiment, experiment_from_dict
+from g_rmi.detector.task import DetectorTask
+from g_rmi.inference.settings import Settings, from_dict
+from g_rmi.pose.task import PoseTask
+from g_rmi.skeleton import COCO, Skeleton
+from g_rmi.training.weights import SUFFIX, read_config, read_weights
+
+# The weights that come with the package; README.md beside them says what they are.
+_WEIGHTS = Path(__file__).parents[1] / "weights"
+SHIPPED = {"detector": _WEIGHTS / "detector.safetensors", "pose": _WEIGHTS / "pose.safetensors"}
+
+_NAMES = {"detector": "a detector", "pose": "a pose network"}
+
+
+def make_task(experiment: Experiment, skeleton: Skeleton = COCO) -> PoseTask | DetectorTask:
+    """The task of an experiment's stage."""
+    if isinstance(experiment, DetectorExperiment):
+        return DetectorTask(experiment.model)
+    return PoseTask(experiment.model, skeleton)
+
+
+def load_task(
+    path: str | os.PathLike,
+    checkpoint: str = "latest",
+    *,
+    stage: str | None = None,
+    average: bool = True,
+) -> tuple[PoseTask | DetectorTask, Any]:
+    """The task and the evaluation weights of a training.
+
+    Args:
+      path: Its work directory, or its weights file.
+      checkpoint: "latest", "best" or a step; see `g_rmi.training.checkpoint.Checkpoints.load`.
+      stage: Which it must be, "detector" or "pose"; None takes either.
+      average: The average of the weights if there is one; False for the last weights.
+
+    Raises:
+      ValueError: Neither of them, of the other stage, no such checkpoint, or its config is not one
+        of this version.
+    """
+    if Path(path).suffix == SUFFIX and checkpoint == "latest":
+        values, variables = read_weights(path)
+    else:
+        # Needs orbax, which takes most of a second to import.
+        from g_rmi.training.checkpoint import load_variables
+
+        values, variables = load_variables(Path(path), checkpoint, average=average)
+    experiment = experiment_from_dict(values)
+    if stage not in (None, experiment.stage):
+        raise ValueError(f"{path} is {_NAMES[experiment.stage]}; {_NAMES[str(stage)]} is needed")
+    return make_task(experiment, skeleton_of(values)), variables
+
+
+def skeleton_of(values: Mapping[str, Any]) -> Skeleton:
+    """The keypoint set that stands beside a training's config; COCO's if none does."""
+    return Skeleton.from_dict(values["skeleton"]) if "skeleton" in values else COCO
+
+
+def load_settings(path: str | os.PathLike | None = None) -> Settings:
+    """The settings that the weights of a pose network were written with, else the defaults.
+
+    Args:
+      path: A weights file, or the directory of a training; None: the weights of the package.
+
+    Raises:
+      ValueError: It cannot be read, or its settings are not of this version.
+    """
+    return from_dict(read_config(path or SHIPPED["pose"]).get("settings", {}))

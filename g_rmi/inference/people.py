@@ -1,0 +1,232 @@
+"""Both stages of the paper as one pure function of fixed shapes (section 3).
+
+    pictures -> canvases -> detector -> box NMS -> the boxes of all pictures, packed -> crops
+             -> pose network -> Hough voting -> pose score -> OKS-NMS -> people
+
+Every shape is fixed; the work is not: crops run in chunks, as many as there are boxes.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Num
+
+from g_rmi.config import PoseConfig
+from g_rmi.detector.task import DetectorTask
+from g_rmi.geometry import Affine, apply_affine, invert_affine
+from g_rmi.inference.canvas import Letterbox, canvas_to_image
+from g_rmi.inference.rank import rank, rank_options
+from g_rmi.inference.sampling import at_points, mipmaps, sample
+from g_rmi.inference.settings import Look, Settings
+from g_rmi.ops.boxes import extend_boxes
+from g_rmi.ops.image import grids
+from g_rmi.pose.decode import decode_batch, oks_spread
+from g_rmi.pose.task import PoseTask
+from g_rmi.pose.turn import turns
+from g_rmi.types import Detections, Poses
+
+
+class PeopleTable(NamedTuple):
+    """People of each picture on the device, best first; rows past the last person not valid."""
+
+    keypoints: Float[Array, "B P K 2"]
+    keypoint_scores: Float[Array, "B P K"]
+    scores: Float[Array, "B P"]
+    boxes: Float[Array, "B P 4"]
+    valid: Bool[Array, "B P"]
+
+
+def find_people(
+    detector: DetectorTask,
+    pose: PoseTask,
+    variables: dict[str, Any],
+    pictures: Letterbox,
+    *,
+    canvas: tuple[int, int],
+    settings: Settings,
+) -> PeopleTable:
+    """The whole method, pure.
+
+    Args:
+      detector: The first stage.
+      pose: The second.
+      variables: Of both, "detector" and "pose".
+      pictures: All of one orientation.
+      canvas: Rows and columns of the detector's canvas.
+      settings: Numbers and thresholds.
+    """
+    levels = mipmaps(pictures)
+    boxes = find_boxes(
+        detector, variables["detector"], pictures, levels, canvas=canvas, settings=settings
+    )
+    return find_poses(pose, variables["pose"], pictures, levels, boxes, settings=settings)
+
+
+def find_boxes(
+    detector: DetectorTask,
+    variables: Any,
+    pictures: Letterbox,
+    levels: Sequence[Array],
+    *,
+    canvas: tuple[int, int],
+    settings: Settings,
+) -> Detections:
+    """First stage: pictures and their `mipmaps` to boxes, best first, in image pixels."""
+
+    def place(inputs):
+        picture, scale, offset, canvas_size = inputs
+        columns, rows = (
+            jnp.where(
+                jnp.arange(side) < canvas_size[1 - axis],
+                jnp.arange(side, dtype=jnp.float32) * scale[axis] + offset[axis],
+                jnp.nan,
+            )
+            for axis, side in ((0, canvas[1]), (1, canvas[0]))
+        )
+        return sample(levels, pictures.size, picture, rows, columns, jnp.prod(scale))
+
+    count = len(pictures.image)
+    image = lax.map(
+        place, (jnp.arange(count), pictures.scale, pictures.offset, pictures.canvas_size)
+    )
+    found = detector.predict(variables, image, pictures.canvas_size, flip_test=settings.flip_test)
+    boxes = canvas_to_image(found.boxes, pictures.scale)
+    valid = found.valid & (found.scores >= settings.min_box_score)
+    some = slice(settings.max_people)
+    return Detections(boxes[:, some], found.scores[:, some], valid[:, some])
+
+
+def find_poses(
+    pose: PoseTask,
+    variables: Any,
+    pictures: Letterbox,
+    levels: Sequence[Array],
+    boxes: Detections,
+    *,
+    settings: Settings,
+) -> PeopleTable:
+    """Second stage: a pose for every valid box of all pictures, rescored and suppressed."""
+    config, look = pose.config, settings.look
+    size = {"height": config.crop_height, "width": config.crop_width}
+    pictures_count, per_picture = boxes.valid.shape
+    total = pictures_count * per_picture
+    windows = extend_boxes(
+        boxes.boxes.reshape(total, 4), aspect=config.aspect, scale=config.box_scale
+    )
+    rows, columns = grids(windows, **size)
+    cells = (config.crop_height - 1) * (config.crop_width - 1)
+    areas = jnp.prod(windows[:, 2:] - windows[:, :2], axis=-1) / cells
+
+    turned = _turned_pixels(config, look)
+
+    def crop(i):
+        take = partial(sample, levels, pictures.size, i // per_picture, area=areas[i])
+        straight = take(rows[i], columns[i])
+        if not turned:
+            return straight
+        x0, y0, x1, y1 = windows[i]
+        views = (take(y0 + (y1 - y0) * y, x0 + (x1 - x0) * x, take=at_points) for x, y in turned)
+        return jnp.stack([straight, *views])
+
+    def chunk(some):
+        return predict_crops(pose, variables, lax.map(crop, some), windows[some], look=look)
+
+    poses = in_chunks(chunk, boxes.valid.reshape(total), settings.crops_at_once)
+    poses = jax.tree.map(lambda x: x.reshape(pictures_count, per_picture, *x.shape[1:]), poses)
+    ranked = partial(rank, sigmas=pose.skeleton.sigmas, **rank_options(settings))
+    scores, keep = jax.vmap(ranked)(
+        poses.keypoints, poses.scores, boxes.boxes, boxes.scores, boxes.valid
+    )
+    table = PeopleTable(poses.keypoints, poses.keypoint_scores, scores, boxes.boxes, keep)
+    return jax.vmap(_best_first)(table)
+
+
+def _best_first(people: PeopleTable) -> PeopleTable:
+    order = jnp.argsort(jnp.where(people.valid, -people.scores, jnp.inf), stable=True)
+    return PeopleTable(*(column[order] for column in people))
+
+
+def turned_views(config: PoseConfig, look: Look) -> tuple[Affine, ...]:
+    """Maps from a crop's pixels to those of its other views; none without the rotation test."""
+    return turns(config.crop_height, config.crop_width) if look.rotation_test else ()
+
+
+def _turned_pixels(config: PoseConfig, look: Look) -> list[Float[np.ndarray, "2 H W"]]:
+    """X and y of each turned view's pixels in the crop's box, 0 to 1 from side to side."""
+    last = (config.crop_width - 1, config.crop_height - 1)
+    pixels = np.stack(np.meshgrid(*(np.arange(side + 1) for side in last)), axis=-1)
+    views = turned_views(config, look)
+    points = (apply_affine(invert_affine(view), pixels) / last for view in views)
+    return [np.moveaxis(each, -1, 0).astype(np.float32) for each in points]
+
+
+def predict_crops(
+    pose: PoseTask,
+    variables: Any,
+    image: Num[Array, "B *views H W 3"],
+    box: Float[Array, "B 4"],
+    *,
+    look: Look,
+) -> Poses:
+    """Crops to poses in the images' own pixels.
+
+    Args:
+      pose: The second stage.
+      variables: Its variables.
+      image: RGB crops in 0..255; each with its `turned_views`, if there are some.
+      box: What each crop shows, in image pixels.
+      look: How maps become poses.
+    """
+    config = pose.config
+    size = {"height": config.crop_height, "width": config.crop_width}
+    maps = pose.predict(variables, image, flip_test=look.flip_test, turn_test=look.rotation_test)
+    poses = decode_batch(
+        maps.heatmap,
+        maps.offset,
+        **size,
+        radius=config.radius,
+        method=look.decoding or config.decoding,
+        spread=oks_spread(pose.skeleton.sigmas, **size, box_scale=config.box_scale),
+    )
+    return poses._replace(keypoints=crop_to_image(poses.keypoints, box, **size))
+
+
+def crop_to_image(
+    keypoints: Float[Array, "B K 2"], box: Float[Array, "B 4"], *, height: int, width: int
+) -> Float[Array, "B K 2"]:
+    """Crop pixels to image points; crop corners lie on box corners (align-corners)."""
+    last = jnp.array([width - 1, height - 1], jnp.float32)
+    scale = (box[:, 2:] - box[:, :2]) / last[None]
+    return box[:, None, :2] + keypoints * scale[:, None]
+
+
+def in_chunks(function, valid: Bool[Array, " N"], chunk: int):
+    """`function` on the row numbers that are valid, `chunk` at a time; zeros for the others."""
+    count = len(valid)
+    # With room for one chunk only, every round would be the same to XLA, which then does the work
+    # before the loop, whether there are people or not.
+    padded = max(-(-count // chunk), 2) * chunk
+    order = jnp.argsort(~valid, stable=True).astype(jnp.int32)
+    rows = jnp.pad(order, (0, padded - count))
+    shapes = jax.eval_shape(function, jax.ShapeDtypeStruct((chunk,), jnp.int32))
+    tables = jax.tree.map(lambda x: jnp.zeros((padded, *x.shape[1:]), x.dtype), shapes)
+    chunks = -(-jnp.sum(valid, dtype=jnp.int32) // chunk)
+
+    def step(state):
+        i, tables = state
+        results = function(lax.dynamic_slice_in_dim(rows, i * chunk, chunk))
+        write = partial(lax.dynamic_update_slice_in_dim, start_index=i * chunk, axis=0)
+        return i + 1, jax.tree.map(lambda table, x: write(table, x), tables, results)
+
+    _, tables = lax.while_loop(lambda state: state[0] < chunks, step, (jnp.int32(0), tables))
+
+    def unpack(table):
+        spread = jnp.zeros((count, *table.shape[1:]), table.dtype).at[order].set(table[:count])
+        return jnp.where(valid.reshape(-1, *(1,) * (table.ndim - 1)), spread, 0)
+
+    return jax.tree.map(unpack, tables)

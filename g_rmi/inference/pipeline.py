@@ -1,0 +1,212 @@
+"""Photographs in, people out: the whole method behind one call."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Float
+
+from g_rmi.detector.task import DetectorTask
+from g_rmi.geometry import fit_canvas
+from g_rmi.inference.canvas import LARGEST, alike, pack
+from g_rmi.inference.load import SHIPPED, load_settings, load_task
+from g_rmi.inference.people import find_people, find_poses
+from g_rmi.inference.sampling import mipmaps
+from g_rmi.inference.settings import Settings
+from g_rmi.pose.task import PoseTask
+from g_rmi.types import Detections, People
+
+BoxTable = tuple[Float[np.ndarray, "M 4"], Float[np.ndarray, " M"]]
+"""Boxes and their scores."""
+
+
+@lru_cache
+def compiled(
+    detector: DetectorTask | None,
+    pose: PoseTask,
+    canvas: tuple[int, int],
+    settings: Settings,
+    mesh: Mesh | None,
+):
+    """The jitted program; with a detector from pictures, else from pictures and boxes."""
+    if detector is None:
+
+        def run(variables, pictures, boxes):
+            levels = mipmaps(pictures)
+            return find_poses(pose, variables["pose"], pictures, levels, boxes, settings=settings)
+
+        specs = (PartitionSpec(), PartitionSpec("data"), PartitionSpec("data"))
+    else:
+
+        def run(variables, pictures):
+            return find_people(
+                detector, pose, variables, pictures, canvas=canvas, settings=settings
+            )
+
+        specs = (PartitionSpec(), PartitionSpec("data"))
+    if mesh is not None:
+        # Each device packs the boxes of its own pictures.
+        run = jax.shard_map(
+            run, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("data"), check_vma=False
+        )
+    return jax.jit(run)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PosePipeline:
+    """Finds the people of photographs and their joints.
+
+        pipeline = PosePipeline.load()
+        people = pipeline(image)
+
+    Compiles once for each orientation, size class and number of pictures.
+
+    Attributes:
+      detector: The first stage; None if boxes are always given.
+      pose: The second stage.
+      variables: Of both, "detector" and "pose".
+      settings: Numbers and thresholds.
+      mesh: Devices with an axis "data" to spread the pictures of a batch over; None for one device.
+    """
+
+    detector: DetectorTask | None
+    pose: PoseTask
+    variables: dict[str, Any]
+    settings: Settings = Settings()
+    mesh: Mesh | None = None
+
+    @classmethod
+    def load(
+        cls,
+        detector: str | os.PathLike | None = None,
+        pose: str | os.PathLike | None = None,
+        *,
+        boxes_given: bool = False,
+        settings: Settings | None = None,
+        mesh: Mesh | None = None,
+    ) -> "PosePipeline":
+        """Loads two trainings, or that of the pose network alone.
+
+        Args:
+          detector: Work directory of a detector's training, or its weights file; None takes the
+            detector that comes with the package.
+          pose: The same of the pose network.
+          boxes_given: Whether it will always be told where people are and needs no detector.
+          settings: Numbers and thresholds; None takes those that the pose network's weights were
+            written with, else the defaults.
+          mesh: See the class.
+
+        Raises:
+          ValueError: Neither a work directory nor a weights file, or of the other stage; or a
+            detector for boxes that are given.
+        """
+        if boxes_given and detector:
+            raise ValueError(f"detector {detector}: of no use where boxes are given")
+        paths = {"detector": detector or SHIPPED["detector"], "pose": pose or SHIPPED["pose"]}
+        if boxes_given:
+            del paths["detector"]
+        tasks, variables = {}, {}
+        for stage, path in paths.items():
+            tasks[stage], variables[stage] = load_task(path, stage=stage)
+        if settings is None:
+            settings = load_settings(paths["pose"])
+        return cls(tasks.get("detector"), tasks["pose"], variables, settings, mesh)
+
+    def __call__(
+        self,
+        image: np.ndarray | Sequence[np.ndarray],
+        boxes: Any = None,
+        box_scores: Any = None,
+    ) -> People | list[People]:
+        """Finds people.
+
+        Args:
+          image: RGB picture, or several of any sizes (a list or an array [B, H, W, 3]).
+          boxes: `(x0, y0, x1, y1)` of the people to look at, [M, 4] in image pixels; a list of
+            such for several pictures. The detector finds them if None.
+          box_scores: Of the boxes, [M], or a list of such, for rankings that read them; None: 1.
+
+        Returns:
+          The people of the picture, best first, in its own pixels; a list for several pictures.
+
+        Raises:
+          ValueError: A picture is not uint8 RGB, boxes do not fit, or there is no detector.
+        """
+        if boxes is None and self.detector is None:
+            raise ValueError("boxes = None: the pipeline was loaded without a detector")
+        single = isinstance(image, np.ndarray) and image.ndim == 3
+        images = [_check_image(i) for i in ([image] if single else image)]
+        given = None
+        if boxes is not None:
+            boxes = [boxes] if single else boxes
+            scores = [None] * len(boxes) if box_scores is None else box_scores
+            scores = [box_scores] if single else scores
+            given = [_check_boxes(*each) for each in zip(boxes, scores, strict=True)]
+            if len(given) != len(images):
+                raise ValueError(f"boxes: {len(given)} arrays for {len(images)} pictures")
+        elif box_scores is not None:
+            raise ValueError("box_scores: of no use without boxes")
+        found: dict[int, People] = {}
+        for group in alike(images):
+            people = self._run([images[i] for i in group], given and [given[i] for i in group])
+            found.update(zip(group, people))
+        return found[0] if single else [found[i] for i in range(len(images))]
+
+    def _run(self, images: list[np.ndarray], boxes: list[BoxTable] | None) -> list[People]:
+        """Pictures of one orientation and size class."""
+        devices = self.mesh.size if self.mesh else 1
+        count = -(-len(images) // devices) * devices
+        canvas = self.detector.config.canvas if self.detector else (1, 1)
+        pictures = pack(images, canvas=canvas, count=count)
+        if boxes is not None:
+            run = compiled(None, self.pose, canvas, self.settings, self.mesh)
+            found = run(self.variables, pictures, _given(boxes, count))
+        else:
+            height, width = images[0].shape[:2]
+            oriented = fit_canvas(height, width, canvas=canvas).canvas
+            run = compiled(self.detector, self.pose, oriented, self.settings, self.mesh)
+            found = run(self.variables, pictures)
+        tables = jax.device_get(found)
+        *columns, valid = tables
+        return [People(*(column[i][valid[i]] for column in columns)) for i in range(len(images))]
+
+
+def _given(boxes: list[BoxTable], count: int) -> Detections:
+    """Boxes as a table; a power of two of rows, 32 or more, for few compilations."""
+    longest = max((len(scores) for _, scores in boxes), default=0)
+    rows = 1 << max(longest - 1, 31).bit_length()
+    table, scores = np.zeros((count, rows, 4), np.float32), np.zeros((count, rows), np.float32)
+    valid = np.zeros((count, rows), bool)
+    for i, (some, theirs) in enumerate(boxes):
+        table[i, : len(some)], scores[i, : len(some)], valid[i, : len(some)] = some, theirs, True
+    on_host: Any = (table, scores, valid)
+    return Detections(*on_host)
+
+
+def _check_image(image: Any) -> np.ndarray:
+    shape, dtype = getattr(image, "shape", ()), getattr(image, "dtype", type(image).__name__)
+    right = dtype == np.uint8 and len(shape) == 3 and shape[2] == 3 and min(shape) > 0
+    if not right or max(shape) > LARGEST:
+        raise ValueError(
+            f"a picture must be uint8 RGB [H, W, 3] of at most {LARGEST} pixels a side, got "
+            f"{dtype} {list(shape)}"
+        )
+    return np.asarray(image)
+
+
+def _check_boxes(boxes: Any, scores: Any) -> BoxTable:
+    table = np.asarray(boxes, np.float32)
+    if table.size == 0:
+        table = table.reshape(0, 4)
+    if table.ndim != 2 or table.shape[1] != 4 or not np.isfinite(table).all():
+        raise ValueError(f"boxes must be finite numbers [M, 4], got {list(table.shape)}")
+    scores = np.asarray(np.ones(len(table)) if scores is None else scores, np.float32)
+    if scores.shape != (len(table),) or not np.isfinite(scores).all():
+        wanted = f"finite numbers [{len(table)}], one for each box"
+        raise ValueError(f"box_scores must be {wanted}, got {list(scores.shape)}")
+    return table, scores

@@ -1,0 +1,117 @@
+"""How people are looked for: one frozen object, the same in every program and in Python."""
+
+import dataclasses
+import math
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from g_rmi.config import Method, nearest
+
+Ranking = Literal["pose", "box", "product"]
+
+
+class Look(NamedTuple):
+    """What changes the networks' answers; equal looks can share their predictions."""
+
+    decoding: Method | None
+    flip_test: bool
+    rotation_test: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How people are looked for; the defaults are the paper's where it says.
+
+    Attributes:
+      decoding: How a pose is read off the network's maps. Default: as the weights ask, which is the
+        paper's Hough voting unless they were written with another.
+      flip_test: Look at everything mirrored, too, and take the mean.
+      rotation_test: Look at people turned by 30 degrees to either side, too, and take the mean; for
+        weights trained with `--rotation`.
+      min_box_score: Boxes that score lower, 0 to 1, are not looked into.
+      max_people: Most boxes of a picture that are looked into, the best first. Boxes that are given
+        in Python are all looked into.
+      ranking: What ranks the people: the pose score, the box score, or their product.
+      min_score: People who score lower are left out.
+      box_nms: Of two people whose boxes overlap by more than this IoU, the lower-scored one goes; 1
+        keeps both, as in the paper.
+      oks_nms: Of two people whose poses are more alike than this OKS, the lower-scored one goes; 1
+        keeps both.
+      crops_at_once: People who go through the pose network together. Small for pictures with few
+        people; raise it until an accelerator is full.
+    """
+
+    decoding: Method | None = None
+    flip_test: bool = False
+    rotation_test: bool = False
+    min_box_score: float = 0.3
+    max_people: int = 30
+    ranking: Ranking = "pose"
+    min_score: float = 0.0
+    box_nms: float = 1.0
+    oks_nms: float = 0.5
+    crops_at_once: int = 4
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if reason := _misfit(field.type, value):
+                raise ValueError(f"{field.name} = {value!r}: must be {reason}")
+
+    @property
+    def look(self) -> Look:
+        """The part that the networks' answers depend on."""
+        return Look(self.decoding, self.flip_test, self.rotation_test)
+
+
+# What fields were called before; understood for one release.
+RENAMED = {
+    "method": "decoding",
+    "turn_test": "rotation_test",
+    "people": "max_people",
+    "max_per_image": "max_people",
+    "score": "ranking",
+    "iou_threshold": "box_nms",
+    "oks_threshold": "oks_nms",
+    "chunk": "crops_at_once",
+}
+
+
+def _misfit(hint: Any, value: Any) -> str | None:
+    """What a value of such a field must be, if this is none."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is float:
+        return None if number and 0 <= value <= 1 else "a number from 0 to 1"
+    if hint is int:
+        whole = number and math.isfinite(value) and value == int(value) and value >= 1
+        return None if whole else "a whole number, at least 1"
+    if hint is bool:
+        return None if isinstance(value, bool) else "True or False"
+    choices = []
+    for part in typing.get_args(hint):
+        choices += [None] if part is type(None) else typing.get_args(part) or [part]
+    return None if value in choices else f"one of {', '.join(map(repr, choices))}"
+
+
+def from_dict(values: Mapping[str, Any]) -> Settings:
+    """Reads settings back strictly, under their names of now or before.
+
+    Raises:
+      ValueError: A name is unknown, the message names the nearest, or a value is impossible.
+    """
+    names = [field.name for field in dataclasses.fields(Settings)]
+    for name, value in values.items():
+        if RENAMED.get(name, name) not in names:
+            raise ValueError(f"unknown setting {name!r}{nearest(name, names)}")
+        try:
+            Settings(**{RENAMED.get(name, name): value})
+        except ValueError as error:
+            now = RENAMED.get(name)
+            text = str(error).replace(now, f"{name} (now {now})", 1) if now else str(error)
+            raise ValueError(text) from None
+    return Settings(**{RENAMED.get(name, name): value for name, value in values.items()})
+
+
+# Average precision counts everybody, the most doubtful ones last.
+COUNTING = Settings(min_box_score=0.0)
