@@ -12,7 +12,7 @@ from data_pipeline.images import decode
 from data_pipeline.loader import Batches, canvases, detection_batches
 from data_pipeline.schema import Dataset
 from g_rmi.config import DetectorExperiment
-from g_rmi.detector.task import DetectorTask
+from g_rmi.detector.detector import Detector
 from g_rmi.evaluation import coco
 from g_rmi.inference.dataset import FoundBoxes, detect_people
 from g_rmi.training import hosts
@@ -42,7 +42,7 @@ def batches(experiment: DetectorExperiment, datasets: list[Dataset]) -> Batches:
 
 
 def evaluate(
-    task: DetectorTask,
+    task: Detector,
     variables: dict,
     dataset: Dataset,
     *,

@@ -18,7 +18,7 @@ from experiments import cli, data, detector, options, pose
 from experiments.gallery import Evaluated
 from experiments.report import detector_page, pose_page
 from g_rmi.compile_cache import enable_compilation_cache
-from g_rmi.detector.task import DetectorTask
+from g_rmi.detector.detector import Detector
 from g_rmi.evaluation import coco
 from g_rmi.evaluation.keypoint_table import KeypointRow, format_table, keypoint_table
 from g_rmi.inference.load import load_settings, load_task
@@ -93,7 +93,7 @@ def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
         return ground_truth_boxes(dataset)
     if arguments.detector:
         task, variables = load_task(arguments.detector, stage="detector")
-        assert isinstance(task, DetectorTask)
+        assert not isinstance(task, PoseTask)
         flip_test = arguments.settings.flip_test
         found = detector.evaluate(task, variables, dataset, flip_test=flip_test).found
         return best_boxes(
@@ -112,7 +112,7 @@ def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
 
 
 def evaluate_detector(
-    task: DetectorTask, variables: dict, dataset: Dataset, arguments: Arguments, out: Path
+    task: Detector, variables: dict, dataset: Dataset, arguments: Arguments, out: Path
 ) -> None:
     """Finds people, writes what was found, prints COCO's twelve numbers."""
     evaluation = detector.evaluate(
@@ -358,14 +358,14 @@ def main(argv: Sequence[str]) -> None:
     join_hosts(arguments.hosts)
     enable_compilation_cache()
     task, variables = load_task(arguments.workdir, arguments.checkpoint)
-    if isinstance(task, DetectorTask):
+    if not isinstance(task, PoseTask):
         refuse_pose_options(arguments)
     if not arguments.out and arguments.workdir.is_file():
         raise ValueError(f"--out DIR is needed: {arguments.workdir} is a file")
     dataset, *_ = data.read_split(data.directories(arguments.data), arguments.split)
     out = arguments.out or arguments.workdir / "evaluation"
     out.mkdir(parents=True, exist_ok=True)
-    if isinstance(task, DetectorTask):
+    if not isinstance(task, PoseTask):
         evaluate_detector(task, variables, dataset, arguments, out)
     else:
         evaluate_pose(task, variables, dataset, arguments, out)

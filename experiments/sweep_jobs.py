@@ -15,7 +15,6 @@ from experiments import data, detector, pose, train
 from experiments.points import Point, settings_of
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import Experiment, flatten, to_dict
-from g_rmi.detector.task import DetectorTask
 from g_rmi.evaluation import coco
 from g_rmi.inference.load import load_task
 from g_rmi.pose.task import PoseTask
@@ -192,7 +191,7 @@ def find_boxes(training: Training, directories: Sequence[Path], file: Path) -> N
     train_once(training)
     enable_compilation_cache()
     task, variables = load_task(training.workdir, stage="detector")
-    assert isinstance(task, DetectorTask)
+    assert not isinstance(task, PoseTask)
     dataset, *_ = data.read_split(directories, "val")
     found = detector.evaluate(task, variables, dataset)
     write(file, json.dumps(found.results))

@@ -13,7 +13,7 @@ from data_pipeline.schema import Dataset
 from experiments import cli, data, detector, pose
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import DetectorExperiment, Experiment, PoseExperiment, to_dict
-from g_rmi.detector.task import DetectorTask
+from g_rmi.detector.detector import Detector
 from g_rmi.inference.load import load_task, make_task
 from g_rmi.inference.settings import COUNTING
 from g_rmi.pose.task import PoseTask
@@ -62,9 +62,9 @@ class Batches(Iterator):
         return record_ids, self._make(**arrays)
 
 
-def evaluator(task: PoseTask | DetectorTask, validation: Dataset) -> Evaluate:
+def evaluator(task: PoseTask | Detector, validation: Dataset) -> Evaluate:
     """What the loop calls between steps: variables to COCO's numbers."""
-    if isinstance(task, DetectorTask):
+    if not isinstance(task, PoseTask):
         return lambda variables, step: detector.evaluate(task, variables, validation).metrics
     boxes = ground_truth_boxes(validation)
 
@@ -76,7 +76,7 @@ def evaluator(task: PoseTask | DetectorTask, validation: Dataset) -> Evaluate:
     return evaluate
 
 
-def initial_variables(arguments: Arguments, task: PoseTask | DetectorTask) -> dict | None:
+def initial_variables(arguments: Arguments, task: PoseTask | Detector) -> dict | None:
     """Weights to start from: another training's, its ResNet alone, ImageNet's, or None.
 
     Raises:

@@ -1,1 +1,1 @@
-"""The person detector: Faster R-CNN on an atrous ResNet (paper, section 3.1)."""
+"""The first stage: pictures to boxes of people (paper, section 3.1)."""

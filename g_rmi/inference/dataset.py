@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Float, Int
 
-from g_rmi.detector.task import DetectorTask
+from g_rmi.detector.detector import Detector
 from g_rmi.inference.canvas import canvas_to_image
 from g_rmi.inference.people import predict_crops
 from g_rmi.inference.settings import Look
@@ -103,7 +103,7 @@ class FoundBoxes(NamedTuple):
 
 
 @lru_cache
-def make_detect(task: DetectorTask, *, flip_test: bool = False):
+def make_detect(task: Detector, *, flip_test: bool = False):
     """The pure map (variables, batch of canvases) -> Detections in image pixels; made once."""
 
     def detect(variables: Any, batch: Arrays) -> Detections:
@@ -114,7 +114,7 @@ def make_detect(task: DetectorTask, *, flip_test: bool = False):
 
 
 def detect_people(
-    task: DetectorTask,
+    task: Detector,
     variables: Any,
     batches: Iterable[Mapping[str, np.ndarray]],
     *,

@@ -9,7 +9,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export, lax
 from jaxtyping import Array, Bool, Int, UInt8
 
-from g_rmi.detector.task import DetectorTask
+from g_rmi.detector.detector import Detector
 from g_rmi.inference.canvas import MARGIN, fit_on_device
 from g_rmi.inference.people import find_boxes, find_poses
 from g_rmi.inference.pipeline import PosePipeline
@@ -65,7 +65,7 @@ def export_program(
 
 
 def _find_people(
-    detector: DetectorTask,
+    detector: Detector,
     pose: PoseTask,
     settings: Settings,
     image: UInt8[Array, "B H W 3"],

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from g_rmi.config import DetectorExperiment, Experiment, experiment_from_dict
-from g_rmi.detector.task import DetectorTask
+from g_rmi.detector.detector import Detector
+from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.inference.settings import Settings, from_dict
 from g_rmi.pose.task import PoseTask
 from g_rmi.skeleton import COCO, Skeleton
@@ -19,10 +20,10 @@ SHIPPED = {"detector": _WEIGHTS / "detector.safetensors", "pose": _WEIGHTS / "po
 _NAMES = {"detector": "a detector", "pose": "a pose network"}
 
 
-def make_task(experiment: Experiment, skeleton: Skeleton = COCO) -> PoseTask | DetectorTask:
+def make_task(experiment: Experiment, skeleton: Skeleton = COCO) -> PoseTask | Detector:
     """The task of an experiment's stage."""
     if isinstance(experiment, DetectorExperiment):
-        return DetectorTask(experiment.model)
+        return FasterRCNN(experiment.model)
     return PoseTask(experiment.model, skeleton)
 
 
@@ -32,7 +33,7 @@ def load_task(
     *,
     stage: str | None = None,
     average: bool = True,
-) -> tuple[PoseTask | DetectorTask, Any]:
+) -> tuple[PoseTask | Detector, Any]:
     """The task and the evaluation weights of a training.
 
     Args:

@@ -17,7 +17,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Num
 
 from g_rmi.config import PoseConfig
-from g_rmi.detector.task import DetectorTask
+from g_rmi.detector.detector import Detector
 from g_rmi.geometry import Affine, apply_affine, invert_affine
 from g_rmi.inference.canvas import Letterbox, canvas_to_image
 from g_rmi.inference.rank import rank, rank_options
@@ -42,7 +42,7 @@ class PeopleTable(NamedTuple):
 
 
 def find_people(
-    detector: DetectorTask,
+    detector: Detector,
     pose: PoseTask,
     variables: dict[str, Any],
     pictures: Letterbox,
@@ -68,7 +68,7 @@ def find_people(
 
 
 def find_boxes(
-    detector: DetectorTask,
+    detector: Detector,
     variables: Any,
     pictures: Letterbox,
     levels: Sequence[Array],

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Float
 
-from g_rmi.detector.task import DetectorTask
+from g_rmi.detector.detector import Detector
 from g_rmi.geometry import fit_canvas
 from g_rmi.inference.canvas import LARGEST, alike, pack
 from g_rmi.inference.load import SHIPPED, load_settings, load_task
@@ -27,7 +27,7 @@ BoxTable = tuple[Float[np.ndarray, "M 4"], Float[np.ndarray, " M"]]
 
 @lru_cache
 def compiled(
-    detector: DetectorTask | None,
+    detector: Detector | None,
     pose: PoseTask,
     canvas: tuple[int, int],
     settings: Settings,
@@ -74,7 +74,7 @@ class PosePipeline:
       mesh: Devices with an axis "data" to spread the pictures of a batch over; None for one device.
     """
 
-    detector: DetectorTask | None
+    detector: Detector | None
     pose: PoseTask
     variables: dict[str, Any]
     settings: Settings = Settings()

@@ -6,7 +6,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from g_rmi.config import DetectorConfig, DetectorExperiment, PoseConfig, PoseExperiment, to_dict
-from g_rmi.detector.task import DetectorTask
+from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.checkpoint import Checkpoints
 from g_rmi.training.state import TrainState
@@ -69,6 +69,6 @@ def scene(height=60, width=80, seed=0):
 def save_both(runs):
     """Work directories of a detector and a pose network; untrained, so that every box will do."""
     return (
-        save(runs / "detector", DETECTOR, DetectorTask(DETECTOR.model)),
+        save(runs / "detector", DETECTOR, FasterRCNN(DETECTOR.model)),
         save(runs / "pose", POSE, PoseTask(POSE.model)),
     )

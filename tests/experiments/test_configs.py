@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from experiments import configs
-from g_rmi.detector.task import DetectorTask
+from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.optim import make_optimizer
 from g_rmi.training.state import create_state
@@ -90,7 +90,7 @@ def test_one_step_and_one_prediction_of_the_pose_network_fit(name):
 @pytest.mark.parametrize("name", DETECTOR)
 def test_one_step_and_one_prediction_of_the_detector_fit(name):
     experiment = configs.get(name)
-    task = DetectorTask(experiment.model)
+    task = FasterRCNN(experiment.model)
     state, metrics = one_step(task, experiment, detection_batch(experiment.model.canvas, 2))
     assert {"loss", "objectness", "proposal", "class", "box"} <= metrics.keys()
     variables = {"params": state.params, **state.model_state}

@@ -13,7 +13,7 @@ import pytest
 
 from experiments import export
 from g_rmi.config import PoseConfig
-from g_rmi.detector.task import DetectorTask
+from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
 from g_rmi.pose.onnx import to_onnx
@@ -45,7 +45,7 @@ def workdirs(tmp_path_factory):
     """Work directories of both stages."""
     runs = tmp_path_factory.mktemp("runs")
     return (
-        save(runs / "detector", DETECTOR, DetectorTask(DETECTOR.model)),
+        save(runs / "detector", DETECTOR, FasterRCNN(DETECTOR.model)),
         save(runs / "pose", POSE, PoseTask(POSE.model)),
     )
 

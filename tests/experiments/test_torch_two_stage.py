@@ -11,7 +11,7 @@ from data_pipeline.synthetic import scene
 from experiments import bench
 from experiments.benchmarks import pipeline as benchmark
 from experiments.benchmarks.timing import Timings
-from g_rmi.detector.task import DetectorTask
+from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
 from g_rmi.pose.task import PoseTask
@@ -38,7 +38,7 @@ def untrained(detector=DETECTOR, pose=networks.POSE.model):
             return leaf
         return leaf * random.uniform(0.5, 1, leaf.shape) + 0.2 * random.uniform(0, 1, leaf.shape)
 
-    tasks = DetectorTask(detector), PoseTask(pose)
+    tasks = FasterRCNN(detector), PoseTask(pose)
     variables = (jax.tree_util.tree_map_with_path(shake, networks.draw(task)) for task in tasks)
     trees = (jax.tree.map(lambda x: x.astype(np.float32), tree) for tree in variables)
     variables = dict(zip(("detector", "pose"), trees, strict=True))
@@ -97,7 +97,7 @@ def test_nobody():
 
 def test_what_the_twin_cannot_do_is_named():
     config = dataclasses.replace(DETECTOR, roi="align", norm="group")
-    other = dataclasses.replace(untrained(), detector=DetectorTask(config))
+    other = dataclasses.replace(untrained(), detector=FasterRCNN(config))
     with pytest.raises(ValueError, match="norm = group, roi = align: the PyTorch twin"):
         twin_of(other)
 

@@ -13,7 +13,7 @@ from jax import numpy as jnp
 
 from g_rmi import geometry
 from g_rmi.config import DetectorConfig, PoseConfig
-from g_rmi.detector.task import DetectorTask
+from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.inference.canvas import pack
 from g_rmi.inference.people import crop_to_image, in_chunks
 from g_rmi.inference.pipeline import PosePipeline, compiled
@@ -26,7 +26,7 @@ from g_rmi.training.sharding import data_mesh
 from g_rmi.types import People
 from tests.oracles.image import bilinear
 
-DETECTOR = DetectorTask(
+DETECTOR = FasterRCNN(
     DetectorConfig(
         depth=26,
         width=8,

@@ -7,7 +7,7 @@ import safetensors.numpy
 from jax import numpy as jnp
 
 from g_rmi.config import DetectorConfig, PoseConfig
-from g_rmi.detector.task import DetectorTask
+from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.nn.resnet import UNITS, ResNet
 from g_rmi.pose.task import PoseTask
 from g_rmi.pretrained import load_resnet
@@ -72,7 +72,7 @@ def test_both_stages_take_it():
     resnet = load_resnet(torchvision_state(), depth=26, width=WIDTH)
     tasks = (
         PoseTask(PoseConfig(depth=26, width=WIDTH, output_stride=16)),
-        DetectorTask(DetectorConfig(depth=26, width=WIDTH, output_stride=16, canvas=(64, 64))),
+        FasterRCNN(DetectorConfig(depth=26, width=WIDTH, output_stride=16, canvas=(64, 64))),
     )
     for task in tasks:
         wanted = jax.eval_shape(task.init, jax.random.key(0))

@@ -1,4 +1,4 @@
-"""The detector as the trainer and the evaluators see it: init, loss, predict."""
+"""Faster R-CNN as the trainer and the programs see it: init, loss, predict."""
 
 import dataclasses
 from functools import partial
@@ -8,22 +8,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
 from g_rmi.config import DetectorConfig
-from g_rmi.detector.box_head import BoxOutputs
-from g_rmi.detector.decode import Proposals, detect, propose
+from g_rmi.detector.detector import mirror_boxes, mirror_deltas, mirror_pictures, select
+from g_rmi.detector.faster_rcnn.network import BoxOutputs, DetectorNetwork
 from g_rmi.detector.losses import class_loss, localisation_loss, objectness_loss
-from g_rmi.detector.model import DetectorNetwork
-from g_rmi.detector.rpn import RPNOutputs
+from g_rmi.detector.proposals import Proposals, RPNOutputs, canvas_anchors, propose
 from g_rmi.detector.targets import Targets, jitter_boxes, sample_targets
-from g_rmi.nn.resnet import picture_mask
-from g_rmi.ops.anchors import anchor_boxes
-from g_rmi.ops.boxes import clip_boxes
+from g_rmi.ops.boxes import clip_boxes, decode_boxes
 from g_rmi.training.metrics import Mean, masked_mean
 from g_rmi.types import DetectionBatch, Detections
 
 
 @dataclasses.dataclass(frozen=True)
-class DetectorTask:
-    """Trains and runs the detector of a config."""
+class FasterRCNN:
+    """Trains and runs the Faster R-CNN of a config; see `g_rmi.detector.detector.Detector`."""
 
     config: DetectorConfig
 
@@ -77,7 +74,7 @@ class DetectorTask:
         (features, rpn), state = run(
             {"params": params, **model_state}, batch.image, batch.size, method="propose"
         )
-        anchors, usable = self.anchors(batch.image, batch.size)
+        anchors, usable = canvas_anchors(c, batch.image, batch.size)
         keys = jax.random.split(key, (2, batch.image.shape[0]))
         matched = self._rpn_targets(keys[0], anchors, usable, batch)
         proposals = self._proposals(jax.lax.stop_gradient(rpn), anchors, usable, batch.size)
@@ -112,50 +109,25 @@ class DetectorTask:
         *,
         flip_test: bool = False,
     ) -> Detections:
-        """Finds people.
-
-        Args:
-          variables: Parameters and statistics.
-          image: RGB canvases in 0..255; what lies beside the pictures never changes a result.
-          size: Rows and columns of the picture on each.
-          flip_test: Look at the mirrored pictures, too; one suppression for what both show.
-
-        Returns:
-          [B, `detections`] rows, boxes in canvas pixels.
-        """
+        """Finds people: `Detector.predict`."""
         seen = self._look(variables, image, size)
         if flip_test:
-            mirrored = self._look(variables, _mirror_pictures(image, size), size)
-            seen = jax.tree.map(
-                lambda *x: jnp.concatenate(x, 1), seen, _mirror_regions(*mirrored, size)
+            outputs, proposals = self._look(variables, mirror_pictures(image, size), size)
+            mirrored = (
+                outputs._replace(codes=mirror_deltas(outputs.codes)),
+                proposals._replace(boxes=mirror_boxes(proposals.boxes, size)),
             )
+            seen = jax.tree.map(lambda *x: jnp.concatenate(x, 1), seen, mirrored)
         outputs, proposals = seen
         decode = partial(detect, config=self.config)
         return jax.vmap(decode)(*outputs, proposals, size)  # type: ignore[not-iterable]
-
-    def anchors(
-        self, image: Num[Array, "B H W 3"], size: Int[Array, "B 2"]
-    ) -> tuple[Float[Array, "A 4"], Array]:
-        """The anchors of a canvas, and which of them have their centre on the picture, [B, A]."""
-        c = self.config
-        height, width = ((n - 1) // c.output_stride + 1 for n in image.shape[1:3])
-        anchors = anchor_boxes(
-            height=height,
-            width=width,
-            stride=c.output_stride,
-            base=c.anchor_base,
-            scales=c.anchor_scales,
-            ratios=c.anchor_ratios,
-        )
-        mask = picture_mask(size, height=height, width=width, stride=c.output_stride)
-        each = len(c.anchor_scales) * len(c.anchor_ratios)
-        return anchors, jnp.repeat(mask.reshape(len(size), -1), each, axis=1)
 
     def _look(self, variables: dict, image: Array, size: Array) -> tuple[BoxOutputs, Proposals]:
         """Both steps of the network, with its own proposals between them."""
         run = partial(self.network.apply, variables)
         features, rpn = run(image, size, method="propose")  # type: ignore[not-iterable]
-        proposals = self._proposals(rpn, *self.anchors(image, size), size)  # type: ignore[bad-argument-type]
+        anchors, usable = canvas_anchors(self.config, image, size)
+        proposals = self._proposals(rpn, anchors, usable, size)  # type: ignore[bad-argument-type]
         outputs = run(features, proposals.boxes, method="classify")
         return outputs, proposals  # type: ignore[bad-return]
 
@@ -212,21 +184,27 @@ class DetectorTask:
         return regions[targets.index], targets
 
 
-def _mirror_pictures(
-    image: Num[Array, "B H W 3"], size: Int[Array, "B 2"]
-) -> Num[Array, "B H W 3"]:
-    """Exchanges left and right of the picture in the upper left corner of each canvas."""
-    width = image.shape[2]
-    columns = (size[:, 1:] - 1 - jnp.arange(width)[None]) % width
-    return jnp.take_along_axis(image, columns[:, None, :, None], axis=2)
+def detect(
+    logits: Float[Array, "P 2"],
+    codes: Float[Array, "P 4"],
+    proposals: Proposals,
+    size: Int[Array, " 2"],
+    *,
+    config: DetectorConfig,
+) -> Detections:
+    """People from the second stage's outputs (paper: box NMS at IoU .6).
 
+    Args:
+      logits: Of background and person.
+      codes: Boxes relative to the proposals.
+      proposals: The regions.
+      size: Rows and columns of the picture.
+      config: Numbers and thresholds.
 
-def _mirror_regions(
-    outputs: BoxOutputs, proposals: Proposals, size: Int[Array, "B 2"]
-) -> tuple[BoxOutputs, Proposals]:
-    """What was seen in mirrored pictures, as if in the pictures themselves."""
-    x0, y0, x1, y1 = jnp.moveaxis(proposals.boxes, -1, 0)
-    width = size[:, 1:].astype(x0.dtype)
-    boxes = jnp.stack([width - x1, y0, width - x0, y1], axis=-1)
-    to_the_right = jnp.array([-1.0, 1.0, 1.0, 1.0])[None, None]
-    return outputs._replace(codes=outputs.codes * to_the_right), proposals._replace(boxes=boxes)
+    Returns:
+      Boxes in canvas pixels, probabilities.
+    """
+    scores = jax.nn.softmax(logits)[:, 1]
+    boxes = clip_boxes(decode_boxes(codes, proposals.boxes), size)
+    usable = proposals.valid & (boxes[:, 2:] > boxes[:, :2]).all(-1) & (scores >= config.min_score)
+    return select(boxes, scores, usable, count=config.detections, iou=config.box_iou)

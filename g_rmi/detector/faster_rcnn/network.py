@@ -1,6 +1,7 @@
-"""Wires trunk, region proposal network and box head."""
+"""Faster R-CNN's network: trunk, region proposals, and block 4 of the ResNet on each region."""
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +9,39 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, Num
 
 from g_rmi.config import DetectorConfig
-from g_rmi.detector.box_head import BoxHead, BoxOutputs
-from g_rmi.detector.rpn import RPN, RPNOutputs
-from g_rmi.nn.resnet import ResNet, normalise
+from g_rmi.detector.proposals import RPN, RPNOutputs
+from g_rmi.nn.resnet import Block4, ResNet, normalise
 from g_rmi.ops.image import crop_boxes
 from g_rmi.ops.roi import roi_align
+
+
+class BoxOutputs(NamedTuple):
+    """One row per region.
+
+    Attributes:
+      logits: Of background and person.
+      codes: Of the person's box relative to the region.
+    """
+
+    logits: Float[Array, "R 2"]
+    codes: Float[Array, "R 4"]
+
+
+class BoxHead(nn.Module):
+    """Block 4 at stride 1, mean over the cells, two linear layers."""
+
+    config: DetectorConfig
+
+    @nn.compact
+    def __call__(self, regions: Float[Array, "R h w C"], *, train: bool = False) -> BoxOutputs:
+        """Classifies regions of features of block 3 and refines their boxes."""
+        c = self.config
+        dtype = jnp.dtype(c.dtype)
+        block4 = Block4(c.depth, c.width, c.norm, dtype, c.remat, name="block4")
+        x = block4(regions.astype(dtype), train=train).astype(jnp.float32).mean((1, 2))
+        logits = nn.Dense(2, kernel_init=nn.initializers.normal(0.01), name="class")(x)
+        codes = nn.Dense(4, kernel_init=nn.initializers.normal(0.001), name="codes")(x)
+        return BoxOutputs(logits, codes)
 
 
 class DetectorNetwork(nn.Module):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from g_rmi.config import DetectorConfig
-from g_rmi.detector.decode import Proposals, detect, propose
+from g_rmi.detector.faster_rcnn.task import detect
 from g_rmi.detector.losses import class_loss, localisation_loss, objectness_loss
+from g_rmi.detector.proposals import Proposals, propose
 from g_rmi.detector.targets import sample_targets
 from g_rmi.ops.anchors import anchor_boxes
 from g_rmi.ops.boxes import decode_boxes, iou

@@ -5,7 +5,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from g_rmi.config import DetectorConfig, OptimConfig
-from g_rmi.detector.task import DetectorTask
+from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.evaluation.coco import box_results, evaluate_boxes, to_xywh
 from g_rmi.inference.dataset import detect_people
 from g_rmi.training.optim import make_optimizer
@@ -14,7 +14,7 @@ from g_rmi.training.step import train_step
 from g_rmi.types import DetectionBatch
 
 STEPS = 90
-TASK = DetectorTask(
+TASK = FasterRCNN(
     DetectorConfig(
         depth=26,
         width=8,

@@ -7,9 +7,9 @@ import pytest
 from jax import numpy as jnp
 
 from g_rmi.config import DetectorConfig
-from g_rmi.detector.decode import Proposals
+from g_rmi.detector.faster_rcnn.task import FasterRCNN
+from g_rmi.detector.proposals import Proposals
 from g_rmi.detector.targets import jitter_boxes
-from g_rmi.detector.task import DetectorTask
 from g_rmi.ops.boxes import decode_boxes
 from g_rmi.types import DetectionBatch
 
@@ -28,7 +28,7 @@ CONFIG = DetectorConfig(
     box_samples=16,
     detections=8,
 )
-TASK = DetectorTask(CONFIG)
+TASK = FasterRCNN(CONFIG)
 
 
 @functools.cache
@@ -184,7 +184,7 @@ def test_what_is_not_labelled_teaches_nothing():
 
 def test_filling_rows_do_not_count():
     batch = make_batch([[[20, 10, 44, 58]], []])
-    frozen = DetectorTask(dataclasses.replace(CONFIG, norm="frozen"))
+    frozen = FasterRCNN(dataclasses.replace(CONFIG, norm="frozen"))
     state = {"batch_stats": variables()["batch_stats"]}
     half = batch._replace(weight=jnp.array([1.0, 0.0]))
     run = jax.jit(functools.partial(frozen.loss, train=True))
@@ -199,7 +199,7 @@ def test_filling_rows_do_not_count():
 
 @pytest.mark.parametrize("roi", ["crop", "align"])
 def test_regions_show_what_lies_in_the_box(roi):
-    from g_rmi.detector.model import crop_regions
+    from g_rmi.detector.faster_rcnn.network import crop_regions
 
     config = dataclasses.replace(CONFIG, roi=roi, roi_size=8)
     # Features that say where they are: a box's cells must grow from its corner to its corner.
@@ -228,7 +228,7 @@ def test_jitter_moves_and_stretches_boxes():
 @pytest.mark.parametrize("deviation", [0.0, 0.05])
 def test_jittered_boxes_teach_a_correction(deviation):
     """Without proposals only the annotated boxes are left: exact ones ask for no correction."""
-    task = DetectorTask(dataclasses.replace(CONFIG, box_jitter=deviation, box_samples=8))
+    task = FasterRCNN(dataclasses.replace(CONFIG, box_jitter=deviation, box_samples=8))
     boxes = jnp.array([[10.0, 10, 30, 50], [40, 5, 60, 60], [0, 0, 0, 0]])
     person = jnp.array([True, True, False])
     nobody = Proposals(jnp.zeros((4, 4)), jnp.zeros(4, bool))

@@ -1,0 +1,107 @@
+"""What a detector is, and what all of them share: selection and the look into the mirror."""
+
+from typing import Any, Protocol
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, PyTree
+
+from g_rmi.ops.nms import box_nms
+from g_rmi.types import Detections
+
+
+class Detector(Protocol):
+    """A person detector: `g_rmi.training.task.Task`, and pictures to people.
+
+    The config has `canvas`, the shorter and longer side of the canvas that pictures are fitted to,
+    and `detections`, the most people of a picture.
+    """
+
+    @property
+    def config(self) -> Any:
+        """Of the network, its targets, losses and decoding; frozen."""
+        ...
+
+    def init(self, key: PRNGKeyArray) -> dict:
+        """Fresh variables: {"params": ..., "batch_stats": ...}."""
+        ...
+
+    def loss(
+        self, params: PyTree, model_state: dict, batch: Any, key: PRNGKeyArray, *, train: bool
+    ) -> Any:
+        """See `g_rmi.training.task.Task`; the batch is a `g_rmi.types.DetectionBatch`."""
+        ...
+
+    def predict(
+        self,
+        variables: dict,
+        image: Num[Array, "B H W 3"],
+        size: Int[Array, "B 2"],
+        *,
+        flip_test: bool = False,
+    ) -> Detections:
+        """Finds people.
+
+        Args:
+          variables: Parameters and statistics.
+          image: RGB canvases in 0..255; what lies beside the pictures never changes a result.
+          size: Rows and columns of the picture on each.
+          flip_test: Look at the mirrored pictures, too; one suppression for what both show.
+
+        Returns:
+          [B, `detections`] rows, boxes in canvas pixels.
+        """
+        ...
+
+    def resnet(self, variables: dict) -> dict:
+        """The variables of the ResNet alone, as `with_resnet` takes them."""
+        ...
+
+    def with_resnet(self, variables: dict, resnet: dict) -> dict:
+        """`variables` with an imported ResNet (`g_rmi.pretrained`)."""
+        ...
+
+
+def select(
+    boxes: Float[Array, "N 4"],
+    scores: Float[Array, " N"],
+    usable: Bool[Array, " N"],
+    *,
+    count: int,
+    iou: float,
+) -> Detections:
+    """Non-maximum suppression, then the best `count`."""
+    keep = box_nms(boxes, scores, usable, threshold=iou, limit=count)
+    index, valid = best(scores, keep, count)
+    return Detections(
+        jnp.where(valid[:, None], boxes[index], 0.0), jnp.where(valid, scores[index], 0.0), valid
+    )
+
+
+def best(
+    scores: Float[Array, " N"], usable: Bool[Array, " N"], count: int
+) -> tuple[Int[Array, " count"], Bool[Array, " count"]]:
+    """Indices of the `count` highest scores, best first, ties by the lowest index; which count."""
+    some = min(count, len(scores))
+    top, index = lax.top_k(jnp.where(usable, scores, -jnp.inf), some)
+    rest = (0, count - some)
+    return jnp.pad(index, rest), jnp.pad(top > -jnp.inf, rest)
+
+
+def mirror_pictures(image: Num[Array, "B H W 3"], size: Int[Array, "B 2"]) -> Num[Array, "B H W 3"]:
+    """Exchanges left and right of the picture in the upper left corner of each canvas."""
+    width = image.shape[2]
+    columns = (size[:, 1:] - 1 - jnp.arange(width)[None]) % width
+    return jnp.take_along_axis(image, columns[:, None, :, None], axis=2)
+
+
+def mirror_boxes(boxes: Float[Array, "B N 4"], size: Int[Array, "B 2"]) -> Float[Array, "B N 4"]:
+    """Boxes in mirrored pictures, as they lie in the pictures themselves."""
+    x0, y0, x1, y1 = jnp.moveaxis(boxes, -1, 0)
+    width = size[:, 1:].astype(x0.dtype)
+    return jnp.stack([width - x1, y0, width - x0, y1], axis=-1)
+
+
+def mirror_deltas(deltas: Float[Array, "B N 4"]) -> Float[Array, "B N 4"]:
+    """Box deltas seen in the mirror, as they are relative to the mirrored boxes."""
+    return deltas * jnp.array([-1.0, 1.0, 1.0, 1.0])[None, None]
