@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "g_rmi.evaluation": (*STAGE, "g_rmi.pose", "g_rmi.detector"),
     "g_rmi.viz": LEAVES,
     "g_rmi": ("g_rmi",),
-    "data_pipeline": ("g_rmi.skeleton", "g_rmi.geometry", "g_rmi.config"),
+    "data_pipeline": ("g_rmi.skeleton", "g_rmi.geometry", "g_rmi.config", "g_rmi.viz"),
     "experiments": ("g_rmi", "data_pipeline"),
 }
 
