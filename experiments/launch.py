@@ -151,6 +151,8 @@ class Executor:
 
     def error(self, handle: submitit.Job | Future) -> str | None:
         """How a finished job failed, in a line; None if it did not."""
+        if isinstance(handle, Future):
+            return handle.result()
         try:
             return handle.result()
         except submitit.core.utils.UncompletedJobError:
