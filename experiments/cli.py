@@ -25,15 +25,6 @@ class Arguments(Protocol):
         ...
 
 
-class SeveralArguments(Arguments, Protocol):
-    """The options of a program that takes several configs."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the configs."""
-        ...
-
-
 # What options were called before; understood for one release.
 RENAMED = {
     **{name.replace("_", "-"): new.replace("_", "-") for name, new in settings.RENAMED.items()},
@@ -42,7 +33,6 @@ RENAMED = {
 
 A = TypeVar("A")
 T = TypeVar("T", bound=Arguments)
-Several = TypeVar("Several", bound=SeveralArguments)
 
 
 def arguments(
@@ -138,32 +128,6 @@ def parse(
         ),
         description=summary(type(default)),
     )
-
-
-def parse_each(default: Several, argv: Sequence[str], *, prog: str) -> dict[str, Several]:
-    """Parses `--names NAME ...`, the program's own options, and fields that go for each config.
-
-    Args:
-      default: As of `parse`, with `names` for when none are given; "all" means every config.
-      argv: The command line without the program's name.
-      prog: Program name for the help text.
-
-    Returns:
-      By the configs' names, the options with that experiment.
-
-    Raises:
-      ValueError: No such config; the message names the nearest.
-    """
-    argv = [part for word in argv for part in re.sub(r"^--names=", "--names\n", word).split("\n")]
-    given = argv[argv.index("--names") + 1 :] if "--names" in argv else default.names
-    names = [*itertools.takewhile(lambda word: not word.startswith("-"), given)]
-    if not names:
-        raise ValueError(f"--names: all, or some of {', '.join(configs.names())}")
-    names = configs.names() if names == ["all"] else names
-    return {
-        name: parse(default, argv, prog=prog, option="names", get=lambda _, n=name: configs.get(n))
-        for name in names
-    }
 
 
 def program(name: str) -> str:

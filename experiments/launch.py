@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,12 +45,12 @@ class Resources:
     """What each job gets.
 
     Attributes:
-      partition: Of Slurm.
-      account: Of Slurm.
+      partition: Slurm partition.
+      account: Slurm account.
       gpus: Accelerators; on this machine, jobs that run side by side take the next ones. Default:
         all of this machine's, 1 of Slurm's.
-      cpus: Processor cores, on Slurm.
-      memory_gb: On Slurm.
+      cpus: Processor cores of a job on Slurm.
+      memory_gb: Memory of a job on Slurm.
       hours: Time limit on Slurm, after which a job is put back into the queue and continues.
       slurm: Any other of sbatch's options, as pairs: "constraint a100 qos low".
     """
@@ -86,21 +87,6 @@ class _Call:
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """At the time limit of Slurm: the same again; a training continues by itself."""
         return submitit.helpers.DelayedSubmission(self)
-
-
-class _Here:
-    """A job that ran in this process (submitit's own way leaves its log files open)."""
-
-    def __init__(self, call: _Call):
-        self._error = call()
-
-    def done(self) -> bool:
-        """It is."""
-        return True
-
-    def result(self) -> str | None:
-        """The error as a line, or None."""
-        return self._error
 
 
 class Executor:
@@ -144,11 +130,13 @@ class Executor:
             **{f"slurm_{name}": value for name, value in slurm.items()},
         )
 
-    def submit(self, job: Job, slot: int) -> submitit.Job | _Here:
+    def submit(self, job: Job, slot: int) -> submitit.Job | Future:
         """Starts a job; one that Slurm still has from an earlier launch is taken over."""
         call = _Call(job, self.launcher, self._devices(slot))
         if self.launcher == "debug":
-            return _Here(call)
+            done = Future()  # submitit's own way of running here leaves its log files open
+            done.set_result(call())
+            return done
         ticket = self._tickets / f"{job.name}.json"
         if self.launcher == "slurm" and ticket.exists():
             earlier = submitit.SlurmJob(**json.loads(ticket.read_text()))
@@ -161,9 +149,9 @@ class Executor:
             ticket.write_text(json.dumps({"folder": str(self.folder), "job_id": handle.job_id}))
         return handle
 
-    def error(self, handle: submitit.Job | _Here) -> str | None:
+    def error(self, handle: submitit.Job | Future) -> str | None:
         """How a finished job failed, in a line; None if it did not."""
-        if isinstance(handle, _Here):
+        if isinstance(handle, Future):
             return handle.result()
         try:
             return handle.result()

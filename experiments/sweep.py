@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tyro
 
-from experiments import cli, configs, data, sweep_table, sweeps, train
+from experiments import ablations, cli, configs, data, sweep_table, train
 from experiments.launch import Executor, Job, Launcher, Resources, run_jobs
 from experiments.points import Base, Point, resolve
 from experiments.sweep_jobs import (
@@ -36,7 +36,7 @@ class Arguments:
     Writes NAME.md, NAME.csv and NAME.png into the output directory, where sweeps share trainings.
 
     Attributes:
-      config: Name of a file in experiments/sweeps.
+      config: Name of a function of experiments/ablations.py.
       out: Gets tables, plots, trainings, each point's numbers, and the jobs' logs.
       base: What is varied: name of a file in experiments/configs, whose fields are the options
         below, or directory of a training, which then is not trained again.
@@ -209,8 +209,8 @@ def main(argv: Sequence[str]) -> int:
     if arguments.detector is None and namesake in configs.names():
         arguments = dataclasses.replace(arguments, detector=namesake)
     base = read_bases(arguments)
-    runs = plan(sweeps.get(arguments.config, base), base, arguments)
-    out, title = arguments.out / arguments.config, sweeps.title(arguments.config)
+    runs = plan(ablations.get(arguments.config, base), base, arguments)
+    out, title = arguments.out / arguments.config, ablations.title(arguments.config)
     command = shlex.join(["python", "-m", "experiments.sweep", *argv])
     errors: dict[str, str] = {}
     left = [run for run in runs if run.metrics is None]

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "g_rmi.evaluation": ("g_rmi.skeleton", "g_rmi.config"),
     "g_rmi.viz": LEAVES,
     "g_rmi": ("g_rmi.inference",),  # the doors, g_rmi.pipeline and g_rmi.find_people
-    "data_pipeline": ("g_rmi.skeleton", "g_rmi.geometry", "g_rmi.config"),
+    "data_pipeline": ("g_rmi.skeleton", "g_rmi.geometry", "g_rmi.config", "g_rmi.viz"),
     "experiments": ("g_rmi", "data_pipeline"),
 }
 

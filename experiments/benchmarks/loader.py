@@ -2,9 +2,9 @@
 
     python -m experiments.benchmarks.loader [--stage pose|detector] [--data DIR] [--threads N]
 
-Prints pictures per second and processor time per picture, and both as shares of the bare rate:
-medians over rounds in which the rivals take turns. Pictures count when they are read: also those
-read ahead, and all four of a mosaic. On a busy machine only the last share means much.
+Wall and processor time per picture, and how many times the bare loop's both are: medians over
+rounds in which the rivals take turns. Pictures count when they are read: also those read ahead, and
+all four of a mosaic. On a busy machine only the ratio of the processor time means much.
 """
 
 import dataclasses
@@ -19,8 +19,6 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 from data_pipeline import coco
 from data_pipeline.detection import sample_window
@@ -28,7 +26,7 @@ from data_pipeline.images import DECODE_FLAGS, reduction_of
 from data_pipeline.loader import Batches, detection_batches, pose_batches
 from data_pipeline.schema import DataError, Dataset, ImageSource
 from data_pipeline.transforms import sample_view
-from experiments.benchmarks.timing import machine
+from experiments.benchmarks.timing import RESULTS, Row, Timings, rows, save
 from experiments.data import directories
 from g_rmi.config import (
     DetectorAugmentation,
@@ -142,18 +140,21 @@ class Counting:
 
 def measure(
     rivals: dict[str, Callable[[], None]], source: Counting, *, rounds: int
-) -> dict[str, np.ndarray]:
-    """Wall and processor seconds per picture, [rounds, 2] each; one more turn each warms up."""
-    seconds = {name: [] for name in rivals}
+) -> dict[str, Timings]:
+    """Wall and processor seconds per picture; one more turn of each rival warms up."""
+    wall: dict[str, list[float]] = {name: [] for name in rivals}
+    processor: dict[str, list[float]] = {name: [] for name in rivals}
     for i in range(rounds + 1):
         for name, run in rivals.items():
             source.take()
-            wall, processor = time.perf_counter(), time.process_time()
+            start, spent = time.perf_counter(), time.process_time()
             run()
-            spent = time.perf_counter() - wall, time.process_time() - processor
+            taken = time.perf_counter() - start, time.process_time() - spent
+            count = source.take()
             if i:
-                seconds[name].append(np.array(spent) / source.take())
-    return {name: np.array(turns) for name, turns in seconds.items()}
+                wall[name].append(taken[0] / count)
+                processor[name].append(taken[1] / count)
+    return {"wall time": Timings(wall), "processor time": Timings(processor)}
 
 
 def main(
@@ -165,6 +166,7 @@ def main(
     canvas: tuple[int, int] = (320, 480),
     examples: int = 480,
     rounds: int = 5,
+    out: Path = RESULTS,
 ) -> int:
     """Compare the training loader with a bare loop of the same decoding and warping.
 
@@ -177,6 +179,7 @@ def main(
       canvas: Shorter and longer side of the canvases.
       examples: Examples per turn.
       rounds: Turns.
+      out: Folder of the results.
     """
     cv2.setNumThreads(1)
     try:
@@ -207,28 +210,17 @@ def main(
         cuts = crops(dataset, ids, height=height, width=width)
     else:
         cuts = pictures(dataset, ids, canvas=canvas)
-    rivals["bare"] = bare(dataset, cuts, threads=threads)
-    seconds = measure(rivals, source, rounds=rounds)
+    rivals = {"bare": bare(dataset, cuts, threads=threads), **rivals}
+    table: list[Row] = []
+    for clock, timings in measure(rivals, source, rounds=rounds).items():
+        table += rows(f"{clock} per picture", timings)
     for stream in streams.values():
         stream.close()
     title = (
         f"{height} x {width} crops" if stage == "pose" else f"{canvas[0]} x {canvas[1]} canvases"
     )
-    _print(f"{dataset}, {title}, {threads} threads; {machine()}", seconds)
+    save("loader", table, out, note=f"{dataset}, {title}, {threads} threads")
     return 0
-
-
-def _print(title: str, seconds: dict[str, np.ndarray]) -> None:
-    table = Table("", "pictures/s", "of bare", "CPU ms/picture", "of bare per CPU second")
-    reference = seconds["bare"]
-    for name, spent in seconds.items():
-        wall, processor = np.median(spent, axis=0)
-        shares = np.median(reference / spent, axis=0)
-        cells = (1 / wall, shares[0], 1e3 * processor, shares[1])
-        table.add_row(name, *(f"{cell:.{digits}f}" for cell, digits in zip(cells, (0, 2, 2, 2))))
-    console = Console()
-    console.print(title)
-    console.print(table)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
-"""Memory and work of configs on each device, read from the compiled programs; nothing is run.
+"""Memory and work of a config on each device, read from the compiled programs; nothing is run.
 
-    python -m experiments.benchmarks.memory --names all
-    python -m experiments.benchmarks.memory --names NAME ... --platform tpu --FIELD VALUE ...
+    python -m experiments.benchmarks.memory --config NAME --platform tpu --FIELD VALUE ...
 
-Prints a Markdown table: the training step with the config's batch, and the step of an evaluation
-with its. Fields, such as `--dtype bfloat16`, go for all the configs. `--platform tpu` compiles for
-a real TPU without having one; it needs `pip install libtpu`, and minutes for each large network.
+A row for the training step with the config's batch, and one for the step of an evaluation with its.
+`--platform tpu` compiles for a real TPU without having one; it needs `pip install libtpu`, and
+minutes for each large network.
 """
 
 import dataclasses
 import importlib.util
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import jax
@@ -23,6 +24,7 @@ from jaxtyping import PyTree
 
 from experiments import cli, detector, pose
 from experiments.benchmarks.batches import evaluation_batch, made_up_batch
+from experiments.benchmarks.timing import RESULTS, Row, save
 from g_rmi.config import DetectorExperiment, Experiment, PoseExperiment
 from g_rmi.inference.dataset import make_detect, make_predict, prediction_step
 from g_rmi.inference.load import make_task
@@ -41,20 +43,22 @@ DEVICE_MEMORY = {"TPU v5 lite": int(15.75 * 2**30)}
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Prints parameters, FLOPs and memory per device of the steps of configs.
+    """Reads parameters, FLOPs and memory per device off the steps of a config.
 
     Attributes:
-      names: Names of files in experiments/configs, or all.
+      config: Name of a file in experiments/configs; its fields are the options below.
       programs: Steps to compile.
       platform: Compile for this machine, or for a TPU that need not be there.
       topology: The TPU: generation and devices, such as v5e:1x1 or v5e:2x2.
-      experiment: The configs' values; those given go for all of them.
+      out: Folder of the results.
+      experiment: The config's values.
     """
 
-    names: tuple[str, ...] = ("pose_resnet101",)
+    config: str = "pose_resnet101"
     programs: tuple[Program, ...] = ("training", "evaluation")
     platform: Literal["cpu", "tpu"] = "cpu"
     topology: str = "v5e:1x1"
+    out: Path = RESULTS
     experiment: Experiment = PoseExperiment()
 
 
@@ -178,42 +182,37 @@ def measure(experiment: Experiment, program: Program, mesh: Mesh) -> Use | str:
         return " of ".join(re.findall(r"\b[\d.]+[KMG]\b", str(error))[:2])
 
 
-def row(name: str, experiment: Experiment, program: Program, mesh: Mesh) -> list[str]:
-    """The cells of a line of the table; see `header`."""
+def row(name: str, experiment: Experiment, program: Program, mesh: Mesh) -> Row:
+    """A row of the table: what the step takes, or what the compiler says if that is too much."""
     use = measure(experiment, program, mesh)
-    rows = rows_per_device(experiment, program, mesh.size)
-    cells = [f"`{name}`", program, f"{rows}", f"{count_parameters(experiment) / 1e6:.1f} M"]
+    kind = mesh.devices.flat[0].device_kind
+    room = DEVICE_MEMORY.get(kind)
+    fits = f"in {room / 2**30:.2f} GiB" if room else "fits"
+    cells: Row = {
+        f"{mesh.size} x {kind}": f"`{name}`",
+        "step": program,
+        "batch per device": rows_per_device(experiment, program, mesh.size),
+        "parameters": f"{count_parameters(experiment) / 1e6:.1f} M",
+        **dict.fromkeys(("GFLOPs", "state and batch", "temporaries", "peak", fits), ""),
+    }
     if isinstance(use, str):
-        return [*cells, "", "", "", f"needs {use}", "no"]
-    room = DEVICE_MEMORY.get(mesh.devices.flat[0].device_kind)
-    fits = "" if room is None else "yes" if use.peak < room else "no"
-    return [*cells, f"{use.flops / 1e9:,.1f}", *map(_size, use[1:]), fits]
+        return cells | {"peak": f"needs {use}", fits: "no"}
+    cells["GFLOPs"] = f"{use.flops / 1e9:,.1f}"
+    cells |= zip(("state and batch", "temporaries", "peak"), map(_size, use[1:]))
+    return cells | {fits: "" if room is None else "yes" if use.peak < room else "no"}
 
 
 def _size(count: int) -> str:
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
-def header(mesh: Mesh) -> list[str]:
-    """The first line of the table."""
-    kind = mesh.devices.flat[0].device_kind
-    room = DEVICE_MEMORY.get(kind)
-    columns = [f"{mesh.size} x {kind}", "step", "batch per device", "parameters", "GFLOPs"]
-    columns += ["state and batch", "temporaries", "peak"]
-    return [*columns, f"in {room / 2**30:.2f} GiB" if room else ""]
-
-
 def main(argv: Sequence[str]) -> None:
     """The program."""
-    prog = "python -m experiments.benchmarks.memory"
-    given = cli.parse_each(Arguments(), argv, prog=prog)
-    first = next(iter(given.values()))
-    mesh = sharding.data_mesh(devices(first.platform, first.topology))
-    columns = header(mesh)
-    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
-    for name, arguments in given.items():
-        for program in arguments.programs:
-            print(f"| {' | '.join(row(name, arguments.experiment, program, mesh))} |", flush=True)
+    arguments = cli.parse(Arguments(), argv, prog="python -m experiments.benchmarks.memory")
+    mesh = sharding.data_mesh(devices(arguments.platform, arguments.topology))
+    name, experiment = arguments.config, arguments.experiment
+    table = [row(name, experiment, program, mesh) for program in arguments.programs]
+    save(f"memory_{name}", table, arguments.out, note=shlex.join(argv))
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
     python -m experiments.benchmarks.pipeline [--people 1 4 16] [--detector DIR --pose DIR]
 
-The rival, where PyTorch is installed, is `experiments.benchmarks.torch_two_stage`: same networks,
-weights and rules, in the faster of PyTorch's two memory layouts. Both use all usable cores and take
-turns, and both are given the same boxes of people; that they find the same poses is printed, too.
+The rival, in a clone with PyTorch available, is `tests/oracles/torch_two_stage.py`: same networks,
+weights and rules, in both of PyTorch's memory layouts. All use all usable cores and take turns, and
+all are given the same boxes of people, in which they must find the same poses.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,18 @@ import numpy as np
 import tyro
 
 from experiments import cli
-from experiments.benchmarks.timing import Timings, machine, time_interleaved
+from experiments.benchmarks.rivals import twin
+from experiments.benchmarks.timing import (
+    RESULTS,
+    Call,
+    Case,
+    Row,
+    Timings,
+    available,
+    compare,
+    rows,
+    save,
+)
 from g_rmi.geometry import fit_canvas
 from g_rmi.inference.canvas import pack
 from g_rmi.inference.people import find_boxes, find_poses
@@ -28,8 +39,8 @@ from g_rmi.inference.sampling import mipmaps
 from g_rmi.inference.settings import Settings
 from g_rmi.types import Detections
 
-Stages = dict[str, Callable[[], Any]]
-THEIRS = "PyTorch: "
+Stages = dict[str, Call]
+LAYOUTS = ("channels_last", "contiguous_format")
 
 
 def standing_people(count: int, rows: int, size: tuple[int, int]) -> Detections:
@@ -66,84 +77,77 @@ def our_stages(pipeline: PosePipeline, image: np.ndarray, people: Sequence[int])
     return calls
 
 
-def torch_stages(pipeline: PosePipeline, image: np.ndarray, people: Sequence[int]) -> Stages:
-    """The same in PyTorch; nothing, and why, where that cannot be."""
-    try:
-        import torch
-    except ImportError:
-        print("PyTorch is not installed: no baseline")
-        return {}
-    from experiments.benchmarks.torch_two_stage import Boxes, TwoStage
+def torch_stages(
+    pipeline: PosePipeline, image: np.ndarray, people: Sequence[int], *, layout: str
+) -> Stages:
+    """The same in PyTorch, in one of its memory layouts.
 
-    if jax.default_backend() != "cpu":
-        print("the PyTorch baseline runs on processors only")
-        return {}
+    Raises:
+      ImportError: The twin or PyTorch is missing.
+      ValueError: The networks do what the twin does not.
+    """
+    two_stage = twin("torch_two_stage")
+    import torch
+
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-
-    def stages(twin: TwoStage) -> Stages:
-        levels = twin.pyramid(image)
-        calls: Stages = {
-            "pyramid": partial(twin.pyramid, image),
-            "detector": partial(twin.find_boxes, levels),
-        }
-        for count in people:
-            given = standing_people(count, max(people), image.shape[:2])
-            boxes, scores = (torch.tensor(np.asarray(x)[0, :count]) for x in given[:2])
-            calls[f"poses of {count}"] = partial(twin.find_poses, levels, Boxes(boxes, scores))
-        return calls
-
-    layouts = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
-    try:
-        rivals = {
-            name: stages(TwoStage(pipeline, memory_format=layout))
-            for name, layout in layouts.items()
-        }
-    except ValueError as error:
-        print(f"no baseline: {error}")
-        return {}
-    tried = "detector", f"poses of {sorted(people)[len(people) // 2]}"
-    trial = time_interleaved(
-        {name: lambda calls=calls: [calls[t]() for t in tried] for name, calls in rivals.items()},
-        rounds=3,
-    )
-    faster = min(rivals, key=trial.median)
-    print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {faster}")
-    return rivals[faster]
+    rival = two_stage.TwoStage(pipeline, memory_format=getattr(torch, layout))
+    levels = rival.pyramid(image)
+    calls: Stages = {
+        "pyramid": partial(rival.pyramid, image),
+        "detector": partial(rival.find_boxes, levels),
+    }
+    for count in people:
+        given = standing_people(count, max(people), image.shape[:2])
+        boxes, scores = (torch.tensor(np.asarray(x)[0, :count]) for x in given[:2])
+        found = two_stage.Boxes(boxes, scores)
+        calls[f"poses of {count}"] = partial(rival.find_poses, levels, found)
+    return calls
 
 
-def with_wholes(timings: Timings, people: Sequence[int]) -> Timings:
-    """Adds the sums of all stages, round by round."""
-    seconds = dict(timings.seconds)
-    for whose in ("", THEIRS) if f"{THEIRS}detector" in seconds else ("",):
-        for count in people:
-            parts = (f"{whose}{part}" for part in ("pyramid", "detector", f"poses of {count}"))
-            rounds = zip(*(timings.seconds[part] for part in parts))
-            seconds[f"{whose}whole, {count} people"] = [sum(parts) for parts in rounds]
-    return Timings(seconds)
+def cases(pipeline: PosePipeline, image: np.ndarray, people: Sequence[int]) -> list[Case]:
+    """A case for each stage, ours first."""
+    stages = {"ours": our_stages(pipeline, image, people)}
+    if jax.default_backend() == "cpu":
+        stages |= available(
+            {
+                f"PyTorch, {layout}": partial(torch_stages, pipeline, image, people, layout=layout)
+                for layout in LAYOUTS
+            }
+        )
+    else:
+        print("PyTorch: left out (the twin runs on processors only)")
+    return [
+        Case(
+            stage,
+            {whose: calls[stage] for whose, calls in stages.items()},
+            difference=other_joints if stage.startswith("poses") else None,
+            tolerance=0.05,
+        )
+        for stage in stages["ours"]
+    ]
 
 
-def side_by_side(timings: Timings) -> str:
-    """One line per stage: medians of both sides and the ratio."""
-    lines = [f"{'':28} {'PyTorch':>12} {'ours':>12} {'ours / PyTorch':>16}"]
-    for name in timings.seconds:
-        rival = THEIRS + name
-        if rival in timings.seconds:
-            theirs, ours = (f"{1e3 * timings.median(n):.2f} ms" for n in (rival, name))
-            lines.append(f"{name:28} {theirs:>12} {ours:>12} {timings.ratio(name, rival):16.3f}")
-    return "\n".join(lines)
+def whole(stages: dict[str, Timings], count: int) -> Timings:
+    """The sums of all stages, round by round, for a picture with so many people."""
+    parts = [stages[name].seconds for name in ("pyramid", "detector", f"poses of {count}")]
+    return Timings({whose: [sum(r) for r in zip(*(p[whose] for p in parts))] for whose in parts[0]})
 
 
-def agreement(ours: Any, theirs: Any) -> str:
-    """How far the poses of both sides are apart, `PeopleTable` of one picture and `People`."""
+def other_joints(ours: Any, theirs: Any) -> float:
+    """Share of joints that are .01 pixels apart or more; infinite if they are not as many people.
+
+    Some may be where two pixels have the same votes but for rounding.
+
+    Args:
+      ours: `PeopleTable` of one picture.
+      theirs: `People`.
+    """
     valid = np.asarray(ours.valid[0])
     keypoints = np.asarray(ours.keypoints[0])[valid]
     if keypoints.shape != theirs.keypoints.shape:
-        return f"ours finds {len(keypoints)} people, PyTorch {len(theirs.keypoints)}"
+        return np.inf
     apart = np.linalg.norm(keypoints - theirs.keypoints, axis=-1)
-    near = np.sum(apart < 0.01)
-    return (
-        f"both find {len(apart)} people, {near} of {apart.size} joints less than .01 pixels apart"
-    )
+    return float(np.mean(apart >= 0.01)) if apart.size else 0.0
 
 
 def main(
@@ -155,17 +159,19 @@ def main(
     people: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 30),
     crops_at_once: int = Settings().crops_at_once,
     rounds: int = 10,
+    out: Path = RESULTS,
 ) -> None:
     """Times both stages on one picture of noise with given numbers of people.
 
     Args:
-      detector: Work directory of a detector; the weights that come with the package without it.
-      pose: The same of a pose network.
+      detector: Work directory of a detector. Default: the weights that come with the package.
+      pose: Likewise of a pose network.
       height: Rows of the picture.
-      width: Its columns.
+      width: Columns of the picture.
       people: Numbers of people.
       crops_at_once: People who go through our pose network together; PyTorch's takes all at once.
       rounds: Turns.
+      out: Folder of the results.
     """
     # As the paper decodes, which the twin does, whatever the weights ask for.
     settings = Settings(
@@ -173,21 +179,15 @@ def main(
     )
     pipeline = PosePipeline.load(detector, pose, settings=settings)
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    print(f"one picture of {height} x {width}; {machine()}")
-    ours, theirs = (make(pipeline, image, people) for make in (our_stages, torch_stages))
-    calls: Stages = {}
-    for name, call in ours.items():
-        calls[name] = call
-        if theirs:
-            calls[THEIRS + name] = theirs[name]
-    timings = with_wholes(time_interleaved(calls, rounds=rounds), people)
-    last = f"{max(people)}"
-    if theirs:
-        print(agreement(ours[f"poses of {last}"](), theirs[f"poses of {last}"]()))
-    print(side_by_side(timings) if theirs else timings.table(f"whole, {last} people"))
+    table: list[Row] = []
+    stages = {}
+    for case in cases(pipeline, image, people):
+        stages[case.name], more = compare(case, rounds=rounds)
+        table += more
     for count in people:
-        rate = 1 / timings.median(f"whole, {count} people")
-        print(f"{count:3} people {rate:8.1f} pictures/s")
+        table += rows(f"whole, {count} people", whole(stages, count))
+    note = f"One picture of {height} x {width}, {crops_at_once} crops at once, {rounds} rounds."
+    save("pipeline", table, out, note=note)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a config's training step would take on machines that are not there; nothing is run.
 
-    python -m experiments.benchmarks.scaling --names pose_resnet101 detector_resnet101
+    python -m experiments.benchmarks.scaling --config pose_resnet101
 
 Work and messages are read from the step compiled for two virtual CPU devices, the config's batch on
 each. The prediction is simple arithmetic, not a measurement:
@@ -15,13 +15,16 @@ of a chip, both as the makers publish them.
 import dataclasses
 import math
 import re
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 
 from experiments import cli
 from experiments.benchmarks.memory import compile_training
+from experiments.benchmarks.timing import RESULTS, Row, save
 from g_rmi.config import Experiment, PoseExperiment
 from g_rmi.training import sharding
 
@@ -61,13 +64,15 @@ class Arguments:
     """Predicts the time of a training step on machines that are not there.
 
     Attributes:
-      names: Names of files in experiments/configs, or all.
-      share: Of the peak FLOP/s that is assumed to be reached.
-      experiment: The configs' values; those given go for all of them.
+      config: Name of a file in experiments/configs; its fields are the options below.
+      share: Share of the peak FLOP/s that is assumed to be reached.
+      out: Folder of the results.
+      experiment: The config's values.
     """
 
-    names: tuple[str, ...] = ("pose_resnet101", "detector_resnet101")
+    config: str = "pose_resnet101"
     share: float = 0.4
+    out: Path = RESULTS
     experiment: Experiment = PoseExperiment()
 
 
@@ -121,26 +126,26 @@ def predict(work: Work, machine: Machine, *, share: float) -> tuple[float, float
     return work.flops / (share * machine.peak), sent / machine.link
 
 
-def cells(name: str, experiment: Experiment, share: float) -> list[str]:
-    """A line of the table."""
+def row(name: str, experiment: Experiment, share: float) -> Row:
+    """The row of a config: its work, and the prediction for each machine."""
     work, rows = work_per_device(experiment), experiment.train.batch_size
     size = f"{work.message / 2**20:,.0f} MiB in {work.collectives} messages"
-    line = [f"`{name}`, {rows} each", f"{work.flops / 1e9:,.0f} GFLOPs, {size}"]
-    for machine in MACHINES.values():
-        compute, send = predict(work, machine, share=share)
-        rate = machine.chips * rows / (compute + send)
-        line.append(f"{1e3 * compute:.0f} + {1e3 * send:.1f} ms, {rate:,.0f}/s")
-    return line
+    cells: Row = {
+        "config": f"`{name}`, {rows} each",
+        "per device and step": f"{work.flops / 1e9:,.0f} GFLOPs, {size}",
+    }
+    for machine, chips in MACHINES.items():
+        compute, send = predict(work, chips, share=share)
+        rate = chips.chips * rows / (compute + send)
+        cells[machine] = f"{1e3 * compute:.0f} + {1e3 * send:.1f} ms, {rate:,.0f}/s"
+    return cells
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prints a Markdown table."""
-    prog = "python -m experiments.benchmarks.scaling"
-    given = cli.parse_each(Arguments(), argv, prog=prog)
-    print(f"| config | per device and step | {' | '.join(MACHINES)} |")
-    print("|---" * (len(MACHINES) + 2) + "|")
-    for name, arguments in given.items():
-        print(f"| {' | '.join(cells(name, arguments.experiment, arguments.share))} |", flush=True)
+    """The program."""
+    arguments = cli.parse(Arguments(), argv, prog="python -m experiments.benchmarks.scaling")
+    table = [row(arguments.config, arguments.experiment, arguments.share)]
+    save(f"scaling_{arguments.config}", table, arguments.out, note=shlex.join(argv))
 
 
 if __name__ == "__main__":

@@ -2,16 +2,17 @@
 
     python -m experiments.benchmarks.train_step --config NAME [--FIELD VALUE ...]
 
-Both sides start from the same crops and weights, use all usable cores and take turns. The
-PyTorch twin is a ResNet with one 1x1 convolution on top, so `top_down` and the auxiliary head are
-off on both sides. The last row is our whole training step as configured: targets, losses, optimiser
-and averaging included.
+Both sides are given the same crops, use all usable cores and take turns. The PyTorch twin, which a
+clone has (`tests/oracles/torch_resnet.py`), is a ResNet with one 1x1 convolution on top, so
+`top_down` and the auxiliary head are off on both sides. The last row is our whole training step as
+configured: targets, losses, optimiser and averaging included.
 """
 
-import copy
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,7 +21,8 @@ import numpy as np
 
 from experiments import cli
 from experiments.benchmarks.batches import made_up_batch
-from experiments.benchmarks.timing import machine, time_interleaved
+from experiments.benchmarks.rivals import twin
+from experiments.benchmarks.timing import RESULTS, Call, Case, available, compare, save
 from g_rmi.config import Experiment, PoseExperiment
 from g_rmi.pose.model import PoseNetwork
 from g_rmi.pose.task import PoseTask
@@ -46,15 +48,17 @@ class Arguments:
     Attributes:
       config: Name of a file in experiments/configs; its fields are the options below.
       rounds: Turns of each rival.
+      out: Folder of the results.
       experiment: The config's values.
     """
 
     config: str = "pose_synthetic"
     rounds: int = 10
+    out: Path = RESULTS
     experiment: Experiment = PoseExperiment()
 
 
-def network_gradient(experiment: PoseExperiment, image: np.ndarray) -> Callable[[], Any]:
+def network_gradient(experiment: PoseExperiment, image: np.ndarray) -> Call:
     """Gradient of a simple loss on the maps, compiled."""
     config = dataclasses.replace(experiment.model, top_down=0, auxiliary_weight=0.0)
     network = PoseNetwork(config, 17)
@@ -74,40 +78,33 @@ def network_gradient(experiment: PoseExperiment, image: np.ndarray) -> Callable[
     return lambda: gradient(variables, crops)
 
 
-def torch_gradients(experiment: PoseExperiment, image: np.ndarray) -> dict[str, Callable[[], Any]]:
-    """The same in PyTorch, in both of its memory layouts; nothing where it is not installed."""
-    try:
-        import torch
-    except ImportError:
-        print("PyTorch is not installed: no twin")
-        return {}
-    from experiments.benchmarks import torch_resnet
+def torch_gradient(experiment: PoseExperiment, image: np.ndarray, *, layout: str) -> Call:
+    """The same in PyTorch, in one of its memory layouts.
+
+    Raises:
+      ImportError: The twin or PyTorch is missing.
+    """
+    torch_resnet = twin("torch_resnet")
+    import torch
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    config = experiment.model
+    config, order = experiment.model, getattr(torch, layout)
     trunk = torch_resnet.ResNet(config.depth, config.output_stride, config.width)
     head = torch.nn.Conv2d(32 * config.width, 51, 1)
+    network = torch.nn.ModuleList([trunk, head]).to(memory_format=order)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     pixels = torch.from_numpy(np.array(image))  # a copy that may be written to
 
-    def rival(memory_format) -> Callable[[], Any]:
-        network = copy.deepcopy(torch.nn.ModuleList([trunk, head])).to(memory_format=memory_format)
+    def gradient():
+        x = ((pixels / 255.0 - mean) / std).permute(0, 3, 1, 2)
+        maps = network[1](network[0](x.contiguous(memory_format=order))[-1])
+        network.zero_grad()
+        (maps[:, :17].square().mean() + maps[:, 17:].square().mean()).backward()
 
-        def gradient():
-            x = ((pixels / 255.0 - mean) / std).permute(0, 3, 1, 2)
-            maps = network[1](network[0](x.contiguous(memory_format=memory_format))[-1])
-            network.zero_grad()
-            (maps[:, :17].square().mean() + maps[:, 17:].square().mean()).backward()
-
-        return gradient
-
-    return {
-        "PyTorch": rival(torch.contiguous_format),
-        "PyTorch, channels last": rival(torch.channels_last),
-    }
+    return gradient
 
 
-def whole_step(experiment: PoseExperiment) -> tuple[Callable[[], Any], float]:
+def whole_step(experiment: PoseExperiment) -> tuple[Call, float]:
     """Our training step, each call of which continues from the last one's state; and its FLOPs."""
     task, optim = PoseTask(experiment.model), experiment.optim
     batch = made_up_batch(experiment)
@@ -138,25 +135,27 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError(f"--config {arguments.config}: only pose networks have a PyTorch twin")
     model, rows = experiment.model, experiment.train.batch_size
     image = np.asarray(made_up_batch(experiment).image)
-    twins = torch_gradients(experiment, image)
     advance, flops = whole_step(experiment)
     rivals = {
         "ours": network_gradient(experiment, image),
-        **twins,
+        **available(
+            {
+                f"PyTorch, {layout}": partial(torch_gradient, experiment, image, layout=layout)
+                for layout in ("contiguous_format", "channels_last")
+            }
+        ),
         "our whole training step": advance,
     }
-    timings = time_interleaved(rivals, rounds=arguments.rounds)
-    print(
-        f"ResNet-{model.depth}, width {model.width}, output stride {model.output_stride}, "
-        f"{rows} x {model.crop_height} x {model.crop_width}, {model.dtype}; {machine()}"
-    )
-    print(timings.table("PyTorch" if twins else "ours"))
-    for name in rivals:
-        print(f"{name:28} {rows / timings.median(name):12.2f} crops/s")
+    timings, table = compare(Case("gradient", rivals, rows), rounds=arguments.rounds)
     rate = flops / timings.median("our whole training step")
     peak = PEAKS.get(jax.devices()[0].device_kind)
     share = f", {rate / peak / len(jax.devices()):.2f} of the peak" if peak else ""
-    print(f"the whole step: {flops / 1e9:.1f} GFLOPs by XLA's count, {rate / 1e9:.1f} G/s{share}")
+    note = (
+        f"{arguments.config}: ResNet-{model.depth}, width {model.width}, output stride "
+        f"{model.output_stride}, {rows} x {model.crop_height} x {model.crop_width}, {model.dtype}; "
+        f"the whole step: {flops / 1e9:.1f} GFLOPs by XLA's count, {rate / 1e9:.1f} G/s{share}"
+    )
+    save("train_step", table, arguments.out, note=note)
 
 
 if __name__ == "__main__":

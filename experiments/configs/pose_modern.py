@@ -8,39 +8,20 @@ Paper:     the same network with SGD at a constant rate, flip and scale only: te
 Ours:      not run: it needs COCO and an accelerator. Its choices are `pose_small`'s.
 """
 
-from g_rmi.config import (
-    OptimConfig,
-    PoseAugmentation,
-    PoseConfig,
-    PoseDataConfig,
-    PoseExperiment,
-    TrainConfig,
-)
+from dataclasses import replace
+
+from experiments.configs import pose_small
+from g_rmi.config import PoseConfig, PoseDataConfig, PoseExperiment, TrainConfig
 
 
 def get_config() -> PoseExperiment:
     """About 210 passes over COCO train2017."""
+    small = pose_small.get_config()
     return PoseExperiment(
         model=PoseConfig(dtype="bfloat16"),
         data=PoseDataConfig(
-            augmentation=PoseAugmentation(
-                scale=(0.9, 1.6),
-                shift=0.05,
-                rotation=40.0,
-                colour=0.4,
-                half_body=0.1,
-                occlusion=0.3,
-            ),
-            unlabelled="ignore",
+            augmentation=replace(small.data.augmentation, scale=(0.9, 1.6)), unlabelled="ignore"
         ),
-        optim=OptimConfig(
-            optimizer="adamw",
-            learning_rate=5e-4,
-            weight_decay=0.05,
-            schedule="cosine",
-            warmup_steps=1_000,
-            clip_norm=1.0,
-            averaging=0.9995,
-        ),
+        optim=replace(small.optim, learning_rate=5e-4, warmup_steps=1_000, averaging=0.9995),
         train=TrainConfig(steps=245_000, batch_size=128, evaluate_every=10_000),
     )

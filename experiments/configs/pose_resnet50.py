@@ -5,11 +5,9 @@ Paper:     an ablation of ResNet-101; the same schedule.
 Ours:      not run: it needs COCO and an accelerator.
 """
 
-import dataclasses
-
 from g_rmi.config import PoseConfig, PoseExperiment
 
 
 def get_config() -> PoseExperiment:
     """The paper's values with half the depth."""
-    return dataclasses.replace(PoseExperiment(), model=PoseConfig(depth=50))
+    return PoseExperiment(model=PoseConfig(depth=50))

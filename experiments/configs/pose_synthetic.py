@@ -6,8 +6,10 @@ Ours:      AP .055, AP50 .206, PCK@.2 .521 on the 200 validation scenes with ann
            .019, AP50 .079 with the boxes of detector_synthetic.
 """
 
+from dataclasses import replace
+
+from experiments.configs import ADAMW
 from g_rmi.config import (
-    OptimConfig,
     PoseAugmentation,
     PoseConfig,
     PoseDataConfig,
@@ -30,24 +32,10 @@ def get_config() -> PoseExperiment:
             loss_stride=4,
         ),
         data=PoseDataConfig(
-            augmentation=PoseAugmentation(scale=(1.1, 1.4)),
-            unlabelled="ignore",
-            threads=4,
+            augmentation=PoseAugmentation(scale=(1.1, 1.4)), unlabelled="ignore", threads=4
         ),
-        optim=OptimConfig(
-            optimizer="adamw",
-            learning_rate=3e-3,
-            weight_decay=0.05,
-            schedule="cosine",
-            warmup_steps=50,
-            clip_norm=1.0,
-            averaging=0.99,
-        ),
+        optim=replace(ADAMW, learning_rate=3e-3),
         train=TrainConfig(
-            steps=700,
-            batch_size=32,
-            log_every=25,
-            evaluate_every=0,
-            checkpoint_every=100,
+            steps=700, batch_size=32, log_every=25, evaluate_every=0, checkpoint_every=100
         ),
     )

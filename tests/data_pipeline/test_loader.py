@@ -456,11 +456,12 @@ def test_reader_processes_do_not_outlive_a_killed_run(make_coco):
 
 
 @pytest.mark.parametrize("stage", ["pose", "detector"])
-def test_the_benchmark_runs(make_coco, capsys, stage):
+def test_the_benchmark_runs(make_coco, capsys, stage, tmp_path):
     from experiments.benchmarks.loader import main
 
     size = {"height": 33, "width": 25, "canvas": (32, 48)}
-    assert main(stage=stage, data=(make_coco(),), **size, examples=24, rounds=1) == 0
+    given = {"data": (make_coco(),), "examples": 24, "rounds": 1, "out": tmp_path / "results"}
+    assert main(stage=stage, **size, **given) == 0
     assert "bare" in capsys.readouterr().out
 
 

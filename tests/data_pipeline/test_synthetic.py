@@ -261,5 +261,11 @@ def test_impossible_parameters_are_named(tmp_path):
 
 
 def test_contact_sheet():
-    sheet = synthetic.contact_sheet(size=(96, 128), rows=1, columns=2)
-    assert sheet.shape == (96, 256, 3)
+    plain, labelled = (
+        synthetic.contact_sheet(size=(96, 128), rows=1, columns=2, labels=labels)
+        for labels in (False, True)
+    )
+    assert labelled.shape == (96 + 2 * 2, 2 * 128 + 3 * 2, 3)  # gaps of two pixels
+    drawn = (plain != labelled).any(axis=(0, 2))
+    assert not drawn[:130].any()
+    assert drawn[132:260].sum() > 10

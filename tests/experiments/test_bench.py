@@ -1,33 +1,79 @@
-"""All benchmarks as one command."""
+"""Timings as values, and all benchmarks as one command."""
 
 import json
 
+import numpy as np
 import pytest
 
 from experiments import bench
-from experiments.benchmarks.timing import Timings
+from experiments.benchmarks.timing import (
+    Case,
+    Timings,
+    available,
+    compare,
+    differences,
+    markdown,
+    rows,
+    save,
+)
 
 
-def test_rows_are_those_of_the_table():
-    timings = Timings({"ours": [0.001, 0.002, 0.003], "theirs, too": [0.004, 0.004, 0.004]})
-    assert bench.rows(f"a title\n{timings.table('theirs, too')}\nan end 3 ms") == {
-        "ours": {"ms": 2.0, "ratio": 0.5},
-        "theirs, too": {"ms": 4.0, "ratio": 1.0},
-    }
+def test_rows_have_medians_quartiles_and_ratios_to_the_first():
+    timings = Timings({"ours": [0.001, 0.002, 0.003], "theirs": [0.004, 0.004, 0.004]})
+    ours, theirs = rows("x", timings, items=4, apart={"ours": 0.0, "theirs": 0.5})
+    assert ours == {
+        "case": "x", "rival": "ours", "ms": 2.0, "from": 1.5, "to": 2.5, "ratio": 1.0,
+        "per_second": 2000.0, "difference": 0.0,
+    }  # fmt: skip
+    # Within each round: 4 / 1, 4 / 2, 4 / 3.
+    assert theirs["ratio"] == pytest.approx(2.0)
+    assert theirs["per_second"] == pytest.approx(1000.0)
+    assert theirs["difference"] == 0.5
 
 
-def test_results_are_kept_and_failures_named(tmp_path, monkeypatch, capfd):
-    small = ("--boxes", "40", "--regions", "10", "--detections", "5", "--rounds", "1")
-    monkeypatch.setattr(bench, "BENCHMARKS", {"nms": small, "roi": ("--only", "nothing")})
-    assert bench.main(["--out", str(tmp_path), "--only", "nms", "roi"]) == 1
-    values = json.loads((tmp_path / "bench.json").read_text())
-    assert values["failed"] == ["roi"]
-    assert values["benchmarks"]["nms"]
-    assert all(row["ms"] > 0 for row in values["benchmarks"]["nms"].values())
-    assert "## nms" in (tmp_path / "bench.md").read_text()
-    assert "failed: roi" in capfd.readouterr().err
+def test_rivals_take_turns_and_must_agree():
+    turns = []
+    calls = {name: lambda name=name: turns.append(name) or len(name) for name in ("a", "bcd")}
+    apart = Case("x", calls, difference=lambda ours, theirs: theirs - ours, tolerance=2)
+    _, table = compare(apart, rounds=2)
+    assert "".join(turns) == "abcd" * 4  # checked, warmed up, two rounds
+    assert [row["difference"] for row in table] == [0.0, 2.0]
+    with pytest.raises(ValueError, match=r"x: bcd differs from a by 2\.0e\+00"):
+        differences(apart._replace(tolerance=1))
+    with pytest.raises(ValueError, match="differs from a by nan"):
+        differences(apart._replace(difference=lambda *_: np.nan))
+    assert differences(Case("x", calls)) == {}
+
+
+def test_rivals_that_cannot_be_had_are_named(capsys):
+    def missing():
+        raise ImportError("No module named 'numba'")
+
+    assert available({"here": lambda: 1, "numba": missing}) == {"here": 1}
+    assert capsys.readouterr().out == "numba: left out (No module named 'numba')\n"
+
+
+def test_results_are_values_and_a_table(tmp_path, capsys):
+    table = [{"case": "a|b", "ms": 1234.567}, {"case": "c", "ms": 0.25}]
+    assert markdown(table) == "| case | ms |\n| --- | --- |\n| a\\|b | 1,235 |\n| c | 0.25 |\n"
+    save("mine", table, tmp_path / "new", note="two rows")
+    values = json.loads((tmp_path / "new" / "mine.json").read_text())
+    assert values["rows"] == table
+    assert values["note"] == "two rows"
+    page = (tmp_path / "new" / "mine.md").read_text()
+    assert page.startswith(f"# mine\n\n{values['date']}, commit {values['commit']}; ")
+    assert page.endswith(markdown(table))
+    assert markdown(table) in capsys.readouterr().out
+
+
+def test_every_benchmark_runs_and_failures_are_named(tmp_path, monkeypatch, capfd):
+    tiny = ("--only", "nms", "--rounds", "1")
+    monkeypatch.setattr(bench, "BENCHMARKS", {"kernels": tiny, "loader": ("--rounds", "no")})
+    assert bench.main(["--out", str(tmp_path), "--only", "kernels", "loader"]) == 1
+    assert json.loads((tmp_path / "kernels.json").read_text())["rows"]
+    assert "failed: loader" in capfd.readouterr().err
 
 
 def test_an_unknown_one_is_refused():
-    with pytest.raises(ValueError, match="--only nmz: no such benchmark; did you mean 'nms'"):
-        bench.main(["--only", "nmz"])
+    with pytest.raises(ValueError, match="--only kernel: no such benchmark; did you mean 'kernels"):
+        bench.main(["--only", "kernel"])

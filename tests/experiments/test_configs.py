@@ -1,6 +1,10 @@
 """Every config: complete; one step and one prediction fit together and lower (no compute)."""
 
+import csv
+import datetime
 import functools
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +18,7 @@ from g_rmi.training.state import create_state
 from g_rmi.training.step import train_step
 from g_rmi.types import DetectionBatch, PoseBatch
 
+LOG = Path(__file__).resolve().parents[2] / "experiments" / "runs" / "log.csv"
 POSE = [name for name in configs.names() if configs.get(name).stage == "pose"]
 DETECTOR = [name for name in configs.names() if configs.get(name).stage == "detector"]
 
@@ -116,3 +121,22 @@ def test_the_papers_network_has_its_size():
     image = jax.ShapeDtypeStruct((1, 353, 257, 3), jnp.uint8)
     cost = jax.jit(task.predict).lower(variables, image).cost_analysis()
     assert cost["flops"] / 2 / 57.0e9 == pytest.approx(1.09, abs=0.02)
+
+
+def test_the_log_is_a_table():
+    with LOG.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) > 200
+    for row in rows:
+        assert None not in row, row
+        datetime.date.fromisoformat(row["date"])
+        assert re.fullmatch("[0-9a-f]{7}", row["commit"]), row
+        assert row["config"] in configs.names(), row
+        numbers = [float(row[name]) for name in ("AP", "AP50", "AP75", "PCK") if row[name]]
+        assert numbers, row
+        assert all(0 <= number <= 1 for number in numbers), row
+    shipped = [row for row in rows if row["note"].endswith("mean of all three: shipped")]
+    assert [(row["set"], row["AP"], row["AP50"], row["PCK"]) for row in shipped] == [
+        ("COCO-mini val", ".410", ".733", ".777"),
+        ("LSPET val", ".564", ".818", ".734"),
+    ]

@@ -1,48 +1,97 @@
-"""The benchmarks of suppression and of region features, on a few boxes."""
+"""The kernels' benchmark on small inputs: what it is given, that rivals agree, what it writes."""
 
-import re
+import importlib.util
+import json
 
 import numpy as np
 import pytest
 
-from experiments.benchmarks import nms, roi
+from experiments.benchmarks import kernels, made, rivals
+from experiments.benchmarks.timing import differences
+from g_rmi.evaluation import coco
 
+GRID = made.Grid(33, 25, 6.0)
+CROP = ["--height", "33", "--width", "25", "--radius", "6"]
 TINY = {"height": 7, "width": 9, "channels": 3, "count": 5, "size": 4}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setitem(kernels.SIZES, "small", kernels.Size(2, 40, TINY, 5))
 
 
 @pytest.fixture
 def alone(monkeypatch):
     """None of the optional rivals is installed."""
 
-    def missing(*_):
-        raise ImportError("missing", name="rival")
+    def missing(*_, **__):
+        raise ImportError("No module named 'rival'")
 
-    for module, names in (
-        (nms, ("torch_loop", "onnx_nms")),
-        (roi, ("torch_grid_sample", "onnx_crops", "onnx_roi_align")),
-    ):
-        for name in names:
-            monkeypatch.setattr(module, name, missing)
+    for name in ("numba_decode", "torch_nms", "onnx_nms", "torch_crops", "onnx_crops"):
+        monkeypatch.setattr(rivals, name, missing)
+    monkeypatch.setattr(rivals, "onnx_roi_align", missing)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
 
 
-def test_suppression_is_timed_and_checked(capsys, alone):
-    nms.main(boxes=40, regions=20, detections=5, rounds=1, processor_time=True)
+def test_times_and_checks_what_is_there(small, alone, tmp_path, capsys):
+    kernels.main([*CROP, "--rounds", "1", "--processor-time", "--out", str(tmp_path)])
     out = capsys.readouterr().out
-    assert "PyTorch loop: left out, rival is not installed" in out
-    assert "40 chain at IoU 0.3: all keep the same 20 boxes" in out
-    assert len(re.findall(r"^box_nms, best \d+ +[\d.]+ ms", out, re.M)) == 4
+    for missing in ("numba", "PyTorch loop", "PyTorch", "onnxruntime", "faster"):
+        assert f"{missing}: left out (" in out
+    values = json.loads((tmp_path / "kernels.json").read_text())
+    assert {"date", "commit", "machine", "versions", "note"} < values.keys()
+    assert values["versions"].keys() >= {"jax", "numpy"}
+    by_case = {}
+    for row in values["rows"]:
+        assert 0 < row["from"] <= row["ms"] <= row["to"]
+        by_case.setdefault(row["case"], []).append(row["rival"])
+    assert len(by_case) == 2 + 5 + 4 + 2
+    assert by_case["decode"] == ["decode", "whole vote maps"]
+    assert by_case["ways of decoding"] == ["hough", "argmax", "argmax_offset", "hough_oks"]
+    assert by_case["a chain of 40, IoU 0.3"] == ["box_nms", "numpy loop"]
+    assert by_case["gradient of crops"] == ["crop_boxes", "matrices"]
+    assert by_case["evaluation of boxes"] == ["pycocotools"]
+    page = (tmp_path / "kernels.md").read_text()
+    assert values["commit"] in page
+    assert "| decode | whole vote maps | " in page
 
 
-def test_a_rival_that_keeps_other_boxes_is_found():
-    scored = nms.chain(6)
-    calls = {"numpy loop": lambda: nms.numpy_loop(scored, 0.3)}
-    assert nms.agreement(calls, 3) == "all keep the same 3 boxes"
-    with pytest.raises(ValueError, match="wrong keeps other boxes"):
-        nms.agreement({**calls, "wrong": lambda: np.ones(6, bool)}, 3)
+def test_the_maps_of_a_file_are_decoded(tmp_path, alone, capsys):
+    given = made.made_maps(GRID, count=3, stride=4)
+    np.savez(tmp_path / "maps.npz", heatmap=given.logits, offset=given.offset)
+    maps = ["--maps", str(tmp_path / "maps.npz"), *CROP]
+    kernels.main(["--only", "decode", *maps, "--rounds", "1", "--out", str(tmp_path)])
+    assert "3 crops of 33 x 25" in capsys.readouterr().out
+    np.savez(tmp_path / "maps.npz", heatmap=np.zeros(3))
+    with pytest.raises(ValueError, match=r"maps\.npz: no array 'offset'; it has heatmap"):
+        kernels.main(["--only", "decode", *maps])
+
+
+def test_an_unknown_kernel_is_refused():
+    with pytest.raises(ValueError, match="--only nmz: no such kernel; did you mean 'nms'"):
+        kernels.main(["--only", "nmz"])
+
+
+def test_what_does_not_agree_is_found():
+    scores, places = np.array([0.5, 0.25]), np.array([3, 4])
+    ours = [(places, scores), (places, scores)]
+    assert kernels.other_maxima(ours, ours) == 0
+    assert kernels.other_maxima(ours, [(places, scores), (places + np.arange(2), scores)]) == 0.25
+    assert kernels.other_maxima(ours, [(places, scores), (places, scores + 0.1)]) == np.inf
+    assert kernels.kept_by_one(np.array([True, False, True]), [2, 0]) == 0
+    assert kernels.kept_by_one(np.array([True, False, True]), [1, 0]) == 2
+    assert kernels.relative(np.array([1.0, -4.0]), np.array([1.5, -4.0])) == 0.125
+    assert kernels.of_metrics({"AP": 0.5}, {"AP": 0.25}) == 0.25
+
+
+def test_a_chain_keeps_every_second_box():
+    scored = made.chain(6)
+    assert rivals.numpy_nms(scored, 0.3, 6) == [0, 2, 4]
+    assert rivals.numpy_nms(scored, 0.3, 2) == [0, 2]
 
 
 def test_made_proposals_are_boxes_in_the_picture():
-    boxes, scores = nms.made_proposals(200, height=100, width=150)
+    boxes, scores = made.made_proposals(200, height=100, width=150)
     assert boxes.shape == (200, 4)
     assert scores.shape == (200,)
     assert (boxes[:, :2] <= boxes[:, 2:]).all()
@@ -50,34 +99,42 @@ def test_made_proposals_are_boxes_in_the_picture():
     assert (boxes.max(axis=0) <= [150, 100, 150, 100]).all()
 
 
-def test_samplers_are_timed_and_compared(capsys, alone, monkeypatch):
-    made = roi.made_regions
-    monkeypatch.setattr(roi, "made_regions", lambda **_: made(**TINY))
-    roi.main(only="small", rounds=1, processor_time=True)
-    out = capsys.readouterr().out
-    assert "PyTorch: left out, not installed" in out
-    assert "onnxruntime: left out, rival is not installed" in out
-    differences = re.findall(r"^small, .*: results differ by at most (\S+)$", out, re.M)
-    assert len(differences) == 4
-    assert max(map(float, differences)) < 1e-5
-    assert len(re.findall(r"^matrices +[\d.]+ ms", out, re.M)) == 2
+def test_made_results_are_worth_evaluating():
+    given, again = made.made_results(60), made.made_results(60)
+    assert given.poses == again.poses
+    keypoints = coco.evaluate_keypoints(given.annotations, given.poses)
+    boxes = coco.evaluate_boxes(given.annotations, given.boxes)
+    for metrics in (keypoints, boxes):
+        assert 0.02 < next(iter(metrics.values())) < 0.9
+    assert len(given.poses) == len(given.boxes) > 60 * 7
+
+
+def test_the_backends_numbers_are_the_same():
+    pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is optional")
+    for case in kernels.evaluation_cases(40):
+        assert differences(case) == {"pycocotools": 0.0, "faster": 0.0}
+
+
+@pytest.mark.slow
+def test_others_cast_the_same_votes():
+    pytest.importorskip("numba")
+    case, _ = kernels.decode_cases(made.made_maps(GRID, count=2, stride=4), GRID)
+    assert differences(case) == {"decode": 0.0, "whole vote maps": 0.0, "numba": 0.0}
 
 
 @pytest.mark.slow
 def test_the_samplers_of_others_agree():
     for package in ("torch", "onnx", "onnxruntime"):
         pytest.importorskip(package)
-    tasks = roi.rivals(roi.made_regions(**TINY))
-    assert [len(calls) for calls in tasks.values()] == [4, 3, 2, 1]
-    for calls in tasks.values():
-        assert roi.difference(calls) < 1e-5
+    cases = list(kernels.roi_cases(made.made_regions(**TINY)))
+    assert [len(case.rivals) for case in cases] == [4, 3, 2, 1]
+    for case in cases:
+        assert max(differences(case).values()) < 1e-5
 
 
 @pytest.mark.slow
 def test_the_suppressions_of_others_agree():
     for package in ("torch", "onnx", "onnxruntime"):
         pytest.importorskip(package)
-    for scored, threshold in ((nms.made_proposals(500), 0.6), (nms.chain(500), 0.3)):
-        calls = nms.rivals(scored, threshold, 20)
-        assert len(calls) == 5
-        nms.agreement(calls, 20)
+    for case in kernels.nms_cases(500):
+        assert list(differences(case).values()) == [0.0] * 4

@@ -6,9 +6,12 @@ from pathlib import Path
 import cv2
 import matplotlib.cbook
 import numpy as np
+import pytest
 
-from experiments import demo, explain
+from experiments import configs, demo, explain
+from g_rmi.config import experiment_from_dict
 from g_rmi.pipeline import SHIPPED, PosePipeline
+from g_rmi.training.weights import read_weights
 
 
 def test_shipped_weights_are_small_and_described():
@@ -19,6 +22,12 @@ def test_shipped_weights_are_small_and_described():
     pipeline = PosePipeline.load()
     assert pipeline.detector is not None
     assert len(pipeline.pose.skeleton) == 17
+
+
+@pytest.mark.parametrize("stage", ["detector", "pose"])
+def test_what_ships_was_made_by_a_config_of_the_repository(stage):
+    config, _ = read_weights(SHIPPED / f"{stage}.safetensors")
+    assert experiment_from_dict(config) == configs.get(f"{stage}_2026_11")
 
 
 def test_the_shipped_weights_find_the_woman_in_the_photograph(tmp_path):

@@ -1,4 +1,4 @@
-import re
+import json
 
 import jax
 import pytest
@@ -17,8 +17,7 @@ GIVEN = {"pose_synthetic": TINY_POSE, "detector_synthetic": TINY_DETECTOR}
 
 
 def experiment_of(name):
-    given = cli.parse_each(memory.Arguments(), ["--names", name, *GIVEN[name]], prog="memory")
-    return given[name].experiment
+    return cli.parse(memory.Arguments(), ["--config", name, *GIVEN[name]], prog="memory").experiment
 
 
 @pytest.mark.parametrize(
@@ -50,30 +49,30 @@ def size(tree):
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def test_the_table_has_a_line_for_each_step(monkeypatch, capsys):
+def test_the_table_has_a_line_for_each_step(monkeypatch, capsys, tmp_path):
     def measure(experiment, program, mesh):
         assert experiment.model.dtype == "bfloat16"
         return memory.Use(2.5e9, 3 * 2**20, 2**30, 3 * 2**29)
 
     monkeypatch.setattr(memory, "measure", measure)
     monkeypatch.setattr(memory, "count_parameters", lambda experiment: 42_640_000)
-    memory.main(["--names", "all", "--dtype=bfloat16", "--batch-size", "4"])
-    title, _, *lines = capsys.readouterr().out.splitlines()
-    assert title.startswith("| 1 x cpu | step | batch per device | parameters | GFLOPs |")
-    assert [line.split()[1].strip("`") for line in lines[::2]] == configs.names()
+    given = ["--config", "pose_resnet101", "--dtype=bfloat16", "--out", str(tmp_path)]
+    memory.main([*given, "--batch-size", "4"])
+    out = capsys.readouterr().out
+    assert "| 1 x cpu | step | batch per device | parameters | GFLOPs |" in out
     line = "| training | 4 | 42.6 M | 2.5 | 3.0 MiB | 1.00 GiB | 1.50 GiB |  |"
-    assert f"| `pose_resnet101` {line}" in lines
-    assert "| `pose_small` | evaluation | 32 | " in "".join(lines)
-    memory.main(["--names=pose_small", "--dtype=bfloat16", "--programs", "evaluation"])
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert f"| `pose_resnet101` {line}" in out
+    assert "| `pose_resnet101` | evaluation | 32 | " in out
+    assert len(json.loads((tmp_path / "memory_pose_resnet101.json").read_text())["rows"]) == 2
+    memory.main([*given, "--programs", "evaluation"])
+    assert len(json.loads((tmp_path / "memory_pose_resnet101.json").read_text())["rows"]) == 1
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--names", "pose_smal"], "no config 'pose_smal'; did you mean 'pose_small'"),
-        (["--names"], "--names: all, or some of detector_resnet101, "),
-        (["--names", "pose_small", "--platform=tpu", "--topology=1"], "topology = '1': must be"),
+        (["--config", "pose_smal"], "no config 'pose_smal'; did you mean 'pose_small'"),
+        (["--config", "pose_small", "--platform=tpu", "--topology=1"], "topology = '1': must be"),
     ],
 )
 def test_wrong_configs(words, message):
@@ -92,7 +91,8 @@ def test_what_does_not_fit_is_a_line(monkeypatch):
     monkeypatch.setattr(memory, "count_parameters", lambda experiment: 1)
     mesh, experiment = data_mesh(jax.devices()[:1]), configs.get("pose_small")
     assert memory.measure(experiment, "training", mesh) == "21.51G of 15.75G"
-    assert memory.row("x", experiment, "training", mesh)[-2:] == ["needs 21.51G of 15.75G", "no"]
+    cells = list(memory.row("x", experiment, "training", mesh).values())
+    assert cells[-2:] == ["needs 21.51G of 15.75G", "no"]
 
 
 def test_only_pose_networks_have_a_twin():
@@ -115,10 +115,16 @@ def test_wrong_topologies(monkeypatch):
 
 
 @pytest.mark.slow
-def test_against_pytorch(capsys):
+def test_against_pytorch(tmp_path):
     pytest.importorskip("torch")
-    train_step.main(["--config=pose_synthetic", *TINY_POSE, "--rounds=2"])
-    out = capsys.readouterr().out
-    assert re.search(r"^ours +[\d.]+ ms", out, re.M)
-    assert re.search(r"^our whole training step +[\d.]+ crops/s", out, re.M)
+    given = ["--config=pose_synthetic", *TINY_POSE, "--rounds=2", "--out", str(tmp_path)]
+    train_step.main(given)
+    rows = json.loads((tmp_path / "train_step.json").read_text())["rows"]
+    assert [row["rival"] for row in rows] == [
+        "ours",
+        "PyTorch, contiguous_format",
+        "PyTorch, channels_last",
+        "our whole training step",
+    ]
+    assert all(row["per_second"] > 0 for row in rows)
     jax.clear_caches()

@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from data_pipeline import synthetic
-from experiments import configs, evaluate, pose, sweep, sweep_jobs, sweep_table, sweeps, train
+from experiments import ablations, configs, evaluate, pose, sweep, sweep_jobs, sweep_table, train
 from experiments.points import Base, Point, check_names, override, resolve
 from experiments.sweep_jobs import differences
 from g_rmi.config import DetectorExperiment, PoseExperiment
@@ -51,30 +51,30 @@ def _users_promotion():
 
 
 @pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize("name", sweeps.names())
+@pytest.mark.parametrize("name", ablations.SWEEPS)
 def test_all_points_resolve(name, base):
     bases = Base(configs.get(base), configs.get(BASES[base]))
-    needs = [resolve(point, bases) for point in sweeps.get(name, bases)]
+    needs = [resolve(point, bases) for point in ablations.get(name, bases)]
     detectors = {need.detector for need in needs} - {None}
     assert (len(needs), len({need.pose for need in needs}), len(detectors)) == SIZES[name]
     assert bases.pose in {need.pose for need in needs}
-    assert sweeps.title(name)[-1] == "?"
+    assert ablations.title(name)[-1] == "?"
 
 
 def test_the_papers_values_are_among_the_points():
     base = Base(PoseExperiment(), DetectorExperiment())
-    pose = [resolve(p, base).pose.model for p in sweeps.get("crop_depth", base)]
+    pose = [resolve(p, base).pose.model for p in ablations.get("crop_depth", base)]
     assert [(m.depth, m.crop_height, m.crop_width) for m in pose] == [
         (50, 257, 185),
         (50, 353, 257),
         (101, 257, 185),
         (101, 353, 257),
     ]
-    fast, accurate, truth = (resolve(p, base) for p in sweeps.get("box_source", base))
+    fast, accurate, truth = (resolve(p, base) for p in ablations.get("box_source", base))
     assert fast.detector.model.canvas == (600, 900)
     assert accurate.detector.model.canvas == (800, 1200)
     assert truth.detector is None
-    thresholds = [p.decoding.oks_threshold for p in sweeps.get("oks_threshold", base)]
+    thresholds = [p.decoding.oks_threshold for p in ablations.get("oks_threshold", base)]
     assert thresholds == [0.1, 0.3, 0.5, 0.7, 0.9, 1.0]
 
 
@@ -82,7 +82,7 @@ def test_one_training_gives_both_of_its_weights():
     without = override(PoseExperiment(), {"optim.averaging": 0.0})
     half = override(without, {"optim.averaging": 0.5})
     for base, decay in ((Base(without), 0.9999), (Base(half), 0.5)):
-        average, last = sweeps.get("averaging", base)
+        average, last = ablations.get("averaging", base)
         assert resolve(average, base) == resolve(last, base)
         assert resolve(last, base).pose.optim.averaging == decay
         assert (average.averaged, last.averaged) == (True, False)
@@ -210,12 +210,12 @@ def test_a_killed_training_continues(out, data, tmp_path, capsys):
 
 
 def test_a_failed_point_is_named_and_tried_again(out, data, monkeypatch, capsys):
-    points = [
-        Point("good", settings={"ranking": "product"}),
-        Point("diverges", {"optim.learning_rate": 1e30}),
-    ]
-    monkeypatch.setattr(sweeps, "get", lambda name, base: points)
-    monkeypatch.setattr(sweeps, "title", lambda name: "Two points?")
+    def two(base):
+        """Two points?"""
+        yield Point("good", settings={"ranking": "product"})
+        yield Point("diverges", {"optim.learning_rate": 1e30})
+
+    monkeypatch.setitem(ablations.SWEEPS, "two", two)
 
     def diverge(arguments):
         raise FloatingPointError(f"not finite at {arguments.experiment.optim.learning_rate}\nmore")

@@ -1,6 +1,7 @@
-"""The benchmark's PyTorch twin finds the same people: an oracle of the whole inference path."""
+"""The PyTorch twin finds the same people: an oracle of the whole inference path."""
 
 import dataclasses
+import json
 import sys
 
 import jax
@@ -8,7 +9,6 @@ import numpy as np
 import pytest
 
 from data_pipeline.synthetic import scene
-from experiments import bench
 from experiments.benchmarks import pipeline as benchmark
 from experiments.benchmarks.timing import Timings
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
@@ -20,7 +20,7 @@ from tests.experiments import networks
 
 def twin_of(pipeline):
     pytest.importorskip("torch")
-    from experiments.benchmarks.torch_two_stage import TwoStage
+    from tests.oracles.torch_two_stage import TwoStage
 
     return TwoStage(pipeline)
 
@@ -104,26 +104,30 @@ def test_what_the_twin_cannot_do_is_named():
 
 def test_without_pytorch(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert benchmark.torch_stages(untrained(), networks.scene(), [1]) == {}
-    assert "PyTorch is not installed" in capsys.readouterr().out
+    cases = benchmark.cases(untrained(), networks.scene(), [1])
+    assert [case.name for case in cases] == ["pyramid", "detector", "poses of 1"]
+    assert {whose for case in cases for whose in case.rivals} == {"ours"}
+    assert "PyTorch, channels_last: left out (" in capsys.readouterr().out
 
 
-def test_one_line_a_stage():
-    seconds = {"pyramid": [1.0, 1.0], "detector": [1.0, 2.0], "poses of 3": [2.0, 3.0]}
-    rival = {benchmark.THEIRS + name: [4 * s for s in column] for name, column in seconds.items()}
-    timings = benchmark.with_wholes(Timings({**seconds, **rival}), [3])
-    assert timings.seconds["whole, 3 people"] == [4.0, 6.0]
-    rows = bench.rows(benchmark.side_by_side(timings))
-    assert rows["whole, 3 people"] == {"ms": 5000.0, "ratio": 0.25}
-    assert list(rows) == ["pyramid", "detector", "poses of 3", "whole, 3 people"]
+def test_the_whole_is_the_sum_of_the_stages():
+    stages = {
+        "pyramid": Timings({"ours": [1.0, 1.0], "PyTorch": [4.0, 4.0]}),
+        "detector": Timings({"ours": [1.0, 2.0], "PyTorch": [4.0, 8.0]}),
+        "poses of 3": Timings({"ours": [2.0, 3.0], "PyTorch": [8.0, 12.0]}),
+    }
+    whole = benchmark.whole(stages, 3)
+    assert whole.seconds == {"ours": [4.0, 6.0], "PyTorch": [16.0, 24.0]}
+    assert whole.ratio("PyTorch", "ours") == 4.0
 
 
 @pytest.mark.slow
-def test_the_benchmark(tmp_path, capsys):
+def test_the_benchmark(tmp_path):
     pytest.importorskip("torch")
     detector, pose = networks.save_both(tmp_path)
-    capsys.readouterr()
-    benchmark.main(detector=detector, pose=pose, height=60, width=80, people=(0, 2), rounds=1)
-    out = capsys.readouterr().out
-    assert "both find 2 people, 34 of 34 joints" in out
-    assert {"detector", "poses of 2", "whole, 0 people", "whole, 2 people"} <= set(bench.rows(out))
+    given = {"height": 60, "width": 80, "people": (0, 2), "rounds": 1, "out": tmp_path}
+    benchmark.main(detector=detector, pose=pose, **given)
+    rows = json.loads((tmp_path / "pipeline.json").read_text())["rows"]
+    assert len(rows) == 3 * 6  # rivals, and pyramid, detector, poses and the whole twice each
+    joints = [row["difference"] for row in rows if row["case"] == "poses of 2"]
+    assert joints == [0, 0, 0]

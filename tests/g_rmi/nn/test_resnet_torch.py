@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 
 
 def twin(depth, output_stride, width):
-    from experiments.benchmarks import torch_resnet
+    from tests.oracles import torch_resnet
 
     model = torch_resnet.ResNet(depth, output_stride, width)
     torch_resnet.randomise(model, seed=depth + output_stride)

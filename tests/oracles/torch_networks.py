@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from experiments.benchmarks.torch_resnet import UNITS, Bottleneck, ResNet
 from g_rmi.config import DetectorConfig, PoseConfig
 from g_rmi.pretrained.resnet import MODULES, WEIGHTS
+from tests.oracles.torch_resnet import UNITS, Bottleneck, ResNet
 
 # Norms and the convolutions right before them: of a unit, of the top-down path, of a shortcut.
 NORMS = ((r"bn(\d)", r"conv\1"), (r"norm(\d)b", r"merge\1"), (r"1", r"0"))

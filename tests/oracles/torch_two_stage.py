@@ -1,4 +1,4 @@
-"""Both stages in plain PyTorch: the benchmark's rival, the tests' oracle.
+"""Both stages in plain PyTorch: an oracle, and the benchmarks' rival.
 
 Networks, weights and rules are those of `g_rmi.find_people`; the program is what one writes in
 PyTorch without torchvision: eager, one picture of its own size at a time (nothing is padded), all
@@ -21,12 +21,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from experiments.benchmarks.torch_networks import Detector, PoseNetwork, fold_norms, load_state
 from g_rmi.config import DetectorConfig
 from g_rmi.geometry import fit_canvas
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
 from g_rmi.types import People
+from tests.oracles.torch_networks import Detector, PoseNetwork, fold_norms, load_state
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -1,4 +1,4 @@
-"""ResNet v1.5 in PyTorch with torchvision's names: the benchmark's rival, the tests' oracle."""
+"""ResNet v1.5 in PyTorch with torchvision's names: an oracle, and the benchmarks' rival."""
 
 import torch
 from torch import nn

@@ -1,0 +1,166 @@
+"""The paper's ablations: one function each, which `sweep --config` names.
+
+Each yields the points of its sweep as functions of the base that they vary, so that the paper's
+networks and the embedded ones share them. Its docstring is the lab note: the question, what the
+paper says, what was measured here (experiments/README.md has the tables), and what it trains.
+"""
+
+import inspect
+import typing
+from collections.abc import Callable, Iterator
+
+from experiments.points import Base, Point, check_names
+from g_rmi.config import OptimConfig, nearest
+from g_rmi.inference.settings import Ranking
+
+Sweep = Callable[[Base], Iterator[Point]]
+
+
+def auxiliary(base: Base) -> Iterator[Point]:
+    """Auxiliary head: does a second heatmap loss inside the ResNet help?
+
+    Paper:   has one at an intermediate layer; no number.
+    Ours:    pose_synthetic, 300 steps: AP .027 with and without.
+    Trains:  two pose networks; the head has the base's weight, or else the heatmap's.
+    """
+    model = base.pose.model
+    weight = model.auxiliary_weight or model.heatmap_weight
+    yield Point("with", {"model.auxiliary_weight": weight})
+    yield Point("without", {"model.auxiliary_weight": 0.0})
+
+
+def averaging(base: Base) -> Iterator[Point]:
+    """Averaging: is the average of the weights better than the last ones?
+
+    Paper:   evaluates Polyak-averaged weights.
+    Ours:    pose_small on COCO-mini: AP .087 average, .092 last; pose_synthetic, 300 steps: .027,
+             .029.
+    Trains:  one pose network, of which both are evaluated: the average does not change the steps.
+    """
+    fields = {"optim.averaging": base.pose.optim.averaging or OptimConfig().averaging}
+    yield Point("average", fields)
+    yield Point("last weights", fields, averaged=False)
+
+
+def box_source(base: Base) -> Iterator[Point]:
+    """Box source: how much do better person boxes help?
+
+    Paper:   its "fast" (600 x 900), its "accurate" detector (800 x 1200) and annotated boxes.
+    Ours:    pose_synthetic, 300 steps: AP .006, .007, .027.
+    Trains:  one pose network, two detectors: the base's and one on canvases of 3/4 of its size.
+    """
+    canvas = base.detector.model.canvas if base.detector else (800, 1200)
+    fast = tuple(side * 3 // 4 for side in canvas)
+    yield Point("fast", boxes="detector", detector={"model.canvas": fast})
+    yield Point("accurate", boxes="detector")
+    yield Point("ground truth")
+
+
+def crop_depth(base: Base) -> Iterator[Point]:
+    """Crop x depth: larger crops or a deeper network?
+
+    Paper:   257 x 185 and 353 x 257, ResNet-50 and ResNet-101; both help, and cost.
+    Ours:    pose_synthetic, 300 steps (ResNet-26 and 50): larger crops help most.
+    Trains:  four pose networks, on the base's crops and on 8/11 of them, on the grid of its stride.
+    """
+    model = base.pose.model
+    large = model.crop_height, model.crop_width
+    stride = model.output_stride
+    small = tuple(max(1, round((side - 1) * 8 / 11 / stride)) * stride + 1 for side in large)
+    for depth in (26, 50) if model.depth == 26 else (50, 101):
+        for height, width in (small, large):
+            fields = {"model.crop_height": height, "model.crop_width": width, "model.depth": depth}
+            yield Point(f"ResNet-{depth}, {height} x {width}", fields)
+
+
+def decoding(base: Base) -> Iterator[Point]:
+    """Decoding: do the offsets, and their votes, find joints better than the heatmap alone?
+
+    Paper:   heatmap and offsets fused by Hough voting, against the heatmap's maximum.
+    Ours:    pose_small on COCO-mini: AP .080 argmax, .101 with the offset there, .087 Hough;
+             pose_synthetic, 300 steps: .023, .032, .027. The weights of the package: Hough .402,
+             with the kernel of OKS .410.
+    Trains:  one pose network. Annotated boxes, so that nothing but the joints differs.
+    """
+    del base
+    yield Point("argmax", settings={"decoding": "argmax"})
+    yield Point("argmax + offset", settings={"decoding": "argmax_offset"})
+    yield Point("Hough voting", settings={"decoding": "hough"})
+    yield Point("Hough voting, OKS's kernel", settings={"decoding": "hough_oks"})
+
+
+def loss_weight(base: Base) -> Iterator[Point]:
+    """Lambda: how much should the heatmap weigh against the offsets?
+
+    Paper:   4 to 1.
+    Ours:    pose_synthetic, 300 steps: AP .027 to .032, no trend.
+    Trains:  five pose networks, 1/4 to 4 times the base's heatmap weight; the auxiliary head keeps
+             its own.
+    """
+    for factor in (0.25, 0.5, 1.0, 2.0, 4.0):
+        weight = base.pose.model.heatmap_weight * factor
+        name = f"heatmap {weight:g} : offset {base.pose.model.offset_weight:g}"
+        yield Point(name, {"model.heatmap_weight": weight})
+
+
+def oks_threshold(base: Base) -> Iterator[Point]:
+    """OKS-NMS threshold: how similar may two people be?
+
+    Paper:   .1 to .9 on the boxes of its detector; .5 is its choice.
+    Ours:    pose_small, detector_small on COCO-mini: AP .062 .064 .064 .063 .059, without .051.
+    Trains:  one pose network, one detector.
+    """
+    del base
+    for threshold in (0.1, 0.3, 0.5, 0.7, 0.9):
+        yield Point(f"{threshold}", boxes="detector", settings={"oks_nms": threshold})
+    yield Point("none", boxes="detector", settings={"oks_nms": 1.0})
+
+
+def radius(base: Base) -> Iterator[Point]:
+    """R: how large should a joint's disk be?
+
+    Paper:   R = 25 pixels of a 353 x 257 crop.
+    Ours:    pose_synthetic, 300 steps: the paper's R is best (AP .027; half of it .022).
+    Trains:  four pose networks, 1/4 to twice the base's R, that of the targets and of the votes.
+    """
+    for factor in (0.25, 0.5, 1.0, 2.0):
+        r = base.pose.model.radius * factor
+        yield Point(f"R = {r:g}", {"model.radius": r})
+
+
+def score(base: Base) -> Iterator[Point]:
+    """Score: does the pose know better than the box how good it is?
+
+    Paper:   the mean of the joints' maxima ranks better than the score of the box.
+    Ours:    pose_small, detector_small on COCO-mini: AP .064 pose score, .026 box score, .053 their
+             product.
+    Trains:  one pose network, one detector.
+    """
+    del base
+    for ranking in typing.get_args(Ranking):
+        yield Point(ranking, boxes="detector", settings={"ranking": ranking})
+
+
+# Every function above: those of this file that take a base.
+SWEEPS: dict[str, Sweep] = {
+    name: function
+    for name, function in list(globals().items())
+    if inspect.isfunction(function) and list(inspect.signature(function).parameters) == ["base"]
+}
+
+
+def get(name: str, base: Base) -> list[Point]:
+    """The points of that sweep.
+
+    Raises:
+      ValueError: There is none of that name, the message names the nearest, or two of its points
+        are named alike.
+    """
+    if name not in SWEEPS:
+        raise ValueError(f"no sweep {name!r}{nearest(name, SWEEPS)}")
+    return check_names(SWEEPS[name](base))
+
+
+def title(name: str) -> str:
+    """What the sweep asks: the first line of its docstring."""
+    return (SWEEPS[name].__doc__ or name).partition("\n")[0].rstrip(".")

@@ -1,0 +1,274 @@
+"""Times kernels against what others have for the same, and checks that the results agree.
+
+    python -m experiments.benchmarks.kernels [--only decode nms roi evaluation] [--size paper]
+
+* decode: coarse maps of crops to the votes' maxima, against all votes cast, by XLA and in numba.
+* nms: suppression of boxes, against loops in numpy and PyTorch and onnxruntime's operator; a chain
+  is the hardest, in which whether a box stays hangs on all the better ones.
+* roi: features of regions and their gradient, against matrices, PyTorch and onnxruntime.
+* evaluation: COCO's numbers, by pycocotools and faster-coco-eval.
+
+Rivals take part where they are installed.
+"""
+
+import dataclasses
+import importlib.util
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import cli
+from experiments.benchmarks import rivals
+from experiments.benchmarks.made import (
+    Grid,
+    Maps,
+    Regions,
+    chain,
+    made_maps,
+    made_proposals,
+    made_regions,
+    made_results,
+    read_maps,
+)
+from experiments.benchmarks.timing import RESULTS, Call, Case, Row, available, compare, save
+from g_rmi.config import nearest
+from g_rmi.evaluation import coco
+from g_rmi.ops.image import crop_boxes
+from g_rmi.ops.nms import box_nms
+from g_rmi.ops.roi import roi_align
+from g_rmi.pose.decode import decode, oks_spread, vote_maps
+from g_rmi.skeleton import COCO
+
+
+class Size(NamedTuple):
+    """How much each kernel is given."""
+
+    crops: int
+    boxes: int
+    regions: dict[str, int]
+    images: int
+
+
+SMALL = {"height": 20, "width": 30, "channels": 256, "count": 64, "size": 8}
+PAPER = {"height": 75, "width": 113, "channels": 1024, "count": 300, "size": 14}
+SIZES = {"small": Size(4, 6_000, SMALL, 1_000), "paper": Size(16, 6_000, PAPER, 5_000)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Times kernels against what others have for the same, and checks that the results agree.
+
+    Attributes:
+      only: Some of the kernels.
+      size: What they are given: what two cores finish in minutes, or what the paper's networks do.
+      rounds: Turns of each rival.
+      maps: An .npz file of a network's coarse maps to decode: `heatmap` [N, h, w, K] (logits) and
+        `offset` [N, h, w, K, 2] (crop pixels). Default: made ones.
+      height: Crop rows.
+      width: Crop columns.
+      radius: R in crop pixels.
+      processor_time: Count processor time instead of wall time, for a busy machine.
+      out: Folder of the results.
+    """
+
+    only: tuple[str, ...] = ("decode", "nms", "roi", "evaluation")
+    size: Literal["small", "paper"] = "small"
+    rounds: int = 5
+    maps: Path | None = None
+    height: int = 353
+    width: int = 257
+    radius: float = 25.0
+    processor_time: bool = False
+    out: Path = RESULTS
+
+
+def decode_cases(maps: Maps, grid: Grid) -> Iterator[Case]:
+    """Maxima of the votes by `decode` and its rivals; the ways of decoding beside each other."""
+    crops = [[jnp.asarray(m) for m in crop] for crop in zip(*maps)]
+    size = {"height": grid.height, "width": grid.width}
+    joints = maps.logits.shape[3]
+
+    def on_crops(function: Callable) -> Call:
+        compiled = jax.jit(function)
+        return lambda: [jax.block_until_ready(compiled(*crop)) for crop in crops]
+
+    def found(logits, offset):
+        poses = decode(logits, offset, **grid._asdict())
+        x, y = poses.keypoints.astype(jnp.int32).T
+        return y * grid.width + x, poses.keypoint_scores
+
+    def whole(logits, offset):
+        votes = vote_maps(logits, offset, **grid._asdict()).reshape(-1, joints)
+        return jnp.argmax(votes, axis=0), jnp.max(votes, axis=0)
+
+    calls = {
+        "decode": on_crops(found),
+        "whole vote maps": on_crops(whole),
+        **available({"numba": partial(rivals.numba_decode, maps, grid)}),
+    }
+    yield Case("decode", calls, len(crops), other_maxima, 0.01)
+    options = {
+        "argmax": {},
+        "argmax_offset": {},
+        "hough_oks": {"spread": oks_spread(np.resize(COCO.sigmas, joints), **size, box_scale=1.25)},
+    }
+    ways = {
+        way: on_crops(partial(decode, **grid._asdict(), method=way, **more))
+        for way, more in {"hough": {}, **options}.items()
+    }
+    yield Case("ways of decoding", ways, len(crops))
+
+
+def other_maxima(ours: Any, theirs: Any) -> float:
+    """Share of joints with another maximum, ties within rounding; infinite if scores differ."""
+    (places, scores), (other_places, other_scores) = (
+        [np.concatenate([np.asarray(x) for x in part]) for part in zip(*crops)]
+        for crops in (ours, theirs)
+    )
+    if not np.allclose(scores, other_scores, rtol=1e-3, atol=1e-5):
+        return math.inf
+    return float(np.mean(places != other_places))
+
+
+def nms_cases(count: int, *, proposals: int = 300, detections: int = 100) -> Iterator[Case]:
+    """The detector's suppressions, and a chain."""
+    for name, scored, threshold, limit in (
+        (f"{count} proposals", made_proposals(count), 0.7, count),
+        (f"{count} proposals, best {proposals}", made_proposals(count), 0.7, proposals),
+        (f"{count} proposals, best {proposals}", made_proposals(count), 0.6, proposals),
+        (f"{proposals} detections", made_proposals(proposals), 0.6, detections),
+        (f"a chain of {count}", chain(count), 0.3, count),
+    ):
+        given = scored, threshold, limit
+        arrays = (*(jnp.asarray(x) for x in scored), jnp.ones(len(scored.scores), bool))
+        kernel = jax.jit(partial(box_nms, threshold=threshold, limit=limit))
+        calls = {
+            "box_nms": partial(kernel, *arrays),
+            "numpy loop": partial(rivals.numpy_nms, *given),
+            **available(
+                {
+                    "PyTorch loop": partial(rivals.torch_nms, *given),
+                    "onnxruntime": partial(rivals.onnx_nms, *given),
+                }
+            ),
+        }
+        yield Case(f"{name}, IoU {threshold}", calls, 1, kept_by_one)
+
+
+def kept_by_one(ours: Any, theirs: Any) -> float:
+    """Boxes that only one keeps, of a mask and of indices."""
+    return len(set(np.flatnonzero(ours)) ^ set(theirs))
+
+
+def roi_cases(regions: Regions) -> Iterator[Case]:
+    """Features of regions, forward and the gradient with respect to the map."""
+    features, boxes = jnp.asarray(regions.features), jnp.asarray(regions.boxes)
+    size = regions.size
+    crop = partial(crop_boxes, height=size, width=size)
+    matrices = partial(rivals.by_matrices, size=size)
+    align = partial(roi_align, output_size=size // 2, spatial_scale=1.0, sampling_ratio=2)
+
+    def forward(kernel: Callable) -> Call:
+        return partial(jax.jit(kernel), features, boxes)
+
+    def gradient(kernel: Callable) -> Call:
+        return partial(jax.jit(jax.grad(lambda f, b: jnp.sum(kernel(f, b) ** 2))), features, boxes)
+
+    for name, ours, others in (
+        (
+            "crops",
+            {"crop_boxes": forward(crop), "matrices": forward(matrices)},
+            {
+                "PyTorch": partial(rivals.torch_crops, regions),
+                "onnxruntime": partial(rivals.onnx_crops, regions),
+            },
+        ),
+        (
+            "gradient of crops",
+            {"crop_boxes": gradient(crop), "matrices": gradient(matrices)},
+            {"PyTorch": partial(rivals.torch_crops, regions, gradient=True)},
+        ),
+        (
+            "RoIAlign",
+            {"roi_align": forward(align)},
+            {"onnxruntime": partial(rivals.onnx_roi_align, regions)},
+        ),
+        ("gradient of RoIAlign", {"roi_align": gradient(align)}, {}),
+    ):
+        calls = {**ours, **available(others)}
+        yield Case(name, calls, len(regions.boxes), relative, 1e-4)
+
+
+def relative(ours: Any, theirs: Any) -> float:
+    """The largest difference as a share of the largest number."""
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    return np.abs(theirs - ours).max() / np.abs(ours).max()
+
+
+def evaluation_cases(images: int) -> Iterator[Case]:
+    """COCO's numbers of keypoints and boxes by every backend that is installed."""
+    made = made_results(images)
+    backends = list(get_args(coco.Backend))
+    if importlib.util.find_spec("faster_coco_eval") is None:
+        print("faster: left out (No module named 'faster_coco_eval')")
+        backends = ["pycocotools"]
+    for name, evaluate, results in (
+        ("keypoints", coco.evaluate_keypoints, made.poses),
+        ("boxes", coco.evaluate_boxes, made.boxes),
+    ):
+        calls = {
+            backend: partial(evaluate, made.annotations, results, backend=backend)
+            for backend in backends
+        }
+        yield Case(f"evaluation of {name}", calls, images, of_metrics, 1e-9)
+
+
+def of_metrics(ours: dict[str, float], theirs: dict[str, float]) -> float:
+    """The largest difference of two sets of metrics."""
+    return max(abs(ours[name] - theirs[name]) for name in ours)
+
+
+KERNELS: dict[str, Callable[[Size, Maps, Grid], Iterator[Case]]] = {
+    "decode": lambda size, maps, grid: decode_cases(maps, grid),
+    "nms": lambda size, maps, grid: nms_cases(size.boxes),
+    "roi": lambda size, maps, grid: roi_cases(made_regions(**size.regions)),
+    "evaluation": lambda size, maps, grid: evaluation_cases(size.images),
+}
+
+
+def main(argv: Sequence[str]) -> None:
+    """The program.
+
+    Raises:
+      ValueError: There is no such kernel, or rivals do not agree.
+    """
+    arguments = cli.arguments(Arguments, argv, name="benchmarks.kernels")
+    for name in arguments.only:
+        if name not in KERNELS:
+            raise ValueError(f"--only {name}: no such kernel{nearest(name, KERNELS)}")
+    size, grid = SIZES[arguments.size], Grid(arguments.height, arguments.width, arguments.radius)
+    made = partial(made_maps, grid, count=size.crops)
+    maps = read_maps(arguments.maps) if arguments.maps else made()
+    clock = time.process_time if arguments.processor_time else time.perf_counter
+    table: list[Row] = []
+    for name in arguments.only:
+        for case in KERNELS[name](size, maps, grid):
+            table += compare(case, rounds=arguments.rounds, clock=clock)[1]
+            print(f"{case.name}: done", flush=True)
+    unit = "processor" if arguments.processor_time else "wall"
+    note = (
+        f"Milliseconds of {unit} time, {arguments.rounds} rounds, {arguments.size} sizes; "
+        f"{len(maps.logits)} crops of {grid.height} x {grid.width} to decode."
+    )
+    save("kernels", table, arguments.out, note=note)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,186 @@
+"""Made inputs of the kernels' benchmark: maps of crops, scored boxes, features, found people."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from g_rmi.evaluation import coco
+from g_rmi.skeleton import COCO
+
+
+class Grid(NamedTuple):
+    """A crop: its sides and R, in its pixels."""
+
+    height: int
+    width: int
+    radius: float
+
+
+class Maps(NamedTuple):
+    """A pose network's coarse maps of N crops; offsets in crop pixels."""
+
+    logits: Float[np.ndarray, "N h w K"]
+    offset: Float[np.ndarray, "N h w K 2"]
+
+
+class Scored(NamedTuple):
+    """N boxes to choose from."""
+
+    boxes: Float[np.ndarray, "N 4"]
+    scores: Float[np.ndarray, " N"]
+
+
+class Regions(NamedTuple):
+    """A feature map, boxes in its pixels and the samples per side of a box."""
+
+    features: Float[np.ndarray, "H W C"]
+    boxes: Float[np.ndarray, "N 4"]
+    size: int
+
+
+class Found(NamedTuple):
+    """Annotations, and poses and boxes found there."""
+
+    annotations: dict
+    poses: list[coco.Result]
+    boxes: list[coco.Result]
+
+
+def made_maps(grid: Grid, *, count: int, stride: int = 8, seed: int = 0) -> Maps:
+    """What trained networks answer: soft disks, one to three people, offsets that are a bit off."""
+    rng = np.random.default_rng(seed)
+    size = np.array([grid.width, grid.height])
+    across, down = (size - 1) // stride + 1
+    positions = stride * np.stack(np.meshgrid(np.arange(across), np.arange(down)), axis=-1)
+    crops = []
+    for _ in range(count):
+        people = rng.integers(1, 4)
+        centres = np.concatenate([[size / 2], rng.uniform(0, size, (people - 1, 2))])
+        spread = rng.uniform(0.12, 0.25, (people, 1, 1)) * size
+        joints = centres[:, None] + spread * rng.normal(size=(people, len(COCO), 2))
+        away = joints[:, None, None] - positions[:, :, None]
+        distance = np.linalg.norm(away, axis=-1) / grid.radius
+        level = rng.uniform(-1, 4, (people, 1, 1, len(COCO))) - 1.5 * np.arange(people).reshape(
+            -1, 1, 1, 1
+        )
+        logits = np.clip(level * 0.5 + 6 * (1 - distance), -7, level).max(axis=0)
+        nearest = distance.argmin(axis=0)[None]
+        offset = np.take_along_axis(away, nearest[..., None], axis=0)[0]
+        # Offsets shrink and scatter beyond the disks, where the loss does not look.
+        beyond = np.maximum(distance.min(axis=0), 1)[..., None]
+        scatter = grid.radius * 0.08 * beyond * _smooth_noise(rng, offset.shape)
+        crops.append((logits + 0.3 * _smooth_noise(rng, logits.shape), offset / beyond + scatter))
+    return Maps(*(np.stack(maps).astype(np.float32) for maps in zip(*crops)))
+
+
+def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Noise of unit variance that changes over a few coarse positions."""
+    noise = rng.normal(size=shape)
+    for axis in (0, 1):
+        noise = noise + np.roll(noise, 1, axis) + np.roll(noise, -1, axis)
+    return noise / 3
+
+
+def read_maps(path: Path) -> Maps:
+    """Reads a network's maps from an .npz file: `heatmap` (logits) and `offset`, as in `Maps`.
+
+    Raises:
+      ValueError: An array is missing.
+    """
+    with np.load(path) as arrays:
+        for name in ("heatmap", "offset"):
+            if name not in arrays:
+                raise ValueError(f"{path}: no array {name!r}; it has {', '.join(arrays)}")
+        return Maps(*(arrays[name].astype(np.float32) for name in ("heatmap", "offset")))
+
+
+def made_proposals(
+    count: int, *, people: int = 12, height: int = 800, width: int = 1200, seed: int = 0
+) -> Scored:
+    """What a region proposal network answers: most of it around people, some anywhere."""
+    rng = np.random.default_rng(seed)
+    picture = np.array([width, height])
+    tall = np.exp(rng.uniform(np.log(60), np.log(600), people))
+    sides = np.stack([tall * rng.uniform(0.3, 0.6, people), tall], axis=-1)
+    centres = rng.uniform(size=(people, 2)) * picture
+    who, near = rng.integers(0, people, count), rng.uniform(size=(count, 1)) < 0.6
+    clutter = np.exp(rng.uniform(np.log(32), np.log(500), (count, 1)))
+    side = np.where(near, sides[who], clutter) * np.exp(0.15 * rng.normal(size=(count, 2)))
+    jittered = centres[who] + 0.1 * side * rng.normal(size=(count, 2))
+    centre = np.where(near, jittered, rng.uniform(size=(count, 2)) * picture)
+    corners = np.concatenate([centre - side / 2, centre + side / 2], axis=1)
+    boxes = corners.clip(0, np.tile(picture, 2)).astype(np.float32)
+    return Scored(boxes, (2 * near[:, 0] + rng.normal(size=count)).astype(np.float32))
+
+
+def chain(count: int) -> Scored:
+    """Boxes in a row, best first, each with IoU 1/3 to its neighbours and 0 to all others."""
+    x = 5.0 * np.arange(count)
+    boxes = np.stack([x, 0 * x, x + 10, 0 * x + 1], axis=1)
+    return Scored(boxes.astype(np.float32), -np.arange(count, dtype=np.float32))
+
+
+def made_regions(
+    *, height: int, width: int, channels: int, count: int, size: int, seed: int = 0
+) -> Regions:
+    """Noise, and upright boxes from a few pixels to half the map, inside it."""
+    rng = np.random.default_rng(seed)
+    tall = np.exp(rng.uniform(np.log(3), np.log(0.5 * height), (count, 1)))
+    half = tall * [0.3, 0.5]
+    corner = np.array([width - 1, height - 1])
+    centre = rng.uniform(size=(count, 2)) * corner
+    boxes = np.concatenate([centre - half, centre + half], axis=1).clip(0, np.tile(corner, 2))
+    features = rng.normal(size=(height, width, channels)).astype(np.float32)
+    return Regions(features, boxes.astype(np.float32), size)
+
+
+def made_results(images: int, *, seed: int = 0) -> Found:
+    """People as in COCO, 2.2 a picture, each found one to three times; 5 false ones a picture."""
+    rng = np.random.default_rng(seed)
+    joints = len(COCO)
+
+    def boxes(count: int) -> np.ndarray:
+        tall = np.exp(rng.uniform(np.log(20), np.log(400), count))
+        sides = np.stack([tall * rng.uniform(0.3, 0.6, count), tall], axis=1)
+        corners = rng.uniform(0, 400, (count, 2))
+        return np.concatenate([corners, corners + sides], axis=1)
+
+    def within(boxes: np.ndarray) -> np.ndarray:
+        places = rng.uniform(size=(len(boxes), joints, 2))
+        return boxes[:, None, :2] + places * (boxes[:, None, 2:] - boxes[:, None, :2])
+
+    image = np.sort(rng.integers(images, size=round(2.2 * images)))
+    box = boxes(len(image))
+    points, sides = within(box), box[:, 2:] - box[:, :2]
+    labels = np.concatenate([points, 2.0 * (rng.uniform(size=(len(box), joints, 1)) < 0.7)], 2)
+    people = [
+        {
+            "id": n,
+            "image_id": int(image[n]),
+            "category_id": coco.PERSON,
+            "bbox": coco.to_xywh(box[n]).tolist(),
+            "area": 0.6 * float(sides[n].prod()),
+            "iscrowd": int(rng.uniform() < 0.03),
+            "keypoints": labels[n].ravel().tolist(),
+        }
+        for n in range(len(box))
+    ]
+    found = np.repeat(np.arange(len(box)), rng.integers(1, 4, len(box)))
+    error = 0.03 * sides[found, 1:] * rng.exponential(size=(len(found), 1))
+    false = boxes(5 * images)
+    keypoints = np.concatenate(
+        [points[found] + error[..., None] * rng.normal(size=(len(found), joints, 2)), within(false)]
+    )
+    corners = np.concatenate([box[found] + error * rng.normal(size=(len(found), 4)), false])
+    corners[:, 2:] = np.maximum(corners[:, 2:], corners[:, :2] + 1)
+    ids = np.concatenate([image[found], rng.integers(images, size=len(false))])
+    scores = np.concatenate([rng.uniform(size=len(found)), rng.uniform(size=len(false)) ** 2])
+    ones = np.ones(keypoints.shape[:2])
+    annotations = {"images": [{"id": i} for i in range(images)], "annotations": people}
+    return Found(
+        annotations,
+        coco.keypoint_results(ids, keypoints, ones, scores),
+        coco.box_results(ids, corners, scores),
+    )
