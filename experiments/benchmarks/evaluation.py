@@ -14,7 +14,8 @@ import numpy as np
 import tyro
 
 from experiments.benchmarks.timing import machine, time_interleaved
-from g_rmi.evaluation import coco
+from g_rmi.evaluation.results import PERSON, Result, box_results, keypoint_results, to_xywh
+from g_rmi.evaluation.truth import Backend, Truth, evaluate_boxes, evaluate_keypoints
 from g_rmi.skeleton import COCO
 
 
@@ -22,8 +23,8 @@ class Made(NamedTuple):
     """Annotations, and poses and boxes found there."""
 
     annotations: dict
-    poses: list[coco.Result]
-    boxes: list[coco.Result]
+    poses: list[Result]
+    boxes: list[Result]
 
 
 def made_results(images: int, *, seed: int = 0) -> Made:
@@ -49,8 +50,8 @@ def made_results(images: int, *, seed: int = 0) -> Made:
         {
             "id": n,
             "image_id": int(image[n]),
-            "category_id": coco.PERSON,
-            "bbox": coco.to_xywh(box[n]).tolist(),
+            "category_id": PERSON,
+            "bbox": to_xywh(box[n]).tolist(),
             "area": 0.6 * float(sides[n].prod()),
             "iscrowd": int(rng.uniform() < 0.03),
             "keypoints": labels[n].ravel().tolist(),
@@ -71,15 +72,15 @@ def made_results(images: int, *, seed: int = 0) -> Made:
     annotations = {"images": [{"id": i} for i in range(images)], "annotations": people}
     return Made(
         annotations,
-        coco.keypoint_results(ids, keypoints, ones, scores),
-        coco.box_results(ids, corners, scores),
+        keypoint_results(ids, keypoints, ones, scores),
+        box_results(ids, corners, scores),
     )
 
 
-def backends() -> list[coco.Backend]:
+def backends() -> list[Backend]:
     """Those that are installed."""
     if importlib.util.find_spec("faster_coco_eval"):
-        return list(get_args(coco.Backend))
+        return list(get_args(Backend))
     print("faster: left out, faster_coco_eval is not installed")
     return ["pycocotools"]
 
@@ -87,17 +88,26 @@ def backends() -> list[coco.Backend]:
 def rivals(made: Made) -> dict[str, dict[str, Callable[[], dict[str, float]]]]:
     """Calls without arguments that give COCO's numbers, by what is evaluated and by whom."""
     tasks = {
-        "keypoints": (coco.evaluate_keypoints, made.poses),
-        "boxes": (coco.evaluate_boxes, made.boxes),
+        "keypoints": (evaluate_keypoints, made.poses),
+        "boxes": (evaluate_boxes, made.boxes),
     }
     installed = backends()
     return {
         kind: {
-            backend: functools.partial(evaluate, made.annotations, results, backend=backend)
+            backend: functools.partial(_whole, evaluate, made.annotations, results, backend)
             for backend in installed
         }
         for kind, (evaluate, results) in tasks.items()
     }
+
+
+def _whole(
+    evaluate: Callable[[Truth, list[Result]], dict[str, float]],
+    annotations: dict,
+    results: list[Result],
+    backend: Backend,
+) -> dict[str, float]:
+    return evaluate(Truth(annotations, backend=backend), results)
 
 
 def difference(calls: dict[str, Callable[[], dict[str, float]]]) -> float:

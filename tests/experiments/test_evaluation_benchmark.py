@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import evaluation
-from g_rmi.evaluation import coco
+from g_rmi.evaluation.truth import Truth, evaluate_boxes, evaluate_keypoints
 
 
 def test_made_results_are_worth_evaluating():
     made = evaluation.made_results(60)
     again = evaluation.made_results(60)
     assert made.poses == again.poses
-    keypoints = coco.evaluate_keypoints(made.annotations, made.poses)
-    boxes = coco.evaluate_boxes(made.annotations, made.boxes)
+    truth = Truth(made.annotations)
+    keypoints, boxes = evaluate_keypoints(truth, made.poses), evaluate_boxes(truth, made.boxes)
     for metrics in (keypoints, boxes):
         assert 0.02 < next(iter(metrics.values())) < 0.9
     assert len(made.poses) == len(made.boxes) > 60 * 7
