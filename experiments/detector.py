@@ -7,13 +7,13 @@ import cv2
 import jax
 import numpy as np
 
-from data_pipeline.coco import as_coco
 from data_pipeline.images import decode
 from data_pipeline.loader import Batches, canvases, detection_batches
 from data_pipeline.schema import Dataset
 from g_rmi.config import DetectorExperiment
 from g_rmi.detector.detector import Detector
-from g_rmi.evaluation import coco
+from g_rmi.evaluation.results import box_results
+from g_rmi.evaluation.truth import Truth, evaluate_boxes
 from g_rmi.inference.dataset import FoundBoxes, detect_people
 from g_rmi.training import hosts
 from g_rmi.viz.draw import contact_sheet, draw_people
@@ -41,26 +41,28 @@ def batches(experiment: DetectorExperiment, datasets: list[Dataset]) -> Batches:
     )
 
 
-def evaluate(
+def find(
     task: Detector,
     variables: dict,
     dataset: Dataset,
     *,
     flip_test: bool = False,
     batch_size: int = BATCH_SIZE,
-    backend: coco.Backend = "pycocotools",
-) -> Evaluation:
-    """Finds the people of every picture, on all devices of all hosts; asks COCO's evaluation."""
+) -> FoundBoxes:
+    """The people of every picture, by all devices of all hosts."""
     pictures = canvases(
         dataset,
         canvas=task.config.canvas,
         batch_size=batch_size * jax.local_device_count(),
         **hosts.shard(),
     )
-    found = detect_people(task, variables, pictures, flip_test=flip_test)
-    results = coco.box_results(dataset.images.id[found.image], found.boxes, found.scores)
-    metrics = coco.evaluate_boxes(as_coco(dataset), results, backend=backend)
-    return Evaluation(found, results, metrics)
+    return detect_people(task, variables, pictures, flip_test=flip_test)
+
+
+def score(dataset: Dataset, truth: Truth, found: FoundBoxes) -> Evaluation:
+    """Asks COCO's evaluation."""
+    results = box_results(dataset.images.id[found.image], found.boxes, found.scores)
+    return Evaluation(found, results, evaluate_boxes(truth, results))
 
 
 def draw(dataset: Dataset, found: FoundBoxes, out: Path, *, count: int, min_score: float) -> None:

@@ -19,8 +19,16 @@ from experiments.gallery import Evaluated
 from experiments.report import detector_page, pose_page
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.detector.detector import Detector
-from g_rmi.evaluation import coco
 from g_rmi.evaluation.keypoint_table import KeypointRow, format_table, keypoint_table
+from g_rmi.evaluation.results import box_results, write_results
+from g_rmi.evaluation.truth import (
+    BOX_METRICS,
+    KEYPOINT_METRICS,
+    Backend,
+    Truth,
+    evaluate_boxes,
+    require,
+)
 from g_rmi.inference.load import load_settings, load_task
 from g_rmi.inference.settings import COUNTING, Settings
 from g_rmi.pose.decode import worth_drawing
@@ -76,7 +84,7 @@ class Arguments:
     min_drawn_score: float = 0.5
     batch_size: int | None = None
     report: bool = False
-    coco_backend: coco.Backend = "pycocotools"
+    coco_backend: Backend = "pycocotools"
     hosts: Hosts = "auto"
     settings: Settings = COUNTING
 
@@ -95,7 +103,7 @@ def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
         task, variables = load_task(arguments.detector, stage="detector")
         assert not isinstance(task, PoseTask)
         flip_test = arguments.settings.flip_test
-        found = detector.evaluate(task, variables, dataset, flip_test=flip_test).found
+        found = detector.find(task, variables, dataset, flip_test=flip_test)
         return best_boxes(
             found.image,
             found.boxes,
@@ -115,17 +123,18 @@ def evaluate_detector(
     task: Detector, variables: dict, dataset: Dataset, arguments: Arguments, out: Path
 ) -> None:
     """Finds people, writes what was found, prints COCO's twelve numbers."""
-    evaluation = detector.evaluate(
+    found = detector.find(
         task,
         variables,
         dataset,
         flip_test=arguments.settings.flip_test,
         batch_size=arguments.batch_size or detector.BATCH_SIZE,
-        backend=arguments.coco_backend,
     )
+    truth = Truth(as_coco(dataset), dataset.skeleton, arguments.coco_backend)
+    evaluation = detector.score(dataset, truth, found)
     if not is_first():
         return
-    coco.write_results(out / "boxes.json", evaluation.results)
+    write_results(out / "boxes.json", evaluation.results)
     write_json(out / "metrics.json", evaluation.metrics)
     detector.draw(
         dataset,
@@ -135,13 +144,15 @@ def evaluate_detector(
         min_score=arguments.min_drawn_score,
     )
     title = f"{arguments.workdir} on {dataset.directory}, {dataset.split}"
-    show({"person boxes": evaluation.metrics}, coco.BOX_METRICS, title)
+    show({"person boxes": evaluation.metrics}, BOX_METRICS, title)
     pictures = len(dataset.images)
     print(f"{len(evaluation.results)} boxes in {pictures} pictures")
     print(f"wrote metrics.json, boxes.json and pictures/ to {out}")
     if arguments.report:
         summary = f"{len(evaluation.results)} boxes in {pictures} pictures"
-        evaluated = to_report(arguments, dataset, evaluation.results, evaluation.metrics, summary)
+        evaluated = to_report(
+            arguments, dataset, truth, evaluation.results, evaluation.metrics, summary
+        )
         write_page(out, detector_page(evaluated))
 
 
@@ -177,7 +188,8 @@ def evaluate_pose(
             f"{dataset.directory}, {dataset.split}: nobody's joints are labelled; "
             "boxes alone can measure a detector"
         )
-    main, backend = Path(arguments.boxes).name, arguments.coco_backend
+    main = Path(arguments.boxes).name
+    truth = Truth(as_coco(dataset), task.skeleton, arguments.coco_backend)
     sources = {main: read_box_source(arguments, dataset)}
     decoding = arguments.settings.decoding or task.config.decoding
     settings = dataclasses.replace(arguments.settings, decoding=decoding)
@@ -192,32 +204,34 @@ def evaluate_pose(
             f"boxes: {arguments.boxes}": options.one_at_a_time(*given),
             "combinations": options.grid(scored, settings),
         }
-    evaluations = evaluate_rows(task, variables, dataset, arguments, sources, tables.values())
-    boxes, evaluation, truth = sources[main], evaluations[given], as_coco(dataset)
-    found = coco.box_results(dataset.images.id[boxes.image], boxes.box, boxes.score)
+    evaluations = evaluate_rows(
+        task, variables, dataset, truth, arguments, sources, tables.values()
+    )
+    boxes, evaluation = sources[main], evaluations[given]
+    found = box_results(dataset.images.id[boxes.image], boxes.box, boxes.score)
     metrics = {
         **evaluation.metrics,
-        **coco.evaluate_boxes(truth, found, backend=backend),
+        **evaluate_boxes(truth, found),
         "boxes": float(len(boxes)),
     }
     if arguments.boxes == "gt":
-        metrics |= pose.torso_pck(task, dataset, boxes, evaluation.people)
-    joints = keypoint_table(truth, evaluation.results, skeleton=task.skeleton, backend=backend)
+        metrics |= pose.torso_pck(truth, dataset, boxes, evaluation.people)
+    joints = keypoint_table(truth, evaluation.results)
     numbers = {
         title: {name: evaluations[row].metrics for name, row in table.items()}
         for title, table in tables.items()
     }
     if is_first():
-        coco.write_results(out / "boxes.json", found)
-        write_poses(
-            PoseOutcome(boxes, evaluation, metrics, joints, numbers, drawn), dataset, arguments, out
-        )
+        write_results(out / "boxes.json", found)
+        outcome = PoseOutcome(boxes, evaluation, metrics, joints, numbers, drawn)
+        write_poses(outcome, dataset, truth, arguments, out)
 
 
 def evaluate_rows(
     task: PoseTask,
     variables: dict,
     dataset: Dataset,
+    truth: Truth,
     arguments: Arguments,
     sources: dict[str, PersonBoxes],
     tables: Iterable[options.Rows],
@@ -231,18 +245,20 @@ def evaluate_rows(
             task,
             variables,
             dataset,
+            truth,
             boxes,
             variants,
             batch_size=arguments.batch_size or pose.BATCH_SIZE,
-            backend=arguments.coco_backend,
         )
         evaluations |= {(source, settings): e for settings, e in zip(variants, each)}
     return evaluations
 
 
-def write_poses(outcome: PoseOutcome, dataset: Dataset, arguments: Arguments, out: Path) -> None:
+def write_poses(
+    outcome: PoseOutcome, dataset: Dataset, truth: Truth, arguments: Arguments, out: Path
+) -> None:
     """Writes and prints the results of a pose network's evaluation."""
-    coco.write_results(out / "keypoints.json", outcome.evaluation.results)
+    write_results(out / "keypoints.json", outcome.evaluation.results)
     write_json(out / "metrics.json", outcome.metrics)
     (out / "joints.md").write_text(format_table(outcome.joints))
     pose.draw(
@@ -256,7 +272,7 @@ def write_poses(outcome: PoseOutcome, dataset: Dataset, arguments: Arguments, ou
     print(format_table(outcome.joints))
     title = f"{arguments.workdir} on {dataset.directory}, {dataset.split}"
     for name, rows in outcome.tables.items():
-        show(rows, coco.KEYPOINT_METRICS, f"{title}; {name}")
+        show(rows, KEYPOINT_METRICS, f"{title}; {name}")
     summary = describe_boxes(arguments.boxes, outcome.metrics)
     print(summary)
     if arguments.table:
@@ -268,7 +284,7 @@ def write_poses(outcome: PoseOutcome, dataset: Dataset, arguments: Arguments, ou
     print(f"wrote metrics.json, {more}keypoints.json, boxes.json, joints.md and pictures/ to {out}")
     if arguments.report:
         results, metrics = outcome.evaluation.results, outcome.metrics
-        evaluated = to_report(arguments, dataset, results, metrics, summary)
+        evaluated = to_report(arguments, dataset, truth, results, metrics, summary)
         write_page(out, pose_page(evaluated, outcome.joints))
 
 
@@ -278,13 +294,19 @@ def write_json(path: Path, values: dict) -> None:
 
 
 def to_report(
-    arguments: Arguments, dataset: Dataset, results: list, metrics: dict[str, float], summary: str
+    arguments: Arguments,
+    dataset: Dataset,
+    truth: Truth,
+    results: list,
+    metrics: dict[str, float],
+    summary: str,
 ) -> Evaluated:
     """What the page of an evaluation is made of."""
     workdir = arguments.workdir
     return Evaluated(
         workdir=workdir,
         dataset=dataset,
+        truth=truth,
         results=results,
         metrics=metrics,
         config=read_config(workdir),
@@ -292,7 +314,6 @@ def to_report(
         summary=summary,
         pictures=arguments.pictures,
         min_box_score=arguments.min_drawn_score,
-        backend=arguments.coco_backend,
     )
 
 
@@ -354,7 +375,7 @@ def defaults(argv: Sequence[str]) -> Arguments:
 def main(argv: Sequence[str]) -> None:
     """The program."""
     arguments = cli.arguments(Arguments, argv, name="evaluate", default=defaults(argv))
-    coco.require(arguments.coco_backend)
+    require(arguments.coco_backend)
     join_hosts(arguments.hosts)
     enable_compilation_cache()
     task, variables = load_task(arguments.workdir, arguments.checkpoint)

@@ -9,8 +9,9 @@ import numpy as np
 
 from data_pipeline.images import cut_image
 from data_pipeline.schema import Dataset
-from g_rmi.evaluation import coco
 from g_rmi.evaluation.diagnosis import KINDS, Diagnosis
+from g_rmi.evaluation.results import Result, from_xywh, keypoints_of
+from g_rmi.evaluation.truth import Evaluation, Truth, matches
 from g_rmi.geometry import apply_affine, box_to_crop, pose_box
 from g_rmi.viz.draw import compare, contact_sheet, draw_people
 from g_rmi.viz.report import Gallery, Picture
@@ -25,6 +26,7 @@ class Evaluated:
     Attributes:
       workdir: Directory of the training, or a weights file.
       dataset: What it was evaluated on.
+      truth: Its labels.
       results: In COCO's results format.
       metrics: COCO's numbers by name.
       config: Of the training.
@@ -32,19 +34,18 @@ class Evaluated:
       summary: A line on what was evaluated.
       pictures: So many of each kind.
       min_box_score: Boxes that score lower are not drawn where nobody was found.
-      backend: Who computes the APs.
     """
 
     workdir: Path
     dataset: Dataset
-    results: list[coco.Result]
+    truth: Truth
+    results: list[Result]
     metrics: dict[str, float]
     config: dict
     options: dict
     summary: str
     pictures: int
     min_box_score: float
-    backend: coco.Backend
 
 
 class Shown(NamedTuple):
@@ -95,19 +96,14 @@ def pose_galleries(evaluated: Evaluated, found: Diagnosis) -> list[Gallery]:
     return _galleries(kinds, lambda what: _draw_pose(evaluated, what), evaluated.dataset)
 
 
-def box_galleries(evaluated: Evaluated, evaluation: coco.Evaluation) -> list[Gallery]:
+def box_galleries(evaluated: Evaluated, evaluation: Evaluation) -> list[Gallery]:
     """The most confident errors of a detector, and who was not found."""
     images = {image: row for row, image in enumerate(evaluated.dataset.images.id.tolist())}
     false, unfound, count = [], [], evaluated.pictures
-    # The images of the first area range, "all"; the first row of matches is IoU .5.
-    for image in evaluation.evalImgs[: len(evaluation.params.imgIds)]:
-        if image is None:
-            continue
-        row = images[image["image_id"]]
-        wrong = image["dtMatches"][0] == 0
-        false += [(row, i - 1) for i, no in zip(image["dtIds"], wrong, strict=True) if no]
-        missed = (image["gtMatches"][0] == 0) & ~np.array(image["gtIgnore"], bool)
-        unfound += [(row, i - 1) for i, no in zip(image["gtIds"], missed, strict=True) if no]
+    for match in matches(evaluation):  # their first row: IoU .5
+        row, missed = images[match.image], (match.found[0] < 0) & match.counts
+        false += [(row, i) for i in match.detections[~match.right[0]].tolist()]
+        unfound += [(row, n) for n in match.people[missed].tolist()]
     area, results = evaluated.dataset.people.area, evaluated.results
     false.sort(key=lambda pair: -results[pair[1]]["score"])
     unfound.sort(key=lambda pair: -area[pair[1]])
@@ -144,8 +140,7 @@ def _draw_pose(evaluated: Evaluated, what: Shown) -> np.ndarray:
     image_id = int(dataset.images.id[what.image])
     others = [entry for entry in evaluated.results if entry["image_id"] == image_id]
     poses = others if what.result is None else [evaluated.results[what.result]]
-    keypoints = np.array([entry["keypoints"] for entry in poses], np.float64)
-    keypoints = keypoints.reshape(-1, len(dataset.skeleton), 3)
+    keypoints = keypoints_of(poses, len(dataset.skeleton))
     rows = dataset.people_of(what.image) if what.person is None else [what.person]
     labels = people.take(np.arange(len(people))[rows])
     if what.person is None:
@@ -172,13 +167,13 @@ def _draw_boxes(evaluated: Evaluated, what: Shown) -> np.ndarray:
     image_id = int(dataset.images.id[what.image])
     least = evaluated.min_box_score if what.result is None else results[what.result]["score"]
     there = [e for e in results if e["image_id"] == image_id and e["score"] >= least]
-    found = coco.from_xywh(np.array([e["bbox"] for e in there], np.float64).reshape(-1, 4))
+    found = from_xywh(np.array([e["bbox"] for e in there], np.float64).reshape(-1, 4))
     scores = np.array([entry["score"] for entry in there], np.float64)
     truth = dataset.people.box[dataset.people_of(what.image)].astype(np.float64)
     if what.result is None:
         region = dataset.people.box[what.person]
     else:
-        region = coco.from_xywh(np.array(results[what.result]["bbox"], np.float64))
+        region = from_xywh(np.array(results[what.result]["bbox"], np.float64))
     image, affine = _cut(dataset, what.image, region)
     halves = []
     for boxes, ranks in ((truth, None), (found, scores)):

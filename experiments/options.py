@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from g_rmi.evaluation.coco import KEYPOINT_METRICS
+from g_rmi.evaluation.truth import KEYPOINT_METRICS
 from g_rmi.inference.settings import Settings
 
 Rows = dict[str, tuple[str, Settings]]

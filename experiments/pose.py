@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from data_pipeline.boxes import PersonBoxes
-from data_pipeline.coco import as_coco
 from data_pipeline.images import decode
 from data_pipeline.loader import Batches, box_crops, pose_batches
 from data_pipeline.schema import Dataset
 from g_rmi.config import PoseExperiment
-from g_rmi.evaluation import coco
 from g_rmi.evaluation.pck import evaluate_pck
+from g_rmi.evaluation.results import keypoint_results
+from g_rmi.evaluation.truth import Truth, evaluate_keypoints
 from g_rmi.inference.dataset import predict_boxes
 from g_rmi.inference.people import turned_views
 from g_rmi.inference.rank import rank_images
@@ -76,36 +76,28 @@ def predict(
 
 
 def score(
-    task: PoseTask,
-    dataset: Dataset,
-    boxes: PersonBoxes,
-    people: People,
-    settings: Settings,
-    *,
-    backend: coco.Backend = "pycocotools",
+    truth: Truth, dataset: Dataset, boxes: PersonBoxes, people: People, settings: Settings
 ) -> Evaluation:
     """Ranks the people, drops duplicates, and asks COCO's evaluation."""
     image_ids = dataset.images.id[boxes.image]
     scores, keep = rank_images(
-        people, image_ids, boxes.score, sigmas=task.skeleton.sigmas, settings=settings
+        people, image_ids, boxes.score, sigmas=truth.skeleton.sigmas, settings=settings
     )
-    results = coco.keypoint_results(
+    results = keypoint_results(
         image_ids[keep], people.keypoints[keep], people.keypoint_scores[keep], scores[keep]
     )
-    truth = as_coco(dataset)
-    metrics = coco.evaluate_keypoints(truth, results, skeleton=task.skeleton, backend=backend)
-    return Evaluation(people, scores, keep, results, metrics)
+    return Evaluation(people, scores, keep, results, evaluate_keypoints(truth, results))
 
 
 def evaluate_each(
     task: PoseTask,
     variables: dict,
     dataset: Dataset,
+    truth: Truth,
     boxes: PersonBoxes,
     variants: Iterable[Settings],
     *,
     batch_size: int = BATCH_SIZE,
-    backend: coco.Backend = "pycocotools",
 ) -> Iterator[Evaluation]:
     """Evaluates each of some settings; those that look alike share their predictions."""
     predicted: dict[Look, People] = {}
@@ -113,7 +105,7 @@ def evaluate_each(
         look = settings.look
         if look not in predicted:
             predicted[look] = predict(task, variables, dataset, boxes, look, batch_size=batch_size)
-        yield score(task, dataset, boxes, predicted[look], settings, backend=backend)
+        yield score(truth, dataset, boxes, predicted[look], settings)
 
 
 def draw(
@@ -153,15 +145,10 @@ def draw(
 
 
 def torso_pck(
-    task: PoseTask, dataset: Dataset, boxes: PersonBoxes, people: People
+    truth: Truth, dataset: Dataset, boxes: PersonBoxes, people: People
 ) -> dict[str, float]:
     """PCK@.2 of the torso, for skeletons that have one; needs a box for every labelled person."""
-    if not {"left_shoulder", "left_hip"} <= set(task.skeleton.names):
+    if not {"left_shoulder", "left_hip"} <= set(truth.skeleton.names):
         return {}
-    counts = evaluate_pck(
-        as_coco(dataset),
-        dataset.people.id[boxes.person],
-        people.keypoints,
-        skeleton=task.skeleton,
-    )
-    return counts.numbers(task.skeleton)
+    counts = evaluate_pck(truth, dataset.people.id[boxes.person], people.keypoints)
+    return counts.numbers(truth.skeleton)

@@ -29,7 +29,7 @@ from experiments.photographs import STDIN, Source, find
 from experiments.picture_boxes import read_boxes
 from experiments.prediction import Run
 from g_rmi.compile_cache import enable_compilation_cache
-from g_rmi.evaluation import coco
+from g_rmi.evaluation.results import write_results
 from g_rmi.inference.load import load_settings
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
@@ -241,7 +241,7 @@ def main(argv: Sequence[str]) -> int:
     if not is_first():
         return 1 if run.broken else 0
     results = run.results(sources)
-    coco.write_results(arguments.out / "keypoints.json", results)
+    write_results(arguments.out / "keypoints.json", results)
     whole = len(sources) - len(run.broken)
     print(f"{len(results)} people; {whole} of {len(sources)} inputs done")
     print(f"wrote keypoints.json{' and drawings' * arguments.draw} to {arguments.out}")

@@ -15,7 +15,7 @@ from data_pipeline.images import ImageError, Picture, shrink
 from experiments.journal import Journal
 from experiments.photographs import Source, decode
 from experiments.videos import Video, VideoFile
-from g_rmi.evaluation import coco
+from g_rmi.evaluation.results import PERSON, box_results, from_xywh, keypoint_results
 from g_rmi.inference.canvas import shape_class
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.types import People
@@ -230,7 +230,7 @@ class Run:
         for source, stem in zip(sources, stems):
             for frame in sorted(frames.get(source.name, [])) if source.is_video else [None]:
                 count += 1
-                ids = {"image_id": int(stem) if numbered else count, "category_id": coco.PERSON}
+                ids = {"image_id": int(stem) if numbered else count, "category_id": PERSON}
                 where = {"file_name": source.name} | ({} if frame is None else {"frame": frame})
                 record = self.done.get((source.name, frame), {"people": []})
                 entries += [{**ids, **person, **where} for person in record["people"]]
@@ -272,8 +272,8 @@ class Run:
 
     def _record(self, source: Source, frame: int | None, stamp: list[int], people: People) -> dict:
         ids = [0] * len(people.scores)
-        poses = coco.keypoint_results(ids, people.keypoints, people.keypoint_scores, people.scores)
-        boxes = coco.box_results(ids, people.boxes, people.scores)
+        poses = keypoint_results(ids, people.keypoints, people.keypoint_scores, people.scores)
+        boxes = box_results(ids, people.boxes, people.scores)
         found = [
             {"keypoints": pose["keypoints"], "score": pose["score"], "bbox": box["bbox"]}
             for pose, box in zip(poses, boxes)
@@ -306,7 +306,7 @@ class Run:
             joints[..., :2],
             joints[..., 2],
             np.array([person["score"] for person in found], np.float64),
-            coco.from_xywh(boxes),
+            from_xywh(boxes),
             skeleton=skeleton,
             min_score=self.min_keypoint_score,
         )

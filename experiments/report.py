@@ -6,11 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.coco import as_coco
 from experiments.gallery import Evaluated, box_galleries, pose_galleries
-from g_rmi.evaluation import coco, diagnosis
+from g_rmi.evaluation import diagnosis
 from g_rmi.evaluation.diagnosis import ERRORS, KINDS, Diagnosis
 from g_rmi.evaluation.keypoint_table import KeypointRow
+from g_rmi.evaluation.truth import (
+    KEYPOINT_METRICS,
+    Evaluation,
+    average_precision,
+    precision_recall,
+)
 from g_rmi.viz import svg
 from g_rmi.viz.report import Folded, Numbers, Plots, Section, Table, number, page
 
@@ -25,13 +30,11 @@ def pose_page(evaluated: Evaluated, joints: Sequence[KeypointRow]) -> str:
       evaluated: What came out.
       joints: The table of joints, as `keypoint_table` made it.
     """
-    truth, skeleton = as_coco(evaluated.dataset), evaluated.dataset.skeleton
-    index = coco.ground_truth(truth, joints=len(skeleton))
-    options = {"skeleton": skeleton, "backend": evaluated.backend}
-    curves = coco.run(index, evaluated.results, "keypoints", **options)
-    found = diagnosis.diagnose(truth, evaluated.results, skeleton=skeleton)
-    fixed = diagnosis.if_fixed(truth, evaluated.results, found, **options)
-    numbers = {name: evaluated.metrics[name] for name in coco.KEYPOINT_METRICS}
+    truth, results = evaluated.truth, evaluated.results
+    curves = truth.evaluate(results, "keypoints")
+    found = diagnosis.diagnose(truth, results)
+    fixed = diagnosis.if_fixed(truth, results, found)
+    numbers = {name: evaluated.metrics[name] for name in KEYPOINT_METRICS}
     boxes = {name: evaluated.metrics[name] for name in ("box_AP", "box_AP50", "box_AR100")}
     sections = [
         Section("Keypoints", "", [Numbers(numbers)]),
@@ -48,9 +51,8 @@ def pose_page(evaluated: Evaluated, joints: Sequence[KeypointRow]) -> str:
 
 def detector_page(evaluated: Evaluated) -> str:
     """The page of a detector: numbers, curves, pictures, training."""
-    index = coco.ground_truth(as_coco(evaluated.dataset))
     # Who was matched with whom only pycocotools tells.
-    evaluation = coco.run(index, evaluated.results, "bbox")
+    evaluation = evaluated.truth.evaluate(evaluated.results, "bbox", backend="pycocotools")
     sections = [
         Section("Person boxes", "", [Numbers(evaluated.metrics)]),
         Section("Precision and recall", "", [_precision_plots(evaluation, "IoU")]),
@@ -85,14 +87,14 @@ _GROUPS = (
 _PICTURES = "Labels on the left, predictions on the right. A click enlarges."
 
 
-def _precision_plots(evaluation: coco.Evaluation, similarity: str) -> Plots:
+def _precision_plots(evaluation: Evaluation, similarity: str) -> Plots:
     recall = np.linspace(0, 1, 101)
     curves = {
         f"{similarity} {name}" if name != "mean" else "mean of .5 to .95": (recall, precision)
-        for name, precision in coco.precision_recall(evaluation).items()
+        for name, precision in precision_recall(evaluation).items()
     }
     thresholds = evaluation.params.iouThrs
-    average = {"AP": (thresholds, coco.average_precision(evaluation))}
+    average = {"AP": (thresholds, average_precision(evaluation))}
     return Plots(
         {
             "Precision at each recall": svg.line_plot(

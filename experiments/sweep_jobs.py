@@ -15,7 +15,8 @@ from experiments import data, detector, pose, train
 from experiments.points import Point, settings_of
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import Experiment, flatten, to_dict
-from g_rmi.evaluation import coco
+from g_rmi.evaluation.results import box_results
+from g_rmi.evaluation.truth import Truth, evaluate_boxes
 from g_rmi.inference.load import load_task
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.checkpoint import FREE_FIELDS
@@ -193,8 +194,9 @@ def find_boxes(training: Training, directories: Sequence[Path], file: Path) -> N
     task, variables = load_task(training.workdir, stage="detector")
     assert not isinstance(task, PoseTask)
     dataset, *_ = data.read_split(directories, "val")
-    found = detector.evaluate(task, variables, dataset)
-    write(file, json.dumps(found.results))
+    found = detector.find(task, variables, dataset)
+    results = box_results(dataset.images.id[found.image], found.boxes, found.scores)
+    write(file, json.dumps(results))
 
 
 def evaluate_points(runs: Sequence[Run]) -> None:
@@ -212,10 +214,11 @@ def evaluate_points(runs: Sequence[Run]) -> None:
         boxes = read_boxes(first.boxes[0], dataset, max_per_image=first.max_per_image)
     else:
         boxes = ground_truth_boxes(dataset)
-    found = coco.box_results(dataset.images.id[boxes.image], boxes.box, boxes.score)
-    box_metrics = coco.evaluate_boxes(as_coco(dataset), found)
+    truth = Truth(as_coco(dataset), task.skeleton)
+    found = box_results(dataset.images.id[boxes.image], boxes.box, boxes.score)
+    box_metrics = evaluate_boxes(truth, found)
     variants = [settings_of(run.point) for run in runs]
-    evaluations = pose.evaluate_each(task, variables, dataset, boxes, variants)
+    evaluations = pose.evaluate_each(task, variables, dataset, truth, boxes, variants)
     for run, evaluation in zip(runs, evaluations):
         run.save({**evaluation.metrics, **box_metrics})
         print(f"{run.point.name}: AP {evaluation.metrics['AP']:.3f}", flush=True)

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from experiments.sweep_jobs import write
-from g_rmi.evaluation.coco import KEYPOINT_METRICS
+from g_rmi.evaluation.truth import KEYPOINT_METRICS
 
 COLUMNS = ("point", *KEYPOINT_METRICS, "minutes", "status")
 

@@ -9,11 +9,13 @@ import jax
 
 from data_pipeline import loader
 from data_pipeline.boxes import ground_truth_boxes
+from data_pipeline.coco import as_coco
 from data_pipeline.schema import Dataset
 from experiments import cli, data, detector, pose
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import DetectorExperiment, Experiment, PoseExperiment, to_dict
 from g_rmi.detector.detector import Detector
+from g_rmi.evaluation.truth import Truth
 from g_rmi.inference.load import load_task, make_task
 from g_rmi.inference.settings import COUNTING
 from g_rmi.pose.task import PoseTask
@@ -64,14 +66,17 @@ class Batches(Iterator):
 
 def evaluator(task: PoseTask | Detector, validation: Dataset) -> Evaluate:
     """What the loop calls between steps: variables to COCO's numbers."""
+    truth = Truth(as_coco(validation), validation.skeleton)
     if not isinstance(task, PoseTask):
-        return lambda variables, step: detector.evaluate(task, variables, validation).metrics
+        return lambda variables, step: (
+            detector.score(validation, truth, detector.find(task, variables, validation)).metrics
+        )
     boxes = ground_truth_boxes(validation)
 
     def evaluate(variables, step: int) -> dict[str, float]:
         del step
         people = pose.predict(task, variables, validation, boxes, COUNTING.look)
-        return pose.score(task, validation, boxes, people, COUNTING).metrics
+        return pose.score(truth, validation, boxes, people, COUNTING).metrics
 
     return evaluate
 

@@ -5,8 +5,8 @@ THE FRAME, used everywhere in this project:
 * Images and maps are `[..., y, x, channel]`.
 * Points and offsets are `(x, y)` in pixels. The centre of the pixel in row i, column j is the
   point (j, i).
-* Boxes are `(x0, y0, x1, y1)` in the same frame. `xywh` exists only in `evaluation/coco.py` and in
-  the reader of COCO files.
+* Boxes are `(x0, y0, x1, y1)` in the same frame. `xywh` exists only in COCO's files, which
+  `evaluation/results.py` writes.
 * A crop of H x W pixels maps the centres of its corner pixels onto the corners of its box
   ("align-corners"): crop pixel (j, i) is the image point
   (x0 + j (x1 - x0) / (W - 1), y0 + i (y1 - y0) / (H - 1)).

@@ -39,7 +39,7 @@ from experiments.benchmarks.made import (
 )
 from experiments.benchmarks.timing import RESULTS, Call, Case, Row, available, compare, save
 from g_rmi.config import nearest
-from g_rmi.evaluation import coco
+from g_rmi.evaluation.truth import Backend, Truth, evaluate_boxes, evaluate_keypoints
 from g_rmi.ops.image import crop_boxes
 from g_rmi.ops.nms import box_nms
 from g_rmi.ops.roi import roi_align
@@ -215,18 +215,19 @@ def relative(ours: Any, theirs: Any) -> float:
 def evaluation_cases(images: int) -> Iterator[Case]:
     """COCO's numbers of keypoints and boxes by every backend that is installed."""
     made = made_results(images)
-    backends = list(get_args(coco.Backend))
+    backends = list(get_args(Backend))
     if importlib.util.find_spec("faster_coco_eval") is None:
         print("faster: left out (No module named 'faster_coco_eval')")
         backends = ["pycocotools"]
     for name, evaluate, results in (
-        ("keypoints", coco.evaluate_keypoints, made.poses),
-        ("boxes", coco.evaluate_boxes, made.boxes),
+        ("keypoints", evaluate_keypoints, made.poses),
+        ("boxes", evaluate_boxes, made.boxes),
     ):
-        calls = {
-            backend: partial(evaluate, made.annotations, results, backend=backend)
-            for backend in backends
-        }
+
+        def whole(backend, evaluate=evaluate, results=results):
+            return evaluate(Truth(made.annotations, backend=backend), results)
+
+        calls = {backend: partial(whole, backend) for backend in backends}
         yield Case(f"evaluation of {name}", calls, images, of_metrics, 1e-9)
 
 

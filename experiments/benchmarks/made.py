@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from g_rmi.evaluation import coco
+from g_rmi.evaluation.results import PERSON, Result, box_results, keypoint_results, to_xywh
 from g_rmi.skeleton import COCO
 
 
@@ -44,8 +44,8 @@ class Found(NamedTuple):
     """Annotations, and poses and boxes found there."""
 
     annotations: dict
-    poses: list[coco.Result]
-    boxes: list[coco.Result]
+    poses: list[Result]
+    boxes: list[Result]
 
 
 def made_maps(grid: Grid, *, count: int, stride: int = 8, seed: int = 0) -> Maps:
@@ -159,8 +159,8 @@ def made_results(images: int, *, seed: int = 0) -> Found:
         {
             "id": n,
             "image_id": int(image[n]),
-            "category_id": coco.PERSON,
-            "bbox": coco.to_xywh(box[n]).tolist(),
+            "category_id": PERSON,
+            "bbox": to_xywh(box[n]).tolist(),
             "area": 0.6 * float(sides[n].prod()),
             "iscrowd": int(rng.uniform() < 0.03),
             "keypoints": labels[n].ravel().tolist(),
@@ -181,6 +181,6 @@ def made_results(images: int, *, seed: int = 0) -> Found:
     annotations = {"images": [{"id": i} for i in range(images)], "annotations": people}
     return Found(
         annotations,
-        coco.keypoint_results(ids, keypoints, ones, scores),
-        coco.box_results(ids, corners, scores),
+        keypoint_results(ids, keypoints, ones, scores),
+        box_results(ids, corners, scores),
     )

@@ -25,15 +25,16 @@ From memory of the paper, not its text; where that leaves a choice:
 * Groups of people have a recall instead of an AP: a false positive belongs to no group.
 """
 
-import collections
+from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from g_rmi.evaluation import coco
 from g_rmi.evaluation.keypoint_table import keypoint_similarity
+from g_rmi.evaluation.results import Result, keypoints_of, of_people
+from g_rmi.evaluation.truth import Truth, evaluate_keypoints, matches
 from g_rmi.skeleton import COCO, Skeleton
 
 KINDS = ("good", "jitter", "inversion", "swap", "miss")
@@ -50,7 +51,7 @@ class Diagnosis(NamedTuple):
     """What became of every labelled person who counts (no crowds), P of them, and of the rest.
 
     Attributes:
-      person: Row of the person among the people of the annotations.
+      person: Row of the person among the truth's people.
       image: Image id.
       found: Index among the results of people of the detection matched at OKS .1; -1 for none.
       oks: With that detection; 0 for none.
@@ -74,16 +75,6 @@ class Diagnosis(NamedTuple):
     labelled: Int[np.ndarray, " P"]
     overlapping: Int[np.ndarray, " P"]
     false_positives: Int[np.ndarray, " F"]
-
-
-class _Crowd(NamedTuple):
-    """The labelled people of one picture; `rows` among the annotations."""
-
-    rows: list[int]
-    joints: Float[np.ndarray, "P K 2"]
-    visible: Bool[np.ndarray, "P K"]
-    areas: Float[np.ndarray, " P"]
-    boxes: Float[np.ndarray, "P 4"]
 
 
 def joint_kinds(
@@ -128,55 +119,36 @@ def joint_kinds(
     )
 
 
-def diagnose(
-    annotations: coco.Annotations,
-    results: Sequence[coco.Result],
-    *,
-    skeleton: Skeleton = COCO,
-    image_ids: coco.ImageIds | None = None,
-) -> Diagnosis:
-    """What became of everyone, from the arguments of `coco.evaluate_keypoints`."""
-    truth = coco.ground_truth(annotations, joints=len(skeleton))
-    results = _of_people(results)
-    options = {"skeleton": skeleton, "image_ids": image_ids, "thresholds": THRESHOLDS}
-    evaluation = coco.run(truth, results, "keypoints", **options)
-    annotated = truth.dataset["annotations"]
-    owners, _ = _best_assignment(annotated, results, skeleton)
+def diagnose(truth: Truth, results: Sequence[Result]) -> Diagnosis:
+    """What became of everyone, by the poses that were found."""
+    results = of_people(results)
+    poses = keypoints_of(results, len(truth.skeleton))[..., :2]
+    evaluation = truth.evaluate(results, "keypoints", thresholds=THRESHOLDS, backend="pycocotools")
+    owners, _ = _best_assignment(truth, results)
     best = {owner: i for i, owner in enumerate(owners) if owner >= 0}
     people, false_positives = [], []
-    # The images of the first area range, "all"; the first row of matches is OKS .1.
-    for image in evaluation.evalImgs[: len(evaluation.params.imgIds)]:
-        if image is None:
-            continue
-        false = image["dtMatches"][0] == 0
-        false_positives += [i - 1 for i, wrong in zip(image["dtIds"], false, strict=True) if wrong]
-        rows = [person["id"] - 1 for person in truth.imgToAnns[image["image_id"]]]
-        crowd = _crowd(rows, annotated, skeleton)
-        overlapping = (_iou(crowd.boxes) >= OVERLAP).sum(axis=1) - 1
-        matches = dict(zip(image["gtIds"], np.transpose(image["gtMatches"]), strict=True))
-        for n, row in enumerate(crowd.rows):
-            first, *rest = matches[row + 1]
-            found = int(first) - 1
-            kinds, oks = np.full(len(skeleton), -1), 0.0
+    for match in matches(evaluation):
+        false_positives += match.detections[~match.right[0]].tolist()  # the first row: OKS .1
+        columns = dict(zip(match.people.tolist(), match.found.T, strict=True))
+        rows = truth.rows(match.image)
+        joints, areas = truth.keypoints[rows], truth.areas[rows]
+        labels = joints[..., :2], joints[..., 2] > 0, areas
+        overlapping = (_iou(truth.boxes[rows]) >= OVERLAP).sum(axis=1) - 1
+        for n, row in enumerate(rows):
+            found, *rest = columns[row].tolist()
+            kinds, oks = np.full(len(truth.skeleton), -1), 0.0
             if found >= 0:
-                pose = _joints(results[found])[:, :2]
-                kinds = joint_kinds(pose, n, *crowd[1:4], skeleton=skeleton)
-                oks = _oks(pose, crowd, skeleton)[n]
+                kinds = joint_kinds(poses[found], n, *labels, skeleton=truth.skeleton)
+                oks = _oks(poses[found], truth, rows)[n]
             outscored = found >= 0 and best.get(row, found) != found
-            reached = np.mean(np.array(rest) > 0)
-            facts = crowd.areas[n], crowd.visible[n].sum(), overlapping[n]
-            people.append((row, image["image_id"], found, oks, kinds, outscored, reached, *facts))
-    return _diagnosis(people, false_positives, len(skeleton))
+            reached = np.mean(np.array(rest) >= 0)
+            facts = areas[n], labels[1][n].sum(), overlapping[n]
+            people.append((row, match.image, found, oks, kinds, outscored, reached, *facts))
+    return _diagnosis(people, false_positives, len(truth.skeleton))
 
 
 def if_fixed(
-    annotations: coco.Annotations,
-    results: Sequence[coco.Result],
-    diagnosis: Diagnosis,
-    *,
-    skeleton: Skeleton = COCO,
-    image_ids: coco.ImageIds | None = None,
-    backend: coco.Backend = "pycocotools",
+    truth: Truth, results: Sequence[Result], diagnosis: Diagnosis
 ) -> dict[str, tuple[float, float]]:
     """The AP if errors were fixed, from the arguments of `diagnose` and what it returned.
 
@@ -184,15 +156,12 @@ def if_fixed(
       For each of `ERRORS` the AP if it alone were fixed, and if all before it were too. The last
       number is hardly below 1: good joints keep their last pixels.
     """
-    people = coco.ground_truth(annotations, joints=len(skeleton)).dataset
-    results = _of_people(results)
+    results = of_people(results)
     known: dict[frozenset[str], float] = {}
 
     def ap(errors: frozenset[str]) -> float:
         if errors not in known:
-            fixed = _fixed(people, results, diagnosis, errors, skeleton)
-            options = {"skeleton": skeleton, "image_ids": image_ids, "backend": backend}
-            known[errors] = coco.evaluate_keypoints(*fixed, **options)["AP"]
+            known[errors] = evaluate_keypoints(*_fixed(truth, results, diagnosis, errors))["AP"]
         return known[errors]
 
     return {
@@ -218,80 +187,58 @@ def groups(diagnosis: Diagnosis) -> dict[str, Bool[np.ndarray, " P"]]:
     return masks
 
 
-def _of_people(results: Sequence[coco.Result]) -> list[coco.Result]:
-    return [entry for entry in results if entry["category_id"] == coco.PERSON]
+def _oks(pose: Float[np.ndarray, "K 2"], truth: Truth, rows: list[int]) -> Float[np.ndarray, " P"]:
+    """OKS of a pose with each of these people."""
+    joints = truth.keypoints[rows]
+    terms = keypoint_similarity(
+        pose[None], joints[..., :2], truth.areas[rows], skeleton=truth.skeleton
+    )
+    return terms.mean(axis=1, where=joints[..., 2] > 0)
 
 
-def _joints(entry: Any) -> Float[np.ndarray, "K 3"]:
-    """Keypoints of a result or an annotation."""
-    return np.reshape(np.array(entry["keypoints"], float), (-1, 3))
-
-
-def _crowd(rows: Sequence[int], people: Sequence[Any], skeleton: Skeleton) -> _Crowd:
-    """The labelled people among these annotations."""
-    rows = [n for n in rows if people[n]["num_keypoints"] and not people[n]["iscrowd"]]
-    joints = np.array([_joints(people[n]) for n in rows]).reshape(-1, len(skeleton), 3)
-    boxes = np.array([people[n]["bbox"] for n in rows], float).reshape(-1, 4)
-    areas = np.array([people[n]["area"] for n in rows], float)
-    return _Crowd(rows, joints[..., :2], joints[..., 2] > 0, areas, coco.from_xywh(boxes))
-
-
-def _oks(pose: np.ndarray, crowd: _Crowd, skeleton: Skeleton) -> Float[np.ndarray, " P"]:
-    terms = keypoint_similarity(pose[None], crowd.joints, crowd.areas, skeleton=skeleton)
-    return terms.mean(axis=1, where=crowd.visible)
-
-
-def _best_assignment(
-    people: Sequence[Any], results: Sequence[coco.Result], skeleton: Skeleton
-) -> tuple[list[int], list[float]]:
+def _best_assignment(truth: Truth, results: Sequence[Result]) -> tuple[list[int], list[float]]:
     """For each result the person it is for, -1 for nobody, and its OKS with them, 0 for nobody.
 
     In each picture the most similar pair first, then the most similar of the rest.
     """
-    rows, found = collections.defaultdict(list), collections.defaultdict(list)
-    for n, person in enumerate(people):
-        rows[person["image_id"]].append(n)
+    poses = keypoints_of(results, len(truth.skeleton))[..., :2]
+    found = defaultdict(list)
     for i, entry in enumerate(results):
         found[entry["image_id"]].append(i)
     owners, scores = [-1] * len(results), [0.0] * len(results)
     for image, indices in found.items():
-        crowd = _crowd(rows[image], people, skeleton)
-        if not crowd.rows:
+        if not (rows := truth.rows(image)):
             continue
-        oks = np.array([_oks(_joints(results[i])[:, :2], crowd, skeleton) for i in indices])
+        oks = np.array([_oks(poses[i], truth, rows) for i in indices])
         while (top := float(oks.max())) >= MATCH:
             i, n = np.unravel_index(oks.argmax(), oks.shape)
-            owners[indices[i]], scores[indices[i]] = crowd.rows[n], top
+            owners[indices[i]], scores[indices[i]] = rows[n], top
             oks[i], oks[:, n] = 0.0, 0.0
     return owners, scores
 
 
 def _fixed(
-    dataset: dict[str, Any],
-    results: list[coco.Result],
-    diagnosis: Diagnosis,
-    errors: frozenset[str],
-    skeleton: Skeleton,
-) -> tuple[dict[str, Any], list[coco.Result]]:
-    """Annotations and results without these errors."""
-    people, results = dataset["annotations"], list(results)
+    truth: Truth, results: list[Result], diagnosis: Diagnosis, errors: frozenset[str]
+) -> tuple[Truth, list[Result]]:
+    """Truth and results without these errors."""
+    results = list(results)
     to_fix = [KINDS.index(error) for error in errors if error in KINDS]
     for row, i, kinds in zip(diagnosis.person, diagnosis.found, diagnosis.kinds):
         wrong = np.isin(kinds, to_fix)
         if wrong.any():
-            keypoints = _joints(results[i])
-            keypoints[wrong, :2] = _joints(people[row])[wrong, :2]
+            (keypoints,) = keypoints_of([results[i]], len(truth.skeleton))
+            keypoints[wrong, :2] = truth.keypoints[row, wrong, :2]
             results[i] = results[i] | {"keypoints": keypoints.ravel().tolist()}
     if "score" in errors:
-        _, scores = _best_assignment(people, results, skeleton)
+        _, scores = _best_assignment(truth, results)
         results = [entry | {"score": s} for entry, s in zip(results, scores, strict=True)]
     if "false positive" in errors:
         false = set(diagnosis.false_positives.tolist())
         results = [entry for i, entry in enumerate(results) if i not in false]
     if "false negative" in errors:
         unfound = set(diagnosis.person[diagnosis.found < 0].tolist())
-        people = [person for n, person in enumerate(people) if n not in unfound]
-    return dataset | {"annotations": people}, results
+        truth = truth.with_people(p for n, p in enumerate(truth.people) if n not in unfound)
+    return truth, results
 
 
 def _iou(boxes: Float[np.ndarray, "P 4"]) -> Float[np.ndarray, "P P"]:

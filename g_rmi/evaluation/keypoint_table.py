@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
-from pycocotools.coco import COCO as CocoIndex
+from jaxtyping import Bool, Float
 
-from g_rmi.evaluation import coco
+from g_rmi.evaluation.results import Result, keypoints_of, of_people
+from g_rmi.evaluation.truth import KEYPOINT_METRICS, Evaluation, Truth, matches, numbers
 from g_rmi.skeleton import COCO, Skeleton
 
 
@@ -35,30 +35,17 @@ class KeypointRow(NamedTuple):
     ap: float
 
 
-def keypoint_table(
-    annotations: coco.Annotations,
-    results: Sequence[coco.Result],
-    *,
-    skeleton: Skeleton = COCO,
-    image_ids: coco.ImageIds | None = None,
-    backend: coco.Backend = "pycocotools",
-) -> list[KeypointRow]:
-    """A row for each joint and one for all, from the arguments of `coco.evaluate_keypoints`.
+def keypoint_table(truth: Truth, results: Sequence[Result]) -> list[KeypointRow]:
+    """A row for each joint and one for all, of poses as `keypoint_results` makes them.
 
     Takes as long as that many evaluations, since each AP is one.
     """
-    truth = coco.ground_truth(annotations, joints=len(skeleton))
-    options = {"skeleton": skeleton, "image_ids": image_ids}
-
-    def evaluate(people: CocoIndex) -> coco.Evaluation:
-        return coco.run(people, results, "keypoints", **options, backend=backend)
-
-    whole = coco.run(truth, results, "keypoints", **options)
-    labelled, similarity = _similarities(whole, skeleton)
-    rows = [
-        _row(name, labelled[:, k], similarity[:, k], evaluate(_only(truth, k, len(skeleton))))
-        for k, name in enumerate(skeleton.names)
-    ]
+    whole = truth.evaluate(results, "keypoints", backend="pycocotools")
+    labelled, similarity = _similarities(truth, of_people(results), whole)
+    rows = []
+    for k, name in enumerate(truth.skeleton.names):
+        evaluation = _only(truth, k).evaluate(results, "keypoints")
+        rows.append(_row(name, labelled[:, k], similarity[:, k], evaluation))
     return [*rows, _row("all", labelled, similarity, whole)]
 
 
@@ -98,7 +85,7 @@ def keypoint_similarity(
 
 
 def _row(
-    name: str, labelled: np.ndarray, similarity: np.ndarray, evaluation: coco.Evaluation
+    name: str, labelled: np.ndarray, similarity: np.ndarray, evaluation: Evaluation
 ) -> KeypointRow:
     terms = similarity[labelled & ~np.isnan(similarity)]
     count = int(labelled.sum())
@@ -108,44 +95,37 @@ def _row(
         found=len(terms),
         oks=float(terms.mean()) if len(terms) else -1.0,
         within=float((terms >= 0.5).sum() / count) if count else -1.0,
-        ap=coco.numbers(evaluation, coco.KEYPOINT_METRICS)["AP"],
+        ap=numbers(evaluation, KEYPOINT_METRICS)["AP"],
     )
 
 
-def _similarities(evaluation: coco.Evaluation, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and OKS terms [N, K] of the people who count; NaN for people who were not found."""
-    labelled, similarity = [], []
-    # The images of the first area range, "all"; the first row of matches is OKS .5.
-    for image in evaluation.evalImgs[: len(evaluation.params.imgIds)]:
-        if image is None:
-            continue
-        for person_id, pose_id, ignored in zip(
-            image["gtIds"], image["gtMatches"][0], image["gtIgnore"], strict=True
-        ):
-            if ignored:
-                continue
-            person = evaluation.cocoGt.anns[person_id]
-            joints = np.reshape(person["keypoints"], (-1, 3))
-            term = np.full(len(joints), np.nan)
-            if pose_id:
-                pose = np.reshape(evaluation.cocoDt.anns[int(pose_id)]["keypoints"], (-1, 3))
-                pair = pose[:, :2], joints[:, :2].astype(float)
-                term = keypoint_similarity(*pair, person["area"], skeleton=skeleton)
-            labelled.append(joints[:, 2] > 0)
-            similarity.append(term)
-    shape = (-1, len(skeleton))
-    return np.array(labelled, bool).reshape(shape), np.array(similarity, float).reshape(shape)
+def _similarities(
+    truth: Truth, results: list[Result], evaluation: Evaluation
+) -> tuple[Bool[np.ndarray, "P K"], Float[np.ndarray, "P K"]]:
+    """Labels and OKS terms of the people who count; NaN for people who were not found."""
+    rows, found = [], []
+    for match in matches(evaluation):
+        rows += match.people[match.counts].tolist()
+        found += match.found[0, match.counts].tolist()  # the first row: OKS .5
+    joints = truth.keypoints[rows]
+    similarity = np.full(joints.shape[:2], np.nan)
+    is_found = np.array(found, int) >= 0
+    poses = keypoints_of([results[i] for i in found if i >= 0], len(truth.skeleton))
+    similarity[is_found] = keypoint_similarity(
+        poses[..., :2],
+        joints[is_found, :, :2],
+        truth.areas[rows][is_found],
+        skeleton=truth.skeleton,
+    )
+    return joints[..., 2] > 0, similarity
 
 
-def _only(truth: CocoIndex, k: int, joints: int) -> CocoIndex:
-    """The ground truth with joint k as the only labelled one."""
-    people = []
-    for person in truth.dataset["annotations"]:
-        keypoints = np.reshape(person["keypoints"], (-1, 3)).copy()
-        keypoints[np.arange(joints) != k, 2] = 0
-        single = {
-            "keypoints": keypoints.ravel().tolist(),
-            "num_keypoints": int(keypoints[k, 2] > 0),
-        }
-        people.append(person | single)
-    return coco.ground_truth(truth.dataset | {"annotations": people}, joints=joints)
+def _only(truth: Truth, k: int) -> Truth:
+    """The truth with joint k as the only labelled one."""
+    keypoints = truth.keypoints.copy()
+    keypoints[:, np.arange(len(truth.skeleton)) != k, 2] = 0
+    labels = zip(truth.people, keypoints, strict=True)
+    return truth.with_people(
+        person | {"keypoints": joints.ravel().tolist(), "num_keypoints": int(joints[k, 2] > 0)}
+        for person, joints in labels
+    )

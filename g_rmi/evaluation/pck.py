@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from g_rmi.evaluation import coco
+from g_rmi.evaluation.truth import Truth
 from g_rmi.skeleton import COCO, Skeleton
 
 
@@ -108,37 +108,41 @@ def pck(
 
 
 def evaluate_pck(
-    annotations: coco.Annotations,
+    truth: Truth,
     annotation_ids: Sequence[int] | Int[np.ndarray, " N"],
     predictions: Float[np.ndarray, "N K 2"],
     *,
     threshold: float = 0.2,
-    skeleton: Skeleton = COCO,
 ) -> Pck:
-    """PCK of the torso over all labelled people of a COCO file; crowds are left out.
+    """PCK of the torso over all labelled people; crowds are left out.
 
     Args:
-      annotations: COCO annotations of people: the file, or what it holds.
+      truth: Who is labelled.
       annotation_ids: Whom each prediction is for. A person without one is missed in every joint.
       predictions: In the pixels of the image.
       threshold: Share of the torso.
-      skeleton: Keypoint set of both.
 
     Raises:
-      ValueError: An annotation is malformed, or an id occurs twice or is not in the file.
+      ValueError: An id occurs twice or is not in the truth.
     """
-    truth = coco.ground_truth(annotations, joints=len(skeleton)).dataset["annotations"]
     rows: dict[int, int] = {}
     for row, i in enumerate(np.asarray(annotation_ids).tolist()):
         if i in rows:
             raise ValueError(f"annotation {i} has two predictions")
         rows[i] = row
-    if unknown := sorted(set(rows) - {person["original_id"] for person in truth}):
+    ids = [person["original_id"] for person in truth.people]
+    if unknown := sorted(set(rows) - set(ids)):
         raise ValueError(f"predictions for annotation {unknown[0]}, which the file does not have")
-    people = [person for person in truth if not person["iscrowd"]]
-    labels = np.array([p["keypoints"] for p in people], np.float64).reshape(-1, len(skeleton), 3)
-    aligned = np.full(labels[..., :2].shape, np.nan)
-    for n, person in enumerate(people):
-        if (row := rows.get(person["original_id"])) is not None:
-            aligned[n] = predictions[row]
-    return pck(labels[..., :2], labels[..., 2] > 0, aligned, threshold=threshold, skeleton=skeleton)
+    aligned = np.full(truth.keypoints[..., :2].shape, np.nan)
+    for n, i in enumerate(ids):
+        if i in rows:
+            aligned[n] = predictions[rows[i]]
+    counts = [not person["iscrowd"] for person in truth.people]
+    labels = truth.keypoints[counts]
+    return pck(
+        labels[..., :2],
+        labels[..., 2] > 0,
+        aligned[counts],
+        threshold=threshold,
+        skeleton=truth.skeleton,
+    )

@@ -11,7 +11,7 @@ import pytest
 from data_pipeline import synthetic
 from experiments import cli, doctor, evaluate, export, pose, train
 from experiments.benchmarks import pipeline as pipeline_benchmark
-from g_rmi.evaluation.coco import BOX_METRICS, KEYPOINT_METRICS
+from g_rmi.evaluation.truth import BOX_METRICS, KEYPOINT_METRICS
 from g_rmi.inference.load import load_task
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.training.checkpoint import load_variables

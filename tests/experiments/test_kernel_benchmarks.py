@@ -8,7 +8,7 @@ import pytest
 
 from experiments.benchmarks import kernels, made, rivals
 from experiments.benchmarks.timing import differences
-from g_rmi.evaluation import coco
+from g_rmi.evaluation.truth import Truth, evaluate_boxes, evaluate_keypoints
 
 GRID = made.Grid(33, 25, 6.0)
 CROP = ["--height", "33", "--width", "25", "--radius", "6"]
@@ -102,8 +102,8 @@ def test_made_proposals_are_boxes_in_the_picture():
 def test_made_results_are_worth_evaluating():
     given, again = made.made_results(60), made.made_results(60)
     assert given.poses == again.poses
-    keypoints = coco.evaluate_keypoints(given.annotations, given.poses)
-    boxes = coco.evaluate_boxes(given.annotations, given.boxes)
+    truth = Truth(given.annotations)
+    keypoints, boxes = evaluate_keypoints(truth, given.poses), evaluate_boxes(truth, given.boxes)
     for metrics in (keypoints, boxes):
         assert 0.02 < next(iter(metrics.values())) < 0.9
     assert len(given.poses) == len(given.boxes) > 60 * 7

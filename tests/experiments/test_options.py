@@ -1,7 +1,7 @@
 """The rows of the tables."""
 
 from experiments import options
-from g_rmi.evaluation.coco import KEYPOINT_METRICS
+from g_rmi.evaluation.truth import KEYPOINT_METRICS
 from g_rmi.inference.settings import Settings
 
 

@@ -11,8 +11,9 @@ from data_pipeline import synthetic
 from data_pipeline.coco import as_coco
 from experiments.gallery import Evaluated
 from experiments.report import detector_page, pose_page
-from g_rmi.evaluation import coco
 from g_rmi.evaluation.keypoint_table import keypoint_table
+from g_rmi.evaluation.results import box_results, keypoint_results
+from g_rmi.evaluation.truth import Truth, evaluate_boxes, evaluate_keypoints
 from tests.g_rmi.viz.html_page import Page
 
 HOSTILE = """<img src=x onerror=alert('&amp;')>".jpg"""
@@ -44,6 +45,7 @@ def evaluated(dataset, workdir, results, metrics):
     return Evaluated(
         workdir=workdir,
         dataset=dataset,
+        truth=Truth(as_coco(dataset)),
         results=results,
         metrics=metrics,
         config={"note": "<b>"},
@@ -51,14 +53,13 @@ def evaluated(dataset, workdir, results, metrics):
         summary="so many boxes",
         pictures=2,
         min_box_score=0.5,
-        backend="pycocotools",
     )
 
 
 def pose_report(dataset, workdir, results):
-    truth = as_coco(dataset)
+    truth = Truth(as_coco(dataset))
     boxes = {"box_AP": 0.512, "box_AP50": 0.6, "box_AR100": 0.7}
-    metrics = coco.evaluate_keypoints(truth, results) | boxes
+    metrics = evaluate_keypoints(truth, results) | boxes
     page = pose_page(evaluated(dataset, workdir, results, metrics), keypoint_table(truth, results))
     return Page(page), metrics
 
@@ -72,7 +73,7 @@ def poses(dataset, *, shift=0.0):
     points = np.concatenate([points, points[-1:] - 500])
     image_ids = dataset.images.id[people.image[np.append(rows, rows[-1])]]
     scores = np.linspace(0.9, 0.1, len(points)).astype(np.float32)
-    return coco.keypoint_results(image_ids, points, np.ones(points.shape[:2]), scores)
+    return keypoint_results(image_ids, points, np.ones(points.shape[:2]), scores)
 
 
 def test_the_page_of_a_pose_network(dataset, workdir):
@@ -110,14 +111,14 @@ def test_the_page_of_a_detector(dataset, workdir):
     boxes = people.box.astype(np.float64)
     boxes[0] += 1e3
     image_ids = dataset.images.id[people.image]
-    results = coco.box_results(image_ids, boxes, np.linspace(0.9, 0.1, len(boxes)))
-    metrics = coco.evaluate_boxes(as_coco(dataset), results)
+    results = box_results(image_ids, boxes, np.linspace(0.9, 0.1, len(boxes)))
+    metrics = evaluate_boxes(Truth(as_coco(dataset)), results)
     page = Page(detector_page(evaluated(dataset, workdir, results, metrics)))
     assert f"box_AP {metrics['box_AP']:.3f}" in page.text
     assert 0.3 < metrics["box_AP"] < 1
     assert page.tags.count("img") == page.text.count(HOSTILE) == 2
     assert "score 0.90" in page.text
     assert "nobody found" in page.text
-    empty = coco.evaluate_boxes(as_coco(dataset), [])
+    empty = evaluate_boxes(Truth(as_coco(dataset)), [])
     page = Page(detector_page(evaluated(dataset, workdir, [], empty)))
     assert "box_AP 0.000" in page.text

@@ -304,7 +304,7 @@ def test_decodings_that_only_rank_differently_share_predictions(monkeypatch):
         predicted.append(look)
         return len(predicted)
 
-    def score(task, dataset, boxes, people, settings, *, backend):
+    def score(truth, dataset, boxes, people, settings):
         return SimpleNamespace(metrics={"people": people, "threshold": settings.oks_nms})
 
     monkeypatch.setattr(pose, "predict", predict)
@@ -317,7 +317,7 @@ def test_decodings_that_only_rank_differently_share_predictions(monkeypatch):
         Settings(rotation_test=True, oks_nms=0.5),
         Settings(decoding="argmax", oks_nms=0.6),
     ]
-    rows = [e.metrics for e in pose.evaluate_each(None, {}, None, None, variants)]
+    rows = [e.metrics for e in pose.evaluate_each(None, {}, None, None, None, variants)]
     assert [row["people"] for row in rows] == [1, 2, 1, 3, 4, 2]
     assert [row["threshold"] for row in rows] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
     assert predicted == [

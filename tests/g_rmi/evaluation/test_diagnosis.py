@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from g_rmi.evaluation import coco, diagnosis
+from g_rmi.evaluation import diagnosis
 from g_rmi.evaluation.diagnosis import ERRORS, KINDS
+from g_rmi.evaluation.results import keypoint_results
+from g_rmi.evaluation.truth import Truth, evaluate_keypoints
 from g_rmi.skeleton import COCO, Skeleton
 from tests.g_rmi.evaluation.people import annotations, jitter, labelled, person
 from tests.oracles.diagnosis import joint_kind
@@ -14,7 +16,7 @@ HALF = 51 / 101  # AP of one of two people, found first: precision 1 at recalls 
 
 
 def made(*people):
-    return annotations() | {"annotations": list(people)}
+    return Truth(annotations() | {"annotations": list(people)})
 
 
 def standing(ident, x, image_id=7, **options):
@@ -25,7 +27,7 @@ def standing(ident, x, image_id=7, **options):
 def found(image_ids, poses, scores):
     poses = np.array(poses, float)
     ones = np.ones(poses.shape[:2])
-    return coco.keypoint_results(image_ids, poses, ones, np.array(scores, np.float32))
+    return keypoint_results(image_ids, poses, ones, np.array(scores, np.float32))
 
 
 def pose_of(label):
@@ -92,7 +94,7 @@ def test_fixing_a_kind_moves_its_joints_only(planted):
     def reaching(thresholds):
         return pytest.approx((thresholds + (10 - thresholds) * HALF) / 10)
 
-    assert coco.evaluate_keypoints(data, results)["AP"] == reaching(5)
+    assert evaluate_keypoints(data, results)["AP"] == reaching(5)
     assert result.oks[0] == pytest.approx(0.72, abs=0.003)  # each joint is worth .0625
     alone, together = zip(*diagnosis.if_fixed(data, results, result).values(), strict=True)
     assert alone == tuple(map(reaching, (6, 7, 6, 5, 5, 5, 5)))
@@ -134,6 +136,7 @@ def test_truth_as_prediction_has_no_errors():
     data = annotations()
     people, keypoints = labelled(data)
     results = found([a["image_id"] for a in people], keypoints[..., :2], np.arange(4) / 4)
+    data = Truth(data)
     result = diagnosis.diagnose(data, results)
     assert result.person.tolist() == [0, 1, 2, 5]  # no crowd, nobody without joints
     assert result.image.tolist() == [7, 7, 8, 9]
@@ -150,12 +153,12 @@ def test_truth_as_prediction_has_no_errors():
 
 def test_a_missing_joint_is_worth_its_thresholds():
     data = made(standing(1, 0), standing(2, 300))
-    first, second = map(pose_of, data["annotations"])
+    first, second = map(pose_of, data.people)
     results = found([7, 7], [first, far(second, FIVE)], [0.9, 0.8])
     result = diagnosis.diagnose(data, results)
     assert result.oks[1] == pytest.approx(12 / 17, abs=1e-5)
     assert result.recall.tolist() == [1, 0.5]
-    assert coco.evaluate_keypoints(data, results)["AP"] == pytest.approx((1 + HALF) / 2)
+    assert evaluate_keypoints(data, results)["AP"] == pytest.approx((1 + HALF) / 2)
     gains = diagnosis.if_fixed(data, results, result)
     assert gains["miss"] == (1, 1)
     assert gains["swap"] == (pytest.approx((1 + HALF) / 2), 1)
@@ -163,7 +166,7 @@ def test_a_missing_joint_is_worth_its_thresholds():
 
 def test_a_worse_detection_that_outscores_the_better_one():
     data = made(standing(1, 0))
-    good = pose_of(data["annotations"][0])
+    good = pose_of(data.people[0])
     results = found([7, 7], [good, far(good.copy(), FIVE)], [0.3, 0.6])
     result = diagnosis.diagnose(data, results)
     assert result.found.tolist() == [1]
@@ -171,7 +174,7 @@ def test_a_worse_detection_that_outscores_the_better_one():
     assert result.false_positives.tolist() == [0]  # the duplicate that lost
     gains = diagnosis.if_fixed(data, results, result)
     # Up to .7 the bad one will do; above, the good one comes second.
-    assert coco.evaluate_keypoints(data, results)["AP"] == pytest.approx((1 + 0.5) / 2)
+    assert evaluate_keypoints(data, results)["AP"] == pytest.approx((1 + 0.5) / 2)
     assert gains["score"][0] == 1
     assert gains["false positive"][0] == pytest.approx(0.5)
     right = found([7, 7], [good, far(good.copy(), FIVE)], [0.6, 0.3])
@@ -180,21 +183,25 @@ def test_a_worse_detection_that_outscores_the_better_one():
 
 def test_false_positives_and_negatives():
     data = made(standing(1, 0), standing(2, 300), standing(3, 0, 8, hidden=range(17), crowd=1))
-    first, second = map(pose_of, data["annotations"][:2])
+    first, second = map(pose_of, data.people[:2])
     nowhere, in_crowd = first + 2000, first
     results = found([7, 9, 8], [second, nowhere, in_crowd], [0.5, 0.9, 0.8])
     result = diagnosis.diagnose(data, results)
     assert result.found.tolist() == [-1, 0]
     assert result.kinds[0].tolist() == [-1] * 17
     assert result.false_positives.tolist() == [1]  # COCO looks away from crowds
-    before = coco.evaluate_keypoints(data, results)["AP"]
+    before = evaluate_keypoints(data, results)["AP"]
     gains = diagnosis.if_fixed(data, results, result)
     assert before == pytest.approx(HALF / 2)
     assert gains["false positive"][0] == pytest.approx(HALF)
     assert gains["false negative"] == (0.5, 1)
     assert gains["score"][0] == pytest.approx(HALF)
     assert gains["miss"][0] == before
-    part = diagnosis.diagnose(data, results, image_ids=[9, 10])
+    part = Truth(
+        {"images": [{"id": i} for i in (7, 8, 9, 10)], "annotations": data.people},
+        image_ids=[9, 10],
+    )
+    part = diagnosis.diagnose(part, results)
     assert len(part.person) == 0
     assert part.kinds.shape == (0, 17)
     assert part.false_positives.tolist() == [1]
@@ -251,7 +258,8 @@ def test_jittered_people_are_jittered():
     people, keypoints = labelled(data)
     points = jitter(keypoints[..., :2], 2.0)
     results = found([a["image_id"] for a in people], points, np.arange(4) / 4)
+    data = Truth(data)
     result = diagnosis.diagnose(data, results)
     assert (result.kinds == KINDS.index("jitter")).sum() > 5
-    before = coco.evaluate_keypoints(data, results)["AP"]
+    before = evaluate_keypoints(data, results)["AP"]
     assert diagnosis.if_fixed(data, results, result)["jitter"][0] > before + 0.05

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from g_rmi.evaluation import coco, keypoint_table
+from g_rmi.evaluation import keypoint_table
+from g_rmi.evaluation.results import keypoint_results
+from g_rmi.evaluation.truth import Truth, evaluate_keypoints
 from g_rmi.skeleton import COCO
 from tests.g_rmi.evaluation.people import annotations, labelled, person
 
@@ -17,7 +19,11 @@ def results(data, change=lambda points, people: points):
     points = change(keypoints[..., :2].copy(), people)
     image_ids = [a["image_id"] for a in people]
     scores = np.linspace(0.9, 0.6, len(people))
-    return coco.keypoint_results(image_ids, points, np.ones(points.shape[:2]), scores)
+    return keypoint_results(image_ids, points, np.ones(points.shape[:2]), scores)
+
+
+def table_of(data, results, **options):
+    return keypoint_table.keypoint_table(Truth(data, **options), results)
 
 
 def test_one_joint_wrong_and_one_half_right():
@@ -29,7 +35,7 @@ def test_one_joint_wrong_and_one_half_right():
             point[1] += 2 * COCO.sigmas[LEFT_ANKLE] * np.sqrt(-2 * label["area"] * np.log(0.62))
         return points
 
-    table = keypoint_table.keypoint_table(data, results(data, change))
+    table = table_of(data, results(data, change))
     rows = {row.name: row for row in table}
     assert list(rows) == [*COCO.names, "all"]
     assert rows["right_knee"][1:] == (4, 4, 0.0, 0.0, 0.0)
@@ -43,21 +49,21 @@ def test_one_joint_wrong_and_one_half_right():
     whole = rows["all"]
     assert whole.labelled == whole.found == sum(row.labelled for row in table[:-1])
     assert whole.within == pytest.approx(1 - 4 / whole.labelled)
-    assert whole.ap == coco.evaluate_keypoints(data, results(data, change))["AP"]
+    assert whole.ap == evaluate_keypoints(Truth(data), results(data, change))["AP"]
 
 
 def test_people_who_are_not_found_are_misses():
     data = annotations()
     first = results(data)[:2]
-    shoulder = keypoint_table.keypoint_table(data, first)[LEFT_SHOULDER]
+    shoulder = table_of(data, first)[LEFT_SHOULDER]
     assert shoulder[1:5] == (4, 2, 1.0, 0.5)
-    none = keypoint_table.keypoint_table(data, [])[LEFT_SHOULDER]
+    none = table_of(data, [])[LEFT_SHOULDER]
     assert none[1:] == (4, 0, -1.0, 0.0, 0.0)
     data["annotations"].append(person(40, 10, (30, 30, 80, 200), crowd=1))
-    assert keypoint_table.keypoint_table(data, first)[LEFT_SHOULDER] == shoulder
-    nobody = keypoint_table.keypoint_table(data | {"annotations": []}, first)[LEFT_SHOULDER]
+    assert table_of(data, first)[LEFT_SHOULDER] == shoulder
+    nobody = table_of(data | {"annotations": []}, first)[LEFT_SHOULDER]
     assert nobody[1:] == (0, 0, -1.0, -1.0, -1.0)
-    part = keypoint_table.keypoint_table(data, first, image_ids=[7])[LEFT_SHOULDER]
+    part = table_of(data, first, image_ids=[7])[LEFT_SHOULDER]
     assert part[1:] == (2, 2, 1.0, 1.0, 1.0)
 
 

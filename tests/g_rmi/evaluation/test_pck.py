@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from g_rmi.evaluation import pck
+from g_rmi.evaluation.truth import Truth
 from g_rmi.skeleton import COCO, Skeleton
 from tests.g_rmi.evaluation.people import annotations
 
@@ -97,6 +98,7 @@ def test_by_annotation():
         a["id"]: np.reshape(a["keypoints"], (17, 3))[:, :2].astype(float)
         for a in data["annotations"]
     }
+    data = Truth(data)
     # In another order, one of the four labelled people missing; the crowd (6) does not count.
     ids = [5, 0, 12, 6]
     found = np.stack([truth[i] for i in ids])

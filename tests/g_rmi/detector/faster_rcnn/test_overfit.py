@@ -6,7 +6,8 @@ from jax import numpy as jnp
 
 from g_rmi.config import DetectorConfig, OptimConfig
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
-from g_rmi.evaluation.coco import box_results, evaluate_boxes, to_xywh
+from g_rmi.evaluation.results import box_results, to_xywh
+from g_rmi.evaluation.truth import Truth, evaluate_boxes
 from g_rmi.inference.dataset import detect_people
 from g_rmi.training.optim import make_optimizer
 from g_rmi.training.state import create_state, evaluation_variables
@@ -85,5 +86,7 @@ def test_two_pictures_are_learnt_by_heart():
         for n, box in enumerate(rows)
     ]
     annotations = {"images": [{"id": 0}, {"id": 1}], "annotations": truth}
-    metrics = evaluate_boxes(annotations, box_results(found.image, found.boxes, found.scores))
+    metrics = evaluate_boxes(
+        Truth(annotations), box_results(found.image, found.boxes, found.scores)
+    )
     assert metrics["box_AP"] > 0.9, metrics

@@ -1,0 +1,125 @@
+"""COCO's results format: what was found, as JSON entries with `xywh` boxes, checked and written.
+
+The rest of the project has boxes `(x0, y0, x1, y1)`; a COCO box is `(x0, y0, x1 - x0, y1 - y0)` in
+the same frame, without any half-pixel shift.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from g_rmi.config import nearest
+
+PERSON = 1
+"""COCO's category id of people."""
+
+Result = dict[str, Any]
+Kind = Literal["keypoints", "bbox"]
+ImageIds = Sequence[int] | Int[np.ndarray, " N"]
+
+
+def to_xywh(boxes: Float[np.ndarray, "*N 4"]) -> Float[np.ndarray, "*N 4"]:
+    """`(x0, y0, x1, y1)` to COCO's `(x, y, width, height)`."""
+    return np.concatenate([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], axis=-1)
+
+
+def from_xywh(boxes: Float[np.ndarray, "*N 4"]) -> Float[np.ndarray, "*N 4"]:
+    """COCO's `(x, y, width, height)` to `(x0, y0, x1, y1)`."""
+    return np.concatenate([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], axis=-1)
+
+
+def keypoint_results(
+    image_ids: ImageIds,
+    keypoints: Float[np.ndarray, "N K 2"],
+    keypoint_scores: Float[np.ndarray, "N K"],
+    scores: Float[np.ndarray, " N"],
+) -> list[Result]:
+    """Poses in COCO's results format.
+
+    The third number of each joint is its score; COCO's evaluation reads only the coordinates.
+    Coordinates keep two decimals; scores keep float32's precision, so that no tie appears.
+
+    Args:
+      image_ids: Image of each pose.
+      keypoints: In the pixels of that image.
+      keypoint_scores: Between 0 and 1.
+      scores: Pose scores, by which the evaluation ranks.
+
+    Returns:
+      One `{image_id, category_id, keypoints, score}` per pose, plain JSON values.
+    """
+    joints = np.asarray(keypoints, np.float64).round(2)
+    joint_scores = np.asarray(keypoint_scores, np.float64).round(4)
+    rows = np.concatenate([joints, joint_scores[..., None]], axis=-1)
+    return _results("keypoints", image_ids, rows.reshape(len(rows), 3 * rows.shape[1]), scores)
+
+
+def box_results(
+    image_ids: ImageIds, boxes: Float[np.ndarray, "N 4"], scores: Float[np.ndarray, " N"]
+) -> list[Result]:
+    """Person boxes in COCO's results format, `xywh` with two decimals.
+
+    Args:
+      image_ids: Image of each box.
+      boxes: `(x0, y0, x1, y1)` in the pixels of that image.
+      scores: By which the evaluation ranks.
+
+    Returns:
+      One `{image_id, category_id, bbox, score}` per box, plain JSON values.
+    """
+    return _results("bbox", image_ids, to_xywh(np.asarray(boxes, np.float64)).round(2), scores)
+
+
+def _results(kind: Kind, image_ids: ImageIds, rows: np.ndarray, scores: np.ndarray) -> list[Result]:
+    return [
+        {
+            "image_id": image_id,
+            "category_id": PERSON,
+            kind: row,
+            # The shortest decimal that is the same float32.
+            "score": float(str(np.float32(score))),
+        }
+        for image_id, row, score in zip(
+            np.asarray(image_ids).tolist(), rows.tolist(), scores, strict=True
+        )
+    ]
+
+
+def write_results(path: str | os.PathLike, results: Sequence[Result]) -> None:
+    """Writes results as one JSON array, one entry a line."""
+    lines = ",\n".join(json.dumps(entry, allow_nan=False) for entry in results)
+    Path(path).write_text(f"[{lines}]\n")
+
+
+def of_people(results: Iterable[Result]) -> list[Result]:
+    """The results whose category is that of people."""
+    return [entry for entry in results if entry["category_id"] == PERSON]
+
+
+def keypoints_of(entries: Sequence[Result], joints: int) -> Float[np.ndarray, "N K 3"]:
+    """The keypoints of results or annotations as one array: x, y, and the score or COCO's v."""
+    values = [entry["keypoints"] for entry in entries]
+    return np.array(values, np.float64).reshape(-1, joints, 3)
+
+
+def check_result(entry: Result, kind: Kind, where: str, *, joints: int) -> None:
+    """Raises a ValueError that begins with `where` unless the entry is a result of that kind."""
+    for field in ("image_id", "category_id", kind, "score"):
+        if field not in entry:
+            raise ValueError(f"{where} has no {field!r}{nearest(field, entry)}")
+    values = entry[kind] if isinstance(entry[kind], list) else []
+    count, wanted = (4, "4") if kind == "bbox" else (3 * joints, f"3 x {joints}")
+    if len(values) != count:
+        raise ValueError(f"{where}: {kind} must be a list of {wanted} numbers, got {len(values)}")
+    # A NaN compares as a match in pycocotools: it must not come that far.
+    for value in (*values, entry["score"]):
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"{where}: {value!r} is not a finite number")
+    if kind == "bbox" and min(values[2:]) < 0:
+        raise ValueError(f"{where}: bbox is [x, y, width, height], got {values}")
