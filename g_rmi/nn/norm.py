@@ -2,7 +2,6 @@
 
 import functools
 import math
-from collections.abc import Sequence
 
 import jax
 from flax import linen as nn
@@ -10,6 +9,8 @@ from jax import lax
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+
+from g_rmi.nn.rewrites import apart
 
 EPSILON = 1e-5
 # Share of the old running statistics that a step keeps; PyTorch calls 1 - .9 = .1 its momentum.
@@ -105,9 +106,9 @@ def batch_norm(
 
 def _batch_norm_forward(x, scale, bias, dtype):
     mean = x.astype(jnp.float32).mean((0, 1, 2))
-    x, mean = _apart(x, mean)
+    x, mean = apart(x, mean)
     var = jnp.square(x.astype(jnp.float32) - mean[None, None, None]).mean((0, 1, 2))
-    x, mean, var = _apart(x, mean, var)
+    x, mean, var = apart(x, mean, var)
     y = affine(x, mean, var, scale, bias).astype(dtype)
     return (y, (mean, var)), (x, scale, mean, var)
 
@@ -119,10 +120,10 @@ def _batch_norm_backward(dtype, residuals, grads):
     grad = grads[0]
     count, rate = math.prod(x.shape[:-1]), lax.rsqrt(var + EPSILON)
     to_bias = grad.astype(jnp.float32).sum((0, 1, 2))
-    x, grad, to_bias = _apart(x, grad, to_bias)
+    x, grad, to_bias = apart(x, grad, to_bias)
     centred = x.astype(jnp.float32) - mean[None, None, None]
     to_scale = rate * (grad.astype(jnp.float32) * centred).sum((0, 1, 2))
-    x, grad, to_scale = _apart(x, grad, to_scale)
+    x, grad, to_scale = apart(x, grad, to_scale)
     # To x: slope * (grad - mean of grad - normalised x * mean of their product).
     slope = scale * rate
     share = slope * rate * to_scale / count
@@ -133,18 +134,6 @@ def _batch_norm_backward(dtype, residuals, grads):
 
 
 batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
-
-
-def _apart(*arrays: Array) -> Sequence[Array]:
-    """Keeps CPUs from sharing work between the passes over an array before and after this.
-
-    Shared would be its conversion to float32, written to memory and read again.
-    """
-    return lax.platform_dependent(
-        *arrays,
-        cpu=lambda *arrays: lax.optimization_barrier(arrays),
-        default=lambda *arrays: arrays,
-    )
 
 
 def affine(

@@ -1,17 +1,16 @@
 """Fully convolutional residual networks (He et al. 2016) with a choice of output stride."""
 
-import functools
 from collections import OrderedDict
 
 import numpy as np
 from flax import linen as nn
-from jax import lax
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from g_rmi.nn.conv import Conv
 from g_rmi.nn.norm import Norm
+from g_rmi.nn.rewrites import max_pool
 
 # Units of blocks 1-4; depth = conv1 + three convolutions a unit + the classifier (not built here).
 UNITS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -218,27 +217,3 @@ class ResNet(nn.Module):
             x = blocks[f"block{block}"] = _masked(x, mask(x, reached))
         # A plain dict would leave `jit` sorted by key.
         return OrderedDict(stem=stem, middle=middle, **blocks)
-
-
-def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
-    """3x3 maximum at stride 2; the border of 1 never wins."""
-    window = functools.partial(
-        nn.max_pool, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1))
-    )
-    return lax.platform_dependent(x, cpu=_max_pool_by_pairs, default=window)
-
-
-def _max_pool_by_pairs(x: Array) -> Array:
-    # Rows, then columns, of comparisons: on CPUs the gradient of `reduce_window` is 10 times slower
-    # than that of maxima of strided slices, and that 4 times slower than this.
-    for axis in (1, 2):
-        size = x.shape[axis]
-        out = (size + 1) // 2
-        border = [(1, 2 * out + 1 - size) if a == axis else (0, 0) for a in range(4)]
-        x = jnp.pad(x, border, constant_values=-jnp.inf)
-        x = x.reshape(*x.shape[:axis], out + 1, 2, *x.shape[axis + 1 :])
-        even, odd = (lax.index_in_dim(x, i, axis + 1, keepdims=False) for i in (0, 1))
-        taps = [lax.slice_in_dim(even, i, i + out, axis=axis) for i in (0, 1)]
-        taps.append(lax.slice_in_dim(odd, 0, out, axis=axis))
-        x = functools.reduce(lambda a, b: jnp.where(a < b, b, a), taps)
-    return x

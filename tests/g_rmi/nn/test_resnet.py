@@ -7,7 +7,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import lax
 from jax import numpy as jnp
 
-from g_rmi.nn.resnet import UNITS, Block4, ResNet, Unit, max_pool, middle_unit
+from g_rmi.nn.resnet import UNITS, Block4, ResNet, Unit, middle_unit
+from g_rmi.nn.rewrites import max_pool
 from g_rmi.training.state import overlay
 from tests.oracles import conv as oracle
 

@@ -1,0 +1,162 @@
+"""Operations written so that CPUs are fast at them; each gives what the plain one does.
+
+Nothing here changes what a network computes: to understand one, read `g_rmi.nn.conv` and
+`g_rmi.nn.resnet` instead. The measurements are in experiments/README.md.
+"""
+
+import functools
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+from flax import linen as nn
+from jax import lax
+from jax import numpy as jnp
+from jaxtyping import Array, Float
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def correlate(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
+    """The plain convolution: `g_rmi.nn.conv.conv2d`."""
+    pad = dilation * (kernel.shape[0] // 2)
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        ((pad, pad), (pad, pad)),
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=_LAYOUT,
+    )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def spatial(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
+    """`correlate` for bfloat16, with gradients that matrix units are fast at."""
+    return correlate(x, kernel, stride, dilation)
+
+
+def _spatial_forward(
+    x: Array, kernel: Array, stride: int, dilation: int
+) -> tuple[Array, tuple[Array, Array]]:
+    return correlate(x, kernel, stride, dilation), (x, kernel)
+
+
+def _spatial_backward(
+    stride: int, dilation: int, residuals: tuple[Array, Array], grad: Array
+) -> tuple[Array, Array]:
+    def automatic(x, kernel, grad):
+        forward = partial(correlate, stride=stride, dilation=dilation)
+        return jax.vjp(forward, x, kernel)[1](grad)
+
+    def plain(x, kernel, grad):
+        # The gradient for the maps as one more correlation like the first, that for the kernel as a
+        # matrix product: CPUs with matrix units are fast at these, not at correlations with
+        # exchanged channels and gaps between the inputs, or with a kernel as large as the maps.
+        gaps = [
+            (0, size - stride * (steps - 1) - 1, stride - 1)
+            for size, steps in zip(x.shape[1:3], grad.shape[1:3], strict=True)
+        ]
+        spread = lax.pad(grad, jnp.zeros((), grad.dtype), [(0, 0, 0), *gaps, (0, 0, 0)])
+        mirrored = kernel[::-1, ::-1].swapaxes(2, 3)
+        grad_x = correlate(spread, mirrored, 1, dilation)
+        return grad_x, _kernel_gradient(x, spread, kernel.shape[0], stride, dilation)
+
+    return lax.platform_dependent(*residuals, grad, cpu=plain, default=automatic)
+
+
+def _kernel_gradient(x: Array, spread: Array, size: int, stride: int, dilation: int) -> Array:
+    """The kernel's gradient as one matrix product; `spread` is that for the output, with gaps.
+
+    A tap's row moves the maps, its column moves the gradient the other way.
+    """
+    pad, columns = dilation * (size // 2), x.shape[2]
+    x = jnp.pad(x, ((0, 0), (pad, pad), (0, 0), (0, 0)))
+    grad = jnp.pad(spread[:, ::stride], ((0, 0), (0, 0), (pad, pad), (0, 0)))
+    last = stride * (grad.shape[1] - 1) + 1
+    starts = [dilation * tap for tap in range(size)]
+    moved = jnp.concatenate([x[:, i : i + last : stride] for i in starts], -1)
+    against = jnp.concatenate([grad[:, :, j : j + columns] for j in reversed(starts)], -1)
+    channels, features = x.shape[-1], grad.shape[-1]
+    product = lax.dot_general(
+        moved.reshape(-1, size * channels),
+        against.reshape(-1, size * features),
+        (((0,), (0,)), ((), ())),
+    )
+    return product.reshape(size, channels, size, features).transpose(0, 2, 1, 3)
+
+
+spatial.defvjp(_spatial_forward, _spatial_backward)
+
+
+def stem(x: Float[Array, "B H W C"], kernel: Float[Array, "k k C D"]) -> Float[Array, "B h w D"]:
+    """Stride 2 on few channels: pairs of columns become channels, which costs no copy."""
+    batch, height, width, channels = x.shape
+    size, out = kernel.shape[0], (width + 1) // 2
+    pad = size // 2
+    pairs = out + pad
+    x = jnp.pad(x, ((0, 0), (0, 0), (pad, 2 * pairs - pad - width), (0, 0)))
+    x = x.reshape(batch, height, pairs, 2 * channels)
+    kernel = jnp.pad(kernel, ((0, 0), (0, 1), (0, 0), (0, 0)))
+    kernel = kernel.reshape(size, pad + 1, 2 * channels, -1)
+    return lax.conv_general_dilated(
+        x, kernel, (2, 1), ((pad, pad), (0, 0)), dimension_numbers=_LAYOUT
+    )
+
+
+@jax.custom_vjp
+def pointwise(x: Float[Array, "B H W C"], kernel: Float[Array, "C D"]) -> Float[Array, "B H W D"]:
+    """A 1x1 convolution as one matrix product; XLA's convolution is half as fast on the CPU."""
+    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], -1)
+
+
+def _pointwise_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return pointwise(x, kernel), (x, kernel)
+
+
+def _pointwise_backward(residuals: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+    # Automatic differentiation asks for the transposed weights' gradient, and XLA's CPU backend
+    # then writes the transpose of every incoming gradient.
+    x, kernel = residuals
+    rows, grad_rows = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
+    grad_x = lax.dot_general(grad_rows, kernel, (((1,), (1,)), ((), ())))
+    return grad_x.reshape(x.shape), lax.dot_general(rows, grad_rows, (((0,), (0,)), ((), ())))
+
+
+pointwise.defvjp(_pointwise_forward, _pointwise_backward)
+
+
+def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
+    """3x3 maximum at stride 2; the border of 1 never wins."""
+    window = functools.partial(
+        nn.max_pool, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1))
+    )
+    return lax.platform_dependent(x, cpu=_max_pool_by_pairs, default=window)
+
+
+def _max_pool_by_pairs(x: Array) -> Array:
+    # Rows, then columns, of comparisons: on CPUs the gradient of `reduce_window` is 10 times slower
+    # than that of maxima of strided slices, and that 4 times slower than this.
+    for axis in (1, 2):
+        size = x.shape[axis]
+        out = (size + 1) // 2
+        border = [(1, 2 * out + 1 - size) if a == axis else (0, 0) for a in range(4)]
+        x = jnp.pad(x, border, constant_values=-jnp.inf)
+        x = x.reshape(*x.shape[:axis], out + 1, 2, *x.shape[axis + 1 :])
+        even, odd = (lax.index_in_dim(x, i, axis + 1, keepdims=False) for i in (0, 1))
+        taps = [lax.slice_in_dim(even, i, i + out, axis=axis) for i in (0, 1)]
+        taps.append(lax.slice_in_dim(odd, 0, out, axis=axis))
+        x = functools.reduce(lambda a, b: jnp.where(a < b, b, a), taps)
+    return x
+
+
+def apart(*arrays: Array) -> Sequence[Array]:
+    """Keeps CPUs from sharing work between the passes over an array before and after this.
+
+    Shared would be its conversion to float32, written to memory and read again.
+    """
+    return lax.platform_dependent(
+        *arrays,
+        cpu=lambda *arrays: lax.optimization_barrier(arrays),
+        default=lambda *arrays: arrays,
+    )
