@@ -3,20 +3,19 @@
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import jax
 import numpy as np
 
-from data_pipeline.images import decode
 from data_pipeline.loader import Batches, canvases, detection_batches
 from data_pipeline.schema import Dataset
+from experiments.gallery import draw_pairs
 from g_rmi.config import DetectorExperiment
 from g_rmi.detector.detector import Detector
 from g_rmi.evaluation.results import box_results
 from g_rmi.evaluation.truth import Truth, evaluate_boxes
 from g_rmi.inference.dataset import FoundBoxes, detect_people
 from g_rmi.training import hosts
-from g_rmi.viz.draw import contact_sheet, draw_people
+from g_rmi.viz.draw import compare_boxes
 
 BATCH_SIZE = 8  # Pictures per device and batch of an evaluation.
 
@@ -67,30 +66,11 @@ def score(dataset: Dataset, truth: Truth, found: FoundBoxes) -> Evaluation:
 
 def draw(dataset: Dataset, found: FoundBoxes, out: Path, *, count: int, min_score: float) -> None:
     """Draws annotated beside found boxes for the first pictures that have people, and a sheet."""
-    out.mkdir(parents=True, exist_ok=True)
-    people, sheet = dataset.people, []
-    for row in np.unique(people.image[~people.is_crowd])[:count]:
-        image = decode(dataset.source.read(int(row)))
+    people = dataset.people
+
+    def compare_row(image: np.ndarray, row: int) -> np.ndarray:
         truth = people.box[(people.image == row) & ~people.is_crowd]
-        shown = np.flatnonzero((found.image == row) & (found.scores >= min_score))
-        sides = [(truth, None), (found.boxes[shown], found.scores[shown])]
-        pair = []
-        for boxes, scores in sides:
-            no_joints = np.zeros((len(boxes), len(dataset.skeleton), 2), np.float32)
-            pair.append(
-                draw_people(
-                    image,
-                    no_joints,
-                    np.zeros(no_joints.shape[:2], np.float32),
-                    scores,
-                    boxes.astype(np.float32),
-                    skeleton=dataset.skeleton,
-                )
-            )
-        picture = contact_sheet(pair, columns=2, cell=image.shape[:2], titles=["truth", "found"])
-        name = Path(dataset.images.file_name[row]).stem
-        cv2.imwrite(str(out / f"{name}.jpg"), picture[..., ::-1])
-        sheet.append(picture)
-    if sheet:
-        page = contact_sheet(sheet, columns=2, cell=(360, 960))
-        cv2.imwrite(str(out / "contact_sheet.jpg"), page[..., ::-1])
+        shown = (found.image == row) & (found.scores >= min_score)
+        return compare_boxes(image, truth, found.boxes[shown], found.scores[shown])
+
+    draw_pairs(dataset, np.unique(people.image[~people.is_crowd])[:count], compare_row, out)

@@ -267,7 +267,7 @@ def write_poses(
         outcome.evaluation,
         out / "pictures",
         count=arguments.pictures,
-        min_joint_score=outcome.drawn,
+        min_keypoint_score=outcome.drawn,
     )
     print(format_table(outcome.joints))
     title = f"{arguments.workdir} on {dataset.directory}, {dataset.split}"

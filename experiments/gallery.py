@@ -5,15 +5,16 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
-from data_pipeline.images import cut_image
+from data_pipeline.images import cut_image, decode
 from data_pipeline.schema import Dataset
 from g_rmi.evaluation.diagnosis import KINDS, Diagnosis
 from g_rmi.evaluation.results import Result, from_xywh, keypoints_of
 from g_rmi.evaluation.truth import Evaluation, Truth, matches
 from g_rmi.geometry import apply_affine, box_to_crop, pose_box
-from g_rmi.viz.draw import compare, contact_sheet, draw_people
+from g_rmi.viz.draw import compare, compare_boxes, contact_sheet
 from g_rmi.viz.report import Gallery, Picture
 
 CELL = (420, 336)  # Height and width of each half of a picture.
@@ -46,6 +47,31 @@ class Evaluated:
     summary: str
     pictures: int
     min_box_score: float
+
+
+def draw_pairs(
+    dataset: Dataset,
+    rows: Iterable[int],
+    draw: Callable[[np.ndarray, int], np.ndarray],
+    out: Path,
+) -> None:
+    """Writes truth beside found for some pictures, and one sheet of all of them.
+
+    Args:
+      dataset: Whose pictures they are.
+      rows: Of the pictures.
+      draw: Gives the drawing of a picture, an RGB array, and its row.
+      out: Directory of the drawings.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    sheet = []
+    for row in map(int, rows):
+        sheet.append(draw(decode(dataset.source.read(row)), row))
+        name = Path(dataset.images.file_name[row]).stem
+        cv2.imwrite(str(out / f"{name}.jpg"), sheet[-1][..., ::-1])
+    if sheet:
+        page = contact_sheet(sheet, columns=2, cell=(360, 960))
+        cv2.imwrite(str(out / "contact_sheet.jpg"), page[..., ::-1])
 
 
 class Shown(NamedTuple):
@@ -175,14 +201,10 @@ def _draw_boxes(evaluated: Evaluated, what: Shown) -> np.ndarray:
     else:
         region = from_xywh(np.array(results[what.result]["bbox"], np.float64))
     image, affine = _cut(dataset, what.image, region)
-    halves = []
-    for boxes, ranks in ((truth, None), (found, scores)):
-        corners = apply_affine(affine, boxes.reshape(-1, 2, 2)).reshape(-1, 4)
-        none = np.zeros((len(boxes), len(dataset.skeleton), 2))
-        halves.append(
-            draw_people(image, none, none[..., 0], ranks, corners, skeleton=dataset.skeleton)
-        )
-    return contact_sheet(halves, columns=2, cell=CELL, titles=["truth", "found"])
+    truth, found = (
+        apply_affine(affine, boxes.reshape(-1, 2, 2)).reshape(-1, 4) for boxes in (truth, found)
+    )
+    return compare_boxes(image, truth, found, scores)
 
 
 def _cut(dataset: Dataset, row: int, region: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,15 +4,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
 from data_pipeline.boxes import PersonBoxes
-from data_pipeline.images import decode
 from data_pipeline.loader import Batches, box_crops, pose_batches
 from data_pipeline.schema import Dataset
+from experiments.gallery import draw_pairs
 from g_rmi.config import PoseExperiment
 from g_rmi.evaluation.pck import evaluate_pck
 from g_rmi.evaluation.results import keypoint_results
@@ -24,7 +23,7 @@ from g_rmi.inference.settings import Look, Settings
 from g_rmi.pose.task import PoseTask
 from g_rmi.training import hosts
 from g_rmi.types import People
-from g_rmi.viz.draw import compare, contact_sheet
+from g_rmi.viz.draw import compare
 
 BATCH_SIZE = 32  # Crops per device and batch of an evaluation.
 
@@ -115,18 +114,15 @@ def draw(
     out: Path,
     *,
     count: int,
-    min_joint_score: float,
+    min_keypoint_score: float,
 ) -> None:
     """Draws truth beside prediction for the first pictures that have people, and one sheet."""
-    out.mkdir(parents=True, exist_ok=True)
-    sheet = []
-    for row in np.unique(boxes.image)[:count]:
-        image = decode(dataset.source.read(int(row)))
-        people = dataset.people
-        labelled = ~people.is_crowd & (people.num_keypoints > 0) & (people.image == row)
-        people = people.take(np.flatnonzero(labelled))
+    labelled = dataset.people.take(np.flatnonzero(dataset.people.has_joints))
+
+    def compare_row(image: np.ndarray, row: int) -> np.ndarray:
+        people = labelled.take(np.flatnonzero(labelled.image == row))
         shown = np.flatnonzero((boxes.image == row) & evaluation.keep)
-        picture = compare(
+        return compare(
             image,
             people.keypoints,
             people.visibility,
@@ -134,14 +130,10 @@ def draw(
             evaluation.people.keypoint_scores[shown],
             evaluation.scores[shown],
             skeleton=dataset.skeleton,
-            min_score=min_joint_score,
+            min_score=min_keypoint_score,
         )
-        name = Path(dataset.images.file_name[row]).stem
-        cv2.imwrite(str(out / f"{name}.jpg"), picture[..., ::-1])
-        sheet.append(picture)
-    if sheet:
-        page = contact_sheet(sheet, columns=2, cell=(360, 960))
-        cv2.imwrite(str(out / "contact_sheet.jpg"), page[..., ::-1])
+
+    draw_pairs(dataset, np.unique(boxes.image)[:count], compare_row, out)
 
 
 def torso_pck(

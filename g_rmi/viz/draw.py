@@ -1,21 +1,17 @@
 """Drawing people, boxes and maps: a uint8 RGB picture in, a new one out.
 
-Strokes go onto a transparent canvas that is larger than a small picture, and are laid over the
-picture once: edges are smooth and widths fractional at every size. Left, right and middle of the
-body have their own hues (blue, orange, green); each person has a shade of the three.
+Left, right and middle of the body have their own hues (blue, orange, green); each person has a
+shade of the three.
 """
 
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Integer, UInt8
+from jaxtyping import Float, Integer
 
 from g_rmi.skeleton import COCO, Skeleton
-
-Picture = UInt8[np.ndarray, "H W 3"]
-Colour = tuple[int, int, int, int]
-"""Red, green, blue, alpha; the first three already multiplied by alpha."""
+from g_rmi.viz.canvas import Canvas, Colour, Picture, check
 
 # Hue in degrees and chroma in OKLCh, where equal lightness looks equally light.
 _SIDES = {"left": (252.0, 0.16), "right": (48.0, 0.18), "middle": (148.0, 0.17)}
@@ -26,68 +22,7 @@ _OUTLINE: Colour = (0, 0, 0, 165)
 _PLATE: Colour = (14, 14, 18, 205)
 _INK: Colour = (16, 16, 20, 255)
 _PAPER: Colour = (245, 245, 245, 255)
-_FONT = cv2.FONT_HERSHEY_DUPLEX
-_CANVAS_SIDE = 1500
 _FURTHEST = 20_000.0
-
-
-class _Canvas:
-    """A transparent, premultiplied RGBA layer over an image, `zoom` times its size."""
-
-    def __init__(self, image: np.ndarray):
-        _check(image)
-        self.image = image
-        height, width = image.shape[:2]
-        self.reference = float(np.sqrt(height * width))
-        self.zoom = int(np.clip(_CANVAS_SIDE // max(height, width), 1, 8))
-        self.layer = np.zeros((height * self.zoom, width * self.zoom, 4), np.uint8)
-
-    def _point(self, point: np.ndarray) -> tuple[int, int]:
-        x, y = np.round(((np.asarray(point) + 0.5) * self.zoom - 0.5) * 16).astype(int).tolist()
-        return x, y
-
-    def _width(self, width: float) -> int:
-        return max(1, round(width * self.zoom))
-
-    def line(self, start: np.ndarray, end: np.ndarray, colour: Colour, width: float) -> None:
-        points = self._point(start), self._point(end)
-        cv2.line(self.layer, *points, colour, self._width(width), cv2.LINE_AA, shift=4)
-
-    def disc(self, centre: np.ndarray, radius: float, colour: Colour, ring: float = 0) -> None:
-        """A filled disc, or a ring of that width."""
-        size, thickness = round(radius * self.zoom * 16), self._width(ring) if ring else -1
-        cv2.circle(self.layer, self._point(centre), size, colour, thickness, cv2.LINE_AA, shift=4)
-
-    def box(self, box: np.ndarray, colour: Colour, width: float) -> None:
-        corners = self._point(box[:2]), self._point(box[2:])
-        cv2.rectangle(self.layer, *corners, colour, self._width(width), cv2.LINE_AA, shift=4)
-
-    def label(
-        self, text: str, x: float, y: float, size: float, *, ink: Colour, plate: Colour
-    ) -> None:
-        """Text on a plate whose lower left corner is at (x, y), moved into the picture."""
-        scale = size * self.zoom / cv2.getTextSize("0", _FONT, 1.0, 1)[0][1]
-        thickness = max(1, round(size * self.zoom / 11))
-        (width, height), _ = cv2.getTextSize(text, _FONT, scale, thickness)
-        pad = max(1, round(0.35 * size * self.zoom))
-        bottom, right = self.layer.shape[:2]
-        left = int(np.clip(x * self.zoom, 0, max(0, right - width - 2 * pad)))
-        top = int(np.clip(y * self.zoom - height - 2 * pad, 0, max(0, bottom - height - 2 * pad)))
-        corner = (left + width + 2 * pad, top + height + 2 * pad)
-        cv2.rectangle(self.layer, (left, top), corner, plate, cv2.FILLED)
-        origin = (left + pad, top + pad + height)
-        cv2.putText(self.layer, text, origin, _FONT, scale, ink, thickness, cv2.LINE_AA)
-
-    def flatten(self, opacity: float = 1.0) -> Picture:
-        """The image with the layer over it."""
-        out = self.image.copy()
-        height, width = out.shape[:2]
-        layer = cv2.resize(self.layer, (width, height), interpolation=cv2.INTER_AREA)
-        x, y, w, h = cv2.boundingRect(np.ascontiguousarray(layer[..., 3]))
-        part = layer[y : y + h, x : x + w].astype(np.float32) * opacity
-        below = out[y : y + h, x : x + w] * (1 - part[..., 3:] / 255)
-        out[y : y + h, x : x + w] = np.clip(np.round(below + part[..., :3]), 0, 255)
-        return out
 
 
 def draw_people(
@@ -121,33 +56,78 @@ def draw_people(
     Raises:
       ValueError: The image is not uint8 RGB.
     """
-    canvas = _Canvas(image)
+    canvas = Canvas(image)
     shown = (keypoint_scores >= min_score) & (np.abs(keypoints) < _FURTHEST).all(-1)
     hollow = np.zeros_like(shown)
     if visibility is not None:
         shown, hollow = shown & (visibility > 0), visibility == 1
-    ranks = np.zeros(len(keypoints)) if scores is None else scores
-    order = np.argsort(ranks, kind="stable").tolist()
+    order = _order(scores, len(keypoints))
     for n in order:
-        if boxes is not None and (np.abs(boxes[n]) < _FURTHEST).all():
-            width = max(1.0, 0.003 * canvas.reference)
-            canvas.box(boxes[n], _OUTLINE, 1.8 * width)
-            canvas.box(boxes[n], _colour("middle", n), width)
+        if boxes is not None:
+            _box(canvas, boxes[n], n)
         _person(canvas, keypoints[n], shown[n], hollow[n], n, skeleton)
-    if scores is None:
-        return canvas.flatten(opacity)
-    for n in order:
-        corners = boxes[n : n + 1, :2] if boxes is not None else keypoints[n][shown[n]]
-        if len(corners) and np.isfinite(corners).all():
-            size = max(6.0, 0.02 * canvas.reference)
-            x, y = corners.min(axis=0).tolist()
-            above = size if boxes is None else 0.0
-            canvas.label(f"{scores[n]:.2f}", x, y - above, size, ink=_PAPER, plate=_PLATE)
+    if scores is not None:
+        for n in order:
+            if boxes is not None:
+                _label(canvas, scores[n], boxes[n : n + 1, :2])
+            else:
+                _label(canvas, scores[n], keypoints[n][shown[n]], lines_above=1)
     return canvas.flatten(opacity)
 
 
+def draw_boxes(
+    image: np.ndarray,
+    boxes: Float[np.ndarray, "N 4"],
+    scores: Float[np.ndarray, " N"] | None = None,
+    *,
+    opacity: float = 0.92,
+) -> Picture:
+    """Draws boxes; the best score lies on top.
+
+    Args:
+      image: uint8 RGB [H, W, 3]; left as it is.
+      boxes: `(x0, y0, x1, y1)` in the image's pixels; may lie outside it.
+      scores: To write at their corners.
+      opacity: Of everything drawn, 0 to 1.
+
+    Returns:
+      A new picture.
+
+    Raises:
+      ValueError: The image is not uint8 RGB.
+    """
+    canvas = Canvas(image)
+    order = _order(scores, len(boxes))
+    for n in order:
+        _box(canvas, boxes[n], n)
+    if scores is not None:
+        for n in order:
+            _label(canvas, scores[n], boxes[n : n + 1, :2])
+    return canvas.flatten(opacity)
+
+
+def _order(scores: np.ndarray | None, count: int) -> list[int]:
+    """What is drawn first is covered by the rest."""
+    return np.argsort(np.zeros(count) if scores is None else scores, kind="stable").tolist()
+
+
+def _box(canvas: Canvas, box: np.ndarray, number: int) -> None:
+    if (np.abs(box) < _FURTHEST).all():
+        width = max(1.0, 0.003 * canvas.reference)
+        canvas.box(box, _OUTLINE, 1.8 * width)
+        canvas.box(box, _colour("middle", number), width)
+
+
+def _label(canvas: Canvas, score: float, points: np.ndarray, *, lines_above: int = 0) -> None:
+    """Writes a score at the upper left of some points."""
+    if len(points) and np.isfinite(points).all():
+        x, y = points.min(axis=0).tolist()
+        size = max(6.0, 0.02 * canvas.reference)
+        canvas.label(f"{score:.2f}", x, y - lines_above * size, size, ink=_PAPER, plate=_PLATE)
+
+
 def _person(
-    canvas: _Canvas,
+    canvas: Canvas,
     joints: np.ndarray,
     shown: np.ndarray,
     hollow: np.ndarray,
@@ -239,7 +219,7 @@ def draw_heatmap(
     Raises:
       ValueError: The image is not uint8 RGB.
     """
-    _check(image)
+    check(image)
     height, width = image.shape[:2]
     rows = np.linspace(0, heatmap.shape[0] - 1, height, dtype=np.float32)
     columns = np.linspace(0, heatmap.shape[1] - 1, width, dtype=np.float32)
@@ -282,7 +262,7 @@ def contact_sheet(
     shape = (rows * (height + line + gap) + gap, columns * (width + gap) + gap, 3)
     sheet = np.full(shape, _PAPER[0], np.uint8)
     for i, image in enumerate(images):
-        _check(image)
+        check(image)
         top = gap + (i // columns) * (height + line + gap)
         left = gap + (i % columns) * (width + gap)
         scale = min(height / image.shape[0], width / image.shape[1])
@@ -292,7 +272,7 @@ def contact_sheet(
         sheet[y : y + h, x : x + w] = cv2.resize(image, (w, h), interpolation=method)
         if titles is not None:
             strip = slice(top + height, top + height + line), slice(left, left + width)
-            canvas = _Canvas(sheet[strip])
+            canvas = Canvas(sheet[strip])
             canvas.label(titles[i], float(x - left), float(line), size, ink=_INK, plate=_PAPER)
             sheet[strip] = canvas.flatten()
     return sheet
@@ -329,18 +309,29 @@ def compare(
     right = draw_people(
         image, keypoints, keypoint_scores, scores, skeleton=skeleton, min_score=min_score
     )
-    return contact_sheet([left, right], columns=2, cell=image.shape[:2], titles=["truth", "found"])
+    return _pair(left, right)
 
 
-def _check(image: np.ndarray) -> None:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        hint = ""
-        if image.ndim == 2 or image.shape[-1:] == (1,):
-            hint = "; a greyscale picture becomes one with cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)"
-        elif image.shape[-1:] == (4,):
-            hint = "; drop the alpha channel with image[..., :3]"
-        elif np.issubdtype(image.dtype, np.floating):
-            hint = "; scale to 0..255 and convert with astype(np.uint8)"
-        raise ValueError(
-            f"the image must be uint8 RGB [H, W, 3], got {image.dtype} {list(image.shape)}{hint}"
-        )
+def compare_boxes(
+    image: np.ndarray,
+    truth: Float[np.ndarray, "M 4"],
+    boxes: Float[np.ndarray, "N 4"],
+    scores: Float[np.ndarray, " N"] | None = None,
+) -> Picture:
+    """Annotated boxes on the left, found ones with their scores on the right.
+
+    Args:
+      image: uint8 RGB [H, W, 3].
+      truth: Annotated `(x0, y0, x1, y1)`.
+      boxes: Found ones.
+      scores: To write beside them.
+
+    Returns:
+      A picture twice as wide and a gap more.
+    """
+    return _pair(draw_boxes(image, truth), draw_boxes(image, boxes, scores))
+
+
+def _pair(truth: np.ndarray, found: np.ndarray) -> Picture:
+    cell = truth.shape[:2]
+    return contact_sheet([truth, found], columns=2, cell=cell, titles=["truth", "found"])

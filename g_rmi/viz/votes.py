@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from g_rmi.viz.draw import Picture, _Canvas, contact_sheet, draw_heatmap
+from g_rmi.viz.canvas import Canvas, Picture
+from g_rmi.viz.draw import contact_sheet, draw_heatmap
 
 _VOTE, _TARGET, _FOUND = (80, 170, 255, 255), (255, 255, 255, 255), (60, 255, 120, 255)
 
@@ -29,7 +30,7 @@ def draw_votes(
     Returns:
       A new picture; a white dot ends each line.
     """
-    canvas = _Canvas(image)
+    canvas = Canvas(image)
     strong = heatmap >= min_share * max(float(heatmap.max(initial=0)), np.finfo(np.float32).tiny)
     step = max(1, round(np.sqrt(strong.sum() / arrows)))
     grid = np.zeros_like(strong)
@@ -80,7 +81,7 @@ def explain_joint(
     """
     row, column = np.unravel_index(np.argmax(fused), fused.shape)
     large = _enlarge(crop, height)
-    canvas = _Canvas(large)
+    canvas = Canvas(large)
     radius = 0.025 * canvas.reference
     found = (height - 1) / (crop.shape[0] - 1) * np.array([column, row])
     canvas.disc(found, radius, _FOUND, ring=0.25 * radius)

@@ -119,6 +119,27 @@ def test_boxes_and_scores():
     assert (labelled[plate].max(-1) < 60).mean() > 0.25  # on a dark plate
 
 
+def test_boxes_alone():
+    image, *_ = scene()
+    boxes = np.array([[20.0, 40.0, 140.0, 220.0], [20.0, 40.0, 100.0, 100.0], [np.nan, 0, 1, 2]])
+    before = boxes.copy()
+    picture = draw.draw_boxes(image, boxes)
+    touched = changed(image, picture)
+    for row, column in ((40, 120), (130, 20), (130, 140), (220, 80), (100, 60), (70, 100)):
+        assert touched[row, column]
+    assert not touched[110:210, 30:130].any()
+    labelled = draw.draw_boxes(image, boxes, np.array([0.83, 0.25, 0.9]))
+    plates = changed(picture, labelled)
+    assert labelled[plates].max() > 200
+    np.testing.assert_array_equal(boxes, before)
+    # Where they share a corner, the better one lies on top.
+    ends = [draw.draw_boxes(image, boxes[:2], np.array(s)) for s in ((0.9, 0.1), (0.1, 0.9))]
+    alone = draw.draw_boxes(image, boxes[:1])
+    np.testing.assert_array_equal(ends[0][43:90, 20], alone[43:90, 20])
+    assert (ends[1][43:90, 20] != alone[43:90, 20]).any()
+    np.testing.assert_array_equal(draw.draw_boxes(image, boxes[:0], np.zeros(0)), image)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 60), (129, 97), (700, 40), (1500, 2500)])
 def test_any_size(shape):
     image, points, scores = scene(*shape)
@@ -188,6 +209,8 @@ def test_other_pictures_are_refused(image, message):
     with pytest.raises(ValueError, match=message):
         draw.draw_people(image, np.zeros((0, 17, 2)), np.zeros((0, 17)))
     with pytest.raises(ValueError, match="uint8 RGB"):
+        draw.draw_boxes(image, np.zeros((0, 4)))
+    with pytest.raises(ValueError, match="uint8 RGB"):
         draw.draw_heatmap(image, np.zeros((2, 2)))
     with pytest.raises(ValueError, match="uint8 RGB"):
         draw.contact_sheet([image])
@@ -234,3 +257,16 @@ def test_compare_puts_truth_left_and_found_right():
     assert (left == draw.draw_people(image, points, scores)[100, 50]).all(-1).any()
     inner = right[10:230, 10:-10]
     assert (inner == GREY).all()
+
+
+def test_compare_boxes_puts_truth_left_and_found_right():
+    image, *_ = scene()
+    boxes = np.array([[20.0, 40.0, 140.0, 220.0]])
+    sheet = draw.compare_boxes(image, boxes, boxes[:0], np.zeros(0))
+    left, right = sheet[2:242, 2:162], sheet[2:242, 164:324]
+    np.testing.assert_array_equal(left, draw.draw_boxes(image, boxes))
+    np.testing.assert_array_equal(right, image)
+    sheet = draw.compare_boxes(image, boxes[:0], boxes, np.array([0.5]))
+    np.testing.assert_array_equal(sheet[2:242, 2:162], image)
+    found = draw.draw_boxes(image, boxes, np.array([0.5]))
+    np.testing.assert_array_equal(sheet[2:242, 164:324], found)
