@@ -4,20 +4,18 @@ import dataclasses
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from rich.console import Console
-from rich.table import Table
 
 from data_pipeline import coco
 from data_pipeline.schema import DataError, MissingDataError
 from experiments import cli
 from g_rmi.compile_cache import enable_compilation_cache
+from g_rmi.viz.table import show
 
 PACKAGES = (
     "jax",
@@ -116,10 +114,8 @@ def main(argv: Sequence[str]) -> int:
     rows = [*machine(), *storage()]
     for directory in arguments.data:
         rows += data_directory(directory)
-    table = Table("", "finding", "")
-    for what, finding, sound in rows:
-        table.add_row(what, finding, "" if sound else "LOOK")
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    cells = ((what, finding, "" if sound else "LOOK") for what, finding, sound in rows)
+    show(("", "finding", ""), cells, fold=True)
     return 0 if all(sound for *_, sound in rows) else 1
 
 

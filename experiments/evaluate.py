@@ -7,19 +7,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import tyro
-from rich import box
-from rich.console import Console
-from rich.table import Column, Table
 
 from data_pipeline.boxes import PersonBoxes, best_boxes, ground_truth_boxes, read_boxes
 from data_pipeline.coco import as_coco
 from data_pipeline.schema import Dataset
 from experiments import cli, data, detector, options, pose
 from experiments.gallery import Evaluated
-from experiments.report import detector_page, pose_page
+from experiments.report import detector_page, joint_cells, pose_page
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.detector.detector import Detector
-from g_rmi.evaluation.keypoint_table import KeypointRow, format_table, keypoint_table
+from g_rmi.evaluation.keypoint_table import KeypointRow, keypoint_table
 from g_rmi.evaluation.results import box_results, write_results
 from g_rmi.evaluation.truth import (
     BOX_METRICS,
@@ -35,6 +32,7 @@ from g_rmi.pose.decode import worth_drawing
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.hosts import Hosts, is_first, join_hosts
 from g_rmi.training.weights import read_config
+from g_rmi.viz.table import markdown, number_rows, show
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +142,7 @@ def evaluate_detector(
         min_score=arguments.min_drawn_score,
     )
     title = f"{arguments.workdir} on {dataset.directory}, {dataset.split}"
-    show({"person boxes": evaluation.metrics}, BOX_METRICS, title)
+    show_numbers({"person boxes": evaluation.metrics}, BOX_METRICS, title)
     pictures = len(dataset.images)
     print(f"{len(evaluation.results)} boxes in {pictures} pictures")
     print(f"wrote metrics.json, boxes.json and pictures/ to {out}")
@@ -260,7 +258,8 @@ def write_poses(
     """Writes and prints the results of a pose network's evaluation."""
     write_results(out / "keypoints.json", outcome.evaluation.results)
     write_json(out / "metrics.json", outcome.metrics)
-    (out / "joints.md").write_text(format_table(outcome.joints))
+    joints = markdown(KeypointRow._fields, joint_cells(outcome.joints))
+    (out / "joints.md").write_text(joints)
     pose.draw(
         dataset,
         outcome.boxes,
@@ -269,16 +268,19 @@ def write_poses(
         count=arguments.pictures,
         min_keypoint_score=outcome.drawn,
     )
-    print(format_table(outcome.joints))
+    print(joints)
     title = f"{arguments.workdir} on {dataset.directory}, {dataset.split}"
     for name, rows in outcome.tables.items():
-        show(rows, KEYPOINT_METRICS, f"{title}; {name}")
+        show_numbers(rows, KEYPOINT_METRICS, f"{title}; {name}")
     summary = describe_boxes(arguments.boxes, outcome.metrics)
     print(summary)
     if arguments.table:
         rows = {name: row for table in outcome.tables.values() for name, row in table.items()}
         write_json(out / "options.json", rows)
-        texts = (options.markdown(table, name) for name, table in outcome.tables.items())
+        texts = (
+            markdown((name, *KEYPOINT_METRICS), number_rows(table, KEYPOINT_METRICS))
+            for name, table in outcome.tables.items()
+        )
         (out / "options.md").write_text("\n".join(texts))
     more = "options.md, options.json, " * arguments.table
     print(f"wrote metrics.json, {more}keypoints.json, boxes.json, joints.md and pictures/ to {out}")
@@ -334,14 +336,10 @@ def describe_boxes(source: str, metrics: dict[str, float]) -> str:
     return line
 
 
-def show(rows: dict[str, dict[str, float]], columns: Sequence[str], title: str) -> None:
+def show_numbers(numbers: options.Numbers, columns: Sequence[str], title: str) -> None:
     """Prints COCO's numbers, one row per name."""
-    names = (name.removeprefix("box_") for name in columns)
-    first = Column("", no_wrap=True)
-    table = Table(first, *names, title=title, title_justify="left", box=box.SIMPLE)
-    for name, metrics in rows.items():
-        table.add_row(name, *(f"{metrics[column]:.3f}" for column in columns))
-    Console(width=max(Console().width, 140)).print(table)  # cut lines are worse than long ones
+    names = (column.removeprefix("box_") for column in columns)
+    show(("", *names), number_rows(numbers, columns), title=title)
 
 
 def refuse_pose_options(arguments: Arguments) -> None:

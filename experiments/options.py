@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from g_rmi.evaluation.truth import KEYPOINT_METRICS
 from g_rmi.inference.settings import Settings
 
 Rows = dict[str, tuple[str, Settings]]
@@ -52,16 +51,3 @@ def grid(sources: Mapping[str, bool], settings: Settings) -> Rows:
         for ranking in ("box", "pose", *(("product",) if scored else ()))
         for name, (oks, iou) in suppressions.items()
     }
-
-
-def markdown(rows: Numbers, title: str) -> str:
-    """The rows as a Markdown table that also reads well as plain text."""
-    width = max(map(len, (*rows, title)))
-    lines = [
-        f"| {title:{width}} | {' | '.join(f'{name:>5}' for name in KEYPOINT_METRICS)} |",
-        f"| {'-' * width} | {' | '.join('----:' for _ in KEYPOINT_METRICS)} |",
-    ]
-    for name, numbers in rows.items():
-        values = " | ".join(f"{numbers[metric]:5.3f}" for metric in KEYPOINT_METRICS)
-        lines.append(f"| {name:{width}} | {values} |")
-    return "\n".join(lines) + "\n"

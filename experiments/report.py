@@ -17,7 +17,8 @@ from g_rmi.evaluation.truth import (
     precision_recall,
 )
 from g_rmi.viz import svg
-from g_rmi.viz.report import Folded, Numbers, Plots, Section, Table, number, page
+from g_rmi.viz.report import Folded, Numbers, Plots, Section, Table, page
+from g_rmi.viz.table import number
 
 POINTS = 400  # Most points of a training curve.
 COLOURS = dict(zip(KINDS, ("#2c8a4b", "#9fd3ae", "#8250df", "#d9a514", "#c93c37"), strict=True))
@@ -40,7 +41,7 @@ def pose_page(evaluated: Evaluated, joints: Sequence[KeypointRow]) -> str:
         Section("Keypoints", "", [Numbers(numbers)]),
         Section("Boxes that were looked into", "", [Numbers(boxes)]),
         Section("Precision and recall", "", [_precision_plots(curves, "OKS")]),
-        Section("Joints", _JOINTS, [_joint_table(joints)]),
+        Section("Joints", _JOINTS, [Table(KeypointRow._fields, joint_cells(joints))]),
         _errors(evaluated, found, fixed),
         Section("Groups of people", _GROUPS, [_group_table(found)]),
         Section("Pictures", _PICTURES, pose_galleries(evaluated, found)),
@@ -105,12 +106,12 @@ def _precision_plots(evaluation: Evaluation, similarity: str) -> Plots:
     )
 
 
-def _joint_table(joints: Sequence[KeypointRow]) -> Table:
-    rows = [
+def joint_cells(joints: Sequence[KeypointRow]) -> list[tuple[str, ...]]:
+    """The table of joints as text, below the header `KeypointRow._fields`."""
+    return [
         (row.name, str(row.labelled), str(row.found), *map(number, (row.oks, row.within, row.ap)))
         for row in joints
     ]
-    return Table(KeypointRow._fields, rows)
 
 
 def _errors(
@@ -147,11 +148,11 @@ def _group_table(found: Diagnosis) -> Table:
     for name, mask in diagnosis.groups(found).items():
         kinds, count = found.kinds[mask], int(mask.sum())
         joints = (kinds >= 0).sum()
-        shares = [f"{(kinds == i).sum() / joints:.0%}" if joints else "–" for i in range(5)]
+        shares = [f"{(kinds == i).sum() / joints:.0%}" if joints else "-" for i in range(5)]
         reached = (
             [f"{(found.found[mask] >= 0).mean():.0%}", number(float(found.recall[mask].mean()))]
             if count
-            else ["–", "–"]
+            else ["-", "-"]
         )
         rows.append((name, str(count), *reached, *shares))
     return Table(("people", "count", "found", "AR", *KINDS), rows)

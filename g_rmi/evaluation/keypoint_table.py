@@ -1,6 +1,6 @@
 """Which joints are hard: one row of numbers for each joint."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -47,21 +47,6 @@ def keypoint_table(truth: Truth, results: Sequence[Result]) -> list[KeypointRow]
         evaluation = _only(truth, k).evaluate(results, "keypoints")
         rows.append(_row(name, labelled[:, k], similarity[:, k], evaluation))
     return [*rows, _row("all", labelled, similarity, whole)]
-
-
-def format_table(rows: Iterable[KeypointRow]) -> str:
-    """The rows as a Markdown table that also reads well as plain text."""
-    lines = [KeypointRow._fields]
-    for row in rows:
-        shares = ("-" if value < 0 else f"{value:.3f}" for value in (row.oks, row.within, row.ap))
-        lines.append((row.name, str(row.labelled), str(row.found), *shares))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    ruler = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    text = [
-        [line[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(line[1:], widths[1:], strict=True))]
-        for line in lines
-    ]
-    return "".join(f"| {' | '.join(line)} |\n" for line in (text[0], ruler, *text[1:]))
 
 
 def keypoint_similarity(

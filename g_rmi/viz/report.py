@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from g_rmi.viz.table import number
+
 LONGEST_SIDE = 900  # Of an embedded picture, in pixels.
 JPEG_QUALITY = 82
 
@@ -121,11 +123,6 @@ def _figure(picture: Picture) -> str:
     image = f'<img src="{embedded(picture.image)}" alt="{caption}" loading="lazy">'
     button = f'<button type="button" title="Enlarge">{image}</button>'
     return f"<figure>{button}<figcaption>{caption}</figcaption></figure>\n"
-
-
-def number(value: float) -> str:
-    """Three decimals; a dash for COCO's -1, which means that there is nothing to measure."""
-    return "–" if value == -1 else f"{value:.3f}"
 
 
 def embedded(image: UInt8[np.ndarray, "H W 3"]) -> str:

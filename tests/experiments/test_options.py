@@ -1,7 +1,6 @@
 """The rows of the tables."""
 
 from experiments import options
-from g_rmi.evaluation.truth import KEYPOINT_METRICS
 from g_rmi.inference.settings import Settings
 
 
@@ -30,13 +29,3 @@ def test_every_combination():
         Settings(flip_test=True, ranking="box", oks_nms=1.0, box_nms=0.5),
     )
     assert rows["gt boxes, pose score, OKS-NMS"] == ("gt", Settings(flip_test=True))
-
-
-def test_markdown():
-    numbers = dict.fromkeys(KEYPOINT_METRICS, 0.1) | {"AP": 0.12345, "AR": -1.0}
-    text = options.markdown({"as given": numbers, "no NMS": numbers}, "boxes: gt")
-    head, ruler, first, second = text.splitlines()
-    assert [cell.strip() for cell in head.split("|")[1:4]] == ["boxes: gt", "AP", "AP50"]
-    assert set(ruler) == set("|-: ")
-    assert first.startswith("| as given  | 0.123 | 0.100 |")
-    assert {line.count("|") for line in (head, ruler, first, second)} == {12}

@@ -10,8 +10,8 @@ from data_pipeline import coco as reader
 from data_pipeline import synthetic
 from data_pipeline.coco import as_coco
 from experiments.gallery import Evaluated
-from experiments.report import detector_page, pose_page
-from g_rmi.evaluation.keypoint_table import keypoint_table
+from experiments.report import detector_page, joint_cells, pose_page
+from g_rmi.evaluation.keypoint_table import KeypointRow, keypoint_table
 from g_rmi.evaluation.results import box_results, keypoint_results
 from g_rmi.evaluation.truth import Truth, evaluate_boxes, evaluate_keypoints
 from tests.g_rmi.viz.html_page import Page
@@ -122,3 +122,14 @@ def test_the_page_of_a_detector(dataset, workdir):
     empty = evaluate_boxes(Truth(as_coco(dataset)), [])
     page = Page(detector_page(evaluated(dataset, workdir, [], empty)))
     assert "box_AP 0.000" in page.text
+
+
+def test_the_table_of_joints():
+    rows = [
+        KeypointRow("left_ankle", 120, 99, 0.51234, 0.4, 0.25),
+        KeypointRow("all", 0, 0, -1.0, -1.0, -1.0),
+    ]
+    assert joint_cells(rows) == [
+        ("left_ankle", "120", "99", "0.512", "0.400", "0.250"),
+        ("all", "0", "0", "-", "-", "-"),
+    ]

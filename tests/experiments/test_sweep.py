@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -367,6 +368,5 @@ def test_training_time_is_that_of_the_steps(tmp_path):
 def test_a_bar_in_a_message_stays_in_its_cell():
     row = sweep_table.Row("a | b", None, None, "failed: int | str")
     text = sweep_table.as_markdown([row], "Title?", "command")
-    assert text.splitlines()[-1] == (
-        "| a \\| b | - | - | - | - | - | - | - | - | - | - | - | failed: int \\| str |"
-    )
+    cells = re.split(r"(?<!\\)\|", text.splitlines()[-1])[1:-1]
+    assert [cell.strip() for cell in cells] == [r"a \| b", *"-" * 11, r"failed: int \| str"]

@@ -65,16 +65,3 @@ def test_people_who_are_not_found_are_misses():
     assert nobody[1:] == (0, 0, -1.0, -1.0, -1.0)
     part = table_of(data, first, image_ids=[7])[LEFT_SHOULDER]
     assert part[1:] == (2, 2, 1.0, 1.0, 1.0)
-
-
-def test_format():
-    rows = [
-        keypoint_table.KeypointRow("left_ankle", 120, 99, 0.51234, 0.4, 0.25),
-        keypoint_table.KeypointRow("all", 0, 0, -1.0, -1.0, -1.0),
-    ]
-    assert keypoint_table.format_table(rows) == (
-        "| name       | labelled | found |   oks | within |    ap |\n"
-        "| ---------- | -------: | ----: | ----: | -----: | ----: |\n"
-        "| left_ankle |      120 |    99 | 0.512 |  0.400 | 0.250 |\n"
-        "| all        |        0 |     0 |     - |      - |     - |\n"
-    )

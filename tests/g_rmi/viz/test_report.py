@@ -38,7 +38,7 @@ def test_a_page_of_everything():
     assert page.tags.count("img") == page.tags.count("button") == 2
     assert {"svg", "table", "dialog", "details", "h1", "h2", "h3"} <= set(page.tags)
     assert "0.123" in page.text
-    assert "nothing –" in page.text
+    assert "nothing -" in page.text
 
 
 def test_text_is_escaped_wherever_it_stands():
