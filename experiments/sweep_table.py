@@ -7,10 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from experiments.sweep_jobs import write
 from g_rmi.evaluation.truth import KEYPOINT_METRICS
@@ -57,14 +53,6 @@ def as_markdown(rows: Sequence[Row], title: str, command: str) -> str:
     escaped = ([cell.replace("|", "\\|") for cell in cells] for cells in lines)
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in escaped)
     return f"# {title}\n\n    {command}\n\n{table}\n"
-
-
-def show(rows: Sequence[Row], title: str) -> None:
-    """Prints the table."""
-    table = Table(*COLUMNS, title=title, title_justify="left", box=box.SIMPLE)
-    for row in rows:
-        table.add_row(*map(escape, _cells(row)))
-    Console(width=max(Console().width, 130)).print(table)  # cut lines are worse than long ones
 
 
 def plot(rows: Sequence[Row], title: str) -> Figure:
