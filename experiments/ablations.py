@@ -1,8 +1,11 @@
-"""The paper's ablations: one function each, which `sweep --config` names.
+"""The paper's ablations: one function each.
+
+    python -m experiments.sweep --config FUNCTION --data COCO --out runs/ablations
 
 Each yields the points of its sweep as functions of the base that they vary, so that the paper's
-networks and the embedded ones share them. Its docstring is the lab note: the question, what the
-paper says, what was measured here (experiments/README.md has the tables), and what it trains.
+networks and the embedded ones (`--base pose_synthetic`) share them. Its docstring is the lab note:
+the question, what the paper says, what was measured here (experiments/README.md has the tables),
+and what it trains. On COCO with the paper's networks none was run: that needs an accelerator.
 """
 
 import inspect

@@ -143,7 +143,7 @@ class Executor:
             if not earlier.done(force_check=True):
                 return earlier
         self._executor.update_parameters(name=job.name[:60])
-        with _ignoring_interrupts():  # which the job's process inherits
+        with _handling(signal.SIGINT, signal.SIG_IGN):  # which the job's process inherits
             handle = self._executor.submit(call)
         if self.launcher == "slurm":
             ticket.write_text(json.dumps({"folder": str(self.folder), "job_id": handle.job_id}))
@@ -182,27 +182,16 @@ class Executor:
 
 
 @contextlib.contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
+def _handling(number: int, handler: Any) -> Iterator[None]:
+    """Handles a signal so for a while; only the main thread can."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def _stopping_on_sigterm() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
 
 
 def run_jobs(
@@ -230,7 +219,7 @@ def run_jobs(
         outcomes[job.name] = error
         ended(job, error)
 
-    with _stopping_on_sigterm():
+    with _handling(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)):
         try:
             while waiting or running:
                 for job in list(waiting):

@@ -236,7 +236,7 @@ def main(argv: Sequence[str]) -> int:
             return 128 + signal.SIGINT
     found = rows(runs, errors)
     sweep_table.save(found, out, title=title, command=command)
-    sweep_table.show(found, title)
+    print(sweep_table.as_markdown(found, title, command))
     failed = [row.name for row in found if row.metrics is None]
     if failed:
         print(f"failed: {', '.join(failed)}; the same command tries again")

@@ -25,16 +25,20 @@ def commands(start):
 
 
 def program(command):
-    """Module of a command, and the config whose fields are options of it, if any."""
+    """Module of a command, and what its options depend on: a verb, or a config."""
     _, _, module, *words = command.split()
-    return module, words[words.index("--config") + 1] if "--config" in words else None
+    if module == "experiments.export" and not words[0].startswith("-"):
+        return module, words[0]
+    if "--config" in words:
+        return module, "--config", words[words.index("--config") + 1]
+    return (module,)
 
 
 # One interpreter for all of them: starting it takes longer than its work.
 HELP = """
 import contextlib, io, json, runpy, sys
-for module, config in json.loads(sys.argv[1]):
-    sys.argv = [module, *(["--config", config] if config else []), "--help"]
+for module, *words in json.loads(sys.argv[1]):
+    sys.argv = [module, *words, "--help"]
     with contextlib.redirect_stdout(io.StringIO()) as text:
         try:
             runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -47,7 +51,7 @@ for module, config in json.loads(sys.argv[1]):
 @functools.cache
 def usages():
     """What every program that the documents show says of its options."""
-    programs = sorted({program(command) for command in commands("python -m")}, key=str)
+    programs = sorted({program(command) for command in commands("python -m")})
     done = subprocess.run(
         [sys.executable, "-c", HELP, json.dumps(programs)], capture_output=True, text=True, cwd=ROOT
     )

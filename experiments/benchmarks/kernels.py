@@ -3,8 +3,8 @@
     python -m experiments.benchmarks.kernels [--only decode nms roi evaluation] [--size paper]
 
 * decode: coarse maps of crops to the votes' maxima, against all votes cast, by XLA and in numba.
-* nms: suppression of boxes, against loops in numpy and PyTorch and onnxruntime's operator; a chain
-  is the hardest, in which whether a box stays hangs on all the better ones.
+* nms: suppression of boxes, against a loop in numpy and onnxruntime's operator; a chain is the
+  hardest, in which whether a box stays hangs on all the better ones.
 * roi: features of regions and their gradient, against matrices, PyTorch and onnxruntime.
 * evaluation: COCO's numbers, by pycocotools and faster-coco-eval.
 
@@ -148,16 +148,12 @@ def nms_cases(count: int, *, proposals: int = 300, detections: int = 100) -> Ite
     ):
         given = scored, threshold, limit
         arrays = (*(jnp.asarray(x) for x in scored), jnp.ones(len(scored.scores), bool))
-        kernel = jax.jit(partial(box_nms, threshold=threshold, limit=limit))
         calls = {
-            "box_nms": partial(kernel, *arrays),
-            "numpy loop": partial(rivals.numpy_nms, *given),
-            **available(
-                {
-                    "PyTorch loop": partial(rivals.torch_nms, *given),
-                    "onnxruntime": partial(rivals.onnx_nms, *given),
-                }
+            "box_nms": partial(
+                jax.jit(partial(box_nms, threshold=threshold, limit=limit)), *arrays
             ),
+            "numpy loop": partial(rivals.numpy_nms, *given),
+            **available({"onnxruntime": partial(rivals.onnx_nms, *given)}),
         }
         yield Case(f"{name}, IoU {threshold}", calls, 1, kept_by_one)
 
@@ -181,28 +177,18 @@ def roi_cases(regions: Regions) -> Iterator[Case]:
     def gradient(kernel: Callable) -> Call:
         return partial(jax.jit(jax.grad(lambda f, b: jnp.sum(kernel(f, b) ** 2))), features, boxes)
 
-    for name, ours, others in (
-        (
-            "crops",
-            {"crop_boxes": forward(crop), "matrices": forward(matrices)},
-            {
-                "PyTorch": partial(rivals.torch_crops, regions),
-                "onnxruntime": partial(rivals.onnx_crops, regions),
-            },
-        ),
-        (
-            "gradient of crops",
-            {"crop_boxes": gradient(crop), "matrices": gradient(matrices)},
-            {"PyTorch": partial(rivals.torch_crops, regions, gradient=True)},
-        ),
-        (
-            "RoIAlign",
-            {"roi_align": forward(align)},
-            {"onnxruntime": partial(rivals.onnx_roi_align, regions)},
-        ),
-        ("gradient of RoIAlign", {"roi_align": gradient(align)}, {}),
-    ):
-        calls = {**ours, **available(others)}
+    crops = {"crop_boxes": forward(crop), "matrices": forward(matrices)}
+    crops |= available({"PyTorch": partial(rivals.torch_crops, regions)})
+    gradients = {"crop_boxes": gradient(crop), "matrices": gradient(matrices)}
+    gradients |= available({"PyTorch": partial(rivals.torch_crops, regions, gradient=True)})
+    aligned = {"roi_align": forward(align)}
+    aligned |= available({"onnxruntime": partial(rivals.onnx_roi_align, regions)})
+    for name, calls in {
+        "crops": crops,
+        "gradient of crops": gradients,
+        "RoIAlign": aligned,
+        "gradient of RoIAlign": {"roi_align": gradient(align)},
+    }.items():
         yield Case(name, calls, len(regions.boxes), relative, 1e-4)
 
 

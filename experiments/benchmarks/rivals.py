@@ -6,7 +6,6 @@ Each maker takes an input of `experiments.benchmarks.made` and gives a call with
 import importlib
 import math
 from types import ModuleType
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -104,29 +103,6 @@ def numpy_nms(scored: Scored, threshold: float, limit: int) -> list[int]:
     return keep
 
 
-def torch_nms(scored: Scored, threshold: float, limit: int) -> Call:
-    """The same loop in PyTorch."""
-    import torch
-
-    boxes, scores = (torch.from_numpy(x) for x in scored)
-    most = torch.tensor(threshold)
-
-    def run() -> list[int]:
-        area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-        left = torch.argsort(scores, descending=True, stable=True)
-        keep = []
-        while len(left) and len(keep) < limit:
-            best, left = left[0], left[1:]
-            keep.append(int(best))
-            corner = torch.maximum(boxes[best, :2], boxes[left, :2])
-            side = (torch.minimum(boxes[best, 2:], boxes[left, 2:]) - corner).clamp_min(0)
-            shared = side[:, 0] * side[:, 1]
-            left = left[shared / (area[best] + area[left] - shared) <= most]
-        return keep
-
-    return run
-
-
 def onnx_nms(scored: Scored, threshold: float, limit: int) -> Call:
     """NonMaxSuppression of onnxruntime."""
     node = onnx_node(
@@ -185,35 +161,19 @@ def torch_crops(regions: Regions, *, gradient: bool = False) -> Call:
     return backward if gradient else crops
 
 
-def onnx_crops(regions: Regions) -> Call:
-    """CropAndResize of onnxruntime."""
-    height, width, _ = regions.features.shape
-    corner = np.array([height - 1, width - 1] * 2, np.float32)
-    inputs = {
-        "boxes": regions.boxes[:, [1, 0, 3, 2]] / corner,
-        "image": np.zeros(len(regions.boxes), np.int32),
-        "size": np.array([regions.size] * 2, np.int32),
-    }
-    domain = {"domain": "com.microsoft", "mode": "bilinear"}
-    return _on_features("CropAndResize", regions, inputs, **domain)
-
-
 def onnx_roi_align(regions: Regions) -> Call:
     """RoiAlign of onnxruntime, 2 x 2 samples a cell."""
-    inputs = {"boxes": regions.boxes, "image": np.zeros(len(regions.boxes), np.int64)}
-    return _on_features(
+    node = onnx_node(
         "RoiAlign",
-        regions,
-        inputs,
+        {
+            "features": np.ascontiguousarray(regions.features.transpose(2, 0, 1))[None],
+            "boxes": regions.boxes,
+            "image": np.zeros(len(regions.boxes), np.int64),
+        },
         mode="avg",
         coordinate_transformation_mode="half_pixel",
         output_height=regions.size // 2,
         output_width=regions.size // 2,
         sampling_ratio=2,
     )
-
-
-def _on_features(operator: str, regions: Regions, inputs: dict, **options: Any) -> Call:
-    features = np.ascontiguousarray(regions.features.transpose(2, 0, 1))[None]
-    node = onnx_node(operator, {"features": features, **inputs}, **options)
     return lambda: node().transpose(0, 2, 3, 1)

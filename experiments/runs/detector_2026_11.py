@@ -4,7 +4,7 @@ Date:      2026-11-28, commit 9fd9f22; before it, seven rounds (experiments/READ
 Command:   python -m experiments.train --config detector_2026_11 --canvas 288 396
                --candidates 500 --proposals 48 --detections 50 --dtype bfloat16
                --data COCO_MINI COCO_EXTRA VOC_PERSONS LSPET --init SEVENTH_ROUND --workdir runs/d
-           then `publish --change` to the canvas and the numbers of this file, in float32.
+           then `export weights` with the canvas and the numbers of this file, in float32.
 Hardware:  one core of a Xeon: 104 minutes for 31 k pictures.
 Others:    CenterNet box AP .338, AP50 .653, trained on all of COCO.
 Ours:      box AP .197, AP50 .453, AR100 .330 on COCO-mini val.

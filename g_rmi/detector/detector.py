@@ -1,6 +1,6 @@
 """What a detector is, and what all of them share: selection and the look into the mirror."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jax import lax
@@ -10,6 +10,7 @@ from g_rmi.ops.nms import box_nms
 from g_rmi.types import Detections
 
 
+@runtime_checkable
 class Detector(Protocol):
     """A person detector: `g_rmi.training.task.Task`, and pictures to people.
 
