@@ -9,6 +9,7 @@ import numpy as np
 
 from data_pipeline.images import decode
 from data_pipeline.loader import Batches, canvases, detection_batches
+from data_pipeline.readers.coco import as_coco
 from data_pipeline.schema import Dataset
 from g_rmi.config import DetectorExperiment
 from g_rmi.detector.detector import Detector

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from data_pipeline.boxes import PersonBoxes
 from data_pipeline.images import decode
 from data_pipeline.loader import Batches, box_crops, pose_batches
+from data_pipeline.readers.coco import as_coco
 from data_pipeline.schema import Dataset
 from g_rmi.config import PoseExperiment
 from g_rmi.evaluation.pck import evaluate_pck

@@ -5,8 +5,8 @@ THE FRAME, used everywhere in this project:
 * Images and maps are `[..., y, x, channel]`.
 * Points and offsets are `(x, y)` in pixels. The centre of the pixel in row i, column j is the
   point (j, i).
-* Boxes are `(x0, y0, x1, y1)` in the same frame. `xywh` exists only in COCO's files, which
-  `evaluation/results.py` writes.
+* Boxes are `(x0, y0, x1, y1)` in the same frame. `xywh` exists only at COCO's border, see
+  `g_rmi.geometry.from_xywh`.
 * A crop of H x W pixels maps the centres of its corner pixels onto the corners of its box
   ("align-corners"): crop pixel (j, i) is the image point
   (x0 + j (x1 - x0) / (W - 1), y0 + i (y1 - y0) / (H - 1)).
@@ -18,15 +18,14 @@ Axis names in shape annotations:
     A  anchors
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jax import Array
 from jaxtyping import Bool, Float, Int, UInt8
 
-Image = UInt8[Array, "H W 3"]
-Points = Float[Array, "... 2"]
-Boxes = Float[Array, "N 4"]
+Array = Any  # numpy's on the host, jax's on a device: what reads data must not load jax
+
+PERSON = 1  # COCO's category id of people, to which its results format is bound
 
 
 class PoseBatch(NamedTuple):

@@ -20,10 +20,10 @@ import cv2
 import numpy as np
 import tyro
 
-from data_pipeline import coco
 from data_pipeline.detection import sample_window
 from data_pipeline.images import DECODE_FLAGS, reduction_of
 from data_pipeline.loader import Batches, detection_batches, pose_batches
+from data_pipeline.readers import read
 from data_pipeline.schema import DataError, Dataset, ImageSource
 from data_pipeline.transforms import sample_view
 from experiments.benchmarks.timing import RESULTS, Row, Timings, rows, save
@@ -183,7 +183,7 @@ def main(
     """
     cv2.setNumThreads(1)
     try:
-        dataset = coco.read(directories(data)[0], "train")
+        dataset = read(directories(data)[0], "train")
         source = Counting(dataset.source)
         dataset = dataclasses.replace(dataset, source=source)
     except DataError as error:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline import coco
 from data_pipeline.images import decode
 from data_pipeline.loader import canvases, detection_batches
+from data_pipeline.readers import read
 from data_pipeline.schema import DataError
 from data_pipeline.stream import alternate
 from g_rmi.config import DetectorAugmentation, DetectorDataConfig
@@ -38,13 +38,13 @@ def assert_same(a, b):
 @pytest.fixture
 def dataset(make_coco):
     """12 pictures, 60 x 80 to 82 x 80: 10 stand and 2 lie."""
-    return coco.read(make_coco(images=12, size=(60, 80)), "train")
+    return read(make_coco(images=12, size=(60, 80)), "train")
 
 
 @pytest.fixture
 def mixed(make_coco):
     """9 pictures of which 5 stand."""
-    return coco.read(make_coco("mixed", images=9, size=(70, 80), first=500, seed=1), "train")
+    return read(make_coco("mixed", images=9, size=(70, 80), first=500, seed=1), "train")
 
 
 def is_landscape(arrays):
@@ -119,7 +119,7 @@ def test_a_mixture_keeps_its_shares_and_favours_no_orientation(make_coco):
         for record in content["annotations"]:
             record["image_id"] -= 2**40 - 1000 * i
         path.write_text(json.dumps(content))
-        sets.append(coco.read(directory, "train"))
+        sets.append(read(directory, "train"))
     config = DetectorDataConfig(weights=(0.7, 0.3), threads=2)
     iterator = batches(*sets, config=config, batch_size=8)
     found = take(iterator, 60)
@@ -194,7 +194,7 @@ def test_resuming_on_another_number_of_hosts_goes_on_in_the_stream(dataset):
 
 def test_one_orientation_alone(make_coco):
     for name, size in (("landscape", (96, 80)), ("portrait", (40, 80))):
-        dataset = coco.read(make_coco(name, images=4, size=size), "train")
+        dataset = read(make_coco(name, images=4, size=size), "train")
         for _, arrays in take(batches(dataset), 3):
             assert is_landscape(arrays) == (name == "landscape")
 
@@ -202,7 +202,7 @@ def test_one_orientation_alone(make_coco):
 def test_nobody_anywhere(make_coco, edit):
     directory = make_coco()
     edit(directory, lambda content: content["annotations"].clear())
-    _, arrays = next(batches(coco.read(directory, "train")))
+    _, arrays = next(batches(read(directory, "train")))
     assert not arrays["person"].any()
     assert not arrays["ignore"].any()
     assert not arrays["boxes"].any()
@@ -217,7 +217,7 @@ def test_a_set_without_a_picture_to_train_on_is_named(make_coco, edit):
 
     edit(directory, change)
     with pytest.raises(DataError, match=r"nothing.*: no picture to train on"):
-        batches(coco.read(directory, "train"))
+        batches(read(directory, "train"))
     with pytest.raises(DataError, match="no data set to train on"):
         batches()
 

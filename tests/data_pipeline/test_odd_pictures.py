@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data_pipeline import coco
 from data_pipeline.loader import canvases, detection_batches
+from data_pipeline.readers import read
 from data_pipeline.schema import DataError
 from g_rmi.config import DetectorAugmentation, DetectorDataConfig
 
@@ -70,7 +70,7 @@ def directory_of(tmp_path, data, height, width):
         "categories": [{"id": 1, "name": "person"}],
     }
     (tmp_path / "annotations.json").write_text(json.dumps(content))
-    return coco.read(tmp_path, "train")
+    return read(tmp_path, "train")
 
 
 @pytest.mark.parametrize("name", ODD)
