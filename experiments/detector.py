@@ -9,7 +9,6 @@ import numpy as np
 
 from data_pipeline.images import decode
 from data_pipeline.loader import Batches, canvases, detection_batches
-from data_pipeline.readers.coco import as_coco
 from data_pipeline.schema import Dataset
 from g_rmi.config import DetectorExperiment
 from g_rmi.detector.detector import Detector
@@ -38,7 +37,7 @@ def batches(experiment: DetectorExperiment, datasets: list[Dataset]) -> Batches:
         config=experiment.data,
         batch_size=experiment.train.batch_size // jax.process_count(),
         seed=experiment.train.seed,
-        **hosts.shard(),
+        share=hosts.shard(),
     )
 
 
@@ -55,7 +54,7 @@ def find(
         dataset,
         canvas=task.config.canvas,
         batch_size=batch_size * jax.local_device_count(),
-        **hosts.shard(),
+        share=hosts.shard(),
     )
     return detect_people(task, variables, pictures, flip_test=flip_test)
 

@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float
 from data_pipeline.boxes import PersonBoxes
 from data_pipeline.images import decode
 from data_pipeline.loader import Batches, box_crops, pose_batches
-from data_pipeline.readers.coco import as_coco
 from data_pipeline.schema import Dataset
 from g_rmi.config import PoseExperiment
 from g_rmi.evaluation.pck import evaluate_pck
@@ -49,7 +48,7 @@ def batches(experiment: PoseExperiment, datasets: list[Dataset]) -> Batches:
         config=experiment.data,
         batch_size=experiment.train.batch_size // jax.process_count(),
         seed=experiment.train.seed,
-        **hosts.shard(),
+        share=hosts.shard(),
     )
 
 
@@ -71,7 +70,7 @@ def predict(
         box_scale=task.config.box_scale,
         turns=turned_views(task.config, look),
         batch_size=batch_size * jax.local_device_count(),
-        **hosts.shard(),
+        share=hosts.shard(),
     )
     return predict_boxes(task, variables, batches, boxes.box, look)
 

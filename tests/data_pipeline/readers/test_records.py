@@ -110,11 +110,11 @@ def test_the_loader_makes_the_same_batches_from_both(original, prepared):
         for directory, processes in ((original, 0), (prepared, 0), (prepared, 1))
     ]
     for _ in range(3):
-        (ids, arrays), *rest = (next(stream) for stream in streams)
+        (ids, batch), *rest = (next(stream) for stream in streams)
         for other_ids, others in rest:
             np.testing.assert_array_equal(ids, other_ids)
-            for name in arrays:
-                np.testing.assert_array_equal(arrays[name], others[name])
+            for one, other in zip(batch, others):
+                np.testing.assert_array_equal(one, other)
     for stream in streams:
         stream.close()
 
@@ -251,10 +251,10 @@ def test_a_set_of_boxes_can_be_prepared(voc, tmp_path):
     assert got.images.boxes_complete.tolist() == [True, True, False, False]
     config = DetectorDataConfig(threads=2)
     options = {"canvas": (32, 48), "config": config, "batch_size": 4, "seed": 0}
-    (ids, arrays), (again, same) = (next(detection_batches([d], **options)) for d in (want, got))
+    (ids, batch), (again, same) = (next(detection_batches([d], **options)) for d in (want, got))
     assert ids.tolist() == again.tolist()
-    for name in arrays:
-        np.testing.assert_array_equal(arrays[name], same[name])
+    for one, other in zip(batch, same):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_other_joints_are_kept_in_the_records(make_coco, edit, tmp_path, capsys):
