@@ -1,15 +1,22 @@
-"""Tables of person boxes to evaluate on: annotated ones, or detections in COCO's results format."""
+"""Tables of person boxes: annotated ones, or those of a file, matched to images by id or name.
+
+A file of boxes is a list in COCO's results format, `{"image_id", "category_id", "bbox": [x, y, w,
+h], "score"}`, or an object `{image: [[x0, y0, x1, y1], ...]}`. Category and score may be missing:
+a person, and 1. "file_name" goes before "image_id".
+"""
 
 import dataclasses
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from data_pipeline.coco import load_json
+from data_pipeline.readers.reader import load_json
 from data_pipeline.schema import DataError, Dataset, MissingDataError
-
-_PERSON = 1  # COCO's category id, which the results format is bound to.
+from g_rmi.geometry import from_xywh
+from g_rmi.types import PERSON
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,9 +24,9 @@ class PersonBoxes:
     """One row per box.
 
     Attributes:
-      image: Row of the picture in the data set's `images`.
+      image: Row of the image in the data set's `images`, or in the list of names.
       box: `(x0, y0, x1, y1)` in image pixels.
-      score: Of the detection; 1 for annotated boxes.
+      score: Of the detection; 1 for annotated boxes and where a file says none.
       person: Row in the data set's `people` for annotated boxes, else -1.
       ignored: Boxes of the file that were left out because they are of another category.
     """
@@ -34,58 +41,63 @@ class PersonBoxes:
         return len(self.image)
 
 
+def annotated_boxes(dataset: Dataset, rows: Int[np.ndarray, " M"]) -> PersonBoxes:
+    """The annotated boxes of rows of `dataset.people`."""
+    people = dataset.people
+    return PersonBoxes(people.image[rows], people.box[rows], np.ones(len(rows)), rows)
+
+
 def ground_truth_boxes(dataset: Dataset) -> PersonBoxes:
     """The annotated boxes of people with at least one annotated joint, no crowds."""
-    people = dataset.people
-    rows = np.flatnonzero(people.has_joints)
-    return PersonBoxes(
-        image=people.image[rows], box=people.box[rows], score=np.ones(len(rows)), person=rows
-    )
+    return annotated_boxes(dataset, np.flatnonzero(dataset.people.has_joints))
 
 
 def read_boxes(
     path: str | Path,
-    dataset: Dataset,
+    images: Dataset | Sequence[str],
     *,
     min_score: float = 0.0,
     max_per_image: int | None = None,
 ) -> PersonBoxes:
-    """Reads detections in COCO's results format, sorted by picture, then best first.
+    """Reads a file of boxes, sorted by image, then best first.
 
     Args:
-      path: A JSON list of `{"image_id", "category_id", "bbox": [x, y, w, h], "score"}`.
-      dataset: Whose pictures they are of.
+      path: JSON file.
+      images: A data set, whose images are named by their ids; or names of images. They are named
+        by their path below the folder that was given, by their file name, by that without the
+        ending, or, as in COCO, by the number that it is. What names two of them names none.
       min_score: Boxes below are left out.
-      max_per_image: So many best boxes of each picture are kept; None for all.
+      max_per_image: So many best boxes of each image are kept; None for all.
 
     Raises:
       MissingDataError: No such file.
-      DataError: Not the format, or a picture that is not in the data set.
+      DataError: Not the format; an image that is not in the data set; or none of the images is
+        among the names.
     """
     path = Path(path)
     if not path.is_file():
         raise MissingDataError(f"no file of boxes {path}")
-    records = load_json(path)
-    if not isinstance(records, list):
-        raise DataError(f"{path}: not a list of detections in COCO's results format")
-    rows = {int(image_id): row for row, image_id in enumerate(dataset.images.id)}
-    table, ignored = [], 0
-    for i, record in enumerate(records):
-        try:
-            if record["category_id"] != _PERSON:
-                ignored += 1
-                continue
-            x, y, w, h = map(float, record["bbox"])
-            score, image_id = float(record["score"]), record["image_id"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path}: detection {i}: {error!r} in {record}") from None
-        if image_id not in rows:
-            raise DataError(f"{path}: detection {i}: image_id {image_id} is not in {dataset}")
-        if not np.isfinite((x, y, w, h, score)).all():
-            raise DataError(f"{path}: detection {i}: not finite: {record}")
-        table.append((rows[image_id], score, (x, y, x + w, y + h)))
-    columns = [np.array(column) for column in zip(*table)] if table else np.zeros((3, 0))
-    image, score, box = columns
+    rows = _ids(images) if isinstance(images, Dataset) else _aliases(images)
+    table, first, ignored = [], None, 0
+    for where, image, category, box, score in _entries(load_json(path), path):
+        if category != PERSON:
+            ignored += 1
+            continue
+        if not np.isfinite((*box, score)).all():
+            raise DataError(f"{where}: not finite: {box}, score {score}")
+        if box[0] > box[2] or box[1] > box[3]:
+            raise DataError(f"{where}: {box} is no box x0 <= x1, y0 <= y1")
+        first = image if first is None else first
+        if image in rows:
+            table.append((rows[image], score, box))
+        elif isinstance(images, Dataset):
+            raise DataError(f"{where}: image_id {image} is not in {images}")
+    if first is not None and not table:
+        raise DataError(
+            f"{path}: none of its images, such as {first!r}, is among those given, such as "
+            f"{next(iter(rows), None)!r}"
+        )
+    image, score, box = (np.array(c) for c in zip(*table)) if table else np.zeros((3, 0))
     found = best_boxes(
         image.astype(np.int64),
         box.reshape(-1, 4),
@@ -96,6 +108,58 @@ def read_boxes(
     return dataclasses.replace(found, ignored=ignored)
 
 
+def _entries(content: Any, path: Path) -> Iterator[tuple[str, Any, Any, list[float], float]]:
+    """Where it stands, image, category, corners and score of each box."""
+    if isinstance(content, Mapping):
+        for image, boxes in content.items():
+            try:
+                table = np.array(boxes, np.float64) if boxes else np.zeros((0, 4))
+            except (TypeError, ValueError):
+                table = np.zeros(())
+            if table.ndim != 2 or table.shape[1] != 4:
+                raise DataError(f"{path}: {image}: must be [[x0, y0, x1, y1], ...]")
+            for i, box in enumerate(table):
+                yield f"{path}: {image}: box {i}", image, PERSON, box.tolist(), 1.0
+        return
+    if not isinstance(content, list):
+        raise DataError(f"{path}: neither COCO's results format nor {{image: boxes}}")
+    for i, record in enumerate(content):
+        where = f"{path}: detection {i}"
+        try:
+            image = record["file_name"] if "file_name" in record else record["image_id"]
+            x, y, w, h = map(float, record["bbox"])
+            score = float(record.get("score", 1.0))
+            hash(image)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{where}: {error!r} in {record!s:.120}") from None
+        box = from_xywh(np.array([x, y, w, h])).tolist()
+        yield where, image, record.get("category_id", PERSON), box, score
+
+
+def _ids(dataset: Dataset) -> dict[Any, int]:
+    """Rows of a data set's images by id, which JSON's objects write as text, and by file name."""
+    images = dataset.images
+    by_name = {name: row for row, name in enumerate(images.file_name)}
+    by_id = {number: row for row, number in enumerate(images.id.tolist())}
+    return by_name | {str(number): row for number, row in by_id.items()} | by_id
+
+
+def _aliases(names: Sequence[str]) -> dict[str | int, int]:
+    """What may name an image, and its row; what names two of them names none."""
+    aliases: dict[str | int, int] = {}
+    twice: set[str | int] = set()
+    for row, name in enumerate(names):
+        stem = PurePosixPath(name).stem
+        short: list[str | int] = [PurePosixPath(name).name, stem]
+        if stem.isdecimal():
+            short.append(int(stem))
+        for alias in dict.fromkeys(short):
+            twice |= {alias} & aliases.keys()
+            aliases[alias] = row
+    unique = {alias: row for alias, row in aliases.items() if alias not in twice}
+    return unique | {name: row for row, name in enumerate(names)}
+
+
 def best_boxes(
     image: Int[np.ndarray, " N"],
     box: Float[np.ndarray, "N 4"],
@@ -104,18 +168,18 @@ def best_boxes(
     min_score: float = 0.0,
     max_per_image: int | None = None,
 ) -> PersonBoxes:
-    """A table of detections, sorted by picture, then best first.
+    """A table of detections, sorted by image, then best first.
 
     Args:
-      image: Row of each box's picture.
+      image: Row of each box's image.
       box: `(x0, y0, x1, y1)` in image pixels.
       score: Of the detections.
       min_score: Boxes below are left out.
-      max_per_image: So many best boxes of each picture are kept; None for all.
+      max_per_image: So many best boxes of each image are kept; None for all.
     """
     order = np.lexsort((-score, image))
     order = order[score[order] >= min_score]
-    first = np.searchsorted(image[order], image[order])  # where the picture's boxes begin
+    first = np.searchsorted(image[order], image[order])  # where the image's boxes begin
     if max_per_image is not None:
         order = order[np.arange(len(order)) - first < max_per_image]
     return PersonBoxes(

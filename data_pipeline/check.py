@@ -6,47 +6,29 @@ Errors stop or spoil a training and give exit status 1; warnings are worth a loo
 import json
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 import tyro
+from jaxtyping import Bool, Float, Shaped
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from data_pipeline.coco import (
-    ImageFolder,
-    as_coco,
-    declared_skeleton,
-    find_split,
-    has_keypoints,
-    is_inside,
-    load_json,
-    person_category,
-    read,
-)
 from data_pipeline.images import ImageError, decode, read_header
-from data_pipeline.prepared import SPLITS, find_prepared
-from data_pipeline.schema import DataError, ImageSource, MissingDataError
-from g_rmi.skeleton import COCO, Skeleton
+from data_pipeline.readers import read
+from data_pipeline.readers.reader import REFUSED, Problem
+from data_pipeline.schema import SPLITS, DataError, Dataset, MissingDataError, Split
 
-ERRORS = {
-    "malformed": "not a COCO annotation file, or a field is missing or of the wrong type",
-    "wrong joints": "the declared joints are neither COCO's nor a complete set of their own",
-    "duplicate image id": "two images with one id",
-    "duplicate annotation id": "two annotations with one id",
-    "unsafe file name": "the file name leads out of the image folder",
+ERRORS = REFUSED | {
+    "unknown category": "an annotation of a category that is not listed; ignored",
     "missing image": "the image file is not there",
     "undecodable image": "the image file is broken or no JPEG or PNG",
     "size mismatch": "the image file has another size than annotated",
-    "unknown image": "an annotation of an image that is not listed",
-    "unknown category": "an annotation of a category that is not listed",
-    "keypoint count": "not three numbers per joint",
-    "keypoint flag": "a v that is not 0, 1 or 2",
     "no area": "area <= 0: OKS divides by it",
     "degenerate box": "a box without inside",
 }
@@ -61,8 +43,6 @@ WARNINGS = {
 _SLACK = 1.0  # COCO's own annotations reach the far edge of the last pixel.
 _EXAMPLES = 3
 
-Split = Literal["train", "val"]
-
 
 class Report:
     """Problems of one split: how many of each kind, and the first few.
@@ -70,8 +50,8 @@ class Report:
     Attributes:
       count: Occurrences by kind (a key of `ERRORS` or `WARNINGS`).
       examples: The first of them, in words.
-      images: Pictures listed.
-      people: Annotations of people.
+      images: Images that could be read.
+      people: People that could be read.
     """
 
     def __init__(self):
@@ -80,11 +60,11 @@ class Report:
         self.images = 0
         self.people = 0
 
-    def add(self, kind: str, example: str) -> None:
+    def add(self, problem: Problem) -> None:
         """Notes one problem."""
-        self.count[kind] += 1
-        if len(self.examples[kind]) < _EXAMPLES:
-            self.examples[kind].append(example)
+        self.count[problem.kind] += 1
+        if len(self.examples[problem.kind]) < _EXAMPLES:
+            self.examples[problem.kind].append(problem.text)
 
     @property
     def errors(self) -> int:
@@ -103,185 +83,97 @@ class Report:
 
 
 def check_split(directory: str | Path, split: str, *, decoding: bool = True) -> Report:
-    """Checks one split of a data directory in any layout that `data_pipeline.coco.read` reads.
+    """Checks one split of a data directory in any format that `data_pipeline.readers` reads.
 
     Args:
       directory: The data directory.
       split: "train" or "val".
-      decoding: Decode every picture; else read only its header.
+      decoding: Decode every image; else read only its header.
 
     Raises:
       MissingDataError: The split is not there.
     """
     report = Report()
-    content, source = _open(Path(directory), split, report)
-    if source is None:
-        return report
     try:
-        skeleton = declared_skeleton(content)
-    except ValueError as error:
-        report.add("wrong joints", str(error))
-        skeleton = COCO
-    images = _check_images(content["images"], report)
-    _check_annotations(content, images, skeleton, report)
-    _check_files(list(images.values()), source, report, decoding)
+        dataset = read(directory, split, report.add)
+    except MissingDataError:
+        raise
+    except DataError as error:
+        report.add(Problem("malformed", directory, str(error)))
+        return report
+    report.images, report.people = len(dataset.images), len(dataset.people)
+    for problem in _table_problems(dataset):
+        report.add(problem)
+    for problem in _file_problems(dataset, decoding):
+        report.add(problem)
     return report
 
 
-def _open(
-    directory: Path, split: str, report: Report
-) -> tuple[Mapping[str, Any], ImageSource | None]:
-    """The annotations and their pictures; no pictures if the annotations are not readable."""
-    if find_prepared(directory):
-        dataset = read(directory, split)
-        return as_coco(dataset), dataset.source
-    path, folder = find_split(directory, split)
-    try:
-        content = load_json(path)
-    except DataError as error:
-        report.add("malformed", str(error))
-        return {}, None
-    if not isinstance(content, dict):
-        content = {}
-    for section in ("images", "annotations"):
-        records = content.get(section)
-        if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
-            report.add("malformed", f"{path}: {section!r} is not a list of objects")
-            return {}, None
-    names = tuple(str(image.get("file_name")) for image in content["images"])
-    return content, ImageFolder(folder, names)
+def _table_problems(dataset: Dataset) -> Iterator[Problem]:
+    """What is readable and yet wrong, whatever the format."""
+    people, images = dataset.people, dataset.images
+    size = np.stack([images.width, images.height], axis=1)[people.image]
+    corners = people.box.reshape(-1, 2, 2)
+    annotated = people.visibility > 0
+    outside = (_leaves(people.keypoints, size) & annotated).any(axis=1)
+    no_joints = ~people.is_crowd & (people.num_keypoints == 0) & dataset.labelled.any()
+    box, area = people.box.round(2).tolist(), people.area.tolist()
+    for kind, rows, text in (
+        ("degenerate box", ~people.has_inside, lambda i: f"box {box[i]}"),
+        ("no area", people.area <= 0, lambda i: f"area {area[i]:g}"),
+        (
+            "box outside",
+            people.has_inside & _leaves(corners, size).any(axis=1),
+            lambda i: f"box {box[i]} in {size[i, 0]} x {size[i, 1]}",
+        ),
+        ("keypoint outside", outside, lambda i: f"in {size[i, 0]} x {size[i, 1]}"),
+        ("no keypoints", no_joints, lambda i: "v = 0 throughout"),
+    ):
+        for i in np.flatnonzero(rows):
+            yield Problem(kind, dataset.directory, f"annotation {people.id[i]}: {text(i)}")
+    if not len(people):
+        yield Problem("no people", dataset.directory, "no annotation of a person")
 
 
-def _check_images(records: list, report: Report) -> dict[int, Mapping[str, Any]]:
-    """The well-formed images by id, with their row as "row"."""
-    report.images = len(records)
-    images: dict[int, Mapping[str, Any]] = {}
-    for row, record in enumerate(records):
-        where = f"image {record.get('id')}"
-        wrong = [f for f in ("id", "width", "height") if type(record.get(f)) is not int]
-        if not isinstance(record.get("file_name"), str):
-            wrong.append("file_name")
-        if wrong:
-            report.add("malformed", f"{where}: {', '.join(wrong)}")
-        elif not is_inside(record["file_name"]):
-            report.add("unsafe file name", f"{where}: {record['file_name']}")
-        elif record["id"] in images:
-            report.add("duplicate image id", where)
-        else:
-            images[record["id"]] = {**record, "row": row}
-    return images
+def _leaves(
+    points: Float[np.ndarray, "N P 2"], size: Shaped[np.ndarray, "N 2"]
+) -> Bool[np.ndarray, "N P"]:
+    far = size[:, None] - 0.5 + _SLACK
+    return ((points < -0.5 - _SLACK) | (points > far)).any(axis=-1)
 
 
-def _check_annotations(
-    content: Mapping[str, Any], images: Mapping[int, Mapping], skeleton: Skeleton, report: Report
-) -> None:
-    person = person_category(content)["id"]
-    known = {category.get("id") for category in content.get("categories") or [{"id": 1}]}
-    joints = len(skeleton) if has_keypoints(content) else None
-    seen = set()
-    for record in content["annotations"]:
-        where = f"annotation {record.get('id')}"
-        if wrong := [f for f in ("id", "image_id") if type(record.get(f)) is not int]:
-            report.add("malformed", f"{where}: {', '.join(wrong)}")
-            continue
-        if record["id"] in seen:
-            report.add("duplicate annotation id", where)
-        seen.add(record["id"])
-        category = record.get("category_id", person)
-        if category != person:
-            kind = "other category" if category in known else "unknown category"
-            report.add(kind, f"{where}: category_id {category}")
-            continue
-        report.people += 1
-        image = images.get(record["image_id"])
-        if image is None:
-            report.add("unknown image", f"{where}: image_id {record['image_id']}")
-        for kind, detail in _person_problems(record, image, joints):
-            report.add(kind, f"{where}: {detail}")
-    if not report.people:
-        report.add("no people", "no annotation of a person")
-
-
-def _person_problems(
-    record: Mapping[str, Any], image: Mapping[str, Any] | None, joints: int | None
-) -> Iterator[tuple[str, str]]:
-    box, area = _array(record.get("bbox")), _array(record.get("area"))
-    if box is None or box.shape != (4,):
-        yield "malformed", f"bbox {record.get('bbox')}"
-    elif not (box[2:] > 0).all():
-        yield "degenerate box", f"bbox {record['bbox']}"
-    elif image is not None and _leaves(box[:2], image) | _leaves(box[:2] + box[2:], image):
-        yield "box outside", f"bbox {record['bbox']} in {image['width']} x {image['height']}"
-    if area is None or area.shape != ():
-        yield "malformed", f"area {record.get('area')}"
-    elif area <= 0:
-        yield "no area", f"area {record['area']}"
-    if joints is None:
-        return
-    points = _array(record.get("keypoints"))
-    if points is None or points.shape != (3 * joints,):
-        size = "no" if points is None else points.size
-        yield "keypoint count", f"{size} numbers, not {3 * joints}"
-        return
-    points = points.reshape(joints, 3)
-    labelled = points[points[:, 2] > 0]
-    if not np.isin(points[:, 2], (0, 1, 2)).all():
-        yield "keypoint flag", f"v {points[:, 2].tolist()}"
-    if image is not None and len(labelled) and _leaves(labelled[:, :2], image):
-        yield "keypoint outside", f"in {image['width']} x {image['height']}"
-    if record.get("num_keypoints", len(labelled)) != len(labelled):
-        yield "num_keypoints", f"says {record['num_keypoints']}, has {len(labelled)}"
-    if not len(labelled) and not record.get("iscrowd"):
-        yield "no keypoints", "v = 0 throughout"
-
-
-def _array(value: Any) -> np.ndarray | None:
-    """Finite numbers as an array; None for anything else."""
-    try:
-        array = np.array(value, np.float64)
-    except (TypeError, ValueError):
-        return None
-    return array if value is not None and np.isfinite(array).all() else None
-
-
-def _leaves(points: np.ndarray, image: Mapping[str, Any]) -> bool:
-    size = np.array([image["width"], image["height"]])
-    return bool(((points < -0.5 - _SLACK) | (points > size - 0.5 + _SLACK)).any())
-
-
-def _check_files(
-    images: list[Mapping[str, Any]], source: ImageSource, report: Report, decoding: bool
-) -> None:
+def _file_problems(dataset: Dataset, decoding: bool) -> Iterator[Problem]:
     cv2.setNumThreads(1)
+    images, source = dataset.images, dataset.source
 
-    def problem(image: Mapping[str, Any]) -> tuple[str, str] | None:
-        name = source.name(image["row"])
+    def problem(row: int) -> Problem | None:
+        name = source.name(row)
         try:
-            data = source.read(image["row"])
+            data = source.read(row)
             header = read_header(data)
             if decoding:
                 decode(data)
         except OSError as error:
-            return "missing image", f"{name}: {error.strerror or error}"
+            return Problem("missing image", name, f"{name}: {error.strerror or error}")
         except ImageError as error:
-            return "undecodable image", f"{name}: {error}"
-        if (header.width, header.height) != (image["width"], image["height"]):
-            sizes = f"{header.width} x {header.height}, not {image['width']} x {image['height']}"
-            return "size mismatch", f"{name}: {sizes}"
+            return Problem("undecodable image", name, f"{name}: {error}")
+        size = images.width[row], images.height[row]
+        if header[:2] != size:
+            sizes = f"{header.width} x {header.height}, not {size[0]} x {size[1]}"
+            return Problem("size mismatch", name, f"{name}: {sizes}")
         return None
 
     console = Console(stderr=True)
     with ThreadPoolExecutor() as pool:
         found = track(
-            pool.map(problem, images),
+            pool.map(problem, range(len(images))),
             total=len(images),
             description="decoding" if decoding else "reading headers",
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
-        for kind_and_example in filter(None, found):
-            report.add(*kind_and_example)
+        yield from filter(None, found)
 
 
 def _print(console: Console, split: str, report: Report) -> None:
@@ -316,7 +208,7 @@ def main(
     Args:
       directory: Directory in COCO's layout, or one made by data_pipeline.prepare.
       split: Only this split; else all there are.
-      decode: Decode every picture; else only read the headers.
+      decode: Decode every image; else only read the headers.
       report: Write the findings here.
 
     Returns:
@@ -328,9 +220,6 @@ def main(
             reports[name] = check_split(directory, name, decoding=decode)
         except MissingDataError as error:
             missing = error
-        except DataError as error:
-            print(error, file=sys.stderr)
-            return 1
     if missing and (split or not reports or not directory.is_dir()):
         print(missing, file=sys.stderr)
         return 1

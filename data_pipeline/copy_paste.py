@@ -1,7 +1,7 @@
-"""People cut out along their outlines and put into other pictures (Ghiasi et al. 2021).
+"""People cut out along their outlines and put into other images (Ghiasi et al. 2021).
 
 A few hundred photographs are soon known by heart, backgrounds first. A person before another
-background, or with a stranger in front, is still the same person with the same joints.
+background, or with somebody in front, is still the same person with the same joints.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ from g_rmi.geometry import Affine, apply_affine, box_to_crop, pose_box
 
 _SUBPIXEL_BITS = 4  # OpenCV's fixed-point coordinates
 _FINER = 4  # Masks are drawn so much larger first: OpenCV's own smooth edges are too wide.
-_SIZE = (0.5, 1.4)  # A stranger's size, in that of somebody who fills the crop.
+_SIZE = (0.5, 1.4)  # A donor's size, in that of somebody who fills the crop.
 _ASIDE = (0.3, 0.8)  # How far from the middle they stand, in widths of the crop ...
 _ALOFT = 0.4  # ... and in heights, at most.
-_HEIGHT = (0.15, 0.9)  # Who is put into a whole picture is so high, in heights of it ...
+_HEIGHT = (0.15, 0.9)  # Who is put into a whole image is so high, in heights of it ...
 _ENLARGEMENT = 2.0  # ... and at most so much higher than in their own.
-_INSIDE = 0.7  # So much of their width and height is in the picture.
+_INSIDE = 0.7  # So much of their width and height is in the image.
 
 
 def outline_mask(
@@ -47,17 +47,17 @@ def outline_mask(
 
 
 def put_before(front: Picture, mask: UInt8[np.ndarray, "H W"], back: Picture) -> Picture:
-    """One picture where the mask is 255, another where it is 0, both of them in between."""
+    """One image where the mask is 255, another where it is 0, both of them in between."""
     share = mask.astype(np.float32) / 255
     return cv2.blendLinear(front, back, share, 1 - share)
 
 
 @dataclasses.dataclass(frozen=True)
-class Strangers:
+class Donors:
     """The people of some data sets that have an outline, to be put into crops of others.
 
     Attributes:
-      datasets: Pictures and people.
+      datasets: Images and people.
     """
 
     datasets: Sequence[Dataset]
@@ -69,7 +69,7 @@ class Strangers:
         """Puts one of them beside, and maybe partly before, whoever fills the crop.
 
         Raises:
-          ImageError: Their picture cannot be read; the message names the file.
+          ImageError: Their image cannot be read; the message names the file.
         """
         dataset, row = self._draw(rng)
         height, width = crop.shape[:2]
@@ -82,20 +82,20 @@ class Strangers:
         box = np.array([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
         affine = box_to_crop(box, height=height, width=width, flip=rng.random() < 0.5)
         image = int(dataset.people.image[row])
-        stranger = cut_image(dataset, image, affine, height=height, width=width)
+        donor = cut_image(dataset, image, affine, height=height, width=width)
         outline = dataset.outlines[int(dataset.people.id[row])]
-        return put_before(stranger, outline_mask(outline, affine, height=height, width=width), crop)
+        return put_before(donor, outline_mask(outline, affine, height=height, width=width), crop)
 
     def put_onto(
         self, picture: Picture, rng: np.random.Generator
     ) -> tuple[Float[np.ndarray, "4"], UInt8[np.ndarray, "H W"]]:
-        """Puts one of them anywhere into a picture, which is changed.
+        """Puts one of them anywhere into an image, which is changed.
 
         Returns:
-          Their box, as far as it lies in the picture, and what they cover of the picture, 0 to 255.
+          Their box, as far as it lies in the image, and what they cover of the image, 0 to 255.
 
         Raises:
-          ImageError: Their picture cannot be read; the message names the file.
+          ImageError: Their image cannot be read; the message names the file.
         """
         dataset, row = self._draw(rng)
         outline = dataset.outlines[int(dataset.people.id[row])]
@@ -138,8 +138,11 @@ class Strangers:
         ]
 
 
-def strangers_of(datasets: Sequence[Dataset], copy_paste: float) -> Strangers:
-    """The people of the data sets who can be put into other pictures.
+NOBODY = Donors(())
+
+
+def donors_of(datasets: Sequence[Dataset], copy_paste: float) -> Donors:
+    """The people of the data sets who can be put into other images.
 
     Args:
       datasets: All that is trained on.
@@ -148,10 +151,10 @@ def strangers_of(datasets: Sequence[Dataset], copy_paste: float) -> Strangers:
     Raises:
       DataError: Nobody has an outline.
     """
-    strangers = Strangers(datasets)
-    if copy_paste > 0 and not len(strangers):
+    donors = Donors(datasets)
+    if copy_paste > 0 and not len(donors):
         raise DataError(
             f"copy_paste = {copy_paste}: nobody in {datasets} has an outline "
             "(COCO's 'segmentation'): use 0"
         )
-    return strangers
+    return donors

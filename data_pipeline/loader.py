@@ -1,7 +1,8 @@
 """The batches of both stages: for training, endless and resumable; for evaluation, once.
 
 `data_pipeline.stream` mixes, shuffles and reads ahead; here is what goes in: crops around people
-for the pose network, whole pictures on canvases for the detector.
+for the pose network, whole images on canvases for the detector. `share` says which of several
+hosts this is; all get the same number of batches of each shape.
 """
 
 import functools
@@ -12,33 +13,36 @@ from typing import Any
 import cv2
 import grain
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 
 from data_pipeline.boxes import PersonBoxes
-from data_pipeline.copy_paste import strangers_of
-from data_pipeline.detection import (
+from data_pipeline.copy_paste import donors_of
+from data_pipeline.detection_examples import (
     DetectionExamples,
     trainable_images,
     with_completeness,
 )
 from data_pipeline.images import ImageError, cut_image
+from data_pipeline.pose_examples import PoseExamples
 from data_pipeline.schema import DataError, Dataset
 from data_pipeline.stream import (
-    Arrays,
+    IN_THREADS,
     Batches,
     Part,
+    Reading,
     Stream,
     alternate,
     mixing_weights,
-    read_options,
     stack,
 )
-from data_pipeline.transforms import PoseExamples
 from g_rmi.config import DetectorDataConfig, PoseDataConfig
 from g_rmi.geometry import Affine, box_to_crop, compose_affine, fit_canvas, pose_box
+from g_rmi.types import ALONE, Share
+
+Arrays = dict[str, Shaped[np.ndarray, "B ..."]]
 
 # Handing over single examples between threads would cost several percent of the rate.
-_CROPS, _PICTURES = 4, 2
+_CROPS, _IMAGES = 4, 2
 
 
 def pose_batches(
@@ -49,14 +53,12 @@ def pose_batches(
     config: PoseDataConfig,
     batch_size: int,
     seed: int,
-    host: int = 0,
-    hosts: int = 1,
+    share: Share = ALONE,
 ) -> Batches:
     """Mixes, shuffles, crops and batches the people of some data sets.
 
     Every data set is repeated in a new order each time it is through; `config.weights` are the
-    shares of the data sets in the stream. A batch is annotation ids, and arrays under
-    `PoseBatch`'s field names.
+    shares of the data sets in the stream. A batch is annotation ids and a `PoseBatch`.
 
     Args:
       datasets: Training splits.
@@ -65,15 +67,14 @@ def pose_batches(
       config: Mixture, augmentation, threads.
       batch_size: Examples per batch on this host.
       seed: Of order and augmentation.
-      host: Index of this host.
-      hosts: Number of hosts.
+      share: Of this host.
 
     Raises:
       DataError: A data set without a person to train on, weights that do not fit, or nobody with
         an outline to copy and paste.
     """
-    cv2.setNumThreads(1)  # The pictures are read in parallel already.
-    strangers = strangers_of(datasets, config.augmentation.copy_paste)
+    cv2.setNumThreads(1)  # The images are read in parallel already.
+    donors = donors_of(datasets, config.augmentation.copy_paste)
     parts = []
     for dataset, weight in zip(datasets, mixing_weights(config.weights, len(datasets))):
         people = trainable(dataset, config.min_keypoints)
@@ -81,30 +82,23 @@ def pose_batches(
             raise DataError(
                 f"{dataset}: no person with at least {config.min_keypoints} annotated joints"
             )
-        make = PoseExamples(
-            dataset,
-            height,
-            width,
-            config.augmentation,
-            config.max_others,
-            config.unlabelled,
-            strangers,
-        )
-        parts.append(Part(people, weight, make, functools.partial(_file_of_person, dataset)))
+        make = PoseExamples(dataset, height, width, config, donors)
+        name = functools.partial(_file_of_person, dataset)
+        parts.append(Part(people, dataset.people.id, weight, make, name))
     names = {dataset.skeleton.names for dataset in datasets}
     if len(names) > 1:
         raise DataError(f"data sets with different joints cannot be mixed: {sorted(names)}")
     stream = Stream(
         parts,
         seed=seed,
-        host=host,
-        hosts=hosts,
-        threads=config.threads,
-        processes=config.processes,
+        share=share,
+        reading=Reading(config.threads, config.processes),
         batch_size=batch_size,
         group=_CROPS,
     )
-    return Batches([stream], batch_size=batch_size, max_bad_share=config.max_bad_share, hosts=hosts)
+    return Batches(
+        [stream], batch_size=batch_size, max_bad_share=config.max_bad_share, hosts=share.hosts
+    )
 
 
 def _file_of_person(dataset: Dataset, row: int) -> str:
@@ -125,57 +119,55 @@ def detection_batches(
     config: DetectorDataConfig,
     batch_size: int,
     seed: int,
-    host: int = 0,
-    hosts: int = 1,
+    share: Share = ALONE,
 ) -> Batches:
-    """Mixes, shuffles and batches the pictures of some data sets, a batch on canvases of one size.
+    """Mixes, shuffles and batches the images of some data sets, a batch on canvases of one size.
 
-    Landscape and portrait pictures have canvases and batches of their own; which of them a step
-    gets depends on the step and the share of such pictures alone. Every data set is repeated in a
-    new order each time it is through, and has its share (`config.weights`) of all pictures; so no
-    picture is shown more often for its orientation. A batch is picture ids (the first picture's
-    of a mosaic), and arrays under `DetectionBatch`'s field names.
+    Landscape and portrait images have canvases and batches of their own; which of them a step
+    gets depends on the step and the share of such images alone. Every data set is repeated in a
+    new order each time it is through, and has its share (`config.weights`) of all images; so no
+    image is shown more often for its orientation. A batch is image ids (the first image's of a
+    mosaic) and a `DetectionBatch`.
 
     Args:
       datasets: Training splits.
       canvas: Shorter and longer side of the canvases.
       config: Mixture, augmentation, number of boxes, threads.
-      batch_size: Pictures per batch on this host.
+      batch_size: Images per batch on this host.
       seed: Of order and augmentation.
-      host: Index of this host.
-      hosts: Number of hosts.
+      share: Of this host.
 
     Raises:
-      DataError: A data set without a picture to train on, weights or flags that do not fit, or
+      DataError: A data set without an image to train on, weights or flags that do not fit, or
         nobody with an outline to copy and paste.
     """
     cv2.setNumThreads(1)
     weights = mixing_weights(config.weights, len(datasets))
     datasets = with_completeness(datasets, config.boxes_complete)
-    strangers = strangers_of(datasets, config.augmentation.copy_paste)
+    donors = donors_of(datasets, config.augmentation.copy_paste)
     parts: dict[bool, list[Part]] = {True: [], False: []}
     for i, (dataset, weight) in enumerate(zip(datasets, weights)):
         rows = trainable_images(dataset)
         if not len(rows):
-            raise DataError(f"{dataset}: no picture to train on")
+            raise DataError(f"{dataset}: no image to train on")
         for landscape, there in _by_orientation(dataset, rows).items():
             size = canvas if landscape else canvas[::-1]
-            examples = DetectionExamples(datasets, weights, size, config, strangers)
+            examples = DetectionExamples(datasets, weights, size, config, donors)
             make = functools.partial(examples, i)
             if len(there):
-                share = weight * len(there) / len(rows)
-                parts[landscape].append(Part(there, share, make, dataset.source.name))
+                part = weight * len(there) / len(rows)
+                parts[landscape].append(
+                    Part(there, dataset.images.id, part, make, dataset.source.name)
+                )
     streams = [
         Stream(
             there,
             number=number,
             seed=seed,
-            host=host,
-            hosts=hosts,
-            threads=config.threads,
-            processes=config.processes,
+            share=share,
+            reading=Reading(config.threads, config.processes),
             batch_size=batch_size,
-            group=_PICTURES,
+            group=_IMAGES,
         )
         for number, there in enumerate(filter(None, parts.values()))
     ]
@@ -185,7 +177,7 @@ def detection_batches(
         alternate(shares[0] / sum(shares)),
         batch_size=batch_size,
         max_bad_share=config.max_bad_share,
-        hosts=hosts,
+        hosts=share.hosts,
     )
 
 
@@ -198,23 +190,21 @@ def box_crops(
     box_scale: float,
     batch_size: int,
     turns: Sequence[Affine] = (),
-    host: int = 0,
-    hosts: int = 1,
-    threads: int = 8,
+    share: Share = ALONE,
+    reading: Reading = IN_THREADS,
 ) -> Iterator[Arrays]:
     """Cuts the crops of a table of boxes for evaluation, every row once over all hosts.
 
     Args:
-      dataset: Where the pictures are.
+      dataset: Where the images are.
       boxes: The table.
       height: Crop rows.
       width: Crop columns.
       box_scale: Enlargement of the boxes after extending them to the crop's aspect.
       batch_size: Crops per batch on this host.
       turns: Maps from a crop's pixels to those of more views of it, which are cut as well.
-      host: Index of this host.
-      hosts: Number of hosts; all get the same number of batches.
-      threads: Reader threads.
+      share: Of this host.
+      reading: In how many threads.
 
     Yields:
       `image` uint8 [B, H, W, 3], with turns [B, 1 + turns, H, W, 3]; `box` float32 [B, 4], the
@@ -222,7 +212,7 @@ def box_crops(
       The last batch is filled with rows of weight 0 and index -1.
 
     Raises:
-      DataError: A picture is broken; names the file.
+      DataError: An image is broken; names the file.
     """
     windows = pose_box(boxes.box, aspect=height / width, scale=box_scale)
     shape = (*((1 + len(turns),) if turns else ()), height, width, 3)
@@ -236,15 +226,8 @@ def box_crops(
         return {"image": np.reshape(image, shape), "box": windows[row].astype(np.float32)}
 
     empty = {"image": np.zeros(shape, np.uint8), "box": np.zeros(4, np.float32)}
-    yield from _once(
-        np.arange(len(boxes)),
-        crop,
-        empty,
-        batch_size=batch_size,
-        host=host,
-        hosts=hosts,
-        threads=threads,
-    )
+    rows = np.arange(len(boxes))
+    yield from _once(rows, crop, empty, batch_size=batch_size, share=share, reading=reading)
 
 
 def canvases(
@@ -252,31 +235,29 @@ def canvases(
     *,
     canvas: tuple[int, int],
     batch_size: int,
-    host: int = 0,
-    hosts: int = 1,
-    threads: int = 8,
+    share: Share = ALONE,
+    reading: Reading = IN_THREADS,
 ) -> Iterator[Arrays]:
-    """Fits the pictures of a data set to canvases for evaluation, each once over all hosts.
+    """Fits the images of a data set to canvases for evaluation, each once over all hosts.
 
-    First come all landscape pictures, then all portrait ones.
+    First come all landscape images, then all portrait ones.
 
     Args:
-      dataset: Where the pictures are.
+      dataset: Where the images are.
       canvas: Shorter and longer side of the canvases.
-      batch_size: Pictures per batch on this host.
-      host: Index of this host.
-      hosts: Number of hosts; all get the same number of batches of each shape.
-      threads: Reader threads.
+      batch_size: Images per batch on this host.
+      share: Of this host.
+      reading: In how many threads.
 
     Yields:
-      `image` uint8 [B, H, W, 3]; `size` int32 [B, 2], rows and columns of the picture on its
+      `image` uint8 [B, H, W, 3]; `size` int32 [B, 2], rows and columns of the image on its
       canvas; `scale` float32 [B, 2], image pixels per canvas pixel along x and y; `index` int64
       [B], the row in `dataset.images`; `weight` float32 [B]. The last batch of each shape is
       filled with rows of weight 0 and index -1. A point p of the canvas is `scale * p` in the
       image, and a box b, as it begins half a pixel before a centre, `scale * b + (1 - scale) / 2`.
 
     Raises:
-      DataError: A picture is broken; names the file.
+      DataError: An image is broken; names the file.
     """
     images = dataset.images
 
@@ -299,13 +280,11 @@ def canvases(
             "size": np.ones(2, np.int32),
             "scale": np.ones(2, np.float32),
         }
-        yield from _once(
-            rows, place, empty, batch_size=batch_size, host=host, hosts=hosts, threads=threads
-        )
+        yield from _once(rows, place, empty, batch_size=batch_size, share=share, reading=reading)
 
 
 def _by_orientation(dataset: Dataset, rows: np.ndarray) -> dict[bool, np.ndarray]:
-    """Rows of the landscape pictures under True, of the portrait ones under False."""
+    """Rows of the landscape images under True, of the portrait ones under False."""
     landscape = dataset.images.width[rows] >= dataset.images.height[rows]
     return {True: rows[landscape], False: rows[~landscape]}
 
@@ -316,9 +295,8 @@ def _once(
     empty: dict[str, Any],
     *,
     batch_size: int,
-    host: int,
-    hosts: int,
-    threads: int,
+    share: Share,
+    reading: Reading,
 ) -> Iterator[Arrays]:
     """Batches of what is made of some rows, each once over all hosts, `empty` filling the last."""
     cv2.setNumThreads(1)
@@ -331,11 +309,11 @@ def _once(
 
     names = (*empty, "index", "weight")
     filling = (*empty.values(), np.int64(-1), np.float32(0))
-    stream = grain.MapDataset.source(rows[host::hosts].tolist()).map(record)
-    records = iter(stream.to_iter_dataset(read_options(threads, batch_size)))
+    stream = grain.MapDataset.source(rows[share.host :: share.hosts].tolist()).map(record)
+    records = iter(stream.to_iter_dataset(reading.options(batch_size)))
     try:
-        for _ in range(-(-len(rows) // (hosts * batch_size))):
+        for _ in range(-(-len(rows) // (share.hosts * batch_size))):
             batch = list(itertools.islice(records, batch_size))
-            yield stack(names, batch + [filling] * (batch_size - len(batch)))
+            yield dict(zip(names, stack(batch + [filling] * (batch_size - len(batch)))))
     finally:
         records.close()

@@ -1,4 +1,4 @@
-"""Packs a data directory in COCO's layout into ArrayRecord files that TFDS and grain read.
+"""Packs a data directory into ArrayRecord files that TFDS and grain read.
 
     python -m data_pipeline.prepare --data DIR --out OUT
 
@@ -17,8 +17,8 @@ from typing import Any
 
 import tyro
 
-from data_pipeline.coco import find_splits
-from data_pipeline.prepared import find_prepared
+from data_pipeline.readers import read, splits_of
+from data_pipeline.readers.records import find_prepared
 from data_pipeline.schema import DataError
 
 
@@ -26,7 +26,7 @@ def prepare(data: Path, out: Path, *, beam_options: Sequence[str] = ()) -> Path:
     """Builds the TFDS data set `coco_person` of a data directory.
 
     Args:
-      data: Directory in a layout of `data_pipeline.coco`.
+      data: Directory in a format of `data_pipeline.readers`.
       out: TFDS data directory; the records go to `out/coco_person/VERSION`.
       beam_options: Apache Beam's pipeline options as "name=value"; empty works without Beam.
 
@@ -39,12 +39,12 @@ def prepare(data: Path, out: Path, *, beam_options: Sequence[str] = ()) -> Path:
     """
     import tensorflow_datasets as tfds
 
-    from data_pipeline.coco_person import CocoPerson
+    from data_pipeline.readers.tfds_builder import CocoPerson
 
-    find_splits(data)
     if existing := find_prepared(out):
         raise DataError(f"{existing} is already prepared; remove it or choose another --out")
-    builder = CocoPerson(data_dir=out.absolute(), file_format="array_record")
+    skeleton = read(data, splits_of(data)[-1]).skeleton  # of the smaller split
+    builder = CocoPerson(skeleton=skeleton, data_dir=out.absolute(), file_format="array_record")
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(
             manual_dir=data.absolute(), beam_options=_pipeline_options(beam_options)
@@ -70,10 +70,10 @@ def _pipeline_options(options: Sequence[str]) -> Any:
 
 
 def main(data: Path, out: Path, beam_options: tuple[str, ...] = ()) -> int:
-    """Pack a data directory in COCO's layout into a TFDS data set of ArrayRecord files.
+    """Pack a data directory into a TFDS data set of ArrayRecord files.
 
     Args:
-      data: Directory in COCO's layout.
+      data: Directory in COCO's layout, or another that can be trained on.
       out: Directory to write to; pass it as --data afterwards.
       beam_options: Work through Apache Beam, with these options of its pipeline, such as
         runner=DirectRunner direct_num_workers=4.

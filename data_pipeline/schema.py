@@ -8,12 +8,15 @@ import hashlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, Int64, Shaped, UInt8
 
 from g_rmi.skeleton import Skeleton
+
+Split = Literal["train", "val"]
+SPLITS: tuple[str, ...] = get_args(Split)
 
 # Polygons of image points (x, y); what any of them covers belongs to the person.
 Outline = tuple[Float32[np.ndarray, "_ 2"], ...]

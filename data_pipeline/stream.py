@@ -4,7 +4,8 @@ Reading and cutting happen in grain's threads (decoding and warping release the 
 or in its processes, each with threads of its own, where so much is to be made that the rest, which
 holds the lock, would be the limit.
 The record and the random numbers at a position of a stream are pure functions of the seed and the
-position; host h of n makes the positions h, h + n, h + 2 n, ...
+position; host h of n makes the positions h, h + n, h + 2 n, ... An example is a NamedTuple of a
+batch type without the batch axis.
 """
 
 import contextlib
@@ -27,10 +28,11 @@ from jaxtyping import Int, Int64, Shaped
 
 from data_pipeline.images import ImageError
 from data_pipeline.schema import DataError
+from g_rmi.types import Share
 
 _log = logging.getLogger(__name__)
 
-Arrays = dict[str, Shaped[np.ndarray, "B ..."]]
+Example = tuple[np.int64, Any]  # the record's id, and a NamedTuple
 
 # Seconds without a batch after which the records are named that are being read.
 _PATIENCE = 60.0
@@ -42,25 +44,47 @@ _LARGER = 8
 _MIN_SEEN = 100
 
 
+class Reading(NamedTuple):
+    """How the records are read and made into examples.
+
+    Attributes:
+      threads: Threads that make examples, of each process.
+      processes: Processes beside this one that have the threads; 0 for this one.
+    """
+
+    threads: int
+    processes: int = 0
+
+    def options(self, batch: int) -> grain.ReadOptions:
+        """Two batches of `batch` elements ahead, and work for every thread."""
+        ahead = 2 * max(batch, self.threads)
+        return grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=ahead)
+
+
+IN_THREADS = Reading(threads=8)
+
+
 class Part(NamedTuple):
     """The records of one data set in a stream.
 
     Attributes:
       rows: What stands for the records.
+      ids: Those of the records, by row.
       weight: Share in the stream, relative to the other parts.
-      make: Makes the example of a row: a NamedTuple whose first field is the record's id. Raises
-        ImageError, with a message that names the file, for a picture that cannot be used.
+      make: Makes the example of a row. Raises ImageError, with a message that names the file, for
+        an image that cannot be used.
       name: Names the file of a row.
     """
 
     rows: Int[np.ndarray, " R"]
+    ids: Int64[np.ndarray, " N"]
     weight: float
     make: Callable[[int, np.random.Generator], Any]
     name: Callable[[int], str]
 
 
 class _Broken(NamedTuple):
-    """Takes the place of an example whose picture cannot be used."""
+    """Takes the place of an example whose image cannot be used."""
 
     reason: str
 
@@ -94,7 +118,7 @@ def _order(seed: int, part: int, number: int, rows: int) -> Int64[np.ndarray, " 
 class _Groups:
     """The records of this host's share of a stream, made into examples a few at a time."""
 
-    def __init__(self, parts: Sequence[Part], group: int, number: int, seed: int, host: slice):
+    def __init__(self, parts: Sequence[Part], group: int, number: int, seed: int, share: Share):
         passes: Any = [_Passes(i, part.rows, seed) for i, part in enumerate(parts)]
         self._records = grain.MapDataset.mix(
             [grain.MapDataset.source(rows) for rows in passes], [part.weight for part in parts]
@@ -103,25 +127,26 @@ class _Groups:
         self._group = group
         self._number = number
         self._seed = seed
-        self._host = host
+        self._share = share
         self.under_way: dict[int, tuple[float, str]] = {}
 
     def __len__(self) -> int:
         return 2**48
 
-    def __getitem__(self, group: int) -> list[Any]:
+    def __getitem__(self, group: int) -> list[Example | _Broken]:
         """The examples of a group, in order, and what stands for broken ones."""
         first = group * self._group
-        positions = range(self._host.start, 2**62, self._host.step)
+        positions = range(self._share.host, 2**62, self._share.hosts)
         return [self._example(p) for p in positions[first : first + self._group]]
 
-    def _example(self, position: int) -> Any:
-        part, row = self._records[position]  # type: ignore[not-iterable]  # repeats: never None
+    def _example(self, position: int) -> Example | _Broken:
+        number, row = self._records[position]  # type: ignore[not-iterable]  # repeats: never None
+        part = self._parts[number]
         counter = [0, 0, self._number, position]
         rng = np.random.Generator(np.random.Philox(key=self._seed, counter=counter))
-        self.under_way[position] = time.monotonic(), self._parts[part].name(row)
+        self.under_way[position] = time.monotonic(), part.name(row)
         try:
-            return self._parts[part].make(row, rng)
+            return part.ids[row], part.make(row, rng)
         except ImageError as error:
             return _Broken(str(error))
         finally:
@@ -133,26 +158,25 @@ class _Packed(NamedTuple):
 
     Attributes:
       kind: Of the examples that are not broken; None if all are.
-      columns: Their fields, each stacked.
+      columns: Their ids and fields, each stacked.
       broken: By place in the group.
     """
 
     kind: type | None
-    columns: tuple[np.ndarray, ...]
+    columns: list[np.ndarray]
     broken: dict[int, _Broken]
 
 
-def _pack(group: list[Any]) -> _Packed:
+def _pack(group: list[Example | _Broken]) -> _Packed:
     broken = {i: example for i, example in enumerate(group) if isinstance(example, _Broken)}
-    rows = [example for example in group if not isinstance(example, _Broken)]
-    if not rows:
-        return _Packed(None, (), broken)
-    names = type(rows[0])._fields
-    return _Packed(type(rows[0]), tuple(stack(names, rows).values()), broken)
+    whole = [example for example in group if not isinstance(example, _Broken)]
+    kind = type(whole[0][1]) if whole else None
+    return _Packed(kind, stack([(number, *fields) for number, fields in whole]), broken)
 
 
-def _unpack(packed: _Packed) -> list[Any]:
-    group = [packed.kind(*row) for row in zip(*packed.columns)] if packed.kind else []
+def _unpack(packed: _Packed) -> list[Example | _Broken]:
+    kind: Any = packed.kind
+    group: list[Any] = [(number, kind(*fields)) for number, *fields in zip(*packed.columns)]
     for place, broken in sorted(packed.broken.items()):
         group.insert(place, broken)
     return group
@@ -186,10 +210,8 @@ class Stream(Iterator):
         *,
         number: int = 0,
         seed: int,
-        host: int,
-        hosts: int,
-        threads: int,
-        processes: int = 0,
+        share: Share,
+        reading: Reading,
         batch_size: int,
         group: int = 1,
     ):
@@ -199,18 +221,16 @@ class Stream(Iterator):
           parts: What is mixed; each repeats in a new order each time it is through.
           number: Streams of different numbers draw different random numbers.
           seed: Of order and random numbers.
-          host: Index of this host.
-          hosts: Number of hosts.
-          threads: Threads that make examples, of each process.
-          processes: Processes beside this one that have the threads; 0 for this one.
+          share: Of this host.
+          reading: In how many threads or processes.
           batch_size: Two batches are made ahead.
           group: Examples that a thread makes in one go; it pays where they take little time.
         """
-        group *= _LARGER if processes else 1
-        groups: Any = _Groups(parts, group, number, seed, slice(host, None, hosts))
-        self._under_way = None if processes else groups.under_way
-        self._threads, self._processes = threads, processes
-        self._ahead = -(-batch_size // (group * max(1, processes)))
+        group *= _LARGER if reading.processes else 1
+        groups: Any = _Groups(parts, group, number, seed, share)
+        self._under_way = None if reading.processes else groups.under_way
+        self._reading = reading
+        self._ahead = -(-batch_size // (group * max(1, reading.processes)))
         self._source = grain.MapDataset.source(groups)
         self._size = group
         self._group: list[Any] = []
@@ -219,19 +239,19 @@ class Stream(Iterator):
 
     def _open(self, first: int) -> None:
         """Starts making the groups from the first on."""
-        source, options = self._source[first:], read_options(self._threads, self._ahead)
-        if self._processes:
+        source, options = self._source[first:], self._reading.options(self._ahead)
+        if self._reading.processes:
             if not flags.FLAGS.is_parsed():  # grain's processes ask for options it has as flags
                 flags.FLAGS.mark_as_parsed()
             workers = grain.MultiprocessingOptions(
-                num_workers=self._processes, per_worker_buffer_size=1
+                num_workers=self._reading.processes, per_worker_buffer_size=1
             )
             made = source.map(_pack).to_iter_dataset(options).mp_prefetch(workers, _begin)
             self._groups = iter(made.map(_unpack))
         else:
             self._groups = iter(source.to_iter_dataset(options))
 
-    def __next__(self) -> Any:
+    def __next__(self) -> Example | _Broken:
         """The next example, or what stands for a broken one."""
         if not self._group:
             self._group = next(self._groups)[self.position % self._size :]
@@ -259,7 +279,7 @@ class Stream(Iterator):
 
 
 class Batches(Iterator):
-    """Endless batches, each of one stream's examples.
+    """Endless batches, each of one stream's examples, as the loop takes them.
 
     Attributes:
       seen: Records read so far, over all restarts.
@@ -294,8 +314,8 @@ class Batches(Iterator):
         self.skipped = 0
         self._reasons: list[str] = []
 
-    def __next__(self) -> tuple[Int64[np.ndarray, " B"], Arrays]:
-        """The next batch: record ids, and arrays under the batch type's field names.
+    def __next__(self) -> tuple[Int64[np.ndarray, " B"], Any]:
+        """The next batch: record ids, and the NamedTuple that the examples are, of arrays.
 
         Raises:
           DataError: More than the configured share of the records is broken.
@@ -308,11 +328,10 @@ class Batches(Iterator):
             self.close()  # Else Ctrl-C would wait until all that is read ahead is made.
             raise
         self._step += 1
-        name, *names = type(examples[0])._fields
-        arrays = stack((name, *names), examples)
-        return arrays.pop(name), arrays
+        ids, *fields = stack([(number, *fields) for number, fields in examples])
+        return ids, type(examples[0][1])(*fields)
 
-    def _next_example(self, stream: Stream) -> Any:
+    def _next_example(self, stream: Stream) -> Example:
         while True:
             example = next(stream)
             self.seen += 1
@@ -405,16 +424,12 @@ def mixing_weights(weights: Sequence[float], count: int) -> list[float]:
     return list(weights) or [1.0] * count
 
 
-def stack(names: Sequence[str], rows: Sequence[tuple]) -> Arrays:
-    """Rows of fields to one array per field; three times as fast as `np.stack` for pictures."""
-    arrays = {}
-    for name, column in zip(names, zip(*rows)):
-        arrays[name] = np.empty((len(rows), *np.shape(column[0])), column[0].dtype)
+def stack(rows: Sequence[tuple]) -> list[Shaped[np.ndarray, "B ..."]]:
+    """Rows of fields to one array per field; three times as fast as `np.stack` for images."""
+    arrays = []
+    for column in zip(*rows):
+        array = np.empty((len(rows), *np.shape(column[0])), column[0].dtype)
         for i, value in enumerate(column):
-            arrays[name][i] = value
+            array[i] = value
+        arrays.append(array)
     return arrays
-
-
-def read_options(threads: int, batch: int) -> grain.ReadOptions:
-    """Two batches of `batch` elements ahead, and work for every thread."""
-    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * max(batch, threads))

@@ -6,7 +6,8 @@ from typing import Any
 
 from rich.progress import Progress
 
-from data_pipeline import coco, synthetic
+from data_pipeline import synthetic
+from data_pipeline.readers import read
 from data_pipeline.schema import Dataset, MissingDataError
 
 
@@ -32,7 +33,7 @@ def read_split(directories: Sequence[Path], split: str, *, required: bool = True
     found, missing = [], None
     for directory in directories:
         try:
-            found.append(coco.read(directory, split))
+            found.append(read(directory, split))
         except MissingDataError as error:
             if split == "train" or not Path(directory).is_dir():
                 raise

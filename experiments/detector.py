@@ -36,7 +36,7 @@ def batches(experiment: DetectorExperiment, datasets: list[Dataset]) -> Batches:
         config=experiment.data,
         batch_size=experiment.train.batch_size // jax.process_count(),
         seed=experiment.train.seed,
-        **hosts.shard(),
+        share=hosts.shard(),
     )
 
 
@@ -53,7 +53,7 @@ def find(
         dataset,
         canvas=task.config.canvas,
         batch_size=batch_size * jax.local_device_count(),
-        **hosts.shard(),
+        share=hosts.shard(),
     )
     return detect_people(task, variables, pictures, flip_test=flip_test)
 

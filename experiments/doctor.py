@@ -11,8 +11,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from data_pipeline import coco
-from data_pipeline.schema import DataError, MissingDataError
+from data_pipeline.readers import read
+from data_pipeline.schema import SPLITS, DataError, MissingDataError
 from experiments import cli
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.viz.table import show
@@ -87,9 +87,9 @@ def storage() -> Iterator[tuple[str, str, bool]]:
 def data_directory(directory: Path) -> Iterator[tuple[str, str, bool]]:
     """Rows about a data directory; `python -m data_pipeline.check` looks closer."""
     found = False
-    for split in ("train", "val"):
+    for split in SPLITS:
         try:
-            dataset = coco.read(directory, split)
+            dataset = read(directory, split)
             dataset.source.read(0)
         except MissingDataError as error:
             yield f"data, {split}", str(error), found  # Not every set has a val split.

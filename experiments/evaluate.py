@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import tyro
 
 from data_pipeline.boxes import PersonBoxes, best_boxes, ground_truth_boxes, read_boxes
-from data_pipeline.coco import as_coco
+from data_pipeline.readers.coco import as_coco
 from data_pipeline.schema import Dataset
 from experiments import cli, data, detector, options, pose
 from experiments.gallery import Evaluated

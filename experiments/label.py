@@ -1,16 +1,16 @@
 """Labels joints that nobody has labelled: `g-rmi label --workdir DIR --data DIR --out DIR`."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
 
-from data_pipeline.boxes import PersonBoxes
-from data_pipeline.coco import as_coco, find_split, read
-from data_pipeline.prepared import find_prepared
+from data_pipeline.boxes import PersonBoxes, annotated_boxes
+from data_pipeline.readers import read
+from data_pipeline.readers.coco import write
+from data_pipeline.readers.records import find_prepared
 from data_pipeline.schema import Dataset
 from experiments import cli, pose
 from g_rmi.compile_cache import enable_compilation_cache
@@ -73,9 +73,7 @@ def boxes_to_label(dataset: Dataset, joints: Bool[np.ndarray, " K"]) -> PersonBo
     people = dataset.people
     lacking = (joints & (people.visibility == 0)).any(axis=1)
     rows = np.flatnonzero(lacking & people.has_inside & ~people.is_crowd)
-    return PersonBoxes(
-        image=people.image[rows], box=people.box[rows], score=np.ones(len(rows)), person=rows
-    )
+    return annotated_boxes(dataset, rows)
 
 
 def add_labels(
@@ -127,7 +125,6 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError(f"--out {out}: exists already; name a new directory")
     if find_prepared(arguments.data):
         raise ValueError(f"--data {arguments.data}: label the set it was prepared from")
-    _, folder = find_split(arguments.data, "train")
     task, variables = load_task(arguments.workdir, arguments.checkpoint, stage="pose")
     assert isinstance(task, PoseTask)
     dataset = read(arguments.data, "train")
@@ -143,11 +140,7 @@ def main(argv: Sequence[str]) -> None:
     source = (
         f"{arguments.workdir} labelled joints of {arguments.data} that had no label: {new.sum()}"
     )
-    content = {"info": {"description": source}, **as_coco(labelled)}
-    (out / "annotations").mkdir(parents=True)
-    (out / "train2017").symlink_to(folder.resolve(), target_is_directory=True)
-    path = out / "annotations" / "person_keypoints_train2017.json"
-    path.write_text(json.dumps(content))
+    path = write(out, labelled, description=source)
     print(f"labelled {new.sum()} joints of {new.any(axis=1).sum()} of {len(boxes)} people: {path}")
 
 

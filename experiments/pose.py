@@ -47,7 +47,7 @@ def batches(experiment: PoseExperiment, datasets: list[Dataset]) -> Batches:
         config=experiment.data,
         batch_size=experiment.train.batch_size // jax.process_count(),
         seed=experiment.train.seed,
-        **hosts.shard(),
+        share=hosts.shard(),
     )
 
 
@@ -69,7 +69,7 @@ def predict(
         box_scale=task.config.box_scale,
         turns=turned_views(task.config, look),
         batch_size=batch_size * jax.local_device_count(),
-        **hosts.shard(),
+        share=hosts.shard(),
     )
     return predict_boxes(task, variables, batches, boxes.box, look)
 

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 import jax
+import numpy as np
 import tyro
 from rich.console import Console
 from rich.progress import (
@@ -23,10 +24,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from data_pipeline.boxes import read_boxes
 from experiments import cli
 from experiments.journal import Journal, remove_journals
 from experiments.photographs import STDIN, Source, find
-from experiments.picture_boxes import read_boxes
 from experiments.prediction import Run
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.evaluation.results import write_results
@@ -175,12 +176,16 @@ def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
     if arguments.boxes:
         if videos:
             raise ValueError(f"--boxes: {videos[0].name} is a video; boxes are for pictures")
-        boxes = read_boxes(
+        names = [source.name for source in pictures]
+        table = read_boxes(
             arguments.boxes,
-            [source.name for source in pictures],
+            names,
             min_score=arguments.settings.min_box_score,
-            most=arguments.settings.max_people,
+            max_per_image=arguments.settings.max_people,
         )
+        boxes = {
+            name: table.box[table.image == i].astype(np.float32) for i, name in enumerate(names)
+        }
     devices = jax.local_devices()[: math.gcd(arguments.batch_size, jax.local_device_count())]
     mesh = data_mesh(devices) if len(devices) > 1 else None
     pipeline = PosePipeline.load(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.boxes import ground_truth_boxes, read_boxes
-from data_pipeline.coco import as_coco
+from data_pipeline.readers.coco import as_coco
 from experiments import data, detector, pose, train
 from experiments.points import Point, settings_of
 from g_rmi.compile_cache import enable_compilation_cache

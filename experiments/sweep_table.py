@@ -53,11 +53,6 @@ def as_markdown(rows: Sequence[Row], title: str, command: str) -> str:
     return f"# {title}\n\n    {command}\n\n{table.markdown(COLUMNS, map(_cells, rows))}"
 
 
-def show(rows: Sequence[Row], title: str) -> None:
-    """Prints the table."""
-    table.show(COLUMNS, map(_cells, rows), title=title)
-
-
 def plot(rows: Sequence[Row], title: str) -> Figure:
     """AP, AP50 and AR of each point that has them."""
     rows = [row for row in rows if row.metrics]

@@ -2,14 +2,13 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 
-from data_pipeline import loader
 from data_pipeline.boxes import ground_truth_boxes
-from data_pipeline.coco import as_coco
+from data_pipeline.readers.coco import as_coco
 from data_pipeline.schema import Dataset
 from experiments import cli, data, detector, pose
 from g_rmi.compile_cache import enable_compilation_cache
@@ -23,7 +22,6 @@ from g_rmi.skeleton import COCO
 from g_rmi.training.hosts import Hosts, is_first, join_hosts
 from g_rmi.training.loop import Evaluate, train
 from g_rmi.training.widen import widen
-from g_rmi.types import DetectionBatch, PoseBatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,19 +47,6 @@ class Arguments:
     pretrained: Path | None = None
     hosts: Hosts = "auto"
     experiment: Experiment = PoseExperiment()
-
-
-class Batches(Iterator):
-    """The loader's batches as the task's typed ones."""
-
-    def __init__(self, batches: loader.Batches, make: Callable):
-        self._batches, self._make = batches, make
-        self.get_state, self.set_state = batches.get_state, batches.set_state
-
-    def __next__(self):
-        """Record ids and a `PoseBatch` or `DetectionBatch`."""
-        record_ids, arrays = next(self._batches)
-        return record_ids, self._make(**arrays)
 
 
 def evaluator(task: PoseTask | Detector, validation: Dataset) -> Evaluate:
@@ -125,10 +110,10 @@ def run(arguments: Arguments) -> None:
     if isinstance(task, PoseTask) and skeleton != COCO:
         values["skeleton"] = dataclasses.asdict(skeleton)
     if isinstance(experiment, DetectorExperiment):
-        batches, make = detector.batches(experiment, datasets), DetectionBatch
+        batches = detector.batches(experiment, datasets)
         best_by = "box_AP"
     else:
-        batches, make = pose.batches(experiment, datasets), PoseBatch
+        batches = pose.batches(experiment, datasets)
         best_by = "AP"
     if not validation and is_first():
         print("no data directory has a val split: training without evaluation")
@@ -137,7 +122,7 @@ def run(arguments: Arguments) -> None:
             task,
             experiment.train,
             experiment.optim,
-            Batches(batches, make),
+            batches,
             workdir=arguments.workdir or Path("runs") / arguments.config,
             config_dict=values,
             data_fingerprint=data.fingerprint(datasets),

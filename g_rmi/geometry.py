@@ -65,6 +65,16 @@ def box_to_crop(
     return np.concatenate([linear, offset[:, None]], axis=1)
 
 
+def from_xywh(boxes: Real[np.ndarray, "*N 4"]) -> Float[np.ndarray, "*N 4"]:
+    """Boxes `(x0, y0, x1, y1)` of COCO's `(x, y, width, height)`."""
+    return np.concatenate([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], axis=-1)
+
+
+def to_xywh(boxes: Real[np.ndarray, "*N 4"]) -> Float[np.ndarray, "*N 4"]:
+    """Undoes `from_xywh`."""
+    return np.concatenate([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], axis=-1)
+
+
 class CanvasFit(NamedTuple):
     """How a picture lies on its canvas: resized, in the upper left corner.
 

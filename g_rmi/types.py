@@ -5,8 +5,8 @@ THE FRAME, used everywhere in this project:
 * Images and maps are `[..., y, x, channel]`.
 * Points and offsets are `(x, y)` in pixels. The centre of the pixel in row i, column j is the
   point (j, i).
-* Boxes are `(x0, y0, x1, y1)` in the same frame. `xywh` exists only in COCO's files, which
-  `evaluation/results.py` writes.
+* Boxes are `(x0, y0, x1, y1)` in the same frame. `xywh` exists only at COCO's border, see
+  `g_rmi.geometry.from_xywh`.
 * A crop of H x W pixels maps the centres of its corner pixels onto the corners of its box
   ("align-corners"): crop pixel (j, i) is the image point
   (x0 + j (x1 - x0) / (W - 1), y0 + i (y1 - y0) / (H - 1)).
@@ -15,22 +15,38 @@ Axis names in shape annotations:
 
     B  batch        K  keypoints (joints) of the skeleton      H W  rows, columns
     N  boxes/people P  other people in a crop                  C    channels
-    A  anchors
+    A  anchors      *B a batch, or nothing for one example
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jax import Array
 from jaxtyping import Bool, Float, Int, UInt8
 
-Image = UInt8[Array, "H W 3"]
-Points = Float[Array, "... 2"]
-Boxes = Float[Array, "N 4"]
+Array = Any  # numpy's on the host, jax's on a device: what reads data must not load jax
+
+PERSON = 1  # COCO's category id of people, to which its results format is bound
+
+
+class Share(NamedTuple):
+    """The part of some data that one of several hosts reads.
+
+    Attributes:
+      host: Index of the host.
+      hosts: Number of hosts.
+    """
+
+    host: int
+    hosts: int
+
+
+ALONE = Share(0, 1)
 
 
 class PoseBatch(NamedTuple):
     """Person crops and their labels; the host sends them, targets are made on the device.
+
+    One crop alone is an example for the loader.
 
     Attributes:
       image: RGB crops.
@@ -43,34 +59,34 @@ class PoseBatch(NamedTuple):
       weight: 1, or 0 for a row that only fills the batch.
     """
 
-    image: UInt8[Array, "B H W 3"]
-    keypoints: Float[Array, "B K 2"]
-    visible: Bool[Array, "B K"]
-    labelled: Bool[Array, "B K"]
-    other_keypoints: Float[Array, "B P K 2"]
-    other_visible: Bool[Array, "B P K"]
-    weight: Float[Array, " B"]
+    image: UInt8[Array, "*B H W 3"]
+    keypoints: Float[Array, "*B K 2"]
+    visible: Bool[Array, "*B K"]
+    labelled: Bool[Array, "*B K"]
+    other_keypoints: Float[Array, "*B P K 2"]
+    other_visible: Bool[Array, "*B P K"]
+    weight: Float[Array, "*B"]
 
 
 class DetectionBatch(NamedTuple):
-    """Pictures on canvases of one size, with the people to find.
+    """Images on canvases of one size, with the people to find; one alone is an example.
 
     Attributes:
-      image: RGB canvases: the picture in the upper left corner, zeros beside and below it.
-      size: Rows and columns of the picture.
+      image: RGB canvases: the image in the upper left corner, zeros beside and below it.
+      size: Rows and columns of the image.
       boxes: People and regions to ignore, in canvas pixels; padding is zeros.
       person: Rows of `boxes` that are a labelled person.
       ignore: Rows of `boxes` that teach nothing about whoever is not labelled inside them: crowds,
-        people cut down to a rest, whole pictures whose people are not all labelled.
+        people cut down to a rest, whole images whose people are not all labelled.
       weight: 1, or 0 for a row that only fills the batch.
     """
 
-    image: UInt8[Array, "B H W 3"]
-    size: Int[Array, "B 2"]
-    boxes: Float[Array, "B N 4"]
-    person: Bool[Array, "B N"]
-    ignore: Bool[Array, "B N"]
-    weight: Float[Array, " B"]
+    image: UInt8[Array, "*B H W 3"]
+    size: Int[Array, "*B 2"]
+    boxes: Float[Array, "*B N 4"]
+    person: Bool[Array, "*B N"]
+    ignore: Bool[Array, "*B N"]
+    weight: Float[Array, "*B"]
 
 
 class Detections(NamedTuple):

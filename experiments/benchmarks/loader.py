@@ -20,12 +20,12 @@ import cv2
 import numpy as np
 import tyro
 
-from data_pipeline import coco
-from data_pipeline.detection import sample_window
+from data_pipeline.detection_examples import sample_window
 from data_pipeline.images import DECODE_FLAGS, reduction_of
 from data_pipeline.loader import Batches, detection_batches, pose_batches
+from data_pipeline.pose_examples import PoseExamples
+from data_pipeline.readers import read
 from data_pipeline.schema import DataError, Dataset, ImageSource
-from data_pipeline.transforms import sample_view
 from experiments.benchmarks.timing import RESULTS, Row, Timings, rows, save
 from experiments.data import directories
 from g_rmi.config import (
@@ -34,7 +34,7 @@ from g_rmi.config import (
     PoseAugmentation,
     PoseDataConfig,
 )
-from g_rmi.geometry import Affine, fit_canvas, pose_box
+from g_rmi.geometry import Affine, fit_canvas
 
 POSE = {
     "paper": PoseAugmentation(),
@@ -61,12 +61,11 @@ class Cut(NamedTuple):
 def crops(dataset: Dataset, ids: Iterable[int], *, height: int, width: int) -> list[Cut]:
     """The paper's crops of some people."""
     people, rng = dataset.people, np.random.default_rng(0)
-    windows = pose_box(people.box, aspect=height / width)
+    examples = PoseExamples(dataset, height, width, PoseDataConfig(augmentation=POSE["paper"]))
     person = {int(number): i for i, number in enumerate(people.id)}
     cuts = []
     for i in map(person.__getitem__, ids):
-        view = sample_view(windows[i], POSE["paper"], rng, height=height, width=width)
-        cuts.append(Cut(int(people.image[i]), view.affine, (height, width)))
+        cuts.append(Cut(int(people.image[i]), examples.affine(i, rng), (height, width)))
     return cuts
 
 
@@ -183,7 +182,7 @@ def main(
     """
     cv2.setNumThreads(1)
     try:
-        dataset = coco.read(directories(data)[0], "train")
+        dataset = read(directories(data)[0], "train")
         source = Counting(dataset.source)
         dataset = dataclasses.replace(dataset, source=source)
     except DataError as error:

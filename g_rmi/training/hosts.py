@@ -6,6 +6,8 @@ from typing import Literal
 import jax
 import orbax.checkpoint as ocp
 
+from g_rmi.types import Share
+
 Hosts = Literal["auto", "one", "all"]
 
 # How many processes srun or mpirun has started together with this one.
@@ -34,9 +36,9 @@ def join_hosts(hosts: Hosts) -> None:
         ) from None
 
 
-def shard() -> dict[str, int]:
-    """Which part of a data set this host reads, as the loaders take it."""
-    return {"host": jax.process_index(), "hosts": jax.process_count()}
+def shard() -> Share:
+    """Which part of a data set this host reads."""
+    return Share(jax.process_index(), jax.process_count())
 
 
 def is_first() -> bool:

@@ -51,6 +51,23 @@ def test_a_planted_fault_is_found(make_coco, edit, kind):
     assert report.errors == sum(report.count[k] for k in report.count if k in ERRORS)
 
 
+def test_one_fault_does_not_hide_another(make_coco, edit):
+    directory = make_coco()
+    kinds = ("malformed", "keypoint outside", "missing image")
+
+    def change(content):
+        FAULTS["malformed"](content)
+        content["annotations"][1]["keypoints"][:3] = [-3, 4, 2]
+        content["annotations"][2]["area"] = -1
+        content["images"][0]["file_name"] = "nothing.jpg"
+
+    edit(directory, change)
+    report = check_split(directory, "train")
+    assert report.count == dict.fromkeys((*kinds, "no area"), 1)
+    assert report.examples["no area"] == ["annotation 102: area -1"]
+    assert (report.images, report.people) == (6, 5)
+
+
 def test_another_category_is_a_warning(make_coco, edit):
     directory = make_coco()
 

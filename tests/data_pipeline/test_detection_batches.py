@@ -9,46 +9,46 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline import coco
 from data_pipeline.images import decode
 from data_pipeline.loader import canvases, detection_batches
+from data_pipeline.readers import read
 from data_pipeline.schema import DataError
-from data_pipeline.stream import alternate
+from data_pipeline.stream import Reading, alternate
 from g_rmi.config import DetectorAugmentation, DetectorDataConfig
-from g_rmi.types import DetectionBatch
+from g_rmi.types import ALONE, DetectionBatch, Share
 
 CANVAS = (32, 48)
 AUGMENTATION = DetectorAugmentation(scale=(0.5, 2.0), colour=0.5, mosaic=0.3)
 CONFIG = DetectorDataConfig(augmentation=AUGMENTATION, max_boxes=6, threads=2)
 
 
-def batches(*datasets, config=CONFIG, batch_size=4, seed=0, **host):
+def batches(*datasets, config=CONFIG, batch_size=4, seed=0, share=ALONE):
     return detection_batches(
-        datasets, canvas=CANVAS, config=config, batch_size=batch_size, seed=seed, **host
+        datasets, canvas=CANVAS, config=config, batch_size=batch_size, seed=seed, share=share
     )
 
 
 def assert_same(a, b):
     assert a[0].tolist() == b[0].tolist()
-    assert a[1].keys() == b[1].keys()
-    for name in a[1]:
-        np.testing.assert_array_equal(a[1][name], b[1][name])
+    assert type(a[1]) is type(b[1])
+    for one, other in zip(a[1], b[1]):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.fixture
 def dataset(make_coco):
     """12 pictures, 60 x 80 to 82 x 80: 10 stand and 2 lie."""
-    return coco.read(make_coco(images=12, size=(60, 80)), "train")
+    return read(make_coco(images=12, size=(60, 80)), "train")
 
 
 @pytest.fixture
 def mixed(make_coco):
     """9 pictures of which 5 stand."""
-    return coco.read(make_coco("mixed", images=9, size=(70, 80), first=500, seed=1), "train")
+    return read(make_coco("mixed", images=9, size=(70, 80), first=500, seed=1), "train")
 
 
 def is_landscape(arrays):
-    return arrays["image"].shape[1:3] == CANVAS
+    return arrays.image.shape[1:3] == CANVAS
 
 
 def take(iterator, count):
@@ -61,10 +61,10 @@ def test_batches_have_the_fields_of_the_batch_type(dataset):
     for ids, arrays in take(iterator, 12):
         assert ids.dtype == np.int64
         assert set(ids) <= set(dataset.images.id)
-        assert tuple(arrays) == DetectionBatch._fields
+        assert type(arrays) is DetectionBatch
         canvas = CANVAS if is_landscape(arrays) else CANVAS[::-1]
         seen.add(canvas)
-        shapes = {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
+        shapes = {name: (a.shape, a.dtype.name) for name, a in arrays._asdict().items()}
         assert shapes == {
             "image": ((4, *canvas, 3), "uint8"),
             "size": ((4, 2), "int32"),
@@ -73,9 +73,9 @@ def test_batches_have_the_fields_of_the_batch_type(dataset):
             "ignore": ((4, 6), "bool"),
             "weight": ((4,), "float32"),
         }
-        assert (arrays["size"] <= canvas).all()
-        assert (arrays["boxes"][..., 2:] <= arrays["size"][:, None, ::-1]).all()
-        assert not (arrays["person"] & arrays["ignore"]).any()
+        assert (arrays.size <= canvas).all()
+        assert (arrays.boxes[..., 2:] <= arrays.size[:, None, ::-1]).all()
+        assert not (arrays.person & arrays.ignore).any()
     assert len(seen) == 2
     iterator.close()
 
@@ -119,7 +119,7 @@ def test_a_mixture_keeps_its_shares_and_favours_no_orientation(make_coco):
         for record in content["annotations"]:
             record["image_id"] -= 2**40 - 1000 * i
         path.write_text(json.dumps(content))
-        sets.append(coco.read(directory, "train"))
+        sets.append(read(directory, "train"))
     config = DetectorDataConfig(weights=(0.7, 0.3), threads=2)
     iterator = batches(*sets, config=config, batch_size=8)
     found = take(iterator, 60)
@@ -174,17 +174,17 @@ def test_resuming_is_exact_in_the_midst_of_both_orientations(dataset, mixed):
 
 def test_two_hosts_share_out_the_steps_of_one(dataset, mixed):
     whole = take(batches(dataset, mixed, batch_size=4), 10)
-    parts = [take(batches(dataset, mixed, batch_size=2, host=h, hosts=2), 10) for h in range(2)]
+    parts = [take(batches(dataset, mixed, batch_size=2, share=Share(h, 2)), 10) for h in range(2)]
     for (ids, arrays), *halves in zip(whole, *parts):
         assert np.stack([half[0] for half in halves], axis=1).reshape(-1).tolist() == ids.tolist()
-        for name, array in arrays.items():
+        for name, array in arrays._asdict().items():
             for h, half in enumerate(halves):
-                np.testing.assert_array_equal(half[1][name], array[h::2])
+                np.testing.assert_array_equal(getattr(half[1], name), array[h::2])
 
 
 def test_resuming_on_another_number_of_hosts_goes_on_in_the_stream(dataset):
     whole = take(batches(dataset, batch_size=4), 8)
-    two = batches(dataset, batch_size=2, host=1, hosts=2)
+    two = batches(dataset, batch_size=2, share=Share(1, 2))
     take(two, 4)
     one = batches(dataset, batch_size=4)
     one.set_state(two.get_state())
@@ -194,7 +194,7 @@ def test_resuming_on_another_number_of_hosts_goes_on_in_the_stream(dataset):
 
 def test_one_orientation_alone(make_coco):
     for name, size in (("landscape", (96, 80)), ("portrait", (40, 80))):
-        dataset = coco.read(make_coco(name, images=4, size=size), "train")
+        dataset = read(make_coco(name, images=4, size=size), "train")
         for _, arrays in take(batches(dataset), 3):
             assert is_landscape(arrays) == (name == "landscape")
 
@@ -202,10 +202,10 @@ def test_one_orientation_alone(make_coco):
 def test_nobody_anywhere(make_coco, edit):
     directory = make_coco()
     edit(directory, lambda content: content["annotations"].clear())
-    _, arrays = next(batches(coco.read(directory, "train")))
-    assert not arrays["person"].any()
-    assert not arrays["ignore"].any()
-    assert not arrays["boxes"].any()
+    _, arrays = next(batches(read(directory, "train")))
+    assert not arrays.person.any()
+    assert not arrays.ignore.any()
+    assert not arrays.boxes.any()
 
 
 def test_a_set_without_a_picture_to_train_on_is_named(make_coco, edit):
@@ -216,8 +216,8 @@ def test_a_set_without_a_picture_to_train_on_is_named(make_coco, edit):
         content["annotations"].clear()
 
     edit(directory, change)
-    with pytest.raises(DataError, match=r"nothing.*: no picture to train on"):
-        batches(coco.read(directory, "train"))
+    with pytest.raises(DataError, match=r"nothing.*: no image to train on"):
+        batches(read(directory, "train"))
     with pytest.raises(DataError, match="no data set to train on"):
         batches()
 
@@ -225,9 +225,9 @@ def test_a_set_without_a_picture_to_train_on_is_named(make_coco, edit):
 def test_configured_incompleteness_reaches_every_picture(dataset):
     config = DetectorDataConfig(boxes_complete=(False,), threads=2)
     for _, arrays in take(batches(dataset, config=config), 4):
-        for boxes, ignore, size in zip(arrays["boxes"], arrays["ignore"], arrays["size"]):
+        for boxes, ignore, size in zip(arrays.boxes, arrays.ignore, arrays.size):
             assert boxes[ignore].tolist() == [[0, 0, size[1], size[0]]]
-        assert arrays["person"].any(axis=1).all()
+        assert arrays.person.any(axis=1).all()
 
 
 def break_picture(dataset, row):
@@ -247,9 +247,9 @@ def test_a_broken_picture_is_skipped_named_and_counted(dataset, caplog):
     assert iterator.seen == 40 + iterator.skipped
     assert all(f"skipped {path}: JPEG file" in caplog.text for path in paths)
     # Hosts that skip differently still work on the same shapes, and resumption is exact.
-    shapes = [[a["image"].shape[1] for _, a in take(batches(dataset, config=config, batch_size=2,
-               host=h, hosts=2), 10)] for h in range(2)]  # fmt: skip
-    assert shapes[0] == shapes[1] == [arrays["image"].shape[1] for _, arrays in found]
+    shapes = [[a.image.shape[1] for _, a in take(batches(dataset, config=config, batch_size=2,
+               share=Share(h, 2)), 10)] for h in range(2)]  # fmt: skip
+    assert shapes[0] == shapes[1] == [arrays.image.shape[1] for _, arrays in found]
     again = batches(dataset, config=config)
     take(again, 4)
     resumed = batches(dataset, config=config)
@@ -266,7 +266,9 @@ def test_too_many_broken_pictures_stop_the_run(dataset):
 
 
 def evaluated(dataset, **options):
-    return list(canvases(dataset, canvas=CANVAS, **{"batch_size": 4, "threads": 2} | options))
+    return list(
+        canvases(dataset, canvas=CANVAS, **{"batch_size": 4, "reading": Reading(2)} | options)
+    )
 
 
 def test_evaluation_canvases_show_the_whole_picture(dataset):
@@ -307,7 +309,7 @@ def test_labels_come_back_to_the_image_through_the_scale_of_evaluation(dataset):
         scales |= dict(zip(batch["index"].tolist(), batch["scale"]))
     checked = 0
     for ids, arrays in take(batches(dataset, config=config), 6):
-        for number, boxes, person in zip(ids, arrays["boxes"], arrays["person"]):
+        for number, boxes, person in zip(ids, arrays.boxes, arrays.person):
             image = row[int(number)]
             scale = np.tile(scales[image], 2)
             truth = dataset.people.box[dataset.people_of(image)]
@@ -319,7 +321,7 @@ def test_labels_come_back_to_the_image_through_the_scale_of_evaluation(dataset):
 
 @pytest.mark.parametrize("hosts", [1, 2, 3])
 def test_evaluation_sees_every_picture_once_over_the_hosts(dataset, hosts):
-    found = [evaluated(dataset, host=h, hosts=hosts, batch_size=2) for h in range(hosts)]
+    found = [evaluated(dataset, share=Share(h, hosts), batch_size=2) for h in range(hosts)]
     shapes = [[batch["image"].shape for batch in batches] for batches in found]
     assert all(shape == shapes[0] for shape in shapes)
     rows = [

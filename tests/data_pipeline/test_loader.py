@@ -17,24 +17,27 @@ import numpy as np
 import pytest
 
 import data_pipeline
-from data_pipeline import coco, stream
+from data_pipeline import stream
 from data_pipeline.boxes import ground_truth_boxes
 from data_pipeline.images import decode
 from data_pipeline.loader import box_crops, detection_batches, pose_batches, trainable
+from data_pipeline.readers import read
+from data_pipeline.readers.reader import ImageFolder
 from data_pipeline.schema import DataError
+from data_pipeline.stream import Reading
 from g_rmi.config import DetectorDataConfig, PoseAugmentation, PoseDataConfig
 from g_rmi.geometry import box_to_crop, pose_box
 from g_rmi.skeleton import COCO
-from g_rmi.types import PoseBatch
+from g_rmi.types import ALONE, PoseBatch, Share
 
 K = len(COCO)
 AUGMENTATION = PoseAugmentation(rotation=30.0, shift=0.1, colour=0.5, half_body=0.3, occlusion=0.3)
 CONFIG = PoseDataConfig(augmentation=AUGMENTATION, max_others=3, threads=2)
 
 
-def batches(*datasets, config=CONFIG, batch_size=4, seed=0, **host):
+def batches(*datasets, config=CONFIG, batch_size=4, seed=0, share=ALONE):
     return pose_batches(
-        datasets, height=33, width=25, config=config, batch_size=batch_size, seed=seed, **host
+        datasets, height=33, width=25, config=config, batch_size=batch_size, seed=seed, share=share
     )
 
 
@@ -44,15 +47,15 @@ def ids_of(iterator, count):
 
 def assert_same(a, b):
     assert a[0].tolist() == b[0].tolist()
-    assert a[1].keys() == b[1].keys()
-    for name in a[1]:
-        np.testing.assert_array_equal(a[1][name], b[1][name])
+    assert type(a[1]) is type(b[1])
+    for one, other in zip(a[1], b[1]):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.fixture
 def dataset(make_coco):
     """9 pictures, 9 people."""
-    return coco.read(make_coco(images=9), "train")
+    return read(make_coco(images=9), "train")
 
 
 def test_copy_and_paste_needs_somebody_with_an_outline(make_coco, edit, dataset):
@@ -67,20 +70,20 @@ def test_copy_and_paste_needs_somebody_with_an_outline(make_coco, edit, dataset)
 
     directory = make_coco("outlined", images=3, first=500)
     edit(directory, outline)
-    pasted = next(batches(dataset, coco.read(directory, "train"), config=config, batch_size=8))
+    pasted = next(batches(dataset, read(directory, "train"), config=config, batch_size=8))
     bare = dataclasses.replace(CONFIG, augmentation=PoseAugmentation(flip=0.0))
-    plain = next(batches(dataset, coco.read(directory, "train"), config=bare, batch_size=8))
+    plain = next(batches(dataset, read(directory, "train"), config=bare, batch_size=8))
     assert pasted[0].tolist() == plain[0].tolist()
-    changed = (pasted[1]["image"] != plain[1]["image"]).any(axis=(1, 2, 3))
+    changed = (pasted[1].image != plain[1].image).any(axis=(1, 2, 3))
     without = np.isin(pasted[0], dataset.people.id)
     assert changed[without].any()  # people of one set are put into crops of the other
 
 
 def test_batches_have_the_fields_of_the_batch_type(dataset):
-    ids, arrays = next(batches(dataset))
+    ids, batch = next(batches(dataset))
     assert ids.dtype == np.int64
-    assert tuple(arrays) == PoseBatch._fields
-    shapes = {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
+    assert type(batch) is PoseBatch
+    shapes = {name: (a.shape, a.dtype.name) for name, a in batch._asdict().items()}
     assert shapes == {
         "image": ((4, 33, 25, 3), "uint8"),
         "keypoints": ((4, K, 2), "float32"),
@@ -137,8 +140,8 @@ def test_the_number_of_processes_changes_nothing(dataset, caplog):
 def test_augmentation_differs_between_passes(dataset):
     iterator = batches(dataset, batch_size=9)
     (ids, first), (later_ids, second) = next(iterator), next(iterator)
-    image = first["image"][ids.tolist().index(dataset.people.id[0])]
-    later = second["image"][later_ids.tolist().index(dataset.people.id[0])]
+    image = first.image[ids.tolist().index(dataset.people.id[0])]
+    later = second.image[later_ids.tolist().index(dataset.people.id[0])]
     assert (image != later).any()
 
 
@@ -153,7 +156,7 @@ def test_crowds_unlabelled_people_and_flat_boxes_are_not_trained_on(make_coco, e
         people[3]["bbox"][2] = 0.0
 
     edit(directory, change)
-    dataset = coco.read(directory, "train")
+    dataset = read(directory, "train")
     first = dataset.people.id[0]
     assert dataset.people.id[trainable(dataset, 1)].tolist() == [
         first + 2,
@@ -166,7 +169,7 @@ def test_crowds_unlabelled_people_and_flat_boxes_are_not_trained_on(make_coco, e
 
 def test_hosts_share_out_one_stream(dataset):
     whole = ids_of(batches(dataset, batch_size=6), 6)
-    parts = [ids_of(batches(dataset, batch_size=2, host=h, hosts=3), 6) for h in range(3)]
+    parts = [ids_of(batches(dataset, batch_size=2, share=Share(h, 3)), 6) for h in range(3)]
     assert [i for row in zip(*parts) for i in row] == whole
     for start in (0, 9, 18):
         assert sorted(whole[start : start + 9]) == sorted(dataset.people.id)
@@ -174,7 +177,7 @@ def test_hosts_share_out_one_stream(dataset):
 
 def test_a_mixture_keeps_its_shares_and_stays_pure(make_coco):
     sets = [
-        coco.read(make_coco(f"set{i}", images=images, seed=i, first=1000 * i), "train")
+        read(make_coco(f"set{i}", images=images, seed=i, first=1000 * i), "train")
         for i, images in enumerate((9, 4, 6))
     ]
     config = PoseDataConfig(weights=(0.7, 0.1, 0.2), threads=2)
@@ -206,9 +209,9 @@ def test_a_joint_that_one_set_never_labels_is_left_out_there_only(make_coco, edi
             person["keypoints"][:15] = [0] * 15
 
     edit(faceless, change)
-    sets = [coco.read(directory, "train") for directory in (whole, faceless)]
-    ids, arrays = next(batches(*sets, batch_size=20))
-    for id, labelled in zip(ids, arrays["labelled"]):
+    sets = [read(directory, "train") for directory in (whole, faceless)]
+    ids, batch = next(batches(*sets, batch_size=20))
+    for id, labelled in zip(ids, batch.labelled):
         assert labelled.tolist() == [id < 1000] * 5 + [True] * 12
 
 
@@ -236,7 +239,7 @@ def test_a_position_of_another_version_is_refused(dataset):
 
 def test_resuming_on_another_number_of_hosts_goes_on_in_the_stream(dataset):
     whole = ids_of(batches(dataset, batch_size=4), 4)
-    two = batches(dataset, batch_size=2, host=1, hosts=2)
+    two = batches(dataset, batch_size=2, share=Share(1, 2))
     ids_of(two, 2)
     one = batches(dataset, batch_size=4)
     one.set_state(two.get_state())
@@ -245,16 +248,16 @@ def test_resuming_on_another_number_of_hosts_goes_on_in_the_stream(dataset):
 
 _RESUME = """
 import json, sys, zlib
-from data_pipeline import coco
+from data_pipeline.readers import read
 from data_pipeline.loader import pose_batches
 from g_rmi.config import PoseAugmentation, PoseDataConfig
 config = PoseDataConfig(augmentation=PoseAugmentation(rotation=30.0, colour=0.5), threads=2)
-iterator = pose_batches([coco.read(sys.argv[1], "train")], height=33, width=25, config=config,
+iterator = pose_batches([read(sys.argv[1], "train")], height=33, width=25, config=config,
                         batch_size=4, seed=0)
 iterator.set_state(json.loads(sys.argv[2]))
 for _ in range(3):
-    ids, arrays = next(iterator)
-sums = {name: zlib.crc32(array.tobytes()) for name, array in arrays.items()}
+    ids, batch = next(iterator)
+sums = [zlib.crc32(array.tobytes()) for array in batch]
 print(json.dumps([iterator.get_state(), ids.tolist(), sums]))
 iterator.close()
 """
@@ -270,14 +273,14 @@ def run(*arguments):
 def test_resuming_in_another_process_is_exact(make_coco):
     directory = make_coco(images=9)
     config = PoseDataConfig(augmentation=PoseAugmentation(rotation=30.0, colour=0.5), threads=2)
-    here = batches(coco.read(directory, "train"), config=config)
+    here = batches(read(directory, "train"), config=config)
     for _ in range(3):
         next(here)
     state, ids, sums = run(directory, json.dumps(here.get_state()))
     for _ in range(3):
-        want_ids, arrays = next(here)
+        want_ids, batch = next(here)
     assert ids == want_ids.tolist()
-    assert sums == {name: zlib.crc32(array.tobytes()) for name, array in arrays.items()}
+    assert sums == [zlib.crc32(array.tobytes()) for array in batch]
     assert state == here.get_state()
 
 
@@ -336,7 +339,7 @@ def test_a_picture_of_another_size_counts_as_broken(make_coco, edit):
         content["images"][1]["width"] += 1
 
     edit(directory, change)
-    iterator = batches(coco.read(directory, "train"), config=PoseDataConfig(max_bad_share=0.0))
+    iterator = batches(read(directory, "train"), config=PoseDataConfig(max_bad_share=0.0))
     with pytest.raises(DataError, match="its annotations say"):
         ids_of(iterator, 5)
 
@@ -350,15 +353,15 @@ def test_an_error_in_a_thread_reaches_the_caller(dataset, monkeypatch):
 @pytest.mark.parametrize("make", [pose_batches, detection_batches])
 def test_a_reader_that_hangs_is_named(dataset, monkeypatch, caplog, make):
     """The file server of one picture does not answer for a second."""
-    stuck, read = dataset.source.name(1), coco.ImageFolder.read
+    stuck, answered = dataset.source.name(1), ImageFolder.read
     answer = threading.Event()
 
     def hang(source, index):
         if source.name(index) == stuck:
             answer.wait(10)
-        return read(source, index)
+        return answered(source, index)
 
-    monkeypatch.setattr(coco.ImageFolder, "read", hang)
+    monkeypatch.setattr(ImageFolder, "read", hang)
     monkeypatch.setattr(stream, "_PATIENCE", 0.2)
     threading.Timer(1.0, answer.set).start()
     shape = {"height": 33, "width": 25, "config": CONFIG}
@@ -389,12 +392,13 @@ def test_processes_that_hang_cannot_say_where(monkeypatch, caplog):
 _INTERRUPT = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
-from data_pipeline import coco
+from data_pipeline.readers import read
+from data_pipeline.readers import reader
 from data_pipeline.loader import pose_batches
 from g_rmi.config import PoseDataConfig
-read = coco.ImageFolder.read
-coco.ImageFolder.read = lambda *arguments: (time.sleep(0.2), read(*arguments))[1]
-iterator = pose_batches([coco.read(sys.argv[1], "train")], height=33, width=25,
+slow = reader.ImageFolder.read
+reader.ImageFolder.read = lambda *arguments: (time.sleep(0.2), slow(*arguments))[1]
+iterator = pose_batches([read(sys.argv[1], "train")], height=33, width=25,
                         config=PoseDataConfig(threads=2), batch_size=400, seed=0)
 print("reading", flush=True)
 next(iterator)
@@ -417,10 +421,10 @@ def test_an_interrupt_does_not_wait_for_what_is_read_ahead(make_coco):
 
 _PROCESSES = """
 import multiprocessing, sys, time
-from data_pipeline import coco
+from data_pipeline.readers import read
 from data_pipeline.loader import pose_batches
 from g_rmi.config import PoseDataConfig
-iterator = pose_batches([coco.read(sys.argv[1], "train")], height=33, width=25,
+iterator = pose_batches([read(sys.argv[1], "train")], height=33, width=25,
                         config=PoseDataConfig(threads=1, processes=2), batch_size=4, seed=0)
 for _ in range(17):  # until both have handed over 32 examples
     next(iterator)
@@ -471,7 +475,7 @@ def crops_of(dataset, boxes, **options):
         "width": 25,
         "box_scale": 1.25,
         "batch_size": 4,
-        "threads": 2,
+        "reading": Reading(2),
     } | options
     return list(box_crops(dataset, boxes, **options))
 
@@ -525,7 +529,7 @@ def test_evaluation_shows_more_views_of_a_crop(dataset):
 @pytest.mark.parametrize("hosts", [1, 2, 3])
 def test_evaluation_sees_every_row_once_over_the_hosts(dataset, hosts):
     boxes = ground_truth_boxes(dataset)
-    found = [crops_of(dataset, boxes, host=h, hosts=hosts, batch_size=2) for h in range(hosts)]
+    found = [crops_of(dataset, boxes, share=Share(h, hosts), batch_size=2) for h in range(hosts)]
     assert len({len(batches) for batches in found}) == 1
     rows = [
         int(index)
@@ -550,7 +554,7 @@ def test_evaluation_does_not_skip(dataset):
 
 
 def test_the_package_never_imports_jax_or_tensorflow():
-    allowed = {"skeleton", "geometry", "config"}
+    allowed = {"skeleton", "geometry", "types", "config"}
     for path in Path(data_pipeline.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
@@ -568,7 +572,8 @@ def test_the_package_never_imports_jax_or_tensorflow():
 def test_what_a_worker_needs_comes_without_jax():
     # grain itself imports jax; the modules that read and cut pictures must not.
     code = (
-        "import sys, data_pipeline.transforms, data_pipeline.coco, data_pipeline.boxes;"
+        "import sys, data_pipeline.pose_examples, data_pipeline.detection_examples;"
+        "import data_pipeline.readers, data_pipeline.boxes;"
         "sys.exit('jax' in sys.modules or 'tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,16 +7,17 @@ import cv2
 import numpy as np
 import pytest
 
-from data_pipeline import coco
 from data_pipeline.loader import canvases, detection_batches
+from data_pipeline.readers import read
 from data_pipeline.schema import DataError
+from data_pipeline.stream import Reading
 from g_rmi.config import DetectorAugmentation, DetectorDataConfig
 
 CANVAS = (32, 48)
 
 
 def evaluated(dataset):
-    return list(canvases(dataset, canvas=CANVAS, batch_size=1, threads=2))
+    return list(canvases(dataset, canvas=CANVAS, batch_size=1, reading=Reading(2)))
 
 
 def exif_turned(data):
@@ -70,7 +71,7 @@ def directory_of(tmp_path, data, height, width):
         "categories": [{"id": 1, "name": "person"}],
     }
     (tmp_path / "annotations.json").write_text(json.dumps(content))
-    return coco.read(tmp_path, "train")
+    return read(tmp_path, "train")
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -97,8 +98,8 @@ def test_odd_pictures_make_right_canvases(tmp_path, name):
     iterator = detection_batches([dataset], canvas=CANVAS, config=config, batch_size=3, seed=0)
     for _ in range(4):
         _, arrays = next(iterator)
-        assert arrays["image"].shape == (3, *canvas, 3)
-        assert np.isfinite(arrays["boxes"]).all()
+        assert arrays.image.shape == (3, *canvas, 3)
+        assert np.isfinite(arrays.boxes).all()
 
 
 def test_a_grey_picture(tmp_path):

@@ -142,9 +142,10 @@ def test_killed_twenty_times(tmp_path, capsys):
 
 
 if __name__ == "__main__":
+    from data_pipeline.stream import Batches
     from experiments import cli, train
 
-    def logged(batches, real=train.Batches.__next__):
+    def logged(batches, real=Batches.__next__):
         """Writes down which records each step is made of."""
         ids, batch = real(batches)
         with open("records", "a") as file:
@@ -154,5 +155,5 @@ if __name__ == "__main__":
     workdir = pathlib.Path(sys.argv[-1])
     workdir.mkdir(parents=True, exist_ok=True)
     os.chdir(workdir)
-    train.Batches.__next__ = logged
+    Batches.__next__ = logged
     cli.run(train.main)

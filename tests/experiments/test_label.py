@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_pipeline.coco import read
+from data_pipeline.readers import read
 from experiments import evaluate, label
 from g_rmi.skeleton import COCO
 from tests.experiments.networks import save_both, scene

@@ -14,7 +14,6 @@ from experiments import main as console
 from experiments import predict
 from experiments.journal import Journal, remove_journals
 from experiments.photographs import decode, find
-from experiments.picture_boxes import read_boxes
 from experiments.prediction import Job, people_of
 from experiments.videos import Video
 from g_rmi.inference.pipeline import PosePipeline
@@ -407,47 +406,6 @@ def test_an_input_is_never_drawn_over(folder, tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"")
     files = predict.drawings(find([str(tmp_path)], leave_out=folder), folder)
     assert files == {"a.jpg": folder / "a.jpg.jpg", "a.png": folder / "a.png.jpg"}
-
-
-def test_boxes_are_matched_by_name(tmp_path):
-    path = tmp_path / "boxes.json"
-    coco = [
-        {"image_id": 139, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.4},
-        {"image_id": "000000000139", "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.9},
-        {"image_id": 139, "category_id": 2, "bbox": [5, 5, 5, 5], "score": 0.9},
-        {"image_id": 139, "category_id": 1, "bbox": [6, 6, 5, 5], "score": 0.1},
-        {"image_id": 7, "category_id": 1, "bbox": [7, 7, 5, 5], "score": 0.9},
-        {"image_id": 8, "file_name": "x/b.png", "bbox": [7, 7, 5, 5]},
-    ]
-    path.write_text(json.dumps(coco))
-    names = ["000000000139.jpg", "x/b.png", "y/b.png"]
-    boxes = read_boxes(path, names, min_score=0.3, most=30)
-    assert {name: table.tolist() for name, table in boxes.items()} == {
-        "000000000139.jpg": [[0, 0, 9, 9], [1, 2, 4, 6]],
-        "x/b.png": [[7, 7, 12, 12]],
-        "y/b.png": [],
-    }
-    assert len(read_boxes(path, names, min_score=0.3, most=1)["000000000139.jpg"]) == 1
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("{", "not JSON"),
-        ("3", "neither COCO's results format nor"),
-        ('{"a": [1, 2, 3, 4]}', r"a: must be \[\[x0, y0, x1, y1\], \.\.\.\]"),
-        ('{"a": [[5, 2, 3, 4]]}', r"a: box 0: \[5, 2, 3, 4\] is no box"),
-        ('{"a": [[NaN, 2, 3, 4]]}', "is no box"),
-        ('{"z": [[1, 2, 3, 4]]}', "none of its pictures, such as 'z', .* such as 'a.jpg'"),
-        ('[{"image_id": "a", "bbox": [1, 2]}]', "entry 0: ValueError"),
-        ('[{"bbox": [1, 2, 3, 4]}]', "entry 0: KeyError"),
-    ],
-)
-def test_wrong_boxes_are_named(content, message, tmp_path):
-    path = tmp_path / "boxes.json"
-    path.write_text(content)
-    with pytest.raises(ValueError, match=message):
-        read_boxes(path, ["a.jpg"], min_score=0.3, most=30)
 
 
 def test_a_damaged_journal_is_named(tmp_path):

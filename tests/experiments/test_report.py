@@ -8,7 +8,7 @@ import pytest
 
 from data_pipeline import coco as reader
 from data_pipeline import synthetic
-from data_pipeline.coco import as_coco
+from data_pipeline.readers.coco import as_coco
 from experiments.gallery import Evaluated
 from experiments.report import detector_page, joint_cells, pose_page
 from g_rmi.evaluation.keypoint_table import KeypointRow, keypoint_table

@@ -1,7 +1,7 @@
-"""From pictures and their people to one training example of the detector (paper, section 3.1).
+"""From images and their people to one training example of the detector (paper, section 3.1).
 
-One affine map per picture does everything geometric (fitting, enlarging, cutting, mirroring), so
-it is sampled once. The examples have `g_rmi.types.DetectionBatch`'s fields without the B axis.
+One affine map per image does everything geometric (fitting, enlarging, cutting, mirroring), so it
+is sampled once.
 """
 
 import dataclasses
@@ -10,57 +10,31 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64
 
-from data_pipeline.copy_paste import Strangers
+from data_pipeline.augment import ImageScene, Regions, image_pixels
+from data_pipeline.copy_paste import NOBODY, Donors
 from data_pipeline.images import Picture, cut_image
 from data_pipeline.schema import DataError, Dataset
-from data_pipeline.transforms import jitter_colour
 from g_rmi.config import DetectorAugmentation, DetectorDataConfig
 from g_rmi.geometry import Affine, apply_affine, fit_canvas, resize_affine
+from g_rmi.types import DetectionBatch
 
-_PASTED = 3  # Most strangers put into one picture.
-_CENTRE = (0.25, 0.75)  # Where the four pictures of a mosaic meet, as shares of the canvas's sides.
-
-
-class DetectionExample(NamedTuple):
-    """One row of a `DetectionBatch`; weights and types as there."""
-
-    record_id: np.int64
-    image: UInt8[np.ndarray, "H W 3"]
-    size: Int32[np.ndarray, "2"]
-    boxes: Float32[np.ndarray, "N 4"]
-    person: Bool[np.ndarray, " N"]
-    ignore: Bool[np.ndarray, " N"]
-    weight: np.float32
+# Where the four images of a mosaic meet, as shares of the canvas's sides.
+_CENTRE = (0.25, 0.75)
 
 
 class Window(NamedTuple):
-    """What is seen of a picture.
+    """What is seen of an image.
 
     Attributes:
       affine: Map from image points to pixels of the window.
-      size: Rows and columns of the window, all inside the picture.
+      size: Rows and columns of the window, all inside the image.
     """
 
     affine: Affine
     size: tuple[int, int]
-
-
-class Regions(NamedTuple):
-    """Boxes in a window or on a canvas.
-
-    Attributes:
-      box: `(x0, y0, x1, y1)` with an inside.
-      person: A labelled person; else a region to ignore.
-      whole: A region to ignore because people in the picture are not labelled.
-    """
-
-    box: Float[np.ndarray, "M 4"]
-    person: Bool[np.ndarray, " M"]
-    whole: Bool[np.ndarray, " M"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,24 +42,24 @@ class DetectionExamples:
     """Makes the training examples of some data sets on canvases of one size.
 
     Attributes:
-      datasets: Pictures and people.
-      weights: Shares of the data sets among the pictures that fill up a mosaic.
+      datasets: Images and people.
+      weights: Shares of the data sets among the images that fill up a mosaic.
       canvas: Rows and columns.
       config: Augmentation and number of boxes.
-      strangers: Who may be put into the pictures.
+      donors: Who may be pasted into the images.
     """
 
     datasets: Sequence[Dataset]
     weights: Sequence[float]
     canvas: tuple[int, int]
     config: DetectorDataConfig
-    strangers: Strangers = dataclasses.field(default_factory=lambda: Strangers(()))
+    donors: Donors = NOBODY
 
-    def __call__(self, number: int, row: int, rng: np.random.Generator) -> DetectionExample:
-        """Makes an example of a picture of `datasets[number]`.
+    def __call__(self, number: int, row: int, rng: np.random.Generator) -> DetectionBatch:
+        """Makes an example of an image of `datasets[number]`.
 
         Raises:
-          ImageError: A picture cannot be read, is broken or of another size than annotated; the
+          ImageError: An image cannot be read, is broken or of another size than annotated; the
             message names the file.
         """
         image = np.zeros((*self.canvas, 3), np.uint8)
@@ -94,8 +68,7 @@ class DetectionExamples:
         else:
             size, regions = self._single(image, number, row, rng)
         boxes, person, ignore = as_table(regions, self.config.max_boxes)
-        return DetectionExample(
-            record_id=self.datasets[number].images.id[row],
+        return DetectionBatch(
             image=image,
             size=np.array(size, np.int32),
             boxes=boxes,
@@ -144,7 +117,7 @@ class DetectionExamples:
         *,
         resized: tuple[int, int],
     ) -> tuple[tuple[int, int], Regions]:
-        """Draws a resized picture, or as much as there is room for, into a canvas's corner.
+        """Draws a resized image, or as much as there is room for, into a canvas's corner.
 
         Returns:
           Rows and columns that it takes, and what is in them.
@@ -157,29 +130,20 @@ class DetectionExamples:
         cut_image(
             dataset, row, window.affine, height=height, width=width, repeat_edge=True, out=image
         )
-        regions = look(dataset, row, window, min_visible=config.min_visible)
-        if config.copy_paste > 0 and rng.random() < config.copy_paste:
-            for _ in range(rng.integers(1, _PASTED + 1)):
-                regions = self._paste(image, regions, rng)
-        if config.colour > 0:
-            image[...] = jitter_colour(image, config.colour, rng)
-        return window.size, regions
-
-    def _paste(self, image: Picture, regions: Regions, rng: np.random.Generator) -> Regions:
-        """Puts a stranger into a picture; who is hidden by them becomes a region to ignore."""
-        box, mask = self.strangers.put_onto(image, rng)
-        hidden = covered_shares(mask, regions.box) > 1 - self.config.augmentation.min_visible
-        return Regions(
-            box=np.concatenate([regions.box, box[None].astype(np.float32)]),
-            person=np.append(regions.person & ~hidden, True),
-            whole=np.append(regions.whole, False),
-        )
+        scene = ImageScene(look(dataset, row, window, min_visible=config.min_visible))
+        for transform in self._pixels:
+            image[...] = transform(image, scene, rng)
+        return window.size, scene.regions
 
     def _draw(self, rng: np.random.Generator) -> tuple[int, int]:
-        """Any picture of the mixture."""
+        """Any image of the mixture."""
         shares = np.array(self.weights) / sum(self.weights)
         number = int(rng.choice(len(shares), p=shares))
         return number, int(rng.choice(self._rows[number]))
+
+    @functools.cached_property
+    def _pixels(self):
+        return image_pixels(self.config.augmentation, self.donors)
 
     @functools.cached_property
     def _rows(self) -> list[Int64[np.ndarray, " R"]]:
@@ -187,7 +151,7 @@ class DetectionExamples:
 
 
 def with_completeness(datasets: Sequence[Dataset], complete: Sequence[bool]) -> list[Dataset]:
-    """The data sets, those marked False as if each picture said that not all people have boxes.
+    """The data sets, those marked False as if each image said that not all people have boxes.
 
     Raises:
       DataError: There are not as many flags as data sets (or none).
@@ -206,7 +170,7 @@ def with_completeness(datasets: Sequence[Dataset], complete: Sequence[bool]) -> 
 
 
 def trainable_images(dataset: Dataset) -> Int64[np.ndarray, " R"]:
-    """Rows of the pictures to train on: those with a labelled person, or else without any."""
+    """Rows of the images to train on: those with a labelled person, or else without any."""
     people = dataset.people
     taught = dataset.images.boxes_complete.copy()
     taught[people.image[~people.is_crowd & people.has_inside]] = True
@@ -222,17 +186,17 @@ def sample_window(
     resized: tuple[int, int],
     room: tuple[int, int],
 ) -> Window:
-    """Draws what is seen of a picture: mirrored or not, and where it is cut if it is too large.
+    """Draws what is seen of an image: mirrored or not, and where it is cut if it is too large.
 
     A cut shows the whole of a random labelled person, or nothing else than a part where the
     person is larger than the room; without labelled people it lies anywhere.
 
     Args:
-      dataset: Of the picture.
-      row: Of the picture.
+      dataset: Of the image.
+      row: Of the image.
       config: Probability of mirroring.
       rng: Source of randomness.
-      resized: Rows and columns of the whole picture.
+      resized: Rows and columns of the whole image.
       room: Rows and columns there is room for.
     """
     rows, columns = resized
@@ -257,10 +221,10 @@ def sample_window(
 
 
 def look(dataset: Dataset, row: int, window: Window, *, min_visible: float) -> Regions:
-    """The people of a picture as they are seen in a window.
+    """The people of an image as they are seen in a window.
 
     A person of whose box less than the share `min_visible` is seen is a region to ignore, like a
-    crowd; so is the whole window if the picture's people are not all labelled.
+    crowd; so is the whole window if the image's people are not all labelled.
     """
     images, people = dataset.images, dataset.people
     group = dataset.people_of(row)
@@ -286,26 +250,16 @@ def look(dataset: Dataset, row: int, window: Window, *, min_visible: float) -> R
 
 
 def _shadow(
-    first: float, last: float, scale: float, shift: float, picture: float, window: float
+    first: float, last: float, scale: float, shift: float, image: float, window: float
 ) -> tuple[tuple[float, float], float]:
     """Where a box begins and ends along one side of a window, and how long it is uncut.
 
     The map (scale, shift) is one of pixel centres; a box begins half a pixel before the centre of
     its first pixel and ends half a pixel after that of its last.
     """
-    ends = (scale * (min(max(end, 0.0), picture) - 0.5) + shift + 0.5 for end in (first, last))
+    ends = (scale * (min(max(end, 0.0), image) - 0.5) + shift + 0.5 for end in (first, last))
     low, high = sorted(ends) if first < last else (0.0, 0.0)
     return (min(max(low, 0.0), window), min(max(high, 0.0), window)), high - low
-
-
-def covered_shares(
-    mask: UInt8[np.ndarray, "H W"], boxes: Float[np.ndarray, "M 4"]
-) -> Float[np.ndarray, " M"]:
-    """How much of each box a mask (0 to 255) covers."""
-    total = cv2.integral(mask)
-    x0, y0, x1, y1 = np.rint(boxes).astype(int).clip(0, np.tile(mask.shape[::-1], 2)).T
-    inside = total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0]
-    return inside / 255 / np.maximum((x1 - x0) * (y1 - y0), 1)
 
 
 def as_table(
@@ -313,7 +267,7 @@ def as_table(
 ) -> tuple[Float32[np.ndarray, "N 4"], Bool[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
     """Boxes, which are people and which are to be ignored, in `count` rows.
 
-    Incomplete pictures come first, then boxes by size. If there are too many, the last row is a
+    Incomplete images come first, then boxes by size. If there are too many, the last row is a
     region to ignore around all that is left over.
     """
     sides = regions.box[:, 2:] - regions.box[:, :2]
@@ -332,5 +286,5 @@ def as_table(
 
 
 def _fit(height: int, width: int, canvas: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of a picture that fits a canvas of its orientation."""
+    """Rows and columns of an image that fits a canvas of its orientation."""
     return fit_canvas(height, width, canvas=(min(canvas), max(canvas))).size

@@ -1,7 +1,7 @@
 """Reads what `data_pipeline.prepare` wrote: an ArrayRecord data set of TFDS, as a `Dataset`.
 
-The pictures stay in the records. The tables of images and people lie beside them as
-`tables_{split}.npz`, so that opening a data set does not read the pictures.
+The images stay in the records. The tables of images and people lie beside them as
+`tables_{split}.npz`, so that opening a data set does not read the images.
 """
 
 import dataclasses
@@ -12,7 +12,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from data_pipeline.readers.reader import Report, refuse
 from data_pipeline.schema import (
+    SPLITS,
     DataError,
     Dataset,
     Images,
@@ -20,9 +22,8 @@ from data_pipeline.schema import (
     Outline,
     People,
 )
-from g_rmi.skeleton import COCO
+from g_rmi.skeleton import COCO, Skeleton
 
-SPLITS = ("train", "val")
 NAME = "coco_person"
 
 
@@ -44,25 +45,25 @@ def write_tables(directory: Path, dataset: Dataset) -> None:
     tables |= {f"people.{k}": v for k, v in _columns(dataset.people).items()}
     tables |= _polygons(dataset.outlines)
     with open(_tables(directory, dataset.split), "wb") as file:
-        tables["joints"] = np.array(dataset.skeleton.names)
+        tables["skeleton"] = np.array(json.dumps(dataclasses.asdict(dataset.skeleton)))
         np.savez(file, allow_pickle=False, **tables)
 
 
-def read_prepared(directory: Path, split: str) -> Dataset:
-    """Opens a split of a directory that `find_prepared` found.
+def splits(directory: Path) -> tuple[str, ...]:
+    """The splits that a prepared directory has."""
+    found = find_prepared(directory)
+    return tuple(split for split in SPLITS if found and _tables(found, split).is_file())
 
-    Raises:
-      MissingDataError: No such split.
-      DataError: Made for other joints, or records and tables do not belong together.
-    """
-    path = _tables(directory, split)
-    if not path.is_file():
-        found = [s for s in SPLITS if _tables(directory, s).is_file()]
-        raise MissingDataError(f"{directory}: no split {split!r}; found {', '.join(found)}")
-    with np.load(path, allow_pickle=False) as tables:
-        names = tuple(map(str, tables["joints"]))
-        if names != COCO.names:
-            raise DataError(f"{path}: joints {names} are not COCO's {COCO.names}")
+
+def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
+    """Opens a split; see `Reader.read`. What was prepared has no problems to report."""
+    del report
+    found = find_prepared(directory)
+    if found is None or not _tables(found, split).is_file():
+        there = ", ".join(splits(directory)) or "none"
+        raise MissingDataError(f"{found or directory}: no split {split!r}; found {there}")
+    with np.load(_tables(found, split), allow_pickle=False) as tables:
+        skeleton = _skeleton(tables)
         columns = {f.name: tables[f"images.{f.name}"] for f in dataclasses.fields(Images)}
         columns["file_name"] = tuple(map(str, columns["file_name"]))
         people = {f.name: tables[f"people.{f.name}"] for f in dataclasses.fields(People)}
@@ -71,12 +72,17 @@ def read_prepared(directory: Path, split: str) -> Dataset:
     return Dataset(
         directory=directory,
         split=split,
-        skeleton=COCO,
+        skeleton=skeleton,
         images=images,
         people=People(**people),
-        source=Records(directory, split, images.file_name),
+        source=Records(found, split, images.file_name),
         outlines=outlines,
     )
+
+
+def _skeleton(tables: Mapping[str, np.ndarray]) -> Skeleton:
+    """Tables written before there were other keypoint sets than COCO's do not say it."""
+    return Skeleton.from_dict(json.loads(str(tables["skeleton"]))) if "skeleton" in tables else COCO
 
 
 def _polygons(outlines: Mapping[int, Outline]) -> dict[str, np.ndarray]:
@@ -103,7 +109,7 @@ def _outlines(tables: Mapping[str, np.ndarray]) -> dict[int, Outline]:
 
 
 class Records:
-    """Encoded pictures in the ArrayRecord files of a TFDS data set."""
+    """Encoded images in the ArrayRecord files of a TFDS data set."""
 
     def __init__(self, directory: Path, split: str, file_names: tuple[str, ...]):
         # TFDS takes a second to import, and only prepared data needs it.
@@ -116,7 +122,7 @@ class Records:
         self._records = builder.as_data_source(
             split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
         )
-        # Parsing the picture alone is 2.5 times as fast as parsing the people, too.
+        # Parsing the image alone is 2.5 times as fast as parsing the people, too.
         self._features = tfds.features.FeaturesDict({"image": builder.info.features["image"]})
         self._decoders = {"image": tfds.decode.SkipDecoding()}
         if len(self._records) != len(file_names):
@@ -126,7 +132,7 @@ class Records:
             )
 
     def read(self, index: int) -> bytes:
-        """The encoded picture of a record."""
+        """The encoded image of a record."""
         record = cast(Any, self._records)[index]
         example = cast(Any, self._features.deserialize_example_np(record, decoders=self._decoders))
         return example["image"]

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from data_pipeline import coco
 from data_pipeline.loader import detection_batches, pose_batches
 from data_pipeline.prepare import main, prepare
-from data_pipeline.prepared import find_prepared
+from data_pipeline.readers import read
+from data_pipeline.readers.records import find_prepared
 from data_pipeline.schema import DataError, MissingDataError
 from g_rmi.config import DetectorDataConfig, PoseDataConfig
+from g_rmi.skeleton import COCO
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_people_and_pictures_read_back_exactly(original, prepared):
     assert find_prepared(prepared) == prepared / "coco_person" / "1.0.0"
     assert find_prepared(original) is None
     for split in ("train", "val"):
-        want, got = coco.read(original, split), coco.read(prepared, split)
+        want, got = read(original, split), read(prepared, split)
         assert got.fingerprint == want.fingerprint
         assert got.directory == prepared
         assert got.images.file_name == want.images.file_name
@@ -65,16 +66,16 @@ def test_people_and_pictures_read_back_exactly(original, prepared):
 
 
 def test_outlines_are_there_to_copy(original, prepared):
-    assert len(coco.read(original, "train").outlines) == 2
+    assert len(read(original, "train").outlines) == 2
     path = prepared / "coco_person/1.0.0/tables_train.npz"
     with np.load(path) as tables:
         older = {name: tables[name] for name in tables if not name.startswith("outlines")}
     np.savez(path, **older)
-    assert coco.read(prepared, "train").outlines == {}
+    assert read(prepared, "train").outlines == {}
 
 
 def test_the_records_hold_everything_without_the_tables(original, prepared):
-    want = coco.read(original, "train")
+    want = read(original, "train")
     records = tfds.builder_from_directory(prepared / "coco_person/1.0.0").as_data_source("train")
     assert len(records) == len(want.images)
     for i, record in enumerate(records):
@@ -99,7 +100,7 @@ def test_the_records_hold_everything_without_the_tables(original, prepared):
 def test_the_loader_makes_the_same_batches_from_both(original, prepared):
     streams = [
         pose_batches(
-            [coco.read(directory, "train")],
+            [read(directory, "train")],
             height=33,
             width=25,
             config=PoseDataConfig(threads=2, processes=processes),
@@ -109,11 +110,11 @@ def test_the_loader_makes_the_same_batches_from_both(original, prepared):
         for directory, processes in ((original, 0), (prepared, 0), (prepared, 1))
     ]
     for _ in range(3):
-        (ids, arrays), *rest = (next(stream) for stream in streams)
+        (ids, batch), *rest = (next(stream) for stream in streams)
         for other_ids, others in rest:
             np.testing.assert_array_equal(ids, other_ids)
-            for name in arrays:
-                np.testing.assert_array_equal(arrays[name], others[name])
+            for one, other in zip(batch, others):
+                np.testing.assert_array_equal(one, other)
     for stream in streams:
         stream.close()
 
@@ -126,7 +127,7 @@ from tensorflow_datasets.scripts.cli import build, cli_utils
 cli_utils.make_flags_parser(build.Args, description="build")(sys.argv).execute()
 sys.exit("tensorflow" in sys.modules)
 """
-    command = [sys.executable, "-c", code, "data_pipeline/coco_person.py"]
+    command = [sys.executable, "-c", code, "data_pipeline/readers/tfds_builder.py"]
     command += [
         "--file_format=array_record",
         f"--manual_dir={original}",
@@ -134,7 +135,7 @@ sys.exit("tensorflow" in sys.modules)
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    built, want = coco.read(tmp_path / "o", "val"), coco.read(original, "val")
+    built, want = read(tmp_path / "o", "val"), read(original, "val")
     assert built.fingerprint == want.fingerprint
 
 
@@ -143,7 +144,7 @@ def test_beam_prepares_the_same_records(original, prepared, tmp_path, capsys):
     pytest.importorskip("apache_beam", reason="prepares on many machines")
     assert main(original, tmp_path / "beam", ("runner=FnApiRunner",)) == 0
     for split in ("train", "val"):
-        want, got = (coco.read(directory, split) for directory in (prepared, tmp_path / "beam"))
+        want, got = (read(directory, split) for directory in (prepared, tmp_path / "beam"))
         assert got.fingerprint == want.fingerprint
         wanted, records = (
             tfds.builder_from_directory(find_prepared(directory)).as_data_source(split)
@@ -168,10 +169,10 @@ def test_a_missing_beam_is_named(make_coco, tmp_path, monkeypatch):
 def test_a_missing_split_names_the_others(make_coco, tmp_path):
     out = prepare(make_coco(images=2), tmp_path / "out")
     with pytest.raises(MissingDataError, match="no split 'val'; found train"):
-        coco.read(tmp_path / "out", "val")
+        read(tmp_path / "out", "val")
     with pytest.raises(DataError, match="already prepared"):
         prepare(tmp_path / "data", tmp_path / "out")
-    assert coco.read(out, "train").directory == out
+    assert read(out, "train").directory == out
 
 
 @pytest.mark.parametrize("key", ["pythonClassName", "python_class_name", "type"])
@@ -186,7 +187,7 @@ def test_a_prepared_set_cannot_have_a_module_imported(make_coco, tmp_path, monke
     feature[key] = "hostile.Feature"
     path.write_text(json.dumps(content).replace("hostile", "\\u0068ostile"))
     with pytest.raises(DataError, match=r"features.json: 'hostile.Feature' is no feature of Tens"):
-        coco.read(directory, "train")
+        read(directory, "train")
 
 
 def test_a_table_of_objects_is_not_unpickled(make_coco, tmp_path):
@@ -197,10 +198,10 @@ def test_a_table_of_objects_is_not_unpickled(make_coco, tmp_path):
     directory = prepare(make_coco(images=2), tmp_path / "out")
     path = directory / "tables_train.npz"
     with np.load(path) as tables:
-        columns = dict(tables) | {"joints": np.array([Hostile()], object)}
+        columns = dict(tables) | {"skeleton": np.array([Hostile()], object)}
     np.savez(path, **columns)
     with pytest.raises(ValueError, match="allow_pickle=False"):
-        coco.read(directory, "train")
+        read(directory, "train")
 
 
 def test_records_and_tables_must_belong_together(make_coco, tmp_path):
@@ -208,7 +209,7 @@ def test_records_and_tables_must_belong_together(make_coco, tmp_path):
     large = prepare(make_coco("large", images=3), tmp_path / "b")
     (small / "tables_train.npz").write_bytes((large / "tables_train.npz").read_bytes())
     with pytest.raises(DataError, match="2 records of split 'train', but 3 images"):
-        coco.read(small, "train")
+        read(small, "train")
 
 
 def delete_a_picture(directory, edit):
@@ -240,17 +241,50 @@ def test_the_command_reports_in_one_line(make_coco, edit, tmp_path, capsys, chan
     assert "Traceback" not in err
     assert not find_prepared(tmp_path / "out")
     with pytest.raises(MissingDataError):
-        coco.read(tmp_path / "out", "train")
+        read(tmp_path / "out", "train")
 
 
 def test_a_set_of_boxes_can_be_prepared(voc, tmp_path):
     prepare(voc, tmp_path / "out")
-    want, got = coco.read(voc, "train"), coco.read(tmp_path / "out", "train")
+    want, got = read(voc, "train"), read(tmp_path / "out", "train")
     assert got.fingerprint == want.fingerprint
     assert got.images.boxes_complete.tolist() == [True, True, False, False]
     config = DetectorDataConfig(threads=2)
     options = {"canvas": (32, 48), "config": config, "batch_size": 4, "seed": 0}
-    (ids, arrays), (again, same) = (next(detection_batches([d], **options)) for d in (want, got))
+    (ids, batch), (again, same) = (next(detection_batches([d], **options)) for d in (want, got))
     assert ids.tolist() == again.tolist()
-    for name in arrays:
-        np.testing.assert_array_equal(arrays[name], same[name])
+    for one, other in zip(batch, same):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_other_joints_are_kept_in_the_records(make_coco, edit, tmp_path, capsys):
+    directory = make_coco()
+    joints = {"keypoints": ["tip", "left_edge", "right_edge"], "skeleton": [[1, 2], [1, 3]]}
+
+    def change(content):
+        content["categories"][0] |= joints | {"sigmas": [0.05, 0.1, 0.2]}
+        for annotation in content["annotations"]:
+            del annotation["keypoints"][9:]
+            annotation["num_keypoints"] = 3
+
+    edit(directory, change)
+    assert main(directory, tmp_path / "out") == 0
+    want, got = read(directory, "train"), read(tmp_path / "out", "train")
+    assert got.fingerprint == want.fingerprint
+    assert got.skeleton == want.skeleton
+    assert got.skeleton.limbs == ((0, 1), (0, 2))
+    assert got.skeleton.sigmas == (0.05, 0.1, 0.2)
+    records = tfds.builder_from_directory(find_prepared(tmp_path / "out")).as_data_source("train")
+    assert np.shape(records[1]["persons"]["keypoints"]) == (1, 3, 2)
+    make_coco(split="val", images=2, first=900)  # of COCO's joints
+    assert main(directory, tmp_path / "both") == 1
+    assert "split 'train' has 3 joints ('tip'," in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_tables_that_name_no_joints_are_of_cocos(original, prepared):
+    """So were they written before there were other keypoint sets."""
+    path = prepared / "coco_person/1.0.0/tables_train.npz"
+    with np.load(path) as tables:
+        older = {name: tables[name] for name in tables if name != "skeleton"}
+    np.savez(path, **older, joints=np.array(COCO.names))
+    assert read(prepared, "train").fingerprint == read(original, "train").fingerprint

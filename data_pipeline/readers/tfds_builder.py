@@ -1,14 +1,14 @@
-r"""The TFDS builder of a data directory in COCO's layout: pictures, people, keypoints.
+r"""The TFDS builder of a data directory: images, people, keypoints.
 
     python -m data_pipeline.prepare --data DIR --out OUT
 
 is the command; it needs no TensorFlow. Where TensorFlow is installed, TFDS's own command line,
 which imports it, does the same:
 
-    tfds build data_pipeline/coco_person.py --file_format=array_record \
+    tfds build data_pipeline/readers/tfds_builder.py --file_format=array_record \
         --manual_dir=DIR --data_dir=OUT
 
-With options for Apache Beam, of either command, Beam's workers read and pack the pictures.
+With options for Apache Beam, of either command, Beam's workers read and pack the images.
 """
 
 from functools import lru_cache, partial
@@ -18,31 +18,35 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data_pipeline import coco
-from data_pipeline.prepared import write_tables
+from data_pipeline.readers import read, splits_of
+from data_pipeline.readers.records import write_tables
 from data_pipeline.schema import DataError, Dataset
-from g_rmi.skeleton import COCO
-
-_K = len(COCO)
+from g_rmi.skeleton import COCO, Skeleton
 
 
 class CocoPerson(tfds.core.GeneratorBasedBuilder):
-    """People with COCO's 17 keypoints, crowds and original ids included.
+    """People with keypoints, crowds and original ids included.
 
     Records keep the order of the annotation file. Beside them lie the tables of all images and
-    people (`data_pipeline.prepared`), so that people can be indexed without reading pictures.
+    people (`data_pipeline.readers.records`), so that people can be indexed without reading images.
     """
 
     VERSION = tfds.core.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     manual_dir is a directory in COCO's layout: annotations/person_keypoints_{train,val}2017.json,
-    train2017/ and val2017/ (or another layout that data_pipeline/coco.py lists).
+    train2017/ and val2017/ (or in another that data_pipeline.readers reads).
     """
 
+    def __init__(self, *, skeleton: Skeleton = COCO, **options: Any):
+        """A builder of sets with one keypoint set; see `tfds.core.DatasetBuilder`."""
+        self._skeleton = skeleton
+        super().__init__(**options)
+
     def _info(self) -> tfds.core.DatasetInfo:
+        joints = len(self._skeleton)
         return tfds.core.DatasetInfo(
             builder=self,
-            description="People with keypoints, from a data directory in COCO's layout.",
+            description="People with keypoints, from a data directory.",
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(shape=(None, None, 3)),
@@ -58,8 +62,8 @@ class CocoPerson(tfds.core.GeneratorBasedBuilder):
                             "bbox": tfds.features.Tensor(shape=(4,), dtype=np.float32),
                             "area": np.float32,
                             "is_crowd": np.bool_,
-                            "keypoints": tfds.features.Tensor(shape=(_K, 2), dtype=np.float32),
-                            "visibility": tfds.features.Tensor(shape=(_K,), dtype=np.uint8),
+                            "keypoints": tfds.features.Tensor(shape=(joints, 2), dtype=np.float32),
+                            "visibility": tfds.features.Tensor(shape=(joints,), dtype=np.uint8),
                         }
                     ),
                 }
@@ -77,16 +81,16 @@ class CocoPerson(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         directory = Path(dl_manager.manual_dir)
         return {
-            split: self._generate_examples(coco.read(directory, split))
-            for split in coco.find_splits(directory)
+            split: self._generate_examples(read(directory, split)) for split in splits_of(directory)
         }
 
     def _generate_examples(self, dataset: Dataset) -> Any:
         """The numbered examples of a split: an iterator, or what yields them on Beam's workers."""
-        if dataset.skeleton != COCO:
+        if dataset.skeleton != self._skeleton:
             raise DataError(
-                f"{dataset.directory}: records hold COCO's joints only; a set with others is read "
-                "as it is: give its directory to --data"
+                f"{dataset.directory}: split {dataset.split!r} has {len(dataset.skeleton)} joints "
+                f"{dataset.skeleton.names}, not {self._skeleton.names}; a set with joints of its "
+                "own is prepared by `python -m data_pipeline.prepare`"
             )
         write_tables(Path(self.data_path), dataset)
         count = len(dataset.images)
@@ -101,7 +105,7 @@ class CocoPerson(tfds.core.GeneratorBasedBuilder):
 
 @lru_cache
 def _read(directory: Path, split: str) -> Dataset:
-    return coco.read(directory, split)
+    return read(directory, split)
 
 
 def _read_example(directory: Path, split: str, i: int) -> tuple[int, dict[str, Any]]:
@@ -109,7 +113,7 @@ def _read_example(directory: Path, split: str, i: int) -> tuple[int, dict[str, A
 
 
 def _example(dataset: Dataset, i: int) -> tuple[int, dict[str, Any]]:
-    """Picture i with its people."""
+    """Image i with its people."""
     images, people = dataset.images, dataset.people
     try:
         image = dataset.source.read(i)

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from data_pipeline import coco
-from data_pipeline.boxes import ground_truth_boxes, read_boxes
+from data_pipeline import readers
+from data_pipeline.readers import coco
 from data_pipeline.schema import DataError, MissingDataError
 from g_rmi.skeleton import COCO
 
@@ -42,11 +42,11 @@ def test_a_single_file_is_a_train_split(tmp_path):
 
 def test_the_splits_of_a_directory(make_coco, tmp_path):
     directory = make_coco(split="val", images=1)
-    assert coco.find_splits(directory) == ("val",)
+    assert readers.splits_of(directory) == ("val",)
     make_coco(images=1, name="data2")
-    assert coco.find_splits(tmp_path / "data2") == ("train",)
+    assert readers.splits_of(tmp_path / "data2") == ("train",)
     with pytest.raises(MissingDataError, match="no annotations of split 'train'"):
-        coco.find_splits(tmp_path)
+        readers.splits_of(tmp_path)
 
 
 def test_two_candidates_are_an_error_that_names_both(tmp_path):
@@ -119,7 +119,7 @@ def read(tmp_path):
 
     def read(content, split="train"):
         write(tmp_path, f"annotations/set_{split}.json", content)
-        return coco.read(tmp_path, split)
+        return readers.read(tmp_path, split)
 
     return read
 
@@ -241,7 +241,7 @@ def test_a_set_of_boxes_has_no_joints(read):
 
 
 def test_pictures_with_hard_people_left_out_are_not_complete(voc):
-    dataset = coco.read(voc, "train")
+    dataset = readers.read(voc, "train")
     assert dataset.images.boxes_complete.tolist() == [True, True, False, False]
     assert dataset.people.box[2].tolist() == [40, 10, 65, 70]
 
@@ -271,83 +271,59 @@ def test_text_that_is_no_json_is_named(make_coco):
     directory = make_coco()
     (directory / "annotations/person_keypoints_train2017.json").write_text("{")
     with pytest.raises(DataError, match=r"train2017\.json: not a JSON file"):
-        coco.read(directory, "train")
+        readers.read(directory, "train")
 
 
 def test_as_coco_reads_back_as_the_same_tables(read, tmp_path):
     dataset = read(content())
     write(tmp_path, "annotations/again_val.json", coco.as_coco(dataset))
-    again = coco.read(tmp_path, "val")
+    again = readers.read(tmp_path, "val")
     assert again.fingerprint == dataset.fingerprint
     assert coco.as_coco(dataset)["annotations"][1]["bbox"] == [1.5, 2, 10, 20.25]
 
 
+def test_a_written_set_reads_back_as_the_same_tables(make_coco, tmp_path):
+    dataset = readers.read(make_coco(), "train")
+    path = coco.write(tmp_path / "new", dataset, description="a copy")
+    assert path == tmp_path / "new/annotations/person_keypoints_train2017.json"
+    assert json.loads(path.read_text())["info"] == {"description": "a copy"}
+    again = readers.read(tmp_path / "new", "train")
+    assert again.fingerprint == dataset.fingerprint
+    assert again.source.read(3) == dataset.source.read(3)
+
+
+def test_a_keypoint_set_of_its_own_is_written_too(read, tmp_path):
+    hand = content(keypoints=[1, 2, 2, 3, 4, 1])
+    hand["annotations"].pop()
+    joints = {"keypoints": ["left_tip", "right_tip"], "skeleton": [[1, 2]], "sigmas": [0.1, 0.2]}
+    hand["categories"][0] |= joints
+    dataset = read(hand)
+    assert dataset.skeleton.flip == (1, 0)
+    again = readers.read(coco.write(tmp_path / "new", dataset).parents[1], "train")
+    assert again.skeleton == dataset.skeleton
+    assert again.fingerprint == dataset.fingerprint
+
+
+def test_what_has_a_problem_is_left_out_if_the_report_returns(read, tmp_path):
+    broken = content(bbox=[1, 2, 3])
+    broken["images"][1]["width"] = 0
+    broken["annotations"].append({"id": 8, "image_id": 4, "category_id": 2})
+    broken["categories"].append({"id": 2, "name": "bicycle"})
+    with pytest.raises(DataError, match="image 9: field 'width' = 0 is no size"):
+        read(broken)
+    problems = []
+    dataset = readers.read(tmp_path, "train", problems.append)
+    kinds = [problem.kind for problem in problems]
+    assert kinds == ["malformed", "other category", "malformed", "num_keypoints"]
+    assert problems[2].text == f"annotation {BIG + 1}: field 'bbox' has 3 values, not 4 numbers"
+    assert dataset.images.id.tolist() == [4, 7]
+    assert dataset.people.id.tolist() == [3]
+
+
 def test_as_coco_declares_no_joints_of_a_set_of_boxes(voc, tmp_path):
-    dataset = coco.read(voc, "train")
+    dataset = readers.read(voc, "train")
     again = coco.as_coco(dataset)
     assert "keypoints" not in again["categories"][0]
     (tmp_path / "images").mkdir()
     write(tmp_path, "annotations/again_val.json", again)
-    assert coco.read(tmp_path, "val").fingerprint == dataset.fingerprint
-
-
-def test_ground_truth_boxes_leave_out_crowds_and_the_unlabelled(read):
-    mixed = content()
-    mixed["annotations"].append(
-        content()["annotations"][0] | {"id": 50, "keypoints": [0, 0, 0] * K}
-    )
-    dataset = read(mixed)
-    boxes = ground_truth_boxes(dataset)
-    assert dataset.people.id[boxes.person].tolist() == [BIG + 1]
-    assert boxes.image.tolist() == [2]
-    assert boxes.box.tolist() == [[1.5, 2, 11.5, 22.25]]
-    assert boxes.score.tolist() == [1]
-
-
-def detection(image_id, score, **changes):
-    return {"image_id": image_id, "category_id": 1, "bbox": [1, 2, 3, 4], "score": score} | changes
-
-
-def test_detections_are_read_best_first_per_picture(read, tmp_path):
-    dataset = read(content())
-    records = [
-        detection(7, 0.5),
-        detection(4, 0.2, bbox=[0, 0, 5, 6]),
-        detection(7, 0.9),
-        detection(7, 0.7, category_id=3),
-        detection(7, 0.05),
-        detection(4, 0.3),
-    ]
-    path = write(tmp_path, "boxes.json", records)
-    boxes = read_boxes(path, dataset, min_score=0.1)
-    assert boxes.image.tolist() == [0, 0, 2, 2]
-    assert boxes.score.tolist() == [0.3, 0.2, 0.9, 0.5]
-    assert boxes.box[1].tolist() == [0, 0, 5, 6]
-    assert boxes.box[2].tolist() == [1, 2, 4, 6]
-    assert boxes.ignored == 1
-    boxes = read_boxes(path, dataset, max_per_image=1)
-    assert boxes.score.tolist() == [0.3, 0.9]
-    assert len(read_boxes(write(tmp_path, "none.json", []), dataset)) == 0
-
-
-@pytest.mark.parametrize(
-    ("record", "words"),
-    [
-        (detection(5, 0.5), "image_id 5 is not in"),
-        (detection(4, None), "detection 0"),
-        (detection(4, 0.5, bbox=[1, 2]), "detection 0"),
-        (detection(4, float("nan")), "not finite"),
-        ({"image_id": 4}, "category_id"),
-        ("box", "detection 0"),
-    ],
-)
-def test_a_bad_detection_is_named(read, tmp_path, record, words):
-    dataset = read(content())
-    with pytest.raises(DataError, match=words) as error:
-        read_boxes(write(tmp_path, "boxes.json", [record]), dataset)
-    assert "boxes.json" in str(error.value)
-
-
-def test_a_missing_file_of_boxes_is_named(read, tmp_path):
-    with pytest.raises(MissingDataError, match=r"nowhere\.json"):
-        read_boxes(tmp_path / "nowhere.json", read(content()))
+    assert readers.read(tmp_path, "val").fingerprint == dataset.fingerprint

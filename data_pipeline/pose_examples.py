@@ -1,0 +1,151 @@
+"""From an image and its people to one training example of the pose network (paper, 3.2.1).
+
+One affine map does everything geometric (enlarging, shifting, turning, mirroring, scaling), so an
+image is sampled once.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int
+
+from data_pipeline.augment import CropScene, Person, Window, crop_geometry, crop_pixels
+from data_pipeline.copy_paste import NOBODY, Donors
+from data_pipeline.images import Picture, cut_image
+from data_pipeline.schema import Dataset
+from g_rmi.config import PoseDataConfig
+from g_rmi.geometry import Affine, apply_affine, pose_box
+from g_rmi.skeleton import Skeleton
+from g_rmi.types import PoseBatch
+
+
+@dataclasses.dataclass(frozen=True)
+class PoseExamples:
+    """Makes the training examples of a data set.
+
+    Attributes:
+      dataset: Images and people.
+      height: Crop rows.
+      width: Crop columns.
+      config: How crops vary, and what the labels say.
+      donors: Who may be pasted into the crops.
+    """
+
+    dataset: Dataset
+    height: int
+    width: int
+    config: PoseDataConfig
+    donors: Donors = NOBODY
+
+    def __call__(self, person: int, rng: np.random.Generator) -> PoseBatch:
+        """Makes an example centred on a row of `dataset.people`.
+
+        Raises:
+          ImageError: The image cannot be read, is broken or of another size than annotated; the
+            message names the file.
+        """
+        dataset, people, others = self.dataset, self.dataset.people, self.config.max_others
+        window = self._window(person, rng)
+        affine = window.affine(height=self.height, width=self.width)
+        image = self._image(person, affine, rng)
+        rows = [person, *nearest_others(dataset, person, others)]
+        joints = np.zeros((1 + others, len(dataset.skeleton), 2), np.float32)
+        visible = np.zeros(joints.shape[:2], bool)
+        joints[: len(rows)], visible[: len(rows)] = look(
+            affine,
+            people.keypoints[rows],
+            people.visibility[rows] > 0,
+            dataset.skeleton,
+            flip=window.flip,
+        )
+        labelled = dataset.labelled
+        if window.flip:
+            labelled = labelled[dataset.skeleton.flip_index]
+        return PoseBatch(
+            image=image,
+            keypoints=joints[0],
+            visible=visible[0],
+            labelled=labelled & visible[0] if self.config.unlabelled == "ignore" else labelled,
+            other_keypoints=joints[1:],
+            other_visible=visible[1:],
+            weight=np.float32(1),
+        )
+
+    def affine(self, person: int, rng: np.random.Generator) -> Affine:
+        """Draws a map from image points to the pixels of a person's crop."""
+        return self._window(person, rng).affine(height=self.height, width=self.width)
+
+    def _window(self, row: int, rng: np.random.Generator) -> Window:
+        people, window = self.dataset.people, Window.of(self._boxes[row], self.height / self.width)
+        visible = people.visibility[row] > 0
+        person = Person(people.box[row], people.keypoints[row], visible, self.dataset.skeleton)
+        for transform in self._geometry:
+            window = transform(window, person, rng)
+        return window
+
+    def _image(self, person: int, affine: Affine, rng: np.random.Generator) -> Picture:
+        images, people = self.dataset.images, self.dataset.people
+        row = int(people.image[person])
+        crop = self._cut(person, affine)
+        size = int(images.width[row]), int(images.height[row])
+        outline = self.dataset.outlines.get(int(people.id[person]), ())
+        scene = CropScene(affine, size, outline, self._other)
+        for transform in self._pixels:
+            crop = transform(crop, scene, rng)
+        return crop
+
+    def _other(self, rng: np.random.Generator) -> Picture:
+        """A crop around somebody of the data set."""
+        person = int(rng.choice(self._with_box))
+        return self._cut(person, self.affine(person, rng))
+
+    def _cut(self, person: int, affine: Affine) -> Picture:
+        row = int(self.dataset.people.image[person])
+        return cut_image(self.dataset, row, affine, height=self.height, width=self.width)
+
+    @functools.cached_property
+    def _geometry(self):
+        return crop_geometry(self.config.augmentation)
+
+    @functools.cached_property
+    def _pixels(self):
+        return crop_pixels(self.config.augmentation, self.donors)
+
+    @functools.cached_property
+    def _with_box(self) -> Int[np.ndarray, " R"]:
+        return np.flatnonzero(self.dataset.people.has_inside)
+
+    @functools.cached_property
+    def _boxes(self) -> Float[np.ndarray, "N 4"]:
+        """The boxes of all people, extended to the crop's aspect."""
+        return pose_box(self.dataset.people.box, aspect=self.height / self.width)
+
+
+def look(
+    affine: Affine,
+    keypoints: Float32[np.ndarray, "*n K 2"],
+    visible: Bool[np.ndarray, "*n K"],
+    skeleton: Skeleton,
+    *,
+    flip: bool,
+) -> tuple[Float32[np.ndarray, "*n K 2"], Bool[np.ndarray, "*n K"]]:
+    """Joints in crop pixels; a mirrored left wrist becomes a right one. Zeros where not visible."""
+    points = apply_affine(affine, keypoints) * visible[..., None]
+    if flip:
+        points, visible = points[..., skeleton.flip_index, :], visible[..., skeleton.flip_index]
+    return points.astype(np.float32), visible
+
+
+def nearest_others(dataset: Dataset, person: int, count: int) -> Int[np.ndarray, " R"]:
+    """Rows of the other people in the image that have joints, by distance of box centres."""
+    people = dataset.people
+    group = dataset.people_of(int(people.image[person]))
+    usable = people.has_joints[group].copy()
+    usable[person - group.start] = False
+    rows = np.flatnonzero(usable)
+    if len(rows) > 1:
+        twice = people.box[group, :2] + people.box[group, 2:]
+        away = np.square(twice[rows] - twice[person - group.start]).sum(axis=1)
+        rows = rows[np.argsort(away, kind="stable")]
+    return group.start + rows[:count]

@@ -1,0 +1,37 @@
+"""Annotation formats: a file for each, and its place in `READERS`."""
+
+from pathlib import Path
+
+from data_pipeline.readers import coco, records
+from data_pipeline.readers.reader import Reader, Report, refuse
+from data_pipeline.schema import SPLITS, Dataset
+
+# The first that finds a split in a directory reads it. The last says what it looked for in vain.
+READERS: tuple[Reader, ...] = (records, coco)
+
+
+def reader_of(directory: str | Path) -> Reader:
+    """The reader of a data directory's format."""
+    return next((r for r in READERS if r.splits(Path(directory))), READERS[-1])
+
+
+def splits_of(directory: str | Path) -> tuple[str, ...]:
+    """The splits of a data directory in any format.
+
+    Raises:
+      MissingDataError: It has none; says what was looked for.
+    """
+    if found := reader_of(directory).splits(Path(directory)):
+        return found
+    read(directory, SPLITS[0])
+    raise AssertionError(f"{directory}: a split is read that is not there")
+
+
+def read(directory: str | Path, split: str, report: Report = refuse) -> Dataset:
+    """Reads one split of a data directory in any format; see `Reader.read`.
+
+    Raises:
+      MissingDataError: No such directory or split; names the nearest thing that is there.
+      DataError: The data cannot be used; names the file, the annotation and the field.
+    """
+    return reader_of(directory).read(Path(directory), split, report)

@@ -1,0 +1,104 @@
+"""What a reader of an annotation format does, and what several of them need."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from data_pipeline.schema import DataError, Dataset
+
+# Kinds of problems without whose repair a data directory is not read.
+REFUSED = {
+    "malformed": "not of the format, or a field is missing or of the wrong type",
+    "wrong joints": "the declared joints are neither COCO's nor a complete set of their own",
+    "duplicate image id": "two images with one id",
+    "duplicate annotation id": "two annotations with one id",
+    "unsafe file name": "the file name leads out of the image folder",
+    "unknown image": "an annotation of an image that is not listed",
+    "keypoint count": "not three numbers per joint",
+    "keypoint flag": "a v that is not 0, 1 or 2",
+}
+
+
+class Problem(NamedTuple):
+    """Something wrong with a data directory.
+
+    Attributes:
+      kind: What is counted together: a key of `REFUSED`, or of what `data_pipeline.check` adds.
+      file: Where it is.
+      text: One line that names the image or annotation, the field and its value.
+    """
+
+    kind: str
+    file: str | Path
+    text: str
+
+
+Report = Callable[[Problem], None]
+
+
+def refuse(problem: Problem) -> None:
+    """Raises a DataError for a problem that is not to be passed over."""
+    if problem.kind in REFUSED:
+        raise DataError(f"{problem.file}: {problem.text}")
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """An annotation format: a module with these functions."""
+
+    def splits(self, directory: Path, /) -> tuple[str, ...]:
+        """The splits that a directory has in this format; none if it is in another."""
+        ...
+
+    def read(self, directory: Path, split: str, report: Report = refuse, /) -> Dataset:
+        """Reads a split.
+
+        Args:
+          directory: The data directory.
+          split: "train" or "val".
+          report: Is told of every problem; if it returns, what has the problem is left out.
+
+        Raises:
+          MissingDataError: No such directory or split.
+          DataError: Nothing can be read; or raised by `report`.
+        """
+        ...
+
+
+class ImageFolder:
+    """Encoded images as files, read when asked for."""
+
+    def __init__(self, folder: Path, file_names: tuple[str, ...]):
+        self.folder = folder
+        self._folder = str(folder)
+        self._file_names = file_names
+
+    def read(self, index: int) -> bytes:
+        """The content of the file."""
+        with open(self.name(index), "rb", buffering=0) as file:
+            return file.read()
+
+    def name(self, index: int) -> str:
+        """The path of the file."""
+        return os.path.join(self._folder, self._file_names[index])
+
+
+def load_json(path: Path) -> Any:
+    """Parses a JSON file.
+
+    Raises:
+      DataError: It is no JSON; names the file, line and column.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a JSON file: {error}") from None
+
+
+def is_inside(file_name: str) -> bool:
+    """Whether a file name from an annotation file stays inside its folder."""
+    posix, windows = PurePosixPath(file_name), PureWindowsPath(file_name)
+    anchored = posix.is_absolute() or windows.is_absolute() or windows.drive
+    return not (anchored or ".." in windows.parts or "\0" in file_name or not posix.name)

@@ -1,0 +1,179 @@
+import json
+
+import pytest
+
+from data_pipeline.boxes import ground_truth_boxes, read_boxes
+from data_pipeline.readers import read as read_split
+from data_pipeline.schema import DataError, MissingDataError
+from g_rmi.skeleton import COCO
+
+K = len(COCO)
+BIG = 2**40
+
+
+def write(directory, name, content):
+    path = directory / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def content(**changes):
+    joints = [0, 0, 0] * K
+    joints[0:3] = [5, 6.5, 2]
+    joints[3:6] = [7, 8, 1]
+    joints[6:9] = [9, 9, 0]
+    annotation = {
+        "id": BIG + 1,
+        "image_id": 7,
+        "category_id": 1,
+        "bbox": [1.5, 2, 10, 20.25],
+        "area": 86145.2971,
+        "iscrowd": 0,
+        "keypoints": joints,
+        "num_keypoints": 2,
+    }
+    crowd = annotation | {"id": 3, "image_id": 4, "iscrowd": 1, "keypoints": [0, 0, 0] * K}
+    return {
+        "images": [
+            {"id": 4, "file_name": "a.jpg", "width": 30, "height": 40},
+            {"id": 9, "file_name": "b.jpg", "width": 31, "height": 41},
+            {
+                "id": 7,
+                "file_name": "sub/c.jpg",
+                "width": 32,
+                "height": 42,
+                "person_boxes_complete": False,
+            },
+        ],
+        "annotations": [annotation | changes, crowd],
+        "categories": [{"id": 1, "name": "person", "keypoints": list(COCO.names)}],
+    }
+
+
+@pytest.fixture
+def read(tmp_path):
+    (tmp_path / "images").mkdir()
+
+    def read(content, split="train"):
+        write(tmp_path, f"annotations/set_{split}.json", content)
+        return read_split(tmp_path, split)
+
+    return read
+
+
+def test_ground_truth_boxes_leave_out_crowds_and_the_unlabelled(read):
+    mixed = content()
+    mixed["annotations"].append(
+        content()["annotations"][0] | {"id": 50, "keypoints": [0, 0, 0] * K}
+    )
+    dataset = read(mixed)
+    boxes = ground_truth_boxes(dataset)
+    assert dataset.people.id[boxes.person].tolist() == [BIG + 1]
+    assert boxes.image.tolist() == [2]
+    assert boxes.box.tolist() == [[1.5, 2, 11.5, 22.25]]
+    assert boxes.score.tolist() == [1]
+
+
+def detection(image_id, score, **changes):
+    return {"image_id": image_id, "category_id": 1, "bbox": [1, 2, 3, 4], "score": score} | changes
+
+
+def test_detections_are_read_best_first_per_picture(read, tmp_path):
+    dataset = read(content())
+    records = [
+        detection(7, 0.5),
+        detection(4, 0.2, bbox=[0, 0, 5, 6]),
+        detection(7, 0.9),
+        detection(7, 0.7, category_id=3),
+        detection(7, 0.05),
+        detection(4, 0.3),
+    ]
+    path = write(tmp_path, "boxes.json", records)
+    boxes = read_boxes(path, dataset, min_score=0.1)
+    assert boxes.image.tolist() == [0, 0, 2, 2]
+    assert boxes.score.tolist() == [0.3, 0.2, 0.9, 0.5]
+    assert boxes.box[1].tolist() == [0, 0, 5, 6]
+    assert boxes.box[2].tolist() == [1, 2, 4, 6]
+    assert boxes.ignored == 1
+    boxes = read_boxes(path, dataset, max_per_image=1)
+    assert boxes.score.tolist() == [0.3, 0.9]
+    assert len(read_boxes(write(tmp_path, "none.json", []), dataset)) == 0
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (detection(5, 0.5), "image_id 5 is not in"),
+        (detection(4, None), "detection 0: TypeError"),
+        (detection(4, 0.5, bbox=[1, 2]), "detection 0: ValueError"),
+        (detection(4, float("nan")), "detection 0: not finite"),
+        (detection(4, 0.5, bbox=[1, 2, -1, 4]), "detection 0: .* is no box x0 <= x1"),
+        ({"image_id": 4}, "bbox"),
+        ("box", "detection 0"),
+    ],
+)
+def test_a_bad_detection_is_named(read, tmp_path, record, words):
+    dataset = read(content())
+    with pytest.raises(DataError, match=words) as error:
+        read_boxes(write(tmp_path, "boxes.json", [record]), dataset)
+    assert "boxes.json" in str(error.value)
+
+
+def test_a_missing_file_of_boxes_is_named(read, tmp_path):
+    with pytest.raises(MissingDataError, match=r"nowhere\.json"):
+        read_boxes(tmp_path / "nowhere.json", read(content()))
+
+
+def test_boxes_are_matched_by_name(tmp_path):
+    path = tmp_path / "boxes.json"
+    coco = [
+        {"image_id": 139, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.4},
+        {"image_id": "000000000139", "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.9},
+        {"image_id": 139, "category_id": 2, "bbox": [5, 5, 5, 5], "score": 0.9},
+        {"image_id": 139, "category_id": 1, "bbox": [6, 6, 5, 5], "score": 0.1},
+        {"image_id": 7, "category_id": 1, "bbox": [7, 7, 5, 5], "score": 0.9},
+        {"image_id": 8, "file_name": "x/b.png", "bbox": [7, 7, 5, 5]},
+    ]
+    path.write_text(json.dumps(coco))
+    names = ["000000000139.jpg", "x/b.png", "y/b.png"]
+    boxes = read_boxes(path, names, min_score=0.3)
+    assert boxes.image.tolist() == [0, 0, 1]
+    assert boxes.box.tolist() == [[0, 0, 9, 9], [1, 2, 4, 6], [7, 7, 12, 12]]
+    assert boxes.score.tolist() == [0.9, 0.4, 1]
+    assert boxes.ignored == 1
+    assert read_boxes(path, names, min_score=0.3, max_per_image=1).image.tolist() == [0, 1]
+
+
+def test_boxes_without_scores(read, tmp_path):
+    path = write(tmp_path, "boxes.json", {"a": [[1, 2, 3, 4], [5, 5, 6, 6.5]], "b.jpg": []})
+    boxes = read_boxes(path, ["a.png", "b.jpg"])
+    assert boxes.image.tolist() == [0, 0]
+    assert boxes.box.tolist() == [[1, 2, 3, 4], [5, 5, 6, 6.5]]
+    assert boxes.score.tolist() == [1, 1]
+    dataset = read(content())
+    path = write(tmp_path, "ids.json", {"9": [[1, 2, 3, 4]], "sub/c.jpg": [[0, 0, 1, 1]]})
+    assert read_boxes(path, dataset).image.tolist() == [1, 2]
+    path = write(tmp_path, "none.json", {"8": [[1, 2, 3, 4]]})
+    with pytest.raises(DataError, match="8: box 0: image_id 8 is not in"):
+        read_boxes(path, dataset)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not a JSON file"),
+        ("3", "neither COCO's results format nor"),
+        ('{"a": [1, 2, 3, 4]}', r"a: must be \[\[x0, y0, x1, y1\], \.\.\.\]"),
+        ('{"a": [[5, 2, 3, 4]]}', r"a: box 0: \[5.0, 2.0, 3.0, 4.0\] is no box"),
+        ('{"a": [[NaN, 2, 3, 4]]}', "a: box 0: not finite"),
+        ('{"z": [[1, 2, 3, 4]]}', "none of its images, such as 'z', .* such as 'a.jpg'"),
+        ('[{"image_id": "a", "bbox": [1, 2]}]', "detection 0: ValueError"),
+        ('[{"bbox": [1, 2, 3, 4]}]', "detection 0: KeyError"),
+    ],
+)
+def test_wrong_boxes_are_named(content, message, tmp_path):
+    path = tmp_path / "boxes.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_boxes(path, ["a.jpg"])
