@@ -11,7 +11,7 @@ from data_pipeline.coco import as_coco
 from data_pipeline.images import decode
 from data_pipeline.loader import Batches, canvases, detection_batches
 from data_pipeline.schema import Dataset
-from g_rmi.config import DetectorExperiment
+from experiments.parts.experiment import DetectorExperiment
 from g_rmi.detector.task import DetectorTask
 from g_rmi.evaluation import coco
 from g_rmi.inference.dataset import FoundBoxes, detect_people

@@ -14,7 +14,7 @@ from data_pipeline.coco import as_coco
 from data_pipeline.images import decode
 from data_pipeline.loader import Batches, box_crops, pose_batches
 from data_pipeline.schema import Dataset
-from g_rmi.config import PoseExperiment
+from experiments.parts.experiment import PoseExperiment
 from g_rmi.evaluation import coco
 from g_rmi.evaluation.pck import evaluate_pck
 from g_rmi.inference.dataset import predict_boxes

@@ -28,7 +28,8 @@ from jaxtyping import Float
 from experiments.benchmarks.timing import machine, time_interleaved
 from g_rmi.ops.hough import hough_vote
 from g_rmi.ops.image import resize_align_corners
-from g_rmi.pose.decode import decode, oks_spread, vote_maps
+from g_rmi.pose.heads.finders import HoughVotes, OksKernel, kernel_sigmas
+from g_rmi.pose.heads.head import Grid as Size
 from g_rmi.skeleton import COCO
 
 
@@ -45,6 +46,11 @@ class Grid(NamedTuple):
     height: int
     width: int
     radius: float
+
+    @property
+    def size(self) -> Size:
+        """Rows and columns alone."""
+        return Size(self.height, self.width)
 
 
 def made_maps(grid: Grid, *, count: int, stride: int = 8, seed: int = 0) -> Maps:
@@ -168,7 +174,7 @@ def rivals(maps: Maps, grid: Grid) -> dict[str, Callable]:
         return heatmap, flat.reshape(*size.values(), joints, 2)
 
     def whole(logits, offset):
-        votes = vote_maps(logits, offset, **grid._asdict())
+        votes = HoughVotes(grid.radius).whole(logits, offset, grid.size)
         flat = votes.reshape(-1, joints)
         return jnp.argmax(flat, axis=0), jnp.max(flat, axis=0)
 
@@ -195,27 +201,25 @@ def rivals(maps: Maps, grid: Grid) -> dict[str, Callable]:
     vote = jax.jit(partial(hough_vote, radius=grid.radius))
     calls["hough_vote, votes alone"] = over_crops(vote, *zip(*full))
     calls["whole vote maps"] = over_crops(jax.jit(whole), *zip(*coarse))
-    calls["decode"] = over_crops(jax.jit(partial(decode, **grid._asdict())), *zip(*coarse))
-    calls["decode, refined"] = over_crops(
-        jax.jit(partial(decode, **grid._asdict(), refine=True)), *zip(*coarse)
-    )
-    spread = oks_spread(np.resize(COCO.sigmas, joints), **size, box_scale=1.25)
-    kernel = partial(decode, **grid._asdict(), method="hough_oks", spread=spread)
-    calls["decode, OKS's kernel"] = over_crops(jax.jit(kernel), *zip(*coarse))
+    votes = HoughVotes(grid.radius)
+    sigmas = kernel_sigmas(np.resize(COCO.sigmas, joints), grid.size, box_scale=1.25)
+    kernel = OksKernel(grid.radius, tuple(sigmas.tolist()))
+    for name, finder in {"decode": votes, "decode, OKS's kernel": kernel}.items():
+        calls[name] = over_crops(jax.jit(partial(finder.find, grid=grid.size)), *zip(*coarse))
     return calls
 
 
 def agreement(maps: Maps, grid: Grid) -> str:
     """On how many joints and crops `decode` finds the maximum of the whole vote maps."""
-    whole = jax.jit(partial(vote_maps, **grid._asdict()))
-    fast = jax.jit(partial(decode, **grid._asdict()))
+    finder = HoughVotes(grid.radius)
+    whole, fast = (jax.jit(partial(f, grid=grid.size)) for f in (finder.whole, finder.find))
     same, scores = [], []
     for logits, offset in zip(*maps):
         votes = np.asarray(whole(logits, offset)).reshape(-1, logits.shape[2])
-        poses = fast(logits, offset)
-        x, y = np.asarray(poses.keypoints, np.int32).T
+        found = fast(logits, offset)
+        x, y = np.asarray(found.points, np.int32).T
         same.append(y * grid.width + x == votes.argmax(axis=0))
-        scores.append(np.abs(np.asarray(poses.keypoint_scores) - votes.max(axis=0)).max())
+        scores.append(np.abs(np.asarray(found.scores) - votes.max(axis=0)).max())
     same = np.stack(same)
     return (
         f"same maximum on {same.sum()} of {same.size} joints, {same.all(axis=1).sum()} of "

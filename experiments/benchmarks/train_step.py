@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.train_step --config NAME [--FIELD VALUE ...]
 
 Both sides start from the same crops and weights, use all usable cores and take turns. The
-PyTorch twin is a ResNet with one 1x1 convolution on top, so `top_down` and the auxiliary head are
+PyTorch twin is a ResNet with one 1x1 convolution on top, so pyramid and auxiliary head are
 off on both sides. The last row is our whole training step as configured: targets, losses, optimiser
 and averaging included.
 """
@@ -21,8 +21,9 @@ import numpy as np
 from experiments import cli
 from experiments.benchmarks.batches import made_up_batch
 from experiments.benchmarks.timing import machine, time_interleaved
-from g_rmi.config import Experiment, PoseExperiment
-from g_rmi.pose.model import PoseNetwork
+from experiments.parts.experiment import Experiment, PoseExperiment
+from g_rmi.pose.heads.disks import Disks
+from g_rmi.pose.network import PoseNetwork
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.optim import make_optimizer
 from g_rmi.training.state import create_state
@@ -56,7 +57,8 @@ class Arguments:
 
 def network_gradient(experiment: PoseExperiment, image: np.ndarray) -> Callable[[], Any]:
     """Gradient of a simple loss on the maps, compiled."""
-    config = dataclasses.replace(experiment.model, top_down=0, auxiliary_weight=0.0)
+    head = Disks(auxiliary_weight=0.0)
+    config = dataclasses.replace(experiment.model, fpn_channels=0, head=head)
     network = PoseNetwork(config, 17)
     variables = jax.jit(network.init)(jax.random.key(0), image[:1])
 
@@ -66,7 +68,7 @@ def network_gradient(experiment: PoseExperiment, image: np.ndarray) -> Callable[
             maps, updates = network.apply(
                 {**variables, "params": params}, image, train=True, mutable=["batch_stats"]
             )
-            return jnp.square(maps.heatmap).mean() + jnp.square(maps.offset).mean(), updates
+            return sum(jnp.square(each).mean() for each in maps.values()), updates
 
         return jax.grad(loss, has_aux=True)(variables["params"])
 

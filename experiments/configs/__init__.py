@@ -3,7 +3,8 @@
 import importlib
 import pkgutil
 
-from g_rmi.config import Experiment, nearest
+from experiments.parts.experiment import Experiment
+from g_rmi.config import nearest
 
 
 def names() -> list[str]:

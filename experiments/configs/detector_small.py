@@ -19,11 +19,11 @@ Ours:      box_AP .059, AP50 .174, AR100 .168 on 125 photographs of COCO val2017
            on 416 x 572 .197, .453, .330. Still rising.
 """
 
+from experiments.parts.experiment import DetectorExperiment
 from g_rmi.config import (
     DetectorAugmentation,
     DetectorConfig,
     DetectorDataConfig,
-    DetectorExperiment,
     OptimConfig,
     TrainConfig,
 )

@@ -8,14 +8,9 @@ Paper:     the same network with SGD at a constant rate, flip and scale only: te
 Ours:      not run: it needs COCO and an accelerator. Its choices are `pose_small`'s.
 """
 
-from g_rmi.config import (
-    OptimConfig,
-    PoseAugmentation,
-    PoseConfig,
-    PoseDataConfig,
-    PoseExperiment,
-    TrainConfig,
-)
+from experiments.parts.experiment import PoseExperiment
+from g_rmi.config import OptimConfig, PoseAugmentation, PoseDataConfig, TrainConfig
+from g_rmi.pose.config import PoseConfig
 
 
 def get_config() -> PoseExperiment:

@@ -7,7 +7,8 @@ Ours:      not run: it needs COCO and an accelerator.
 
 import dataclasses
 
-from g_rmi.config import PoseConfig, PoseExperiment
+from experiments.parts.experiment import PoseExperiment
+from g_rmi.pose.config import PoseConfig
 
 
 def get_config() -> PoseExperiment:

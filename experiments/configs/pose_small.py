@@ -17,19 +17,15 @@ Ours:      AP .070, AP50 .219 on 125 photographs of COCO val2017 with annotated 
            103 k more (--copy-paste 0.3, joints labelled anew) .304, .637; .589. Decoded with the
            kernel of OKS .320, .667; .610. Mean of two branches after 192 k more .331, .677; .639;
            of two more after 238 k more .348, .685; .642. Half as wide again (--width 48
-           --top-down 96) after 2,406 k more on one H200 in 8 minutes (--turned 0.25,
+           --fpn-channels 96) after 2,406 k more on one H200 in 8 minutes (--turned 0.25,
            --batch-size 256) .400, .717; .731; mean with two branches of 86 k more
            .410, .733; .734.
 """
 
-from g_rmi.config import (
-    OptimConfig,
-    PoseAugmentation,
-    PoseConfig,
-    PoseDataConfig,
-    PoseExperiment,
-    TrainConfig,
-)
+from experiments.parts.experiment import PoseExperiment
+from g_rmi.config import OptimConfig, PoseAugmentation, PoseDataConfig, TrainConfig
+from g_rmi.pose.config import PoseConfig
+from g_rmi.pose.heads.disks import Disks
 
 
 def get_config() -> PoseExperiment:
@@ -39,13 +35,11 @@ def get_config() -> PoseExperiment:
             depth=26,
             width=32,
             output_stride=32,
-            top_down=64,
+            fpn_channels=64,
             crop_height=129,
             crop_width=97,
             box_scale=1.1,
-            radius=8.0,
-            loss_stride=4,
-            decoding="hough_oks",
+            head=Disks(radius=8.0, loss_stride=4, decoding="hough_oks"),
         ),
         data=PoseDataConfig(
             augmentation=PoseAugmentation(

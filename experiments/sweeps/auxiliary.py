@@ -15,7 +15,7 @@ from experiments.points import Base, Point
 
 def points(base: Base) -> Iterator[Point]:
     """With the head, at the base's weight or the heatmap's, and without."""
-    model = base.pose.model
-    weight = model.auxiliary_weight or model.heatmap_weight
-    yield Point("with", {"model.auxiliary_weight": weight})
-    yield Point("without", {"model.auxiliary_weight": 0.0})
+    head = base.pose.model.head
+    weight = head.auxiliary_weight or head.heatmap_weight
+    yield Point("with", {"model.head.auxiliary_weight": weight})
+    yield Point("without", {"model.head.auxiliary_weight": 0.0})

@@ -15,6 +15,6 @@ from experiments.points import Base, Point
 def points(base: Base) -> Iterator[Point]:
     """A quarter of the base's heatmap weight to four times it."""
     for factor in (0.25, 0.5, 1.0, 2.0, 4.0):
-        weight = base.pose.model.heatmap_weight * factor
-        name = f"heatmap {weight:g} : offset {base.pose.model.offset_weight:g}"
-        yield Point(name, {"model.heatmap_weight": weight})
+        weight = base.pose.model.head.heatmap_weight * factor
+        name = f"heatmap {weight:g} : offset {base.pose.model.head.offset_weight:g}"
+        yield Point(name, {"model.head.heatmap_weight": weight})

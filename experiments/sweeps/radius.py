@@ -15,5 +15,5 @@ from experiments.points import Base, Point
 def points(base: Base) -> Iterator[Point]:
     """A quarter of the base's radius to twice it."""
     for factor in (0.25, 0.5, 1.0, 2.0):
-        radius = base.pose.model.radius * factor
-        yield Point(f"R = {radius:g}", {"model.radius": radius})
+        radius = base.pose.model.head.radius * factor
+        yield Point(f"R = {radius:g}", {"model.head.radius": radius})

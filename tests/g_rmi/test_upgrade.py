@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from g_rmi.evaluation.evaluator import predict_crops
 
-from g_rmi.config import experiment_from_dict
-from g_rmi.evaluation.evaluator import Decoding, predict_crops
+from experiments.parts.experiment import experiment_from_dict
 from g_rmi.pipeline import SHIPPED, load_task, make_task
 from g_rmi.training.weights import read_weights
 
@@ -32,7 +32,7 @@ def test_an_old_checkpoint_predicts_what_it_did(workdir):
     @jax.jit
     def run(variables):
         whole = jnp.float32([[0, 0, 32, 32]])
-        return predict_crops(task, variables, crop, whole, decoding=Decoding(flip_test=True))
+        return predict_crops(task, variables, crop, whole, look=Settings(flip_test=True).look)
 
     poses = run(variables)
     for name, before in json.loads((OLD / "poses.json").read_text()).items():
@@ -42,7 +42,7 @@ def test_an_old_checkpoint_predicts_what_it_did(workdir):
 @pytest.mark.parametrize("stage", ["pose", "detector"])
 def test_the_weights_that_shipped_fit_what_their_config_asks_for(stage):
     old = json.loads((OLD / f"{stage}.json").read_text())
-    _, variables = read_weights(SHIPPED / f"{stage}.safetensors")
-    task = make_task(experiment_from_dict(old))
+    _, variables = read_weights(SHIPPED[stage])
+    task = make_task(experiment_from_dict(old).model)
     fresh = jax.eval_shape(task.init, jax.random.key(0))
     assert jax.tree.map(np.shape, fresh) == jax.tree.map(np.shape, variables)
