@@ -12,6 +12,7 @@ from experiments.parts.experiment import (
 )
 from g_rmi.config import flatten, nearest, to_dict
 from g_rmi.inference.settings import COUNTING, Settings
+from g_rmi.pose.heads.disks import Disks
 
 T = TypeVar("T", bound=Experiment)
 Fields = Mapping[str, Any]
@@ -54,6 +55,17 @@ class Point:
 def settings_of(point: Point) -> Settings:
     """How people are looked for."""
     return dataclasses.replace(COUNTING, **point.settings)
+
+
+def disks(base: Base) -> Disks:
+    """The base's head, for sweeps over what the paper's head has.
+
+    Raises:
+      ValueError: It is another one.
+    """
+    if not isinstance(base.pose.model.head, Disks):
+        raise ValueError(f"this sweep needs the head 'disks', not {base.pose.model.head.kind!r}")
+    return base.pose.model.head
 
 
 def override(experiment: T, fields: Fields) -> T:

@@ -259,7 +259,9 @@ class TwoStage:
         windows = pose_windows(found.boxes, config.aspect, config.box_scale)
         crops = crop_from_pyramid(levels, windows, *size)
         maps = self.pose(self._input(crops))
-        peaks = [hough_peaks(*both, size=size, radius=config.head.radius) for both in zip(*maps)]
+        assert isinstance(config.head, Disks)
+        radius = config.head.radius
+        peaks = [hough_peaks(*both, size=size, radius=radius) for both in zip(*maps)]
         points, joint_scores = (torch.stack(x) for x in zip(*peaks))
         scale = (windows[:, 2:] - windows[:, :2]) / torch.tensor([size[1] - 1, size[0] - 1])
         keypoints = windows[:, None, :2] + points * scale[:, None]

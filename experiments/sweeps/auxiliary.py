@@ -10,12 +10,12 @@ Trains:    two pose networks.
 
 from collections.abc import Iterator
 
-from experiments.points import Base, Point
+from experiments.points import Base, Point, disks
 
 
 def points(base: Base) -> Iterator[Point]:
     """With the head, at the base's weight or the heatmap's, and without."""
-    head = base.pose.model.head
+    head = disks(base)
     weight = head.auxiliary_weight or head.heatmap_weight
     yield Point("with", {"model.head.auxiliary_weight": weight})
     yield Point("without", {"model.head.auxiliary_weight": 0.0})

@@ -9,12 +9,13 @@ Trains:    five pose networks. The auxiliary head keeps its weight.
 
 from collections.abc import Iterator
 
-from experiments.points import Base, Point
+from experiments.points import Base, Point, disks
 
 
 def points(base: Base) -> Iterator[Point]:
     """A quarter of the base's heatmap weight to four times it."""
+    head = disks(base)
     for factor in (0.25, 0.5, 1.0, 2.0, 4.0):
-        weight = base.pose.model.head.heatmap_weight * factor
-        name = f"heatmap {weight:g} : offset {base.pose.model.head.offset_weight:g}"
+        weight = head.heatmap_weight * factor
+        name = f"heatmap {weight:g} : offset {head.offset_weight:g}"
         yield Point(name, {"model.head.heatmap_weight": weight})

@@ -9,11 +9,11 @@ Trains:    four pose networks; R is that of the targets and of the votes.
 
 from collections.abc import Iterator
 
-from experiments.points import Base, Point
+from experiments.points import Base, Point, disks
 
 
 def points(base: Base) -> Iterator[Point]:
     """A quarter of the base's radius to twice it."""
     for factor in (0.25, 0.5, 1.0, 2.0):
-        radius = base.pose.model.head.radius * factor
+        radius = disks(base).radius * factor
         yield Point(f"R = {radius:g}", {"model.head.radius": radius})
