@@ -128,7 +128,7 @@ def test_both_tests_of_views_mirror_exactly(kind):
 
     straight, swapped = predict(image), predict(image[:, [0, 2, 1], :, ::-1])
     for field in network.config.head.fields:
-        expected = swapped[field.name][:, :, ::-1]
+        expected = np.asarray(swapped[field.name])[:, :, ::-1]
         for axis in range(3, 3 + field.joints):
             expected = np.take(expected, flip, axis=axis)
         sign = np.float32([-1, 1]) if field.vector else 1
