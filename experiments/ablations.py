@@ -12,7 +12,7 @@ import inspect
 import typing
 from collections.abc import Callable, Iterator
 
-from experiments.points import Base, Point, check_names
+from experiments.points import Base, Point, check_names, disks
 from g_rmi.config import OptimConfig, nearest
 from g_rmi.inference.settings import Ranking
 
@@ -26,10 +26,10 @@ def auxiliary(base: Base) -> Iterator[Point]:
     Ours:    pose_synthetic, 300 steps: AP .027 with and without.
     Trains:  two pose networks; the head has the base's weight, or else the heatmap's.
     """
-    model = base.pose.model
-    weight = model.auxiliary_weight or model.heatmap_weight
-    yield Point("with", {"model.auxiliary_weight": weight})
-    yield Point("without", {"model.auxiliary_weight": 0.0})
+    head = disks(base)
+    weight = head.auxiliary_weight or head.heatmap_weight
+    yield Point("with", {"model.head.auxiliary_weight": weight})
+    yield Point("without", {"model.head.auxiliary_weight": 0.0})
 
 
 def averaging(base: Base) -> Iterator[Point]:
@@ -101,9 +101,9 @@ def loss_weight(base: Base) -> Iterator[Point]:
              its own.
     """
     for factor in (0.25, 0.5, 1.0, 2.0, 4.0):
-        weight = base.pose.model.heatmap_weight * factor
-        name = f"heatmap {weight:g} : offset {base.pose.model.offset_weight:g}"
-        yield Point(name, {"model.heatmap_weight": weight})
+        weight = disks(base).heatmap_weight * factor
+        name = f"heatmap {weight:g} : offset {disks(base).offset_weight:g}"
+        yield Point(name, {"model.head.heatmap_weight": weight})
 
 
 def oks_threshold(base: Base) -> Iterator[Point]:
@@ -127,8 +127,8 @@ def radius(base: Base) -> Iterator[Point]:
     Trains:  four pose networks, 1/4 to twice the base's R, that of the targets and of the votes.
     """
     for factor in (0.25, 0.5, 1.0, 2.0):
-        r = base.pose.model.radius * factor
-        yield Point(f"R = {r:g}", {"model.radius": r})
+        r = disks(base).radius * factor
+        yield Point(f"R = {r:g}", {"model.head.radius": r})
 
 
 def score(base: Base) -> Iterator[Point]:

@@ -6,14 +6,16 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import tyro
 
 from experiments import configs
-from g_rmi.config import Experiment
+from experiments.parts.experiment import Experiment, PoseExperiment
+from g_rmi.config import MOVED, from_dict
 from g_rmi.inference import settings
+from g_rmi.pose.heads import Head
 
 
 class Arguments(Protocol):
@@ -25,9 +27,15 @@ class Arguments(Protocol):
         ...
 
 
+def _flag(name: str) -> str:
+    return name.rpartition(".")[2].replace("_", "-")
+
+
 # What options were called before; understood for one release.
+_MOVED = [pair for moved in MOVED.values() for pair in moved.items()]
 RENAMED = {
-    **{name.replace("_", "-"): new.replace("_", "-") for name, new in settings.RENAMED.items()},
+    **{_flag(name): _flag(new) for name, new in settings.RENAMED.items()},
+    **{_flag(name): _flag(new) for name, new in _MOVED if _flag(name) != _flag(new)},
     "min-joint-score": "min-keypoint-score",
 }
 
@@ -104,7 +112,8 @@ def parse(
     """Parses `--config NAME`, the program's own options, and any field of that config.
 
     Fields are given by their last name, `--learning-rate 0.01`; the full path,
-    `--optim.learning-rate 0.01`, means the same.
+    `--optim.learning-rate 0.01`, means the same. `--head NAME` puts another head on a pose network,
+    whose fields are options then.
 
     Args:
       default: The options if none is given; `experiment` is replaced by what `option` names.
@@ -115,7 +124,11 @@ def parse(
     """
     argv = [re.sub(r"^--(?:[a-z_-]+\.)+", "--", word) for word in argv]
     name = peek(argv, option) or getattr(default, option)
-    default = dataclasses.replace(default, experiment=get(name))  # type: ignore[bad-specialization]
+    experiment = get(name)
+    if kind := peek(argv, "head"):
+        experiment = with_head(experiment, kind)
+        argv = [*_without(argv, "--head")]
+    default = dataclasses.replace(default, experiment=experiment)  # type: ignore[bad-specialization]
     return tyro.cli(
         type(default),
         default=default,
@@ -128,6 +141,31 @@ def parse(
         ),
         description=summary(type(default)),
     )
+
+
+def _without(argv: Sequence[str], flag: str) -> Iterator[str]:
+    """The command line without a flag and its value."""
+    words = iter(argv)
+    for word in words:
+        if word == flag:
+            next(words, None)
+        elif not word.startswith(f"{flag}="):
+            yield word
+
+
+def with_head(experiment: Experiment, kind: str) -> Experiment:
+    """A pose experiment with that head at its defaults, or as it is if it has one of the kind.
+
+    Raises:
+      ValueError: There is no such head, or the experiment is a detector's.
+    """
+    if not isinstance(experiment, PoseExperiment):
+        raise ValueError(f"--head {kind}: for pose networks; the config is a detector's")
+    if experiment.model.head.kind == kind:
+        return experiment
+    head = from_dict(Head, {"kind": kind}, "head.")
+    model = dataclasses.replace(experiment.model, head=head)
+    return dataclasses.replace(experiment, model=model)
 
 
 def program(name: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from data_pipeline.loader import Batches, canvases, detection_batches
 from data_pipeline.schema import Dataset
 from experiments.gallery import draw_pairs
-from g_rmi.config import DetectorExperiment
+from experiments.parts.experiment import DetectorExperiment
 from g_rmi.detector.detector import Detector
 from g_rmi.evaluation.results import box_results
 from g_rmi.evaluation.truth import Truth, evaluate_boxes

@@ -28,7 +28,7 @@ from g_rmi.evaluation.truth import (
 )
 from g_rmi.inference.load import load_settings, load_task
 from g_rmi.inference.settings import COUNTING, Settings
-from g_rmi.pose.decode import worth_drawing
+from g_rmi.pose.heads.head import decodings
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.hosts import Hosts, is_first, join_hosts
 from g_rmi.training.weights import read_config
@@ -189,17 +189,17 @@ def evaluate_pose(
     main = Path(arguments.boxes).name
     truth = Truth(as_coco(dataset), task.skeleton, arguments.coco_backend)
     sources = {main: read_box_source(arguments, dataset)}
-    decoding = arguments.settings.decoding or task.config.decoding
+    decoding = task.decoding(arguments.settings.decoding)
     settings = dataclasses.replace(arguments.settings, decoding=decoding)
     drawn = arguments.min_keypoint_score
-    drawn = worth_drawing(decoding) if drawn is None else drawn
+    drawn = task.config.head.drawn_from(decoding) if drawn is None else drawn
     given = main, settings
     tables: dict[str, options.Rows] = {f"boxes: {arguments.boxes}": {"as given": given}}
     if arguments.table:
         sources.setdefault("gt", ground_truth_boxes(dataset))
         scored = {name: name != "gt" for name in sources}
         tables = {
-            f"boxes: {arguments.boxes}": options.one_at_a_time(*given),
+            f"boxes: {arguments.boxes}": options.one_at_a_time(*given, decodings(task.config.head)),
             "combinations": options.grid(scored, settings),
         }
     evaluations = evaluate_rows(

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,8 +19,9 @@ from g_rmi.geometry import box_to_crop, pose_box
 from g_rmi.inference.load import load_settings
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
-from g_rmi.ops.image import resize_align_corners
-from g_rmi.pose.decode import oks_spread, vote_maps
+from g_rmi.pose.fields import resize
+from g_rmi.pose.heads.head import Maps
+from g_rmi.pose.task import PoseTask
 from g_rmi.viz.votes import explain_joint
 
 
@@ -60,6 +62,18 @@ def best_box(pipeline: PosePipeline, data: bytes, name: str) -> np.ndarray:
     return people.boxes[0]
 
 
+def titled(task: PoseTask, maps: Maps, k: int, decoding: str) -> dict[str, np.ndarray]:
+    """What the maps of one crop say about joint k, and what its score is where, by title."""
+    head, drawn = task.config.head, {}
+    for field in head.fields:
+        if field.joints == 1:
+            values = resize(maps[field.name][:, :, k], **task.grid._asdict())
+            title = f"{field.name}: {field.meaning}" if field.meaning else field.name
+            drawn[title] = jax.nn.sigmoid(values) if field.logits else values
+    evidence = jax.jit(partial(head.evidence, how=task.reading(decoding)))
+    return jax.device_get(drawn | {"score: where is it?": evidence(maps)[..., k]})
+
+
 def main(argv: Sequence[str]) -> None:
     """The program."""
     missing: Any = tyro.MISSING
@@ -71,7 +85,9 @@ def main(argv: Sequence[str]) -> None:
         boxes_given=arguments.box is not None,
         settings=arguments.settings,
     )
-    config, names = pipeline.pose.config, pipeline.pose.skeleton.names
+    task = pipeline.pose
+    config, names = task.config, task.skeleton.names
+    decoding = task.decoding(arguments.settings.decoding)
     if arguments.joint not in names:
         raise ValueError(
             f"--joint {arguments.joint}: no such joint{nearest(arguments.joint, names)}"
@@ -79,22 +95,18 @@ def main(argv: Sequence[str]) -> None:
     enable_compilation_cache()
     data = arguments.picture.read_bytes()
     box = arguments.box or best_box(pipeline, data, str(arguments.picture))
-    size = {"height": config.crop_height, "width": config.crop_width}
+    size = task.grid._asdict()
     window = pose_box(np.array([box]), aspect=config.aspect, scale=config.box_scale)[0]
     crop = cut(data, box_to_crop(window, **size), **size)
-    maps = jax.jit(pipeline.pose.predict)(pipeline.variables["pose"], crop[None])
-    k = slice(names.index(arguments.joint), names.index(arguments.joint) + 1)
-    logits, offset = maps.heatmap[0, ..., k], maps.offset[0, ..., k, :]
-    spread = None
-    if (arguments.settings.decoding or config.decoding) == "hough_oks":
-        spread = oks_spread(pipeline.pose.skeleton.sigmas, **size, box_scale=config.box_scale)[k]
-    fused = vote_maps(logits, offset, **size, radius=config.radius, spread=spread)
+    maps = jax.jit(task.predict)(pipeline.variables["pose"], crop[None])
+    poses = jax.device_get(jax.jit(partial(task.decode, decoding=decoding))(maps))
+    k = names.index(arguments.joint)
     picture = explain_joint(
         crop,
-        np.asarray(jax.nn.sigmoid(resize_align_corners(logits, **size)))[..., 0],
-        np.asarray(resize_align_corners(offset[..., 0, :], **size)),
-        np.asarray(fused)[..., 0],
+        titled(task, {name: values[0] for name, values in maps.items()}, k, decoding),
         joint=arguments.joint.replace("_", " "),
+        found=poses.keypoints[0, k],
+        score=float(poses.keypoint_scores[0, k]),
     )
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(arguments.out), picture[..., ::-1]):

@@ -14,11 +14,12 @@ import tyro
 
 from experiments import cli
 from g_rmi import __version__
-from g_rmi.config import DetectorConfig, PoseConfig, from_dict, to_dict
+from g_rmi.config import DetectorConfig, from_dict, to_dict
 from g_rmi.inference.export import PLATFORMS, export_program
 from g_rmi.inference.load import SHIPPED, load_settings, load_task
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
+from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.onnx import to_onnx
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.weights import read_config, write_weights

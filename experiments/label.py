@@ -17,6 +17,7 @@ from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import nearest
 from g_rmi.inference.load import load_task
 from g_rmi.inference.settings import Look
+from g_rmi.pose.heads.head import decodings
 from g_rmi.pose.task import PoseTask
 from g_rmi.skeleton import Skeleton
 from g_rmi.types import People
@@ -133,7 +134,8 @@ def main(argv: Sequence[str]) -> None:
     joints = chosen_joints(task.skeleton, arguments.joints)
     boxes = boxes_to_label(dataset, joints)
     # Of all decodings, this one's scores say how good a label will be.
-    look = Look("hough_oks", arguments.flip_test, arguments.rotation_test)
+    decoding = "hough_oks" if "hough_oks" in decodings(task.config.head) else None
+    look = Look(decoding, arguments.flip_test, arguments.rotation_test)
     found = pose.predict(task, variables, dataset, boxes, look, batch_size=arguments.batch_size)
     score = arguments.min_keypoint_score
     labelled, new = add_labels(dataset, boxes, found, joints, min_score=score)

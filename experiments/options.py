@@ -1,7 +1,7 @@
 """What each choice is worth: COCO's numbers with settings changed, as tables."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from g_rmi.inference.settings import Settings
@@ -12,13 +12,16 @@ Rows = dict[str, tuple[str, Settings]]
 Numbers = dict[str, dict[str, float]]
 
 
-def one_at_a_time(source: str, settings: Settings) -> Rows:
-    """`settings`, which say how to decode, and with one of them changed at a time."""
+def one_at_a_time(source: str, settings: Settings, decodings: Sequence[str]) -> Rows:
+    """`settings`, which say how to decode, and with one of them changed at a time.
+
+    Args:
+      source: Of the boxes.
+      settings: How people are looked for.
+      decodings: Those of the network's head.
+    """
     changes: list[dict[str, Any]] = [
-        {"decoding": "argmax"},
-        {"decoding": "argmax_offset"},
-        {"decoding": "hough"},
-        {"decoding": "hough_oks"},
+        *({"decoding": decoding} for decoding in decodings),
         {"flip_test": not settings.flip_test},
         {"rotation_test": not settings.rotation_test},
         {"ranking": "pose"},

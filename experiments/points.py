@@ -4,16 +4,15 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
-from g_rmi.config import (
+from experiments.parts.experiment import (
     DetectorExperiment,
     Experiment,
     PoseExperiment,
     experiment_from_dict,
-    flatten,
-    nearest,
-    to_dict,
 )
+from g_rmi.config import flatten, nearest, to_dict
 from g_rmi.inference.settings import COUNTING, Settings
+from g_rmi.pose.heads.disks import Disks
 
 T = TypeVar("T", bound=Experiment)
 Fields = Mapping[str, Any]
@@ -38,7 +37,7 @@ class Point:
 
     Attributes:
       name: Of the row.
-      pose: Fields of the pose experiment that differ from the base, {"model.radius": 12.5}.
+      pose: Fields of the pose experiment that differ from the base, {"model.head.radius": 12.5}.
       boxes: Where the pose network looks: annotated boxes, or those of the detector.
       detector: Fields of the detector's experiment that differ from the base.
       settings: Settings of inference that differ from those that AP is counted with.
@@ -58,12 +57,23 @@ def settings_of(point: Point) -> Settings:
     return dataclasses.replace(COUNTING, **point.settings)
 
 
+def disks(base: Base) -> Disks:
+    """The base's head, for sweeps over what the paper's head has.
+
+    Raises:
+      ValueError: It is another one.
+    """
+    if not isinstance(base.pose.model.head, Disks):
+        raise ValueError(f"this sweep needs the head 'disks', not {base.pose.model.head.kind!r}")
+    return base.pose.model.head
+
+
 def override(experiment: T, fields: Fields) -> T:
     """An experiment with some of its fields changed.
 
     Args:
       experiment: Any.
-      fields: New values by full name, such as {"model.radius": 12.5}.
+      fields: New values by full name, such as {"model.head.radius": 12.5}.
 
     Raises:
       ValueError: There is no such field, the message names the nearest, or its value is impossible.
@@ -72,7 +82,9 @@ def override(experiment: T, fields: Fields) -> T:
     names = dict(flatten(values))
     for name, value in fields.items():
         if name not in names:
-            raise ValueError(f"no field {name!r}{nearest(name, names)}")
+            last = name.rpartition(".")[2]
+            same = [full for full in names if full.endswith(f".{last}")]
+            raise ValueError(f"no field {name!r}{nearest(name, same or names)}")
         *parents, last = name.split(".")
         inner = values
         for parent in parents:

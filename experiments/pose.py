@@ -12,7 +12,7 @@ from data_pipeline.boxes import PersonBoxes
 from data_pipeline.loader import Batches, box_crops, pose_batches
 from data_pipeline.schema import Dataset
 from experiments.gallery import draw_pairs
-from g_rmi.config import PoseExperiment
+from experiments.parts.experiment import PoseExperiment
 from g_rmi.evaluation.pck import evaluate_pck
 from g_rmi.evaluation.results import keypoint_results
 from g_rmi.evaluation.truth import Truth, evaluate_keypoints

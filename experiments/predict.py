@@ -34,7 +34,6 @@ from g_rmi.evaluation.results import write_results
 from g_rmi.inference.load import load_settings
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
-from g_rmi.pose.decode import worth_drawing
 from g_rmi.training.hosts import Hosts, is_first, join_hosts, wait_for_all
 from g_rmi.training.sharding import data_mesh
 
@@ -195,9 +194,9 @@ def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
         settings=arguments.settings,
         mesh=mesh,
     )
-    decoding = arguments.settings.decoding or pipeline.pose.config.decoding
+    decoding = pipeline.pose.decoding(arguments.settings.decoding)
     drawn = arguments.min_keypoint_score
-    drawn = worth_drawing(decoding) if drawn is None else drawn
+    drawn = pipeline.pose.config.head.drawn_from(decoding) if drawn is None else drawn
     settings = dataclasses.replace(arguments.settings, decoding=decoding)
     arguments = dataclasses.replace(arguments, settings=settings, min_keypoint_score=drawn)
     host, hosts = jax.process_index(), jax.process_count()

@@ -11,6 +11,12 @@ import tyro
 
 from experiments import ablations, cli, configs, data, sweep_table, train
 from experiments.launch import Executor, Job, Launcher, Resources, run_jobs
+from experiments.parts.experiment import (
+    DetectorExperiment,
+    Experiment,
+    PoseExperiment,
+    experiment_from_dict,
+)
 from experiments.points import Base, Point, resolve
 from experiments.sweep_jobs import (
     Run,
@@ -21,12 +27,6 @@ from experiments.sweep_jobs import (
     train_once,
 )
 from experiments.sweep_table import Row
-from g_rmi.config import (
-    DetectorExperiment,
-    Experiment,
-    PoseExperiment,
-    experiment_from_dict,
-)
 
 
 @dataclasses.dataclass(frozen=True)

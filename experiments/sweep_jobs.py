@@ -12,9 +12,10 @@ from typing import Any
 from data_pipeline.boxes import ground_truth_boxes, read_boxes
 from data_pipeline.readers.coco import as_coco
 from experiments import data, detector, pose, train
+from experiments.parts.experiment import Experiment
 from experiments.points import Point, settings_of
 from g_rmi.compile_cache import enable_compilation_cache
-from g_rmi.config import Experiment, flatten, to_dict
+from g_rmi.config import flatten, to_dict
 from g_rmi.evaluation.results import box_results
 from g_rmi.evaluation.truth import Truth, evaluate_boxes
 from g_rmi.inference.load import load_task

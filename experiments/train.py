@@ -11,8 +11,9 @@ from data_pipeline.boxes import ground_truth_boxes
 from data_pipeline.readers.coco import as_coco
 from data_pipeline.schema import Dataset
 from experiments import cli, data, detector, pose
+from experiments.parts.experiment import DetectorExperiment, Experiment, PoseExperiment
 from g_rmi.compile_cache import enable_compilation_cache
-from g_rmi.config import DetectorExperiment, Experiment, PoseExperiment, to_dict
+from g_rmi.config import default_values, to_dict
 from g_rmi.detector.detector import Detector
 from g_rmi.evaluation.truth import Truth
 from g_rmi.inference.load import load_task, make_task
@@ -105,7 +106,7 @@ def run(arguments: Arguments) -> None:
     datasets = data.read_split(directories, "train")
     validation = data.read_split(directories, "val", required=False)
     skeleton = datasets[0].skeleton
-    task = make_task(experiment, skeleton)
+    task = make_task(experiment.model, skeleton)
     values = to_dict(experiment)
     if isinstance(task, PoseTask) and skeleton != COCO:
         values["skeleton"] = dataclasses.asdict(skeleton)
@@ -125,6 +126,7 @@ def run(arguments: Arguments) -> None:
             batches,
             workdir=arguments.workdir or Path("runs") / arguments.config,
             config_dict=values,
+            config_defaults=default_values(experiment),
             data_fingerprint=data.fingerprint(datasets),
             evaluate=evaluator(task, validation[0]) if validation else None,
             best_by=best_by if experiment.train.keep_best else None,

@@ -5,6 +5,7 @@ saved as JSON beside every checkpoint, and read back strictly: a misspelt field 
 names the nearest one.
 """
 
+import copy
 import dataclasses
 import difflib
 import typing
@@ -12,75 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 Norm = Literal["batch", "frozen", "group"]
-Method = Literal["hough", "hough_oks", "argmax", "argmax_offset"]
 
 
-def _require(ok: bool, field: str, value: Any, wanted: str) -> None:
+def require(ok: bool, field: str, value: Any, wanted: str) -> None:
+    """Refuses a value, with one line that names the field and what it must be."""
     if not ok:
         raise ValueError(f"{field} = {value!r}: must be {wanted}")
-
-
-@dataclasses.dataclass(frozen=True)
-class PoseConfig:
-    """The pose network, its targets, losses and decoding (paper, section 3.2).
-
-    Attributes:
-      depth: ResNet depth: 101 or 50 as in the paper, 26 for CPUs.
-      width: Channels of the ResNet's first block; 64 is the standard.
-      stem_width: Channels of its stem; 0 for as many as `width`.
-      output_stride: Stride of the ResNet's last block; dilation keeps it low.
-      top_down: Channels of a top-down path that brings the maps to stride 4; 0 for none (the
-        paper has none).
-      norm: "batch" (synchronised over the mesh), "frozen" (imported statistics) or "group".
-      dtype: Type of the network's arithmetic; parameters, targets and losses stay float32.
-      remat: Recompute each residual unit in the backward pass instead of storing it.
-      crop_height: Crop rows in pixels; `8 n + 1` makes the up-sampling exact.
-      crop_width: Crop columns in pixels.
-      box_scale: Enlargement of the box at evaluation.
-      radius: R: disk radius of the heatmap targets and of the vote kernel, in crop pixels.
-      heatmap_weight: Weight of the logistic loss.
-      offset_weight: Weight of the Huber loss on the offsets.
-      auxiliary_weight: Weight of the intermediate heatmap head; 0 leaves the head out.
-      huber_delta: Where the Huber loss turns linear, in crop pixels.
-      loss_stride: Grid of the losses in crop pixels: 1 is the paper's full resolution; the maps'
-        own stride saves the up-sampling in training.
-      decoding: How maps become joints where nothing else is asked for: `g_rmi.pose.decode.decode`.
-    """
-
-    depth: Literal[26, 50, 101, 152] = 101
-    width: int = 64
-    stem_width: int = 0
-    output_stride: Literal[8, 16, 32] = 8
-    top_down: int = 0
-    norm: Norm = "batch"
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: bool = False
-    crop_height: int = 353
-    crop_width: int = 257
-    box_scale: float = 1.25
-    radius: float = 25.0
-    heatmap_weight: float = 4.0
-    offset_weight: float = 1.0
-    auxiliary_weight: float = 4.0
-    huber_delta: float = 1.0
-    loss_stride: int = 1
-    decoding: Method = "hough"
-
-    def __post_init__(self):
-        _require(self.loss_stride in (1, 2, 4, 8), "loss_stride", self.loss_stride, "1, 2, 4 or 8")
-        for name in ("crop_height", "crop_width"):
-            size = getattr(self, name)
-            stride = self.output_stride
-            near = max(1, round((size - 1) / stride)) * stride + 1
-            _require(size % stride == 1, name, size, f"{stride} n + 1, for example {near}")
-        _require(self.radius > 0, "radius", self.radius, "positive")
-        _require(self.box_scale > 0, "box_scale", self.box_scale, "positive")
-        _require(self.huber_delta > 0, "huber_delta", self.huber_delta, "positive")
-
-    @property
-    def aspect(self) -> float:
-        """Height / width of the crop."""
-        return self.crop_height / self.crop_width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,11 +56,11 @@ class PoseAugmentation:
 
     def __post_init__(self):
         low, high = self.scale
-        _require(0 < low <= high, "scale", self.scale, "a range (low, high) of positive numbers")
+        require(0 < low <= high, "scale", self.scale, "a range (low, high) of positive numbers")
         shares = "flip rotation_probability turned colour half_body occlusion mixing copy_paste"
         for name in shares.split():
             value = getattr(self, name)
-            _require(0 <= value <= 1, name, value, "between 0 and 1")
+            require(0 <= value <= 1, name, value, "between 0 and 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,15 +172,15 @@ class DetectorConfig:
 
     def __post_init__(self):
         short, long = self.canvas
-        _require(1 <= short <= long, "canvas", self.canvas, "(shorter side, longer side) in pixels")
+        require(1 <= short <= long, "canvas", self.canvas, "(shorter side, longer side) in pixels")
         for name in ("anchor_scales", "anchor_ratios"):
             values = getattr(self, name)
-            _require(len(values) > 0 and min(values) > 0, name, values, "positive numbers")
+            require(len(values) > 0 and min(values) > 0, name, values, "positive numbers")
         for name in ("anchor_base", "huber_delta"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "positive")
+            require(getattr(self, name) > 0, name, getattr(self, name), "positive")
         for name in ("rpn_samples", "candidates", "proposals", "box_samples", "detections"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        _require(self.roi_size % 2 == 0 and self.roi_size > 0, "roi_size", self.roi_size, "even")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.roi_size % 2 == 0 and self.roi_size > 0, "roi_size", self.roi_size, "even")
         shares = (
             "rpn_positive_share",
             "box_positive_share",
@@ -251,9 +189,9 @@ class DetectorConfig:
             "min_score",
         )
         for name in (*shares, "rpn_positive", "rpn_negative", "box_positive"):
-            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
-        _require(self.box_jitter >= 0, "box_jitter", self.box_jitter, "0 or more")
-        _require(
+            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
+        require(self.box_jitter >= 0, "box_jitter", self.box_jitter, "0 or more")
+        require(
             self.rpn_negative <= self.rpn_positive,
             "rpn_negative",
             self.rpn_negative,
@@ -285,10 +223,10 @@ class DetectorAugmentation:
 
     def __post_init__(self):
         low, high = self.scale
-        _require(0 < low <= high, "scale", self.scale, "a range (low, high) of positive numbers")
+        require(0 < low <= high, "scale", self.scale, "a range (low, high) of positive numbers")
         for name in ("flip", "colour", "mosaic", "copy_paste", "min_visible"):
             value = getattr(self, name)
-            _require(0 <= value <= 1, name, value, "between 0 and 1")
+            require(0 <= value <= 1, name, value, "between 0 and 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -316,7 +254,7 @@ class DetectorDataConfig:
     processes: int = 0
 
     def __post_init__(self):
-        _require(self.max_boxes >= 1, "max_boxes", self.max_boxes, "at least 1")
+        require(self.max_boxes >= 1, "max_boxes", self.max_boxes, "at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -348,8 +286,8 @@ class OptimConfig:
     averaging: float = 0.9999
 
     def __post_init__(self):
-        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "positive")
-        _require(0 <= self.averaging < 1, "averaging", self.averaging, "in [0, 1)")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "positive")
+        require(0 <= self.averaging < 1, "averaging", self.averaging, "in [0, 1)")
         if (self.schedule == "steps") != bool(self.boundaries):
             raise ValueError('boundaries and schedule = "steps" go together')
 
@@ -385,50 +323,14 @@ class TrainConfig:
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        _require(self.keep_best >= 0, "keep_best", self.keep_best, "0 or more")
-        _require(
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.keep_best >= 0, "keep_best", self.keep_best, "0 or more")
+        require(
             self.batch_size % self.accumulate == 0,
             "accumulate",
             self.accumulate,
             f"a divisor of batch_size = {self.batch_size}",
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class PoseExperiment:
-    """Everything that defines one training of the pose stage; the defaults are the paper's."""
-
-    stage: Literal["pose"] = "pose"
-    model: PoseConfig = PoseConfig()
-    data: PoseDataConfig = PoseDataConfig()
-    optim: OptimConfig = OptimConfig()
-    train: TrainConfig = TrainConfig()
-
-
-@dataclasses.dataclass(frozen=True)
-class DetectorExperiment:
-    """Everything that defines one training of the detector; the defaults are the paper's.
-
-    The number of steps and of pictures per step are those of its authors' public framework.
-    """
-
-    stage: Literal["detector"] = "detector"
-    model: DetectorConfig = DetectorConfig()
-    data: DetectorDataConfig = DetectorDataConfig()
-    optim: OptimConfig = OptimConfig(
-        learning_rate=3e-4,
-        momentum=0.9,
-        schedule="steps",
-        boundaries=(800_000, 1_000_000),
-        clip_norm=10.0,
-        averaging=0.0,
-    )
-    train: TrainConfig = TrainConfig(steps=1_200_000, batch_size=1)
-
-
-Experiment = PoseExperiment | DetectorExperiment
-_STAGES = {"pose": PoseExperiment, "detector": DetectorExperiment}
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
@@ -455,47 +357,97 @@ def flatten(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, An
 def _check_type(hint: Any, field: str, value: Any) -> None:
     if typing.get_origin(hint) is Literal:
         choices = typing.get_args(hint)
-        _require(value in choices, field, value, f"one of {choices}")
+        require(value in choices, field, value, f"one of {choices}")
         return
     hint = typing.get_origin(hint) or hint
     right = isinstance(value, int | float if hint is float else hint)
-    _require(right and isinstance(value, bool) == (hint is bool), field, value, hint.__name__)
+    require(right and isinstance(value, bool) == (hint is bool), field, value, hint.__name__)
 
 
-T = typing.TypeVar("T")
+def default_values(config: Any, default: Any = None) -> dict[str, Any]:
+    """The values that a config of the same types has where nothing is set.
 
-
-def default_values(stage: str) -> dict[str, Any]:
-    """The defaults of a stage as plain values; nothing for a stage that there is not."""
-    return to_dict(_STAGES[stage]()) if stage in _STAGES else {}
-
-
-def experiment_from_dict(values: Mapping[str, Any]) -> Experiment:
-    """Reads an experiment of either stage back, strictly; see `from_dict`.
-
-    What may stand beside it is no part of it: "skeleton", a keypoint set other than COCO's, and
-    "settings", those of inference.
+    Args:
+      config: Any.
+      default: What it is by default; that of its type if None.
     """
-    beside = ("skeleton", "settings")
-    values = {name: value for name, value in values.items() if name not in beside}
-    stage = values.get("stage", "pose")  # which experiments before the detector did not say
-    _require(stage in _STAGES, "stage", stage, f"one of {tuple(_STAGES)}")
-    return from_dict(_STAGES[stage], values)
+    default = type(config)() if default is None else default
+    values = {}
+    for field in dataclasses.fields(config):
+        mine, base = getattr(config, field.name), getattr(default, field.name)
+        if dataclasses.is_dataclass(mine):
+            base = default_values(mine, base if type(mine) is type(base) else None)
+        values[field.name] = base
+    return values
 
 
-def from_dict(cls: type[T], values: Mapping[str, Any], path: str = "") -> T:
+# Old names of fields and where they are today, by stage.
+MOVED = {
+    "pose": {
+        "model.top_down": "model.fpn_channels",
+        "model.radius": "model.head.radius",
+        "model.heatmap_weight": "model.head.heatmap_weight",
+        "model.offset_weight": "model.head.offset_weight",
+        "model.auxiliary_weight": "model.head.auxiliary_weight",
+        "model.huber_delta": "model.head.huber_delta",
+        "model.loss_stride": "model.head.loss_stride",
+        "model.decoding": "model.head.decoding",
+    },
+}
+
+
+def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of an experiment of any version under today's names."""
+    values = copy.deepcopy(dict(values))
+    if "model" not in values:
+        return values  # no experiment
+    stage = values.setdefault("stage", "pose")  # which experiments before the detector did not say
+    there = dict(flatten(values))
+    for old, new in MOVED.get(stage, {}).items():
+        if old in there:
+            inner, name = _place(values, old)
+            del inner[name]
+            inner, name = _place(values, new)
+            inner[name] = there[old]
+    if stage == "pose":
+        head, kind = _place(values, "model.head.kind")
+        head.setdefault(kind, "disks")  # the only one there was
+    return values
+
+
+def _place(values: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
+    """The dict that holds a field of this full name, and its name there."""
+    *parents, last = name.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+    return values, last
+
+
+def from_dict(cls: Any, values: Mapping[str, Any], path: str = "") -> Any:
     """Reads a config back strictly.
+
+    Args:
+      cls: A dataclass, or a union of some that the literal field `kind` tells apart.
+      values: Of its fields; those that are missing stay at their defaults.
+      path: Of the values in the whole, for messages.
 
     Raises:
       ValueError: A field is unknown (the nearest one is named) or has an impossible value.
     """
+    require(isinstance(values, Mapping), path.rstrip("."), values, "a group of fields")
+    if choices := typing.get_args(cls):
+        kinds = {typing.get_args(typing.get_type_hints(c)["kind"])[0]: c for c in choices}
+        kind = values.get("kind")
+        if kind not in kinds:
+            raise ValueError(f"{path}kind = {kind!r}{nearest(str(kind), kinds)}")
+        cls = kinds[kind]
     hints = typing.get_type_hints(cls)
     kwargs = {}
     for name, value in values.items():
         if name not in hints:
             raise ValueError(f"unknown field {path + name!r}{nearest(name, hints)}")
         hint = hints[name]
-        if dataclasses.is_dataclass(hint):
+        if all(map(dataclasses.is_dataclass, typing.get_args(hint) or (hint,))):
             value = from_dict(hint, value, f"{path}{name}.")
         else:
             value = tuple(value) if isinstance(value, list) else value

@@ -108,9 +108,10 @@ class Poses(NamedTuple):
 
     Attributes:
       keypoints: In the pixels of the map's own frame (crop or image; the producer says which).
-      keypoint_scores: Maximum of each joint's vote map f_k; with OKS's kernel its expected OKS.
-      scores: The pose score, 1/K sum_k max_x f_k(x) (paper, section 3.2.3); with OKS's kernel
-        how well the votes agree, see `g_rmi.pose.decode.decode`.
+      keypoint_scores: Of each joint, as its head gives them: with the paper's the maximum of the
+        vote map f_k, with OKS's kernel the expected OKS.
+      scores: The pose score, 1/K sum_k max_x f_k(x) (paper, section 3.2.3), or what the head has in
+        its place.
     """
 
     keypoints: Float[Array, "... K 2"]

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from g_rmi.config import DetectorExperiment, Experiment, PoseExperiment
+from experiments.parts.experiment import DetectorExperiment, Experiment, PoseExperiment
 from g_rmi.skeleton import COCO
 from g_rmi.types import DetectionBatch, PoseBatch
 

@@ -43,7 +43,8 @@ from g_rmi.evaluation.truth import Backend, Truth, evaluate_boxes, evaluate_keyp
 from g_rmi.ops.image import crop_boxes
 from g_rmi.ops.nms import box_nms
 from g_rmi.ops.roi import roi_align
-from g_rmi.pose.decode import decode, oks_spread, vote_maps
+from g_rmi.pose.heads import head
+from g_rmi.pose.heads.disks import Disks
 from g_rmi.skeleton import COCO
 
 
@@ -92,20 +93,24 @@ class Arguments:
 def decode_cases(maps: Maps, grid: Grid) -> Iterator[Case]:
     """Maxima of the votes by `decode` and its rivals; the ways of decoding beside each other."""
     crops = [[jnp.asarray(m) for m in crop] for crop in zip(*maps)]
-    size = {"height": grid.height, "width": grid.width}
-    joints = maps.logits.shape[3]
+    joints, disks = maps.logits.shape[3], Disks(radius=grid.radius)
+    sigmas = tuple(np.resize(COCO.sigmas, joints).tolist())
+
+    def read(function: Callable, decoding: str, logits, offset):
+        how = head.Reading(head.Grid(grid.height, grid.width), sigmas, 1.25, decoding)
+        return function({"heatmap": logits, "offset": offset}, how)
 
     def on_crops(function: Callable) -> Call:
         compiled = jax.jit(function)
         return lambda: [jax.block_until_ready(compiled(*crop)) for crop in crops]
 
     def found(logits, offset):
-        poses = decode(logits, offset, **grid._asdict())
+        poses = read(disks.decode, "hough", logits, offset)
         x, y = poses.keypoints.astype(jnp.int32).T
         return y * grid.width + x, poses.keypoint_scores
 
     def whole(logits, offset):
-        votes = vote_maps(logits, offset, **grid._asdict()).reshape(-1, joints)
+        votes = read(disks.evidence, "hough", logits, offset).reshape(-1, joints)
         return jnp.argmax(votes, axis=0), jnp.max(votes, axis=0)
 
     calls = {
@@ -114,15 +119,7 @@ def decode_cases(maps: Maps, grid: Grid) -> Iterator[Case]:
         **available({"numba": partial(rivals.numba_decode, maps, grid)}),
     }
     yield Case("decode", calls, len(crops), other_maxima, 0.01)
-    options = {
-        "argmax": {},
-        "argmax_offset": {},
-        "hough_oks": {"spread": oks_spread(np.resize(COCO.sigmas, joints), **size, box_scale=1.25)},
-    }
-    ways = {
-        way: on_crops(partial(decode, **grid._asdict(), method=way, **more))
-        for way, more in {"hough": {}, **options}.items()
-    }
+    ways = {way: on_crops(partial(read, disks.decode, way)) for way in head.decodings(disks)}
     yield Case("ways of decoding", ways, len(crops))
 
 

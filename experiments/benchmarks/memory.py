@@ -25,7 +25,7 @@ from jaxtyping import PyTree
 from experiments import cli, detector, pose
 from experiments.benchmarks.batches import evaluation_batch, made_up_batch
 from experiments.benchmarks.timing import RESULTS, Row, save
-from g_rmi.config import DetectorExperiment, Experiment, PoseExperiment
+from experiments.parts.experiment import DetectorExperiment, Experiment, PoseExperiment
 from g_rmi.inference.dataset import make_detect, make_predict, prediction_step
 from g_rmi.inference.load import make_task
 from g_rmi.inference.settings import COUNTING
@@ -100,7 +100,7 @@ def devices(platform: str, topology: str) -> list[jax.Device]:
 @lru_cache
 def count_parameters(experiment: Experiment) -> int:
     """Numbers that are trained."""
-    variables = jax.eval_shape(make_task(experiment).init, jax.random.key(0))
+    variables = jax.eval_shape(make_task(experiment.model).init, jax.random.key(0))
     return sum(p.size for p in jax.tree.leaves(variables["params"]))
 
 
@@ -110,7 +110,7 @@ def _place(shapes: PyTree, where: jax.sharding.Sharding) -> PyTree:
 
 def compile_training(experiment: Experiment, mesh: Mesh) -> jax.stages.Compiled:
     """The training step as the loop compiles it."""
-    task, train, optim = make_task(experiment), experiment.train, experiment.optim
+    task, train, optim = make_task(experiment.model), experiment.train, experiment.optim
     sharding.check_batch_size(mesh, train.batch_size, train.accumulate)
     optimizer = make_optimizer(optim, train.steps)
 
@@ -136,7 +136,7 @@ def rows_per_device(experiment: Experiment, program: Program, devices: int) -> i
 
 def compile_evaluation(experiment: Experiment, mesh: Mesh) -> jax.stages.Compiled:
     """The step of an evaluation: the weights and a batch to people or joints."""
-    task = make_task(experiment)
+    task = make_task(experiment.model)
     predict = make_predict(task, COUNTING.look) if isinstance(task, PoseTask) else make_detect(task)
     variables = jax.eval_shape(task.init, jax.random.key(0))
     rows = mesh.size * rows_per_device(experiment, "evaluation", mesh.size)

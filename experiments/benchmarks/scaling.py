@@ -25,7 +25,7 @@ import jax
 from experiments import cli
 from experiments.benchmarks.memory import compile_training
 from experiments.benchmarks.timing import RESULTS, Row, save
-from g_rmi.config import Experiment, PoseExperiment
+from experiments.parts.experiment import Experiment, PoseExperiment
 from g_rmi.training import sharding
 
 _BYTES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "s64": 8, "u8": 1, "pred": 1}

@@ -4,7 +4,7 @@
 
 Both sides are given the same crops, use all usable cores and take turns. The PyTorch twin, which a
 clone has (`tests/oracles/torch_resnet.py`), is a ResNet with one 1x1 convolution on top, so
-`top_down` and the auxiliary head are off on both sides. The last row is our whole training step as
+pyramid and auxiliary head are off on both sides. The last row is our whole training step as
 configured: targets, losses, optimiser and averaging included.
 """
 
@@ -23,8 +23,9 @@ from experiments import cli
 from experiments.benchmarks.batches import made_up_batch
 from experiments.benchmarks.rivals import twin
 from experiments.benchmarks.timing import RESULTS, Call, Case, available, compare, save
-from g_rmi.config import Experiment, PoseExperiment
-from g_rmi.pose.model import PoseNetwork
+from experiments.parts.experiment import Experiment, PoseExperiment
+from g_rmi.pose.heads.disks import Disks
+from g_rmi.pose.network import PoseNetwork
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.optim import make_optimizer
 from g_rmi.training.state import create_state
@@ -60,7 +61,8 @@ class Arguments:
 
 def network_gradient(experiment: PoseExperiment, image: np.ndarray) -> Call:
     """Gradient of a simple loss on the maps, compiled."""
-    config = dataclasses.replace(experiment.model, top_down=0, auxiliary_weight=0.0)
+    head = Disks(auxiliary_weight=0.0)
+    config = dataclasses.replace(experiment.model, fpn_channels=0, head=head)
     network = PoseNetwork(config, 17)
     variables = jax.jit(network.init)(jax.random.key(0), image[:1])
 
@@ -70,7 +72,7 @@ def network_gradient(experiment: PoseExperiment, image: np.ndarray) -> Call:
             maps, updates = network.apply(
                 {**variables, "params": params}, image, train=True, mutable=["batch_stats"]
             )
-            return jnp.square(maps.heatmap).mean() + jnp.square(maps.offset).mean(), updates
+            return sum(jnp.square(each).mean() for each in maps.values()), updates
 
         return jax.grad(loss, has_aux=True)(variables["params"])
 

@@ -8,7 +8,8 @@ import importlib
 import pkgutil
 
 from experiments import runs
-from g_rmi.config import Experiment, OptimConfig, nearest
+from experiments.parts.experiment import Experiment
+from g_rmi.config import OptimConfig, nearest
 
 _PACKAGES = {__name__: __path__, runs.__name__: runs.__path__}
 

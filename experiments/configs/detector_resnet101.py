@@ -5,7 +5,7 @@ Command:   make train CONFIG=detector_resnet101 DATA=COCO ARGS="--pretrained res
 Hardware:  not run (needs COCO, ImageNet weights and an accelerator).
 """
 
-from g_rmi.config import DetectorExperiment
+from experiments.parts.experiment import DetectorExperiment
 
 
 def get_config() -> DetectorExperiment:

@@ -12,7 +12,8 @@ Ours:      box_AP .059, AP50 .174, AR100 .168 on 125 photographs of COCO val2017
 from dataclasses import replace
 
 from experiments.configs import detector_synthetic
-from g_rmi.config import DetectorAugmentation, DetectorExperiment
+from experiments.parts.experiment import DetectorExperiment
+from g_rmi.config import DetectorAugmentation
 
 
 def get_config() -> DetectorExperiment:

@@ -6,7 +6,8 @@ Ours:      box_AP .093, AP50 .280, AR100 .314 on the 200 validation scenes.
 """
 
 from experiments.configs import ADAMW
-from g_rmi.config import DetectorConfig, DetectorDataConfig, DetectorExperiment, TrainConfig
+from experiments.parts.experiment import DetectorExperiment
+from g_rmi.config import DetectorConfig, DetectorDataConfig, TrainConfig
 
 
 def get_config() -> DetectorExperiment:

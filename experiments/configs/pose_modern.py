@@ -11,7 +11,9 @@ Ours:      not run: it needs COCO and an accelerator. Its choices are `pose_smal
 from dataclasses import replace
 
 from experiments.configs import pose_small
-from g_rmi.config import PoseConfig, PoseDataConfig, PoseExperiment, TrainConfig
+from experiments.parts.experiment import PoseExperiment
+from g_rmi.config import PoseDataConfig, TrainConfig
+from g_rmi.pose.config import PoseConfig
 
 
 def get_config() -> PoseExperiment:

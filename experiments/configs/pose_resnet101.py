@@ -7,9 +7,9 @@ Ours:      not run: it needs COCO and an accelerator.
 Variants:  --depth 50; --crop-height 257 --crop-width 185 (the paper's small crops).
 """
 
-from g_rmi.config import PoseExperiment
+from experiments.parts.experiment import PoseExperiment
 
 
 def get_config() -> PoseExperiment:
-    """The defaults of `g_rmi.config` are the paper's values."""
+    """The defaults are the paper's values."""
     return PoseExperiment()

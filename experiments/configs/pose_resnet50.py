@@ -5,7 +5,8 @@ Paper:     an ablation of ResNet-101; the same schedule.
 Ours:      not run: it needs COCO and an accelerator.
 """
 
-from g_rmi.config import PoseConfig, PoseExperiment
+from experiments.parts.experiment import PoseExperiment
+from g_rmi.pose.config import PoseConfig
 
 
 def get_config() -> PoseExperiment:

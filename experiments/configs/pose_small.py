@@ -11,7 +11,8 @@ Ours:      AP .070, AP50 .219 on 125 photographs of COCO val2017 with annotated 
 from dataclasses import replace
 
 from experiments.configs import pose_synthetic
-from g_rmi.config import PoseAugmentation, PoseExperiment
+from experiments.parts.experiment import PoseExperiment
+from g_rmi.config import PoseAugmentation
 
 
 def get_config() -> PoseExperiment:
@@ -24,8 +25,7 @@ def get_config() -> PoseExperiment:
             crop_height=129,
             crop_width=97,
             box_scale=1.1,
-            radius=8.0,
-            decoding="hough_oks",
+            head=replace(base.model.head, radius=8.0, decoding="hough_oks"),
         ),
         data=replace(
             base.data,

@@ -9,27 +9,23 @@ Ours:      AP .055, AP50 .206, PCK@.2 .521 on the 200 validation scenes with ann
 from dataclasses import replace
 
 from experiments.configs import ADAMW
-from g_rmi.config import (
-    PoseAugmentation,
-    PoseConfig,
-    PoseDataConfig,
-    PoseExperiment,
-    TrainConfig,
-)
+from experiments.parts.experiment import PoseExperiment
+from g_rmi.config import PoseAugmentation, PoseDataConfig, TrainConfig
+from g_rmi.pose.config import PoseConfig
+from g_rmi.pose.heads.disks import Disks
 
 
 def get_config() -> PoseExperiment:
-    """A top-down path on a narrow ResNet-26, crops of 97 x 65, AdamW with a cosine schedule."""
+    """A feature pyramid on a narrow ResNet-26, crops of 97 x 65, AdamW with a cosine schedule."""
     return PoseExperiment(
         model=PoseConfig(
             depth=26,
             width=32,
             output_stride=32,
-            top_down=64,
+            fpn_channels=64,
             crop_height=97,
             crop_width=65,
-            radius=6.0,
-            loss_stride=4,
+            head=Disks(radius=6.0, loss_stride=4),
         ),
         data=PoseDataConfig(
             augmentation=PoseAugmentation(scale=(1.1, 1.4)), unlabelled="ignore", threads=4

@@ -13,7 +13,7 @@ Ours:      box AP .197, AP50 .453, AR100 .330 on COCO-mini val.
 from dataclasses import replace
 
 from experiments.configs import detector_small
-from g_rmi.config import DetectorExperiment
+from experiments.parts.experiment import DetectorExperiment
 
 
 def get_config() -> DetectorExperiment:

@@ -14,7 +14,8 @@ Ours:      AP .410, AP50 .733, PCK .777 on COCO-mini val, annotated boxes; LSPET
 from dataclasses import replace
 
 from experiments.configs import pose_small
-from g_rmi.config import PoseAugmentation, PoseExperiment
+from experiments.parts.experiment import PoseExperiment
+from g_rmi.config import PoseAugmentation
 
 
 def get_config() -> PoseExperiment:
@@ -27,11 +28,11 @@ def get_config() -> PoseExperiment:
             depth=50,
             width=48,
             output_stride=16,
-            top_down=96,
+            fpn_channels=96,
             crop_height=161,
             crop_width=129,
             box_scale=1.0,
-            radius=10.0,
+            head=replace(base.model.head, radius=10.0),
         ),
         data=replace(
             small.data,

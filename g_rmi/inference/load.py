@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from g_rmi.config import DetectorExperiment, Experiment, experiment_from_dict
+from g_rmi.config import DetectorConfig, from_dict, require
 from g_rmi.detector.detector import Detector
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
-from g_rmi.inference.settings import Settings, from_dict
+from g_rmi.inference import settings
+from g_rmi.inference.settings import Settings
+from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.task import PoseTask
 from g_rmi.skeleton import COCO, Skeleton
 from g_rmi.training.weights import SUFFIX, read_config, read_weights
@@ -17,14 +19,13 @@ from g_rmi.training.weights import SUFFIX, read_config, read_weights
 _WEIGHTS = Path(__file__).parents[1] / "weights"
 SHIPPED = {"detector": _WEIGHTS / "detector.safetensors", "pose": _WEIGHTS / "pose.safetensors"}
 
+MODELS = {"detector": DetectorConfig, "pose": PoseConfig}
 _NAMES = {"detector": "a detector", "pose": "a pose network"}
 
 
-def make_task(experiment: Experiment, skeleton: Skeleton = COCO) -> PoseTask | Detector:
-    """The task of an experiment's stage."""
-    if isinstance(experiment, DetectorExperiment):
-        return FasterRCNN(experiment.model)
-    return PoseTask(experiment.model, skeleton)
+def make_task(model: PoseConfig | DetectorConfig, skeleton: Skeleton = COCO) -> PoseTask | Detector:
+    """The task of a network's settings."""
+    return PoseTask(model, skeleton) if isinstance(model, PoseConfig) else FasterRCNN(model)
 
 
 def load_task(
@@ -53,10 +54,13 @@ def load_task(
         from g_rmi.training.checkpoint import load_variables
 
         values, variables = load_variables(Path(path), checkpoint, average=average)
-    experiment = experiment_from_dict(values)
-    if stage not in (None, experiment.stage):
-        raise ValueError(f"{path} is {_NAMES[experiment.stage]}; {_NAMES[str(stage)]} is needed")
-    return make_task(experiment, skeleton_of(values)), variables
+    its = values.get("stage", "")
+    require(its in MODELS, "stage", its, f"one of {tuple(MODELS)}")
+    if stage not in (None, its):
+        raise ValueError(f"{path} is {_NAMES[its]}; {_NAMES[str(stage)]} is needed")
+    # Data and optimiser are not read: no network hangs on them.
+    model = from_dict(MODELS[its], values["model"], "model.")
+    return make_task(model, skeleton_of(values)), variables
 
 
 def skeleton_of(values: Mapping[str, Any]) -> Skeleton:
@@ -73,4 +77,4 @@ def load_settings(path: str | os.PathLike | None = None) -> Settings:
     Raises:
       ValueError: It cannot be read, or its settings are not of this version.
     """
-    return from_dict(read_config(path or SHIPPED["pose"]).get("settings", {}))
+    return settings.from_dict(read_config(path or SHIPPED["pose"]).get("settings", {}))

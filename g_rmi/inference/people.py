@@ -16,7 +16,6 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Num
 
-from g_rmi.config import PoseConfig
 from g_rmi.detector.detector import Detector
 from g_rmi.geometry import Affine, apply_affine, invert_affine
 from g_rmi.inference.canvas import Letterbox, canvas_to_image
@@ -25,9 +24,9 @@ from g_rmi.inference.sampling import at_points, mipmaps, sample
 from g_rmi.inference.settings import Look, Settings
 from g_rmi.ops.boxes import extend_boxes
 from g_rmi.ops.image import grids
-from g_rmi.pose.decode import decode_batch, oks_spread
+from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.task import PoseTask
-from g_rmi.pose.turn import turns
+from g_rmi.pose.views import turns
 from g_rmi.types import Detections, Poses
 
 
@@ -182,17 +181,10 @@ def predict_crops(
       box: What each crop shows, in image pixels.
       look: How maps become poses.
     """
-    config = pose.config
-    size = {"height": config.crop_height, "width": config.crop_width}
-    maps = pose.predict(variables, image, flip_test=look.flip_test, turn_test=look.rotation_test)
-    poses = decode_batch(
-        maps.heatmap,
-        maps.offset,
-        **size,
-        radius=config.radius,
-        method=look.decoding or config.decoding,
-        spread=oks_spread(pose.skeleton.sigmas, **size, box_scale=config.box_scale),
-    )
+    views = turned_views(pose.config, look)
+    maps = pose.predict(variables, image, flip_test=look.flip_test, turns=views)
+    poses = pose.decode(maps, look.decoding)
+    size = pose.grid._asdict()
     return poses._replace(keypoints=crop_to_image(poses.keypoints, box, **size))
 
 

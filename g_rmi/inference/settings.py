@@ -6,7 +6,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from g_rmi.config import Method, nearest
+from g_rmi.config import nearest
 
 Ranking = Literal["pose", "box", "product"]
 
@@ -14,7 +14,7 @@ Ranking = Literal["pose", "box", "product"]
 class Look(NamedTuple):
     """What changes the networks' answers; equal looks can share their predictions."""
 
-    decoding: Method | None
+    decoding: str | None
     flip_test: bool
     rotation_test: bool
 
@@ -42,7 +42,7 @@ class Settings:
         people; raise it until an accelerator is full.
     """
 
-    decoding: Method | None = None
+    decoding: str | None = None
     flip_test: bool = False
     rotation_test: bool = False
     min_box_score: float = 0.3
@@ -86,6 +86,8 @@ def _misfit(hint: Any, value: Any) -> str | None:
     if hint is int:
         whole = number and math.isfinite(value) and value == int(value) and value >= 1
         return None if whole else "a whole number, at least 1"
+    if hint == str | None:  # which decodings there are, the network's head knows
+        return None if value is None or isinstance(value, str) else "a text, or None"
     if hint is bool:
         return None if isinstance(value, bool) else "True or False"
     choices = []

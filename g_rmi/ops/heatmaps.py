@@ -42,3 +42,39 @@ def disk_targets(
     offset = jnp.stack(jnp.broadcast_arrays(dx, dy), axis=-1)
     offset = jnp.where(visible[None, None, :, None], offset, 0.0)
     return inside.astype(jnp.float32), offset, inside
+
+
+def gaussian_targets(
+    keypoints: Real[ArrayLike, "K 2"],
+    visible: Bool[ArrayLike, " K"],
+    *,
+    height: int,
+    width: int,
+    sigma: Real[ArrayLike, ""],
+) -> Float[Array, "H W K"]:
+    """Gaussian heatmaps, as most pose networks predict them (Tompson et al., 2014).
+
+        h_k(x) = exp(-||x - l_k||^2 / (2 sigma^2))
+
+    Everywhere, not cut off: a keypoint outside the map still shines into it.
+
+    Args:
+      keypoints: l_k as `(x, y)`, in pixels of the map.
+      visible: Joints that have a heatmap; that of the others, and of one with a non-finite
+        position, is 0.
+      height: Rows H of the map.
+      width: Columns W of the map.
+      sigma: Standard deviation in pixels of the map.
+
+    Returns:
+      The heatmaps.
+    """
+    keypoints = jnp.asarray(keypoints, jnp.float32)
+    sigma = jnp.asarray(sigma, jnp.float32)
+    visible = jnp.asarray(visible) & jnp.isfinite(keypoints).all(axis=-1)
+    x = jnp.arange(width, dtype=jnp.float32)[None, :, None]
+    y = jnp.arange(height, dtype=jnp.float32)[:, None, None]
+    # Scaled before they are squared: far joints must not overflow.
+    dx = (keypoints[None, None, :, 0] - x) / sigma
+    dy = (keypoints[None, None, :, 1] - y) / sigma
+    return jnp.where(visible[None, None], jnp.exp(-(dx**2 + dy**2) / 2), 0.0)

@@ -18,8 +18,8 @@ TOLERANCE = 1e-3
 def to_onnx(task: PoseTask, variables: Any) -> tuple[bytes, float]:
     """Converts the network, in float32, and compares what comes out with jax.
 
-    Its input is "crops", float32 RGB in 0..255, [B, H, W, 3] with any B; its outputs are "heatmap"
-    [B, h, w, K] and "offset" [B, h, w, K, 2] as in `g_rmi.pose.model.PoseMaps`.
+    Its input is "crops", float32 RGB in 0..255, [B, H, W, 3] with any B; its outputs are the maps
+    of the head, such as "heatmap" [B, h, w, K] and "offset" [B, h, w, K, 2].
 
     Args:
       task: The pose task.
@@ -43,11 +43,12 @@ def to_onnx(task: PoseTask, variables: Any) -> tuple[bytes, float]:
     config = dataclasses.replace(task.config, dtype="float32", remat=False)
     task = dataclasses.replace(task, config=config)
 
+    names = [field.name for field in config.head.fields]
+
     def network(crops):
         maps = task.predict(variables, crops)
-        return maps.heatmap, maps.offset
+        return tuple(maps[name] for name in names)
 
-    names = ["heatmap", "offset"]
     shape = config.crop_height, config.crop_width, 3
     model = jax2onnx.to_onnx(
         network, [("B", *shape)], opset=OPSET, input_names=["crops"], output_names=names

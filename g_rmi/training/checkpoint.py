@@ -29,7 +29,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from g_rmi.config import nearest
+from g_rmi.config import nearest, upgrade
 from g_rmi.training.checksum import checksums, verified
 from g_rmi.training.mismatch import FREE_FIELDS, Mismatch, check_same
 from g_rmi.training.state import TrainState
@@ -196,7 +196,14 @@ class Checkpoints:
             self._errors.append(error)
             raise self._failure() from error
 
-    def restore_latest(self, abstract: TrainState, config: Json, data: Json) -> Restored | None:
+    def restore_latest(
+        self,
+        abstract: TrainState,
+        config: Json,
+        data: Json,
+        *,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> Restored | None:
         """Restores the newest checkpoint that can be read; None if there is none at all.
 
         Damaged checkpoints that are newer are renamed, so that their steps can be saved again.
@@ -205,6 +212,7 @@ class Checkpoints:
           abstract: Shapes, types and shardings; the device count may differ from the saved one.
           config: The requested experiment; must equal the saved one but for `FREE_FIELDS`.
           data: The fingerprint of the data; must equal the saved one.
+          defaults: Values of the experiment's fields before there were such fields.
 
         Raises:
           Mismatch: Config or data differ; the fields are named.
@@ -217,8 +225,9 @@ class Checkpoints:
         )
 
         def read(step: int) -> Restored:
-            saved = self._read_json(step, "config")
-            check_same(self._workdir, "another config", saved, config, free=FREE_FIELDS)
+            saved = upgrade(self._read_json(step, "config"))
+            options = {"free": FREE_FIELDS, "defaults": defaults}
+            check_same(self._workdir, "another config", saved, upgrade(config), **options)
             saved = self._read_json(step, "data")
             check_same(self._workdir, "other data", saved, data, free=frozenset())
             stored = _shapes(self._manager.item_metadata(step)["state"].tree)
@@ -262,7 +271,7 @@ class Checkpoints:
             as_numpy = jax.tree.map(lambda _: AS_NUMPY, wanted)
             tree = verified(self._read_arrays(step, wanted, as_numpy))
             variables = tree.get("average") or {"params": tree["params"], **tree["model_state"]}
-            return self._read_json(step, "config"), variables
+            return upgrade(self._read_json(step, "config")), variables
 
         return self._first_readable(self._choose(which), read)
 

@@ -51,6 +51,7 @@ def train(
     workdir: str | pathlib.Path,
     config_dict: Mapping[str, Any],
     data_fingerprint: Mapping[str, Any],
+    config_defaults: Mapping[str, Any] | None = None,
     evaluate: Evaluate | None = None,
     best_by: str | None = None,
     mesh: Mesh | None = None,
@@ -66,6 +67,7 @@ def train(
       workdir: Gets checkpoints, metrics and `config.json`; continued if it has checkpoints.
       config_dict: The whole experiment as JSON values; must not change on continuation.
       data_fingerprint: What identifies the data, as JSON values; must not change either.
+      config_defaults: What fields of the experiment were before there were such fields.
       evaluate: Function (variables, step) -> names and numbers; pictures (uint8 [H, W, 3]) go to
         TensorBoard. It must not keep the variables: the next step overwrites them.
       best_by: The number of an evaluation that ranks checkpoints, the larger the better. With it,
@@ -102,7 +104,7 @@ def train(
         checkpoints = stack.enter_context(
             Checkpoints(workdir, keep=train_config.keep, keep_best=train_config.keep_best)
         )
-        restored = checkpoints.restore_latest(shapes, *records)
+        restored = checkpoints.restore_latest(shapes, *records, defaults=config_defaults)
         if restored:
             state, first = restored.state, restored.step
             batches.set_state(restored.iterator)

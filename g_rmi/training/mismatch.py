@@ -2,9 +2,10 @@
 
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
-from g_rmi.config import default_values, flatten
+from g_rmi.config import flatten
 
 Json = dict[str, Any]
 
@@ -32,11 +33,15 @@ class Mismatch(ValueError):
 
 
 def check_same(
-    workdir: pathlib.Path, what: str, saved: Json, wanted: Json, *, free: frozenset[str]
+    workdir: pathlib.Path,
+    what: str,
+    saved: Json,
+    wanted: Json,
+    *,
+    free: frozenset[str],
+    defaults: Mapping[str, Any] | None = None,
 ) -> None:
     """Checks that a run continues with what it was started with.
-
-    A field of the experiment that is newer than the checkpoint was at its default.
 
     Args:
       workdir: For the message.
@@ -45,13 +50,14 @@ def check_same(
       saved: Values of the checkpoint.
       wanted: Values of the run that wants to continue it.
       free: Dotted names of fields that may differ.
+      defaults: Values that fields had which are newer than the checkpoint.
 
     Raises:
       Mismatch: One line that names the fields that differ, with both values.
     """
-    old, new = dict(flatten(saved)), dict(flatten(json.loads(json.dumps(wanted))))
-    defaults = dict(flatten(json.loads(json.dumps(default_values(saved.get("stage", "pose"))))))
-    old |= {name: defaults[name] for name in (new.keys() & defaults.keys()) - old.keys()}
+    old = dict(flatten(saved))
+    new, default = (dict(flatten(json.loads(json.dumps(v)))) for v in (wanted, defaults or {}))
+    old |= {name: default[name] for name in (new.keys() & default.keys()) - old.keys()}
     different = [
         f"{name} was {_shown(old, name)}, is {_shown(new, name)}"
         for name in sorted((old.keys() | new.keys()) - free)

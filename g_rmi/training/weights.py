@@ -13,6 +13,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from g_rmi.config import upgrade
 from g_rmi.training.task import Variables
 
 SUFFIX = ".safetensors"
@@ -50,7 +51,7 @@ def write_weights(path: str | os.PathLike, config: Mapping[str, Any], variables:
 
 
 def read_config(path: str | os.PathLike) -> dict[str, Any]:
-    """The config of a training.
+    """The config of a training, under today's names (`g_rmi.config.upgrade`).
 
     Args:
       path: Its directory, or its weights file.
@@ -62,7 +63,7 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ValueError(f"{path} is not a workdir: it has no config.json")
-        return json.loads((path / "config.json").read_text())
+        return upgrade(json.loads((path / "config.json").read_text()))
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
     try:
@@ -72,7 +73,7 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
         raise ValueError(f"{path}: unreadable: {error}") from None
     if config is None:
         raise ValueError(f"{path}: holds weights of another project: it has no config")
-    return json.loads(config)
+    return upgrade(json.loads(config))
 
 
 def read_weights(path: str | os.PathLike) -> tuple[dict[str, Any], Variables]:

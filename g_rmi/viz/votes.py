@@ -1,8 +1,10 @@
-"""How Hough voting finds a joint, as a picture: disk, offsets, votes and the fused map."""
+"""How a joint is found, as a picture: the network's maps and what is made of them."""
+
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 from g_rmi.viz.canvas import Canvas, Picture
 from g_rmi.viz.draw import contact_sheet, draw_heatmap
@@ -59,37 +61,39 @@ def _enlarge(crop: np.ndarray, height: int) -> Picture:
 
 def explain_joint(
     crop: np.ndarray,
-    heatmap: Float[np.ndarray, "h w"],
-    offset: Float[np.ndarray, "h w 2"],
-    fused: Float[np.ndarray, "h w"],
+    maps: Mapping[str, Float[np.ndarray, "h w ..."]],
     *,
     joint: str,
+    found: Real[np.ndarray, "2"],
+    score: float,
     height: int = 480,
 ) -> Picture:
-    """The steps of the paper's section 3.2.3 for one joint, side by side.
+    """The steps to one joint side by side, as in the paper's section 3.2.3.
 
     Args:
       crop: uint8 RGB [H, W, 3].
-      heatmap: h_k, the probability of lying within R of the joint.
-      offset: F_k as `(x, y)` in crop pixels.
-      fused: f_k, where the votes met.
+      maps: By title, at the crop's resolution: [H, W] as colours, or vectors `(x, y)` [H, W, 2] in
+        crop pixels as lines, which begin where the map before them is strong.
       joint: Its name.
+      found: Where it is, `(x, y)` in crop pixels.
+      score: Its score.
       height: Of each panel in pixels.
 
     Returns:
-      Four panels: the crop with the maximum of f_k, h_k, F_k and f_k.
+      A row of panels: the crop with the joint, then each map.
     """
-    row, column = np.unravel_index(np.argmax(fused), fused.shape)
     large = _enlarge(crop, height)
     canvas = Canvas(large)
     radius = 0.025 * canvas.reference
-    found = (height - 1) / (crop.shape[0] - 1) * np.array([column, row])
-    canvas.disc(found, radius, _FOUND, ring=0.25 * radius)
-    panels = {
-        f"{joint}, score {fused[row, column]:.2f}": canvas.flatten(),
-        "heatmap h: within R of it?": draw_heatmap(large, heatmap),
-        "offsets F: where, seen from here?": draw_votes(large, heatmap, offset),
-        "votes f: where they meet": draw_heatmap(large, fused),
-    }
-    titles = list(panels)
-    return contact_sheet(list(panels.values()), columns=4, cell=large.shape[:2], titles=titles)
+    place = (height - 1) / (crop.shape[0] - 1) * found
+    canvas.disc(place, radius, _FOUND, ring=0.25 * radius)
+    panels = {f"{joint}, score {score:.2f}": canvas.flatten()}
+    strength = np.ones(crop.shape[:2], np.float32)
+    for title, values in maps.items():
+        if values.ndim == 3:
+            panels[title] = draw_votes(large, strength, values)
+        else:
+            strength = np.maximum(values, 0)
+            panels[title] = draw_heatmap(large, strength)
+    titles, pictures = list(panels), list(panels.values())
+    return contact_sheet(pictures, columns=len(panels), cell=large.shape[:2], titles=titles)

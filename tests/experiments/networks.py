@@ -5,8 +5,11 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from g_rmi.config import DetectorConfig, DetectorExperiment, PoseConfig, PoseExperiment, to_dict
+from experiments.parts.experiment import DetectorExperiment, PoseExperiment
+from g_rmi.config import DetectorConfig, to_dict
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
+from g_rmi.pose.config import PoseConfig
+from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.checkpoint import Checkpoints
 from g_rmi.training.state import TrainState
@@ -28,7 +31,13 @@ DETECTOR = DetectorExperiment(
 )
 POSE = PoseExperiment(
     model=PoseConfig(
-        depth=26, width=8, output_stride=32, top_down=8, crop_height=33, crop_width=33, radius=4.0
+        depth=26,
+        width=8,
+        output_stride=32,
+        fpn_channels=8,
+        crop_height=33,
+        crop_width=33,
+        head=Disks(radius=4.0),
     )
 )
 

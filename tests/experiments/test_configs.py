@@ -85,11 +85,11 @@ def test_one_step_and_one_prediction_of_the_pose_network_fit(name):
         (3, experiment.model.crop_height, experiment.model.crop_width, 3), jnp.uint8
     )
     maps = lowered(lambda v, x: task.predict(v, x, flip_test=True), variables, image)
-    stride = 4 if experiment.model.top_down else experiment.model.output_stride
+    stride = 4 if experiment.model.fpn_channels else experiment.model.output_stride
     rows = (experiment.model.crop_height - 1) // stride + 1
     columns = (experiment.model.crop_width - 1) // stride + 1
-    assert maps.heatmap.shape == (3, rows, columns, 17)
-    assert maps.offset.shape == (3, rows, columns, 17, 2)
+    assert maps["heatmap"].shape == (3, rows, columns, 17)
+    assert maps["offset"].shape == (3, rows, columns, 17, 2)
 
 
 @pytest.mark.parametrize("name", DETECTOR)

@@ -197,8 +197,8 @@ def test_the_pose_network_looks_into_the_detectors_boxes(
             *arguments,
         ]
     )
-    # Hough, by OKS, argmax, argmax and offset, refined, flipped, turned; and the annotated boxes.
-    assert len(looked) == len(set(looked)) == 7 + 1
+    # Hough, by OKS, argmax, argmax and offset, flipped, turned; and the annotated boxes.
+    assert len(looked) == len(set(looked)) == 6 + 1
     rows = json.loads((tmp_path / "both" / "options.json").read_text())
     assert len([name for name in rows if name.startswith(("detector boxes", "gt boxes"))]) == 15
     assert rows["as given"] == rows["detector boxes, pose score, OKS-NMS"]
@@ -232,7 +232,9 @@ def test_both_stages_write_a_report(detector, workdir, data, tmp_path, capsys):
         assert "learning_rate" in text  # of the config
 
 
-@pytest.mark.parametrize("option", [("--boxes", "x.json"), ("--method", "argmax"), ("--refine",)])
+@pytest.mark.parametrize(
+    "option", [("--boxes", "x.json"), ("--method", "argmax"), ("--turn-test",)]
+)
 def test_pose_options_are_refused_for_a_detector(detector, data, option):
     with pytest.raises(ValueError, match=f"{option[0]}: .* holds a detector"):
         evaluate.main(["--workdir", str(detector), "--data", str(data), *option])

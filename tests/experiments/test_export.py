@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from experiments import export
-from g_rmi.config import PoseConfig
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
+from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.onnx import to_onnx
 from g_rmi.pose.task import PoseTask
 from tests.experiments.networks import DETECTOR, POSE, draw, save, scene

@@ -3,10 +3,12 @@
 from experiments import options
 from g_rmi.inference.settings import Settings
 
+DECODINGS = ("hough", "hough_oks", "argmax_offset")
+
 
 def test_one_option_at_a_time():
     given = Settings(decoding="argmax_offset", flip_test=True)
-    rows = options.one_at_a_time("gt", given)
+    rows = options.one_at_a_time("gt", given, DECODINGS)
     assert rows["as given"] == ("gt", given)
     assert rows["decoding = hough"] == ("gt", Settings(decoding="hough", flip_test=True))
     assert rows["flip_test = False"] == ("gt", Settings(decoding="argmax_offset"))

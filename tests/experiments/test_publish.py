@@ -8,17 +8,25 @@ import numpy as np
 import pytest
 
 from experiments import evaluate, explain, export, publish
-from g_rmi.config import PoseConfig, PoseExperiment
+from experiments.parts.experiment import PoseExperiment
 from g_rmi.inference.load import load_settings, load_task
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
+from g_rmi.pose.config import PoseConfig
+from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.weights import read_weights, write_weights
 from tests.experiments.networks import save, scene
 
 POSE = PoseExperiment(
     model=PoseConfig(
-        depth=26, width=8, output_stride=32, top_down=8, crop_height=33, crop_width=33, radius=4.0
+        depth=26,
+        width=8,
+        output_stride=32,
+        fpn_channels=8,
+        crop_height=33,
+        crop_width=33,
+        head=Disks(radius=4.0),
     )
 )
 
@@ -49,7 +57,7 @@ def test_prediction_may_use_other_values_than_training(weights, tmp_path):
     changes = {"box_scale": 1.1, "crop_height": 65, "norm": "frozen"}
     assert task.config == dataclasses.replace(before.config, **changes)
     maps = jax.eval_shape(task.predict, variables, np.zeros((1, 65, 33, 3), np.uint8))
-    assert maps.heatmap.shape == (1, 17, 9, 17)
+    assert maps["heatmap"].shape == (1, 17, 9, 17)
 
 
 def test_the_former_name_answers(weights, tmp_path, capsys):

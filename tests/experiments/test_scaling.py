@@ -31,11 +31,11 @@ def test_prediction_is_the_arithmetic_it_says():
 
 def test_the_message_of_a_step_is_its_gradient():
     experiment = configs.get("pose_synthetic")
-    model = dataclasses.replace(experiment.model, width=4, top_down=8)
+    model = dataclasses.replace(experiment.model, width=4, fpn_channels=8)
     train = dataclasses.replace(experiment.train, batch_size=2)
     experiment = dataclasses.replace(experiment, model=model, train=train)
     work = scaling.work_per_device(experiment)
-    task = make_task(experiment)
+    task = make_task(experiment.model)
     variables = jax.eval_shape(task.init, jax.random.key(0))
     gradient = sum(4 * x.size for x in jax.tree.leaves(variables["params"]))
     # Beside it go the batch's statistics and the metrics.

@@ -32,7 +32,7 @@ def experiment_of(name):
 def test_memory_of_a_step(name, program):
     experiment = experiment_of(name)
     use = memory.measure(experiment, program, data_mesh(jax.devices()[:1]))
-    variables = draw(make_task(experiment))
+    variables = draw(make_task(experiment.model))
     count = size(variables["params"]) // 4
     assert memory.count_parameters(experiment) == count
     if program == "training":  # AdamW keeps two numbers for each parameter, averages one of all

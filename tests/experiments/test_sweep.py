@@ -12,9 +12,9 @@ import pytest
 
 from data_pipeline import synthetic
 from experiments import ablations, configs, evaluate, pose, sweep, sweep_jobs, sweep_table, train
+from experiments.parts.experiment import DetectorExperiment, PoseExperiment
 from experiments.points import Base, Point, check_names, override, resolve
 from experiments.sweep_jobs import differences
-from g_rmi.config import DetectorExperiment, PoseExperiment
 from g_rmi.inference.settings import Settings
 
 BASES = {
@@ -92,10 +92,14 @@ def test_one_training_gives_both_of_its_weights():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model.radios": 12.0}, "point 'x': no field 'model.radios'; did you mean 'model.radius'"),
-        ({"radius": 12.0}, "did you mean 'model.radius'"),
+        (
+            {"model.head.radios": 12.0},
+            "point 'x': no field 'model.head.radios'; did you mean 'model.head.radius'",
+        ),
+        ({"radius": 12.0}, "no field 'radius'; choices: model.head.radius"),
+        ({"model.radius": 12.0}, "did you mean 'model.head.radius'"),
         ({"model": 3}, "no field 'model'"),
-        ({"model.radius": "12"}, "model.radius = '12': must be float"),
+        ({"model.head.radius": "12"}, "model.head.radius = '12': must be float"),
         ({"model.crop_height": 354}, "model.crop_height = 354: must be 8 n"),
     ],
 )
@@ -254,7 +258,8 @@ def test_a_given_training_stands_for_the_base_and_nothing_else(out, data, tmp_pa
     made = sweep.training(base, base, str(workdir), arguments)
     assert made == sweep_jobs.Training.given(workdir)
     assert made.finished
-    other = sweep.training(override(base, {"model.radius": 2.0}), base, str(workdir), arguments)
+    changed = override(base, {"model.head.radius": 2.0})
+    other = sweep.training(changed, base, str(workdir), arguments)
     assert "radius_2.0" in other.workdir.name
     assert not other.finished
 

@@ -5,14 +5,23 @@ import json
 
 import pytest
 
+from experiments.parts.experiment import (
+    DetectorExperiment,
+    PoseExperiment,
+    experiment_from_dict,
+)
 from g_rmi import config
+from g_rmi.pose.config import PoseConfig
+from g_rmi.pose.heads.disks import Disks
 
 
 def test_the_defaults_are_the_papers():
-    paper = config.PoseExperiment()
-    assert (paper.model.depth, paper.model.output_stride, paper.model.radius) == (101, 8, 25)
+    paper = PoseExperiment()
+    assert (paper.model.depth, paper.model.output_stride) == (101, 8)
+    assert paper.model.head == Disks(
+        radius=25.0, heatmap_weight=4.0, offset_weight=1.0, decoding="hough"
+    )
     assert (paper.model.crop_height, paper.model.crop_width) == (353, 257)
-    assert (paper.model.heatmap_weight, paper.model.offset_weight) == (4, 1)
     assert paper.model.box_scale == 1.25
     assert paper.data.augmentation.scale == (1.0, 1.5)
     assert (paper.optim.optimizer, paper.optim.learning_rate) == ("sgd", 0.005)
@@ -21,7 +30,7 @@ def test_the_defaults_are_the_papers():
 
 
 def test_the_detectors_defaults_are_the_papers():
-    paper = config.DetectorExperiment()
+    paper = DetectorExperiment()
     assert (paper.model.depth, paper.model.output_stride) == (101, 8)
     assert paper.model.canvas == (800, 1200)
     assert paper.model.anchor_base == 256
@@ -37,22 +46,22 @@ def test_the_detectors_defaults_are_the_papers():
 
 
 def test_either_stage_reads_back():
-    for experiment in (config.PoseExperiment(), config.DetectorExperiment()):
+    for experiment in (PoseExperiment(), DetectorExperiment()):
         text = json.dumps(config.to_dict(experiment))
-        assert config.experiment_from_dict(json.loads(text)) == experiment
+        assert experiment_from_dict(json.loads(text)) == experiment
     with pytest.raises(ValueError, match="stage = 'bones': must be one of"):
-        config.experiment_from_dict({"stage": "bones"})
-    assert config.experiment_from_dict({}) == config.PoseExperiment()
+        experiment_from_dict({"stage": "bones"})
+    assert experiment_from_dict({}) == PoseExperiment()
 
 
 def test_json_round_trip():
     experiment = dataclasses.replace(
-        config.PoseExperiment(),
+        PoseExperiment(),
         data=config.PoseDataConfig(weights=(1.0, 2.0)),
         optim=config.OptimConfig(schedule="steps", boundaries=(10, 20)),
     )
     text = json.dumps(config.to_dict(experiment))
-    assert config.from_dict(config.PoseExperiment, json.loads(text)) == experiment
+    assert config.from_dict(PoseExperiment, json.loads(text)) == experiment
 
 
 @pytest.mark.parametrize(
@@ -70,15 +79,15 @@ def test_json_round_trip():
 )
 def test_a_wrong_file_is_refused_by_name(values, message):
     with pytest.raises(ValueError, match=message):
-        config.from_dict(config.PoseExperiment, values)
+        config.from_dict(PoseExperiment, values)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: config.PoseConfig(crop_width=256), "crop_width = 256: .* for example 257"),
-        (lambda: config.PoseConfig(radius=0.0), "radius = 0.0: must be positive"),
-        (lambda: config.PoseConfig(loss_stride=3), "loss_stride = 3"),
+        (lambda: PoseConfig(crop_width=256), "crop_width = 256: .* for example 257"),
+        (lambda: Disks(radius=0.0), "radius = 0.0: must be positive"),
+        (lambda: Disks(loss_stride=3), "loss_stride = 3"),
         (lambda: config.PoseAugmentation(scale=(1.5, 1.0)), "scale"),
         (lambda: config.DetectorConfig(canvas=(900, 600)), r"canvas = \(900, 600\)"),
         (lambda: config.DetectorConfig(roi_size=7), "roi_size = 7: must be even"),

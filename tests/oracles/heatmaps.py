@@ -18,3 +18,15 @@ def disk_targets(keypoints, visible, *, height, width, radius):
                 offset[i, j, k] = x - j, y - i
                 heatmap[i, j, k] = math.hypot(x - j, y - i) <= radius
     return heatmap, offset, heatmap > 0
+
+
+def gaussian_targets(keypoints, visible, *, height, width, sigma):
+    """A Gaussian around each visible joint, position by position."""
+    heatmap = np.zeros((height, width, len(keypoints)))
+    for row in range(height):
+        for column in range(width):
+            for k, (x, y) in enumerate(keypoints):
+                if visible[k] and math.isfinite(x) and math.isfinite(y):
+                    square = (column - float(x)) ** 2 + (row - float(y)) ** 2
+                    heatmap[row, column, k] = math.exp(-square / (2 * sigma**2))
+    return heatmap

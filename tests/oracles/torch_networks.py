@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from g_rmi.config import DetectorConfig, PoseConfig
+from g_rmi.config import DetectorConfig
+from g_rmi.pose.config import PoseConfig
 from g_rmi.pretrained.resnet import MODULES, WEIGHTS
 from tests.oracles.torch_resnet import UNITS, Bottleneck, ResNet
 
@@ -71,7 +72,7 @@ class Detector(nn.Module):
         return features, *self.rpn(features)
 
 
-class TopDown(nn.Module):
+class FeaturePyramid(nn.Module):
     """Carries the deepest features up, adding each finer block on the way."""
 
     def __init__(self, features: int, width: int):
@@ -100,13 +101,14 @@ class TopDown(nn.Module):
 
 
 class PoseNetwork(nn.Module):
-    """ResNet, top-down path if there is one, heatmaps and offsets."""
+    """ResNet, feature pyramid if there is one, heatmaps and offsets."""
 
     def __init__(self, config: PoseConfig, keypoints: int):
         super().__init__()
         self.trunk = ResNet(config.depth, config.output_stride, config.width)
-        self.top_down = TopDown(config.top_down, config.width) if config.top_down else None
-        channels = config.top_down or 32 * config.width
+        channels = config.fpn_channels or 32 * config.width
+        has_pyramid = config.fpn_channels > 0
+        self.top_down = FeaturePyramid(channels, config.width) if has_pyramid else None
         self.heatmap = nn.Conv2d(channels, keypoints, 1)
         self.offset = nn.Conv2d(channels, 2 * keypoints, 1)
 

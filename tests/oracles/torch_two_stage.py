@@ -25,6 +25,7 @@ from g_rmi.config import DetectorConfig
 from g_rmi.geometry import fit_canvas
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
+from g_rmi.pose.heads.disks import Disks
 from g_rmi.types import People
 from tests.oracles.torch_networks import Detector, PoseNetwork, fold_norms, load_state
 
@@ -258,7 +259,9 @@ class TwoStage:
         windows = pose_windows(found.boxes, config.aspect, config.box_scale)
         crops = crop_from_pyramid(levels, windows, *size)
         maps = self.pose(self._input(crops))
-        peaks = [hough_peaks(*both, size=size, radius=config.radius) for both in zip(*maps)]
+        assert isinstance(config.head, Disks)
+        radius = config.head.radius
+        peaks = [hough_peaks(*both, size=size, radius=radius) for both in zip(*maps)]
         points, joint_scores = (torch.stack(x) for x in zip(*peaks))
         scale = (windows[:, 2:] - windows[:, :2]) / torch.tensor([size[1] - 1, size[0] - 1])
         keypoints = windows[:, None, :2] + points * scale[:, None]
@@ -285,9 +288,10 @@ def _check(pipeline: PosePipeline) -> None:
         oks_nms=settings.oks_nms,
         crops_at_once=settings.crops_at_once,
     )
-    settings = dataclasses.replace(settings, decoding=settings.decoding or pose.decoding)
+    settings = dataclasses.replace(settings, decoding=pipeline.pose.decoding(settings.decoding))
     unknown = {
         "norm = group": "group" in (detector.norm, pose.norm),
+        f"head = {pose.head.kind}": not isinstance(pose.head, Disks),
         "dtype = bfloat16": "bfloat16" in (detector.dtype, pose.dtype),
         "roi = align": detector.roi == "align",
         "settings": settings != paper,

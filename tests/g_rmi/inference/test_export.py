@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from g_rmi.config import PoseConfig
 from g_rmi.geometry import fit_canvas
 from g_rmi.inference.canvas import fit_on_device
 from g_rmi.inference.export import export_program
 from g_rmi.inference.pipeline import PosePipeline
+from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.task import PoseTask
 
 

@@ -12,7 +12,7 @@ import pytest
 from jax import numpy as jnp
 
 from g_rmi import geometry
-from g_rmi.config import DetectorConfig, PoseConfig
+from g_rmi.config import DetectorConfig
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.inference.canvas import pack
 from g_rmi.inference.people import crop_to_image, in_chunks
@@ -20,8 +20,10 @@ from g_rmi.inference.pipeline import PosePipeline, compiled
 from g_rmi.inference.rank import rank_images
 from g_rmi.inference.settings import Settings
 from g_rmi.ops.image import crop_boxes
-from g_rmi.pose.decode import decode_batch
+from g_rmi.pose.config import PoseConfig
+from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.task import PoseTask
+from g_rmi.pose.views import turns
 from g_rmi.training.sharding import data_mesh
 from g_rmi.types import People
 from tests.oracles.image import bilinear
@@ -43,7 +45,13 @@ DETECTOR = FasterRCNN(
 )
 POSE = PoseTask(
     PoseConfig(
-        depth=26, width=8, output_stride=32, top_down=8, crop_height=33, crop_width=33, radius=4.0
+        depth=26,
+        width=8,
+        output_stride=32,
+        fpn_channels=8,
+        crop_height=33,
+        crop_width=33,
+        head=Disks(radius=4.0),
     )
 )
 SETTINGS = Settings(max_people=6, min_box_score=0.0)
@@ -88,8 +96,7 @@ def stages():
     size = {"height": 33, "width": 33}
 
     def poses(v, crops, windows):
-        maps = POSE.predict(v, crops)
-        found = decode_batch(maps.heatmap, maps.offset, **size, radius=4.0)
+        found = POSE.decode(POSE.predict(v, crops))
         return found._replace(keypoints=crop_to_image(found.keypoints, windows, **size))
 
     return jax.jit(DETECTOR.predict), jax.jit(poses)
@@ -272,10 +279,10 @@ def test_the_rotation_test_looks_at_the_picture_itself(box):
         )
         points = place[:2] + pixels / 32 * (place[2:] - place[:2])
         views.append([[bilinear(small, x, y) for x, y in row] for row in points])
-    maps = jax.jit(functools.partial(POSE.predict, turn_test=True))(
+    maps = jax.jit(functools.partial(POSE.predict, turns=turns(33, 33)))(
         variables()["pose"], np.array(views, np.float32)[None]
     )
-    wanted = decode_batch(maps.heatmap, maps.offset, height=33, width=33, radius=4.0)
+    wanted = POSE.decode(maps)
     window = jnp.asarray(window[None], jnp.float32)
     place = crop_to_image(wanted.keypoints, window, height=33, width=33)
     np.testing.assert_allclose(found.keypoints, place, atol=1e-3)

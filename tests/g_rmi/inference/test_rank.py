@@ -1,17 +1,20 @@
 """Who stays, by OKS, IoU, both or neither, figured out by hand; and who says how to decode."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from g_rmi.config import PoseConfig
 from g_rmi.inference.people import predict_crops
 from g_rmi.inference.rank import rank, rank_images, rank_options
 from g_rmi.inference.settings import Settings
-from g_rmi.pose.decode import decode_batch, oks_spread
+from g_rmi.pose.config import PoseConfig
+from g_rmi.pose.heads.disks import Disks
+from g_rmi.pose.heads.finders import OksKernel, kernel_sigmas
+from g_rmi.pose.heads.head import Grid
 from g_rmi.pose.task import PoseTask
 from g_rmi.types import People
 
@@ -78,12 +81,19 @@ def test_the_score_decides_and_pictures_are_apart():
 
 
 def test_the_weights_say_how_to_decode_unless_somebody_else_does():
-    size = {"height": 33, "width": 33}
     config = PoseConfig(
-        depth=26, width=8, output_stride=32, top_down=8, crop_height=33, crop_width=33, radius=4.0
+        depth=26,
+        width=8,
+        output_stride=32,
+        fpn_channels=8,
+        crop_height=33,
+        crop_width=33,
+        head=Disks(radius=4.0),
     )
     task, ours = (
-        PoseTask(dataclasses.replace(config, decoding=decoding, box_scale=1.1))
+        PoseTask(
+            dataclasses.replace(config, head=Disks(radius=4.0, decoding=decoding), box_scale=1.1)
+        )
         for decoding in ("hough", "hough_oks")
     )
     variables = jax.jit(task.init)(jax.random.key(0))
@@ -95,12 +105,12 @@ def test_the_weights_say_how_to_decode_unless_somebody_else_does():
         return run(task, variables, crops, whole, look=Settings(decoding=decoding).look)
 
     maps = jax.jit(task.predict)(variables, crops)
-    spread = oks_spread(task.skeleton.sigmas, **size, box_scale=1.1)
-    options = {"method": "hough_oks", "spread": spread}
-    wanted = decode_batch(maps.heatmap, maps.offset, **size, radius=4.0, **options)
+    sigmas = kernel_sigmas(task.skeleton.sigmas, Grid(33, 33), box_scale=1.1)
+    find = OksKernel(4.0, tuple(sigmas.tolist())).find
+    wanted = jax.vmap(partial(find, grid=Grid(33, 33)))(maps["heatmap"], maps["offset"])
     for got in (predict(ours), predict(task, "hough_oks")):
-        np.testing.assert_allclose(got.keypoints, wanted.keypoints, atol=1e-3)
-        np.testing.assert_allclose(got.scores, wanted.scores, rtol=1e-4)
+        np.testing.assert_allclose(got.keypoints, wanted.points, atol=1e-3)
+        np.testing.assert_allclose(got.keypoint_scores, wanted.scores, rtol=1e-4)
     paper = predict(task)
     np.testing.assert_allclose(paper.keypoints, predict(ours, "hough").keypoints, atol=1e-5)
-    assert np.abs(paper.scores - wanted.scores).min() > 1e-3
+    assert np.abs(paper.keypoint_scores - wanted.scores).min() > 1e-3

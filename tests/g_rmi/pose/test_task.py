@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from g_rmi.config import PoseConfig
-from g_rmi.pose.decode import decode
+from g_rmi.pose.config import PoseConfig
+from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.task import PoseTask
 from g_rmi.skeleton import Skeleton
 from g_rmi.types import PoseBatch
@@ -21,12 +21,11 @@ CONFIG = PoseConfig(
     depth=26,
     width=8,
     output_stride=16,
-    top_down=8,
+    fpn_channels=8,
     norm="group",
     crop_height=33,
     crop_width=33,
-    radius=6.0,
-    loss_stride=4,
+    head=Disks(radius=6.0, loss_stride=4),
 )
 TASK = PoseTask(CONFIG, FACE)
 
@@ -123,11 +122,9 @@ def test_it_learns_two_crops_by_heart(variables, loss):
     with jax.numpy_dtype_promotion("standard"):
         params = fit(variables["params"])
     maps = jax.jit(TASK.predict)({"params": params}, batch.image)
-    for row in range(2):
-        pose = decode(maps.heatmap[row], maps.offset[row], height=33, width=33, radius=6.0)
-        error = np.linalg.norm(np.asarray(pose.keypoints) - batch.keypoints[row], axis=-1)
-        assert error.max() < 1.5
-        assert pose.scores > 0.2
+    poses = jax.jit(TASK.decode)(maps)
+    assert np.linalg.norm(poses.keypoints - batch.keypoints, axis=-1).max() < 1.5
+    assert (poses.scores > 0.2).all()
 
 
 def test_the_flip_test_is_exact(variables):
@@ -137,15 +134,15 @@ def test_the_flip_test_is_exact(variables):
     straight, mirrored = predict(image), predict(image[:, :, ::-1])
     swap = FACE.flip_index
     np.testing.assert_allclose(
-        straight.heatmap, np.asarray(mirrored.heatmap)[:, :, ::-1, swap], atol=1e-5
+        straight["heatmap"], np.asarray(mirrored["heatmap"])[:, :, ::-1, swap], atol=1e-5
     )
     np.testing.assert_allclose(
-        straight.offset, np.asarray(mirrored.offset)[:, :, ::-1, swap] * [-1, 1], atol=1e-5
+        straight["offset"], np.asarray(mirrored["offset"])[:, :, ::-1, swap] * [-1, 1], atol=1e-5
     )
 
 
 def test_no_auxiliary_head_without_its_weight():
-    task = PoseTask(dataclasses.replace(CONFIG, auxiliary_weight=0.0), FACE)
+    task = PoseTask(dataclasses.replace(CONFIG, head=Disks(auxiliary_weight=0.0)), FACE)
     variables = jax.eval_shape(task.init, jax.random.key(0))
     assert "auxiliary" not in variables["params"]
     batch = jax.tree.map(jnp.asarray, make_batch())
@@ -159,7 +156,7 @@ def test_float_and_byte_pictures_mean_the_same(variables):
     image = make_batch(rows=1).image
     predict = jax.jit(TASK.predict)
     np.testing.assert_allclose(
-        predict(variables, image).heatmap,
-        predict(variables, jnp.asarray(image, jnp.float32)).heatmap,
+        predict(variables, image)["heatmap"],
+        predict(variables, jnp.asarray(image, jnp.float32))["heatmap"],
         atol=1e-5,
     )

@@ -6,9 +6,10 @@ import pytest
 import safetensors.numpy
 from jax import numpy as jnp
 
-from g_rmi.config import DetectorConfig, PoseConfig
+from g_rmi.config import DetectorConfig
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.nn.resnet import UNITS, ResNet
+from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.task import PoseTask
 from g_rmi.pretrained import load_resnet
 

@@ -13,7 +13,8 @@ import numpy as np
 import optax
 import pytest
 
-from g_rmi.config import DetectorConfig, DetectorExperiment, OptimConfig, to_dict
+from experiments.parts.experiment import DetectorExperiment
+from g_rmi.config import DetectorConfig, OptimConfig, to_dict
 from g_rmi.training import sharding
 from g_rmi.training.checkpoint import Checkpoints, Mismatch, load_variables, write_config
 from g_rmi.training.optim import make_optimizer

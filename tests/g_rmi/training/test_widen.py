@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from g_rmi.config import PoseConfig
+from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.widen import widen
 
 SMALL = {"depth": 26, "output_stride": 32, "crop_height": 65, "crop_width": 33, "radius": 5.0}
-NARROW = PoseTask(PoseConfig(width=4, top_down=8, **SMALL))
-WIDE = PoseTask(PoseConfig(width=6, top_down=20, **SMALL))
+NARROW = PoseTask(PoseConfig(width=4, fpn_channels=8, **SMALL))
+WIDE = PoseTask(PoseConfig(width=6, fpn_channels=20, **SMALL))
 
 
 def variables_of(task):
@@ -40,10 +40,10 @@ def test_the_wider_network_computes_the_same(pair):
     image = np.random.default_rng(1).integers(0, 256, (2, 65, 33, 3), np.uint8)
     wanted = jax.jit(NARROW.predict)(narrow, image)
     found = jax.jit(WIDE.predict)(wide, image)
-    scale = np.abs(wanted.heatmap).max()
+    scale = np.abs(wanted["heatmap"]).max()
     assert scale > 1
-    np.testing.assert_allclose(found.heatmap, wanted.heatmap, atol=1e-4 * scale)
-    np.testing.assert_allclose(found.offset, wanted.offset, atol=1e-4 * scale)
+    np.testing.assert_allclose(found["heatmap"], wanted["heatmap"], atol=1e-4 * scale)
+    np.testing.assert_allclose(found["offset"], wanted["offset"], atol=1e-4 * scale)
 
 
 def test_copies_of_a_channel_send_different_shares():

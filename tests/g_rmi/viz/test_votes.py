@@ -46,7 +46,8 @@ def test_weak_and_broken_positions_do_not_vote():
 def test_panels_in_the_order_of_the_method():
     heatmap, offset, fused = perfect_maps()
     crop = np.full((65, 49, 3), 90, np.uint8)
-    page = explain_joint(crop, heatmap, offset, fused, joint="nose", height=129)
+    maps = {"heatmap": heatmap, "offset": offset, "score": fused - 1e-3}
+    page = explain_joint(crop, maps, joint="nose", found=JOINT, score=1.0, height=129)
     gap = 2
     panels = [page[gap : gap + 129, gap + i * (97 + gap) :][:, :97] for i in range(4)]
     large = np.full((129, 97, 3), 90, np.uint8)

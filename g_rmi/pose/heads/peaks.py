@@ -46,11 +46,11 @@ class Peaks(NamedTuple):
 
     Attributes:
       points: Position (x, y) of each joint's maximum; the lowest row, then column, among equals.
-      patches: f_k around it, `patches[k, reach, reach]` being the maximum; zero outside the map.
+      values: f_k there.
     """
 
     points: Int[Array, "K 2"]
-    patches: Float[Array, "K side side"]
+    values: Float[Array, " K"]
 
 
 def has_cells(shape: tuple[int, ...], *, height: int, width: int) -> bool:
@@ -68,7 +68,6 @@ def bounded_peaks(
     height: int,
     width: int,
     radius: float,
-    reach: int = 0,
 ) -> Peaks:
     """Maxima of the vote maps of coarse maps that `has_cells`.
 
@@ -78,7 +77,6 @@ def bounded_peaks(
       height: Crop rows.
       width: Crop columns.
       radius: R in crop pixels.
-      reach: Pixels on each side of the maximum that the patches show.
 
     Returns:
       The maxima.
@@ -92,7 +90,7 @@ def bounded_peaks(
     most = jnp.minimum(_density(x, y, cells), cells.samples.astype(np.float32))
     mass = jax.nn.sigmoid(_largest(z)) * most
     # Without the barrier, XLA computes these again for every scatter that uses them.
-    mass, blocks = lax.optimization_barrier((mass, _blocks(x, y, cells, 0)))
+    mass, blocks = lax.optimization_barrier((mass, _blocks(x, y, cells)))
 
     greatest = jnp.max(mass.reshape(joints, -1), axis=1)
     first = (mass >= _FIRST * greatest[cells.joint]) & (cells.samples > 0)
@@ -102,12 +100,10 @@ def bounded_peaks(
     so_far = _block_maxima(votes, cells)
     upper = so_far + _sum_over_cells(jnp.where(first, 0.0, mass), blocks, cells)
     lower = jnp.max(so_far, axis=(1, 2), keepdims=True)
-    if reach:
-        blocks = _blocks(x, y, cells, reach)
     rest = _reaches(upper * (1.0 + _SLACK) >= lower, blocks) & ~first & (cells.samples > 0)
     votes = _vote(votes, maps, rest, cells)
-    points, patches = _find(votes, cells, reach)
-    return Peaks(points, patches / (jnp.pi * radius**2))
+    points, most = _find(votes, cells)
+    return Peaks(points, most / (jnp.pi * radius**2))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,8 +223,8 @@ def _density(x: Corners, y: Corners, cells: _Cells) -> Flat:
     return jnp.minimum(by_rows, by_columns)
 
 
-def _blocks(x: Corners, y: Corners, cells: _Cells, reach: int) -> tuple[Int[Array, " n"], ...]:
-    """The blocks with a pixel that a cell's votes can touch, widened by `reach` pixels.
+def _blocks(x: Corners, y: Corners, cells: _Cells) -> tuple[Int[Array, " n"], ...]:
+    """The blocks with a pixel that a cell's votes can touch.
 
     Returns:
       Four indices per cell into prefix sums over blocks: the rectangle's corners, the ends
@@ -237,8 +233,8 @@ def _blocks(x: Corners, y: Corners, cells: _Cells, reach: int) -> tuple[Int[Arra
 
     def ends(corners, stride, blocks):
         # A vote touches pixels less than 1 away; .01 is for rounding.
-        start = jnp.floor((_smallest(corners) - 0.01 - reach) / stride)
-        stop = jnp.floor((_largest(corners) + 1.01 + reach) / stride) + 1.0
+        start = jnp.floor((_smallest(corners) - 0.01) / stride)
+        stop = jnp.floor((_largest(corners) + 1.01) / stride) + 1.0
         return tuple(jnp.clip(end, 0, blocks).astype(jnp.int32) for end in (start, stop))
 
     rows, columns = cells.block_shape
@@ -367,14 +363,10 @@ def _block_maxima(votes, cells: _Cells) -> Float[Array, "K rows columns"]:
     return jnp.moveaxis(maxima, 1, 2)
 
 
-def _find(votes, cells: _Cells, reach: int) -> Peaks:
+def _find(votes, cells: _Cells) -> Peaks:
     """The maxima of finished maps. Rows first: the lowest y among equals, then the lowest x."""
     y = jnp.argmax(jnp.max(_column_maxima(votes, cells), axis=1), axis=1).astype(jnp.int32)
     votes = votes.reshape(cells.joints, cells.map_rows, cells.map_columns)
     joint = np.arange(cells.joints)
     x = jnp.argmax(votes[joint, 1 : cells.width + 1, y + 1], axis=1).astype(jnp.int32)
-    steps = np.arange(-reach, reach + 1, dtype=np.int32)
-    rows, columns = y[:, None, None] + steps[None, :, None], x[:, None, None] + steps[None, None, :]
-    inside = (rows >= 0) & (rows < cells.height) & (columns >= 0) & (columns < cells.width)
-    patches = votes.at[joint[:, None, None], columns + 1, rows + 1].get(mode="clip")
-    return Peaks(jnp.stack([x, y], axis=-1), jnp.where(inside, patches, 0.0))
+    return Peaks(jnp.stack([x, y], axis=-1), votes[joint, x + 1, y + 1])

@@ -9,10 +9,12 @@ import pytest
 
 from g_rmi.ops.heatmaps import disk_targets
 from g_rmi.ops.oks import oks
-from g_rmi.pose.decode import decode, decode_batch, oks_spread, vote_maps
+from g_rmi.pose.heads.disks import Disks
+from g_rmi.pose.heads.finders import HoughVotes, OksKernel, kernel_sigmas
+from g_rmi.pose.heads.head import Grid, Reading
 from g_rmi.skeleton import COCO
 from tests.g_rmi.ops.contract import check_contract
-from tests.g_rmi.pose.maps import kinds, peaked_maps
+from tests.g_rmi.pose.heads.maps import kinds, peaked_maps
 from tests.oracles import hough as hough_oracle
 from tests.oracles import image as image_oracle
 
@@ -20,9 +22,19 @@ RADIUS = 6.0
 GRID = {"h": 6, "w": 5, "stride": 4, "radius": RADIUS}
 OPTIONS = {"height": 21, "width": 17, "radius": RADIUS}
 JOINTS = 3
+# OKS fall-offs for which the kernels of the crop of `OPTIONS` are so wide.
 SPREAD = np.float32([1.5, 3.0, 5.0])
-KERNEL = {**OPTIONS, "method": "hough_oks", "spread": SPREAD}
-run = jax.jit(decode, static_argnames=("height", "width", "radius", "method", "refine"))
+SIGMAS = tuple((SPREAD / kernel_sigmas([1.0], Grid(21, 17), box_scale=1.0)).tolist())
+KERNEL = {**OPTIONS, "method": "hough_oks"}
+
+
+def decode(logits, offset, *, height, width, radius, method="hough", sigmas=SIGMAS):
+    how = Reading(Grid(height, width), sigmas, 1.0, method)
+    maps = {"heatmap": jnp.asarray(logits), "offset": jnp.asarray(offset)}
+    return Disks(radius=radius).decode(maps, how)
+
+
+run = jax.jit(decode, static_argnames=("height", "width", "radius", "method", "sigmas"))
 
 
 def sigmoid(x):
@@ -53,7 +65,8 @@ def peak(values):
 
 def test_votes_equal_the_oracles(maps):
     logits, offset, _, _, votes = maps
-    np.testing.assert_allclose(vote_maps(logits, offset, **OPTIONS), votes, atol=1e-5)
+    ours = HoughVotes(RADIUS).whole(jnp.asarray(logits), jnp.asarray(offset), Grid(21, 17))
+    np.testing.assert_allclose(ours, votes, atol=1e-5)
 
 
 def test_hough_takes_the_maximum_of_the_votes(maps):
@@ -88,7 +101,7 @@ def test_sizes_off_the_grid_vote_from_everywhere(maps):
         assert poses.keypoint_scores[k] == pytest.approx(votes[..., k].max(), rel=1e-4)
 
 
-def test_from_targets_to_votes_to_keypoints_within_a_tenth_of_a_pixel():
+def test_from_targets_to_votes_to_keypoints_within_half_a_pixel():
     rng = np.random.default_rng(0)
     stride, radius = 8, 20.0
     size = {"height": 9 * stride + 1, "width": 7 * stride + 1}
@@ -98,28 +111,24 @@ def test_from_targets_to_votes_to_keypoints_within_a_tenth_of_a_pixel():
         keypoints / stride, np.ones(9, bool), height=10, width=8, radius=radius / stride
     )
     logits = 20 * heatmap - 10
-    refined = run(logits, offset * stride, **size, radius=radius, refine=True)
-    np.testing.assert_allclose(refined.keypoints, keypoints, atol=0.1)
+    sigmas = (0.05,) * 9
+    paper, ours = (
+        run(logits, offset * stride, **size, radius=radius, method=method, sigmas=sigmas)
+        for method in ("hough", "hough_oks")
+    )
+    np.testing.assert_allclose(paper.keypoints, np.round(keypoints), atol=0)
+    np.testing.assert_allclose(ours.keypoints, keypoints, atol=0.1)
 
 
 @pytest.mark.parametrize("method", ["hough", "hough_oks", "argmax", "argmax_offset"])
 def test_mirrored_maps_give_mirrored_poses(maps, method):
     logits, offset, *_ = maps
-    options = {**OPTIONS, "method": method, "refine": method == "hough", "spread": SPREAD}
+    options = {**OPTIONS, "method": method}
     poses = run(logits, offset, **options)
     mirrored = run(logits[:, ::-1], offset[:, ::-1] * np.float32([-1, 1]), **options)
     expected = np.array([OPTIONS["width"] - 1, 0]) + np.asarray(poses.keypoints) * [-1, 1]
     np.testing.assert_allclose(mirrored.keypoints, expected, atol=1e-4)
     np.testing.assert_allclose(mirrored.keypoint_scores, poses.keypoint_scores, rtol=1e-5)
-
-
-def test_refinement_stays_within_half_a_pixel_of_the_peak(maps):
-    logits, offset, *_ = maps
-    for method in ("hough", "argmax"):
-        coarse = run(logits, offset, **OPTIONS, method=method).keypoints
-        fine = run(logits, offset, **OPTIONS, method=method, refine=True).keypoints
-        assert np.abs(fine - coarse).max() <= 0.5
-        assert not np.array_equal(fine, coarse)
 
 
 def expected_oks(logits, offset, k, points, spread=None):
@@ -165,7 +174,8 @@ def test_the_kernel_of_oks_finds_the_greatest_expected_oks(maps):
 
 def test_the_whole_maps_of_the_kernel_of_oks(maps):
     logits, offset, *_ = maps
-    votes = np.asarray(vote_maps(logits, offset, **OPTIONS, spread=SPREAD))
+    kernel = OksKernel(RADIUS, tuple(SPREAD.tolist()))
+    votes = np.asarray(kernel.whole(jnp.asarray(logits), jnp.asarray(offset), Grid(21, 17)))
     y, x = np.mgrid[: OPTIONS["height"], : OPTIONS["width"]]
     pixels = np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float32)
     found = np.asarray(run(logits, offset, **KERNEL).keypoints)
@@ -185,46 +195,43 @@ def test_scattered_votes_win_over_fewer_that_coincide():
     targets[0, :3] = [15, 2]
     targets[3:, :2, 0] = [4, 13] + 2 * np.random.default_rng(4).normal(size=(3, 2, 2))
     offset = targets - here.astype(np.float32)[:, :, None]
-    options = {**OPTIONS, "spread": np.float32([3.0])}
+    options = {**OPTIONS, "sigmas": SIGMAS[1:2]}
     paper, ours = (run(logits, offset, **options, method=m) for m in ("hough", "hough_oks"))
     assert np.linalg.norm(np.asarray(paper.keypoints[0]) - [15, 2]) < 1
     assert np.linalg.norm(np.asarray(ours.keypoints[0]) - [4, 13]) < 3
 
 
-def test_the_spread_follows_oks_and_the_crop():
-    size = {"height": 161, "width": 129, "box_scale": 1.0}
-    spread = oks_spread(COCO.sigmas, **size)
-    np.testing.assert_allclose(spread / spread[0], COCO.sigmas / np.array(0.026), rtol=1e-5)
-    twice = oks_spread(COCO.sigmas, **{**size, "height": 322, "width": 258})
-    np.testing.assert_allclose(twice, 2 * spread, rtol=1e-6)
-    larger = oks_spread(COCO.sigmas, **{**size, "box_scale": 1.25})
-    np.testing.assert_allclose(larger, spread / 1.25, rtol=1e-6)
+def test_the_kernels_follow_oks_and_the_crop():
+    sigmas = kernel_sigmas(COCO.sigmas, Grid(161, 129), box_scale=1.0)
+    # By hand: three quarters of 2 sigma s, with s = .56 sqrt(161 * 129) pixels.
+    np.testing.assert_allclose(sigmas[0], 0.75 * 2 * 0.026 * 0.56 * 144.114537, rtol=1e-5)
+    np.testing.assert_allclose(sigmas / sigmas[0], COCO.sigmas / np.array(0.026), rtol=1e-5)
+    larger = kernel_sigmas(COCO.sigmas, Grid(161, 129), box_scale=1.25)
+    np.testing.assert_allclose(larger, sigmas / 1.25, rtol=1e-6)
 
 
 def test_a_joint_without_finite_maps_has_no_score(maps):
     logits, offset, *_ = maps
-    expected = run(logits, offset, **OPTIONS, refine=True)
+    expected = run(logits, offset, **OPTIONS)
     broken_logits, broken_offset = logits.copy(), offset.copy()
     broken_logits[2, 3, 0] = np.inf
     broken_offset[1, 1, 2, 0] = np.nan
-    poses = run(broken_logits, broken_offset, **OPTIONS, refine=True)
+    poses = run(broken_logits, broken_offset, **OPTIONS)
     np.testing.assert_array_equal(np.isnan(poses.keypoint_scores), [True, False, True])
     assert np.isnan(poses.scores)
     assert np.isfinite(poses.keypoints).all()
     np.testing.assert_array_equal(poses.keypoints[1], expected.keypoints[1])
 
 
-def test_impossible_options_are_refused(maps):
+def test_an_unknown_decoding_is_refused(maps):
     logits, offset, *_ = maps
-    for method in ("argmax_offset", "hough_oks"):
-        with pytest.raises(ValueError, match=f'method = "{method}" has no peak'):
-            decode.__wrapped__(logits, offset, **OPTIONS, method=method, refine=True)
-    with pytest.raises(ValueError, match="spread = None"):
-        decode.__wrapped__(logits, offset, **OPTIONS, method="hough_oks")
+    with pytest.raises(ValueError, match=r"'hugh': not one of the head 'disks'; did you mean 'hou"):
+        run(logits, offset, **OPTIONS, method="hugh")
 
 
 def test_no_joints():
-    poses = run(np.zeros((3, 3, 0)), np.zeros((3, 3, 0, 2)), height=9, width=9, radius=2.0)
+    nothing = np.zeros((3, 3, 0)), np.zeros((3, 3, 0, 2))
+    poses = run(*nothing, height=9, width=9, radius=2.0, sigmas=())
     assert poses.keypoints.shape == (0, 2)
     assert poses.scores == 0
 
@@ -233,13 +240,13 @@ def test_a_batch_is_decoded_crop_by_crop():
     batch = kinds(np.random.default_rng(1), **GRID, joints=JOINTS)
     batch = [batch[name] for name in ("one person", "three people", "untrained", "flat")]
     logits, offset = (np.stack(maps) for maps in zip(*batch))
-    for options in ({**OPTIONS, "refine": True}, KERNEL):
-        poses = jax.jit(partial(decode_batch, **options))(logits, offset)
+    for options in (OPTIONS, KERNEL):
+        poses = jax.jit(jax.vmap(partial(decode, **options)))(logits, offset)
         for row, maps in enumerate(batch):
             single = run(*maps, **options)
             for a, b in zip(poses, single):
                 np.testing.assert_allclose(a[row], b, atol=1e-4)
-    empty = decode_batch(logits[:0], offset[:0], **OPTIONS)
+    empty = jax.vmap(partial(decode, **OPTIONS))(logits[:0], offset[:0])
     assert empty.keypoints.shape == (0, JOINTS, 2)
 
 
@@ -250,13 +257,13 @@ def cases():
 
 @pytest.mark.parametrize("method", ["hough", "hough_oks", "argmax"])
 def test_contract(method):
-    kernel = partial(decode, **OPTIONS, method=method, spread=SPREAD)
+    kernel = partial(decode, **OPTIONS, method=method)
     check_contract(kernel, *cases(), eager=method == "argmax", coarse=False)
 
 
 @pytest.mark.slow
 def test_without_jit():
-    check_contract(partial(decode, **OPTIONS, refine=True), *cases())
+    check_contract(partial(decode, **OPTIONS), *cases())
 
 
 def test_sixteen_bit_maps_are_decoded_in_float32():

@@ -1,10 +1,13 @@
-"""Pose targets against plain loops: who is positive, where offsets count, what is left out."""
+"""Disks against plain loops and numbers worked out by hand: targets and losses."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from g_rmi.pose.targets import PoseTargets, pose_targets
+from g_rmi.nn.losses import huber
+from g_rmi.pose.heads.disks import Disks, DiskTargets, heatmap_loss, offset_loss
+from g_rmi.pose.heads.head import CropLabels, Grid
 
 HEIGHT, WIDTH, RADIUS = 17, 25, 5.0
 NOSE, EYE = (6.0, 8.0), (20.0, 3.0)
@@ -18,10 +21,9 @@ def make(**changes):
         "other_keypoints": [[(11.0, 8.0), (20.0, 3.0)], [(2.0, 2.0), (3.0, 15.0)]],
         "other_visible": [[True, True], [False, True]],
     } | changes
-    options = {"height": HEIGHT, "width": WIDTH, "radius": RADIUS, "stride": 1}
-    options |= {k: inputs.pop(k) for k in list(inputs) if k in options}
+    head = Disks(radius=RADIUS, loss_stride=inputs.pop("stride", 1))
     arrays = {k: jnp.asarray(v, jnp.float32 if "points" in k else bool) for k, v in inputs.items()}
-    return pose_targets(**arrays, **options)
+    return head.targets(CropLabels(**arrays), Grid(HEIGHT, WIDTH))
 
 
 def near(row, column, point, radius=RADIUS):
@@ -29,7 +31,7 @@ def near(row, column, point, radius=RADIUS):
 
 
 def test_only_the_centred_person_is_positive():
-    targets = PoseTargets(*map(np.asarray, make()))
+    targets = DiskTargets(*map(np.asarray, make()))
     for row in range(HEIGHT):
         for column in range(WIDTH):
             assert targets.heatmap[row, column, 0] == near(row, column, NOSE)
@@ -75,3 +77,47 @@ def test_a_coarse_grid_samples_the_fine_one(stride):
 def test_no_other_people():
     targets = make(other_keypoints=np.zeros((0, 2, 2)), other_visible=np.zeros((0, 2)))
     assert not targets.elsewhere.any()
+
+
+def test_heatmap_loss_by_hand():
+    # -log sigmoid(2), -log(1 - sigmoid(-1)), and a position left out.
+    logits = jnp.array([[[2.0], [-1.0], [50.0]]])
+    target = jnp.array([[[1.0], [0.0], [0.0]]])
+    include = jnp.array([[[True], [True], [False]]])
+    expected = np.log1p(np.exp(-2.0)) + np.log1p(np.exp(-1.0))
+    np.testing.assert_allclose(heatmap_loss(logits, target, include), expected, rtol=1e-6)
+
+
+def test_heatmap_loss_of_extreme_logits_is_finite():
+    logits = jnp.array([[[1e4], [-1e4]]])
+    wrong = jnp.array([[[0.0], [1.0]]])
+    include = jnp.ones((1, 2, 1), bool)
+    assert heatmap_loss(logits, wrong, include) == 2e4
+    gradient = jax.grad(lambda z: heatmap_loss(z, wrong, include))(logits)
+    np.testing.assert_array_equal(gradient, [[[1.0], [-1.0]]])
+
+
+def test_huber_by_hand():
+    np.testing.assert_allclose(huber(jnp.array([0.0, 0.5, 2.0, 10.0]), 2.0), [0, 0.125, 2, 18])
+
+
+def test_offset_loss_is_the_huber_of_the_distance():
+    target = jnp.zeros((1, 2, 1, 2))
+    offset = jnp.array([[[[3.0, 4.0]], [[0.3, 0.4]]]])
+    everywhere = jnp.ones((1, 2, 1), bool)
+    np.testing.assert_allclose(
+        offset_loss(offset, target, everywhere, delta=1.0), 4.5 + 0.125, rtol=1e-6
+    )
+    first = jnp.array([[[True], [False]]])
+    np.testing.assert_allclose(offset_loss(offset, target, first, delta=1.0), 4.5, rtol=1e-6)
+
+
+def test_offset_gradient_is_bounded_and_zero_at_the_target():
+    everywhere = jnp.ones((1, 1, 1), bool)
+
+    def loss(offset):
+        return offset_loss(offset, jnp.zeros((1, 1, 1, 2)), everywhere, delta=1.0)
+
+    np.testing.assert_array_equal(jax.grad(loss)(jnp.zeros((1, 1, 1, 2))), np.zeros((1, 1, 1, 2)))
+    far = jax.grad(loss)(jnp.array([[[[300.0, 400.0]]]]))
+    np.testing.assert_allclose(far, [[[[0.6, 0.8]]]], rtol=1e-6)

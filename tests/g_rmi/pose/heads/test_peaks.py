@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from g_rmi.pose import peaks
-from g_rmi.pose.decode import vote_maps
-from g_rmi.pose.peaks import bounded_peaks, has_cells
-from tests.g_rmi.pose.maps import kinds
+from g_rmi.pose.heads import peaks
+from g_rmi.pose.heads.finders import HoughVotes
+from g_rmi.pose.heads.head import Grid
+from g_rmi.pose.heads.peaks import bounded_peaks, has_cells
+from tests.g_rmi.pose.heads.maps import kinds
 
 JOINTS = 5
 # Coarse sizes, strides and radius; 45 x 33 at stride 8 is the paper's crop, scaled down here.
@@ -28,8 +29,8 @@ def case(request):
     grid = GRIDS[request.param]
     size = {s: (grid[a] - 1) * grid["stride"] + 1 for s, a in (("height", "h"), ("width", "w"))}
     options = size | {"radius": grid["radius"]}
-    plain = jax.jit(partial(vote_maps, **options))
-    fast = {reach: jax.jit(partial(bounded_peaks, **options, reach=reach)) for reach in (0, 2)}
+    plain = jax.jit(partial(HoughVotes(grid["radius"]).whole, grid=Grid(**size)))
+    fast = jax.jit(partial(bounded_peaks, **options))
     maps = [kinds(np.random.default_rng(s), **grid, joints=JOINTS) for s in range(3)]
     return maps, plain, fast
 
@@ -41,26 +42,22 @@ def test_the_same_maxima_as_from_every_vote(case, kind):
     maps, plain, fast = case
     for logits, offset in (m[kind] for m in maps):
         votes = np.asarray(plain(logits, offset))
-        padded = np.pad(votes, ((2, 2), (2, 2), (0, 0)))
         best = votes.max((0, 1))
-        for reach, function in fast.items():
-            points, patches = map(np.asarray, function(logits, offset))
-            x, y = points.T
-            for k in range(JOINTS):
-                if np.sum(votes[..., k] > best[k] * (1 - 1e-5)) <= 1 or not best[k]:
-                    index = votes[..., k].argmax()
-                    assert (y[k], x[k]) == np.unravel_index(index, votes.shape[:2])
-                else:  # a tie up to rounding: any of the equals
-                    assert votes[y[k], x[k], k] >= best[k] * (1 - 1e-5)
-                around = padded[y[k] : y[k] + 5, x[k] : x[k] + 5, k]
-                around = around if reach else around[2:3, 2:3]
-                np.testing.assert_allclose(patches[k], around, rtol=2e-4, atol=1e-4 * best[k])
+        points, values = map(np.asarray, fast(logits, offset))
+        x, y = points.T
+        for k in range(JOINTS):
+            if np.sum(votes[..., k] > best[k] * (1 - 1e-5)) <= 1 or not best[k]:
+                index = votes[..., k].argmax()
+                assert (y[k], x[k]) == np.unravel_index(index, votes.shape[:2])
+            else:  # a tie up to rounding: any of the equals
+                assert votes[y[k], x[k], k] >= best[k] * (1 - 1e-5)
+            np.testing.assert_allclose(values[k], best[k], rtol=2e-4, atol=1e-4 * best[k])
 
 
 def test_exact_ties_go_to_the_lowest_row_then_column(case):
     maps, _, fast = case
     for kind, point in (("flat", (0, 0)), ("flat, shifted", (2, 2)), ("all outside", (0, 0))):
-        points = fast[0](*maps[0][kind]).points
+        points = fast(*maps[0][kind]).points
         np.testing.assert_array_equal(points, np.broadcast_to(point, (JOINTS, 2)), err_msg=kind)
 
 

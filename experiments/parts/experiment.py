@@ -1,0 +1,69 @@
+"""Everything that defines a training: where a network's settings and its data meet."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from g_rmi.config import (
+    DetectorConfig,
+    DetectorDataConfig,
+    OptimConfig,
+    PoseDataConfig,
+    TrainConfig,
+    from_dict,
+    require,
+    upgrade,
+)
+from g_rmi.pose.config import PoseConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class PoseExperiment:
+    """Everything that defines one training of the pose stage; the defaults are the paper's."""
+
+    stage: Literal["pose"] = "pose"
+    model: PoseConfig = PoseConfig()
+    data: PoseDataConfig = PoseDataConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectorExperiment:
+    """Everything that defines one training of the detector; the defaults are the paper's.
+
+    The number of steps and of pictures per step are those of its authors' public framework.
+    """
+
+    stage: Literal["detector"] = "detector"
+    model: DetectorConfig = DetectorConfig()
+    data: DetectorDataConfig = DetectorDataConfig()
+    optim: OptimConfig = OptimConfig(
+        learning_rate=3e-4,
+        momentum=0.9,
+        schedule="steps",
+        boundaries=(800_000, 1_000_000),
+        clip_norm=10.0,
+        averaging=0.0,
+    )
+    train: TrainConfig = TrainConfig(steps=1_200_000, batch_size=1)
+
+
+Experiment = PoseExperiment | DetectorExperiment
+_STAGES = {"pose": PoseExperiment, "detector": DetectorExperiment}
+
+
+def experiment_from_dict(values: Mapping[str, Any]) -> Experiment:
+    """Reads an experiment of either stage and any version back, strictly.
+
+    What may stand beside it is no part of it: "skeleton", a keypoint set other than COCO's, and
+    "settings", those of inference.
+
+    Raises:
+      ValueError: There is no such stage, or `g_rmi.config.from_dict` refuses the values.
+    """
+    beside = ("skeleton", "settings")
+    values = {name: value for name, value in upgrade(values).items() if name not in beside}
+    stage = values.get("stage", "pose")
+    require(stage in _STAGES, "stage", stage, f"one of {tuple(_STAGES)}")
+    return from_dict(_STAGES[stage], values)

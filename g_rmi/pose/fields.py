@@ -1,0 +1,53 @@
+"""The kinds of maps that pose networks predict: how each is resized, mirrored and drawn."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from g_rmi.ops.image import resize_align_corners
+
+
+class Field(NamedTuple):
+    """One kind of map, [B, h, w, *(K,) * joints, *((2,) if vector else ())].
+
+    Attributes:
+      name: Its key among the network's maps.
+      joints: Axes of joints: 1, or 2 for what a joint says about another one.
+      vector: Holds vectors `(x, y)` in crop pixels.
+      logits: Holds the logits of probabilities.
+      meaning: What a value says, for drawings.
+    """
+
+    name: str
+    joints: int = 1
+    vector: bool = False
+    logits: bool = False
+    meaning: str = ""
+
+
+def resize(
+    maps: Float[Array, "h w *channels"], *, height: int, width: int
+) -> Float[Array, "height width *channels"]:
+    """`resize_align_corners` of a map with any axes of channels."""
+    flat = maps.reshape(*maps.shape[:2], -1)
+    flat = resize_align_corners(flat, height=height, width=width)
+    return flat.reshape(height, width, *maps.shape[2:])
+
+
+def mirror(
+    maps: Float[Array, "B h w *channels"], field: Field, *, flip: Int[np.ndarray, " K"]
+) -> Float[Array, "B h w *channels"]:
+    """What the maps of crops say about the mirrored crops, and back; exact.
+
+    Args:
+      maps: Of that field.
+      field: Their kind.
+      flip: The joint that each joint becomes in a mirrored image.
+    """
+    maps = maps[:, :, ::-1]
+    for axis in range(3, 3 + field.joints):
+        maps = jnp.take(maps, flip, axis=axis)
+    signs = jnp.array([-1.0, 1.0], maps.dtype)[(None,) * (maps.ndim - 1)]
+    return maps * signs if field.vector else maps

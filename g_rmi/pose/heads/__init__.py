@@ -1,0 +1,5 @@
+"""The heads of the pose network. A new one is a file here and its name in the line below."""
+
+from g_rmi.pose.heads.disks import Disks
+
+Head = Disks

@@ -1,0 +1,209 @@
+"""The head of the paper: disks around the joints, and offsets inside them (section 3.2.2)."""
+
+import dataclasses
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float
+
+from g_rmi.config import require
+from g_rmi.nn.losses import huber, logistic
+from g_rmi.ops.heatmaps import disk_targets
+from g_rmi.pose.fields import Field, resize
+from g_rmi.pose.heads.finders import Finder, HoughVotes, Maximum, OksKernel, kernel_sigmas
+from g_rmi.pose.heads.head import CropLabels, Grid, Maps, Reading, check_decoding, project
+from g_rmi.types import Poses
+
+
+class DiskTargets(NamedTuple):
+    """Targets of one crop, on a grid of H x W positions.
+
+    Attributes:
+      heatmap: 1 inside the disk of radius R around the centred person's joint, else 0.
+      offset: F_k(x) = l_k - x, in crop pixels.
+      inside: Where the offset counts: the disk.
+      elsewhere: Inside a disk of somebody else's joint k and of none of the centred person's:
+        left out of the auxiliary loss.
+      labelled: The joint takes part in the losses.
+    """
+
+    heatmap: Float[Array, "H W K"]
+    offset: Float[Array, "H W K 2"]
+    inside: Bool[Array, "H W K"]
+    elsewhere: Bool[Array, "H W K"]
+    labelled: Bool[Array, " K"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Disks:
+    """Heatmaps of disks, offsets, and an auxiliary heatmap at an intermediate layer.
+
+    Attributes:
+      kind: The name of this head; `--head` chooses another.
+      radius: R: disk radius of the heatmap targets and of the vote kernel, in crop pixels.
+      heatmap_weight: Weight of the logistic loss.
+      offset_weight: Weight of the Huber loss on the offsets.
+      auxiliary_weight: Weight of the intermediate heatmap; 0 leaves it out.
+      huber_delta: Where the Huber loss turns linear, in crop pixels.
+      loss_stride: Grid of the losses in crop pixels: 1 is the paper's full resolution; the maps'
+        own stride saves the up-sampling in training.
+      decoding: How maps become joints where nothing else is asked for: "hough" is the paper's,
+        "hough_oks" votes with the kernel of OKS. For comparison, "argmax" takes the heatmap's
+        maximum, "argmax_offset" adds the offset that is found there.
+    """
+
+    kind: Literal["disks"] = "disks"
+    radius: float = 25.0
+    heatmap_weight: float = 4.0
+    offset_weight: float = 1.0
+    auxiliary_weight: float = 4.0
+    huber_delta: float = 1.0
+    loss_stride: int = 1
+    decoding: Literal["hough", "hough_oks", "argmax", "argmax_offset"] = "hough"
+
+    def __post_init__(self):
+        require(self.loss_stride in (1, 2, 4, 8), "loss_stride", self.loss_stride, "1, 2, 4 or 8")
+        require(self.radius > 0, "radius", self.radius, "positive")
+        require(self.huber_delta > 0, "huber_delta", self.huber_delta, "positive")
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """Heatmap logits, and offsets F_k from here to joint k."""
+        return (
+            Field("heatmap", logits=True, meaning="within R of it?"),
+            Field("offset", vector=True, meaning="where, seen from here?"),
+        )
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The paper's are 4 : 1."""
+        return {
+            "heatmap": self.heatmap_weight,
+            "offset": self.offset_weight,
+            "auxiliary": self.auxiliary_weight,
+        }
+
+    def maps(
+        self, features: Maps, joints: int, *, dtype: jnp.dtype, train: bool
+    ) -> dict[str, Array]:
+        """One 1x1 convolution each."""
+        # Starting from "nowhere" (p = .01) instead of p = .5 spares the first steps.
+        rare = nn.initializers.constant(-4.6)
+        final, middle = features["final"], features["middle"]
+        offset = project(final, 2 * joints, name="offset", dtype=dtype)
+        maps = {
+            "heatmap": project(final, joints, name="heatmap", dtype=dtype, bias_init=rare),
+            "offset": offset.reshape(*offset.shape[:-1], joints, 2),
+        }
+        if self.auxiliary_weight and train:
+            maps["auxiliary"] = project(
+                middle, joints, name="auxiliary", dtype=dtype, bias_init=rare
+            )
+        return maps
+
+    def targets(self, labels: CropLabels, grid: Grid) -> DiskTargets:
+        """Targets on the grid of the losses."""
+        stride = self.loss_stride
+        disks = partial(disk_targets, **grid.every(stride)._asdict(), radius=self.radius / stride)
+        visible = labels.visible & labels.labelled
+        heatmap, offset, inside = disks(labels.keypoints / stride, visible)
+        others = jax.vmap(lambda points, flags: disks(points / stride, flags)[2])
+        elsewhere = others(labels.other_keypoints, labels.other_visible).any(axis=0)
+        return DiskTargets(heatmap, offset * stride, inside, elsewhere & ~inside, labels.labelled)
+
+    def losses(self, maps: Maps, targets: DiskTargets, grid: Grid) -> dict[str, Float[Array, ""]]:
+        """Sums over labelled joints and grid positions, divided by the constant K H W.
+
+        So the terms keep the paper's proportions whatever is labelled.
+        """
+        del grid  # that of the targets
+        shape = rows, columns, _ = targets.heatmap.shape
+        full = partial(resize, height=rows, width=columns)
+        labelled = jnp.broadcast_to(targets.labelled[None, None], shape)
+        terms = {
+            "heatmap": heatmap_loss(full(maps["heatmap"]), targets.heatmap, labelled),
+            "offset": offset_loss(
+                full(maps["offset"]),
+                targets.offset,
+                targets.inside & labelled,
+                delta=self.huber_delta,
+            ),
+        }
+        if "auxiliary" in maps:
+            include = labelled & ~targets.elsewhere
+            terms["auxiliary"] = heatmap_loss(full(maps["auxiliary"]), targets.heatmap, include)
+        return {name: term / targets.heatmap.size for name, term in terms.items()}
+
+    def evidence(self, maps: Maps, how: Reading) -> Float[Array, "H W K"]:
+        """The vote maps f_k, or what the decoding takes for them."""
+        logits, offset, _ = _finite(maps)
+        return self._finder(how).whole(logits, offset, how.grid)
+
+    def decode(self, maps: Maps, how: Reading) -> Poses:
+        """Keypoints and scores of one crop.
+
+            l_k = argmax_x f_k(x)      s = 1/K sum_k max_x f_k(x)
+
+        A joint whose maps are not finite has a nan score, and so has its pose.
+        """
+        logits, offset, finite = _finite(maps)
+        points, *scores = self._finder(how).find(logits, offset, how.grid)
+        scores, agreement = (jnp.where(finite, score, jnp.nan) for score in scores)
+        return Poses(points, scores, jnp.sum(agreement) / max(len(agreement), 1))
+
+    def drawn_from(self, decoding: str) -> float:
+        """An expected OKS is what it says; else few votes meet in a short training."""
+        return 0.3 if decoding == "hough_oks" else 0.02
+
+    def _finder(self, how: Reading) -> Finder:
+        decoding = check_decoding(self, how.decoding)
+        if decoding == "hough":
+            return HoughVotes(self.radius)
+        if decoding == "hough_oks":
+            sigmas = kernel_sigmas(how.sigmas, how.grid, box_scale=how.box_scale)
+            return OksKernel(self.radius, tuple(sigmas.tolist()))
+        return Maximum(moved=decoding == "argmax_offset")
+
+
+def heatmap_loss(
+    logits: Float[Array, "*grid K"],
+    target: Float[Array, "*grid K"],
+    include: Bool[Array, "*grid K"],
+) -> Float[Array, ""]:
+    """Logistic loss, summed over the included positions and joints."""
+    return jnp.sum(logistic(logits, target), where=include)
+
+
+def offset_loss(
+    offset: Float[Array, "*grid K 2"],
+    target: Float[Array, "*grid K 2"],
+    include: Bool[Array, "*grid K"],
+    *,
+    delta: float,
+) -> Float[Array, ""]:
+    """Huber loss of the distance ||F_k(x) - (l_k - x)||, summed over the included positions.
+
+    Args:
+      offset: Predicted F_k, in crop pixels.
+      target: l_k - x, in crop pixels.
+      include: Positions within R of the joint.
+      delta: Where the loss turns linear, in crop pixels.
+
+    Returns:
+      The sum, with a zero gradient where the prediction is exact.
+    """
+    square = jnp.sum((offset - target) ** 2, axis=-1)
+    # The root's gradient at 0 is infinite; Huber's there is 0. Keep the root away from it.
+    distance = jnp.sqrt(jnp.maximum(square, 1e-12))
+    return jnp.sum(huber(distance, delta), where=include)
+
+
+def _finite(maps: Maps) -> tuple[Array, Array, Bool[Array, " K"]]:
+    """Float32 maps with the joints that hold a nan or infinity zeroed, and which do not."""
+    logits, offset = (jnp.asarray(maps[name], jnp.float32) for name in ("heatmap", "offset"))
+    finite = jnp.isfinite(logits).all((0, 1)) & jnp.isfinite(offset).all((0, 1, 3))
+    logits = jnp.where(finite[None, None], logits, 0.0)
+    return logits, jnp.where(finite[None, None, :, None], offset, 0.0), finite

@@ -1,0 +1,79 @@
+"""The pose network: a fully convolutional ResNet to the maps of a head (paper, section 3.2.2)."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Num
+
+from g_rmi.nn.conv import Conv
+from g_rmi.nn.norm import Norm
+from g_rmi.nn.resnet import ResNet, normalise
+from g_rmi.ops.image import resize_align_corners
+from g_rmi.pose.config import PoseConfig
+
+
+class FeaturePyramid(nn.Module):
+    """Carries the deepest features up to stride 4, adding each finer block on the way.
+
+    Not in the paper: it gives a small backbone fine maps for less work than dilation.
+    """
+
+    features: int
+    norm: str
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, blocks: list[Array], *, train: bool = False) -> Float[Array, "B h w C"]:
+        """Merges `blocks`, finest first."""
+        *finer, x = blocks
+        x = Conv(self.features, 1, dtype=self.dtype, name="top")(x)
+        for level, lateral in reversed(list(enumerate(finer, 1))):
+            height, width = lateral.shape[1:3]
+            resize = partial(resize_align_corners, height=height, width=width)
+            x = jax.vmap(resize)(x).astype(self.dtype)
+            x = x + Conv(self.features, 1, dtype=self.dtype, name=f"lateral{level}")(lateral)
+            x = nn.relu(Norm(self.norm, dtype=self.dtype, name=f"norm{level}a")(x, train=train))
+            x = Conv(self.features, 3, dtype=self.dtype, name=f"merge{level}")(x)
+            x = nn.relu(Norm(self.norm, dtype=self.dtype, name=f"norm{level}b")(x, train=train))
+        return x
+
+
+class PoseNetwork(nn.Module):
+    """ResNet, feature pyramid if there is one, and whatever the head adds."""
+
+    config: PoseConfig
+    num_keypoints: int
+
+    @nn.compact
+    def __call__(
+        self, image: Num[Array, "B H W 3"], *, train: bool = False
+    ) -> dict[str, Float[Array, "B h w ..."]]:
+        """Maps RGB crops in 0..255 to coarse float32 maps by name: the head's `fields`.
+
+        Cell (i, j) of a map lies on crop pixel (stride * j, stride * i).
+        """
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        features = ResNet(
+            depth=config.depth,
+            output_stride=config.output_stride,
+            width=config.width,
+            stem_width=config.stem_width or None,
+            norm=config.norm,
+            dtype=dtype,
+            remat=config.remat,
+            name="trunk",
+        )(normalise(image), train=train)
+        *_, final = blocks = list(features.values())[-4:]
+        if config.fpn_channels:
+            # Checkpoints know it by its first name.
+            pyramid = FeaturePyramid(config.fpn_channels, config.norm, dtype, name="top_down")
+            final = pyramid(blocks, train=train)
+        # Initialisation calls with train=False: all of the head's weights must exist all the same.
+        return config.head.maps(
+            {**features, "final": final},
+            self.num_keypoints,
+            dtype=dtype,
+            train=train or self.is_initializing(),
+        )

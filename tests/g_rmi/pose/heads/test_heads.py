@@ -1,0 +1,166 @@
+"""What every head promises, whichever there are: a table of all members of `Head`."""
+
+import dataclasses
+import itertools
+import json
+import typing
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.explain import titled
+from experiments.parts.experiment import PoseExperiment, experiment_from_dict
+from g_rmi.config import flatten, from_dict, to_dict
+from g_rmi.pose.config import PoseConfig
+from g_rmi.pose.heads import Head
+from g_rmi.pose.heads.head import CropLabels, Grid, Reading, decodings
+from g_rmi.pose.onnx import to_onnx
+from g_rmi.pose.task import PoseTask
+from g_rmi.pose.views import turns
+from g_rmi.skeleton import Skeleton
+from g_rmi.types import PoseBatch
+
+FACE = Skeleton.create(
+    ("nose", "left_eye", "right_eye"), limbs=[("nose", "left_eye")], sigmas=(0.05, 0.05, 0.05)
+)
+GRID = Grid(49, 33)
+KINDS = {kind.kind: kind for kind in typing.get_args(Head) or (Head,)}
+HEADS = {kind: dataclasses.replace(head(), loss_stride=4) for kind, head in KINDS.items()}
+ALL = pytest.mark.parametrize("kind", HEADS)
+
+
+def task(kind):
+    config = PoseConfig(
+        depth=26,
+        width=4,
+        output_stride=16,
+        fpn_channels=4,
+        norm="group",
+        crop_height=GRID.height,
+        crop_width=GRID.width,
+        head=HEADS[kind],
+    )
+    return PoseTask(config, FACE)
+
+
+def draw(task, seed=0):
+    """Random variables; numpy draws them, for nothing to compile."""
+    random = np.random.default_rng(seed)
+    shapes = jax.eval_shape(task.init, jax.random.key(0))
+    return jax.tree.map(lambda x: jnp.asarray(0.3 * random.normal(size=x.shape), x.dtype), shapes)
+
+
+def labels(seed=0):
+    random = np.random.default_rng(seed)
+    return CropLabels(
+        jnp.asarray(random.uniform((8, 8), (24, 40), (3, 2)), jnp.float32),
+        jnp.ones(3, bool),
+        jnp.ones(3, bool),
+        jnp.zeros((1, 3, 2), jnp.float32),
+        jnp.zeros((1, 3), bool),
+    )
+
+
+def maps_that_say(head, truth):
+    """The maps of a perfect network, from the targets: those of the names of the head's fields."""
+    targets = head.targets(truth, GRID)
+    maps = {field.name: getattr(targets, field.name) for field in head.fields}
+    # The logarithm of the odds of 0 and 1.
+    return {f.name: 20 * maps[f.name] - 10 if f.logits else maps[f.name] for f in head.fields}
+
+
+@ALL
+def test_from_targets_to_joints_within_a_pixel(kind):
+    head, truth = HEADS[kind], labels()
+    head = dataclasses.replace(head, radius=8.0) if hasattr(head, "radius") else head
+    maps = maps_that_say(head, truth)
+    fine = {"hough", "hough_oks", "argmax_offset", "dark"} & set(decodings(head))
+    for decoding in decodings(head):
+        how = Reading(GRID, FACE.sigmas, 1.0, decoding)
+        poses = head.decode(maps, how)
+        error = np.linalg.norm(poses.keypoints - truth.keypoints, axis=-1).max()
+        assert error < (1 if decoding in fine else 9), decoding
+        assert (poses.keypoint_scores > head.drawn_from(decoding)).all()
+    assert head.decoding in fine
+
+
+@ALL
+def test_the_loss_of_what_is_true_is_small_and_of_what_is_unlabelled_nothing(kind):
+    head, truth = HEADS[kind], labels()
+    targets = head.targets(truth, GRID)
+    perfect, noise = maps_that_say(head, truth), np.random.default_rng(1)
+    wrong = {name: jnp.asarray(noise.normal(size=x.shape), x.dtype) for name, x in perfect.items()}
+    total = [sum(head.losses(maps, targets, GRID).values()) for maps in (perfect, wrong)]
+    assert total[0] < 0.05 * total[1]
+    nothing = head.targets(truth._replace(labelled=jnp.zeros(3, bool)), GRID)
+    assert sum(head.losses(wrong, nothing, GRID).values()) == 0
+    assert head.losses(wrong, targets, GRID).keys() <= head.weights.keys()
+
+
+@ALL
+def test_gradients_reach_all_of_the_head_and_are_finite(kind):
+    network, truth = task(kind), labels()
+    variables = draw(network)
+    image = np.random.default_rng(0).integers(0, 256, (1, *GRID, 3), np.uint8)
+    batch = PoseBatch(jnp.asarray(image), *(x[None] for x in truth), jnp.ones(1))
+
+    def loss(params):
+        return network.loss(params, {}, batch, jax.random.key(0), train=True)[0]
+
+    gradient = jax.jit(jax.grad(loss))(variables["params"])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    own = {name: tree for name, tree in gradient.items() if name not in ("trunk", "top_down")}
+    assert own
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(own))
+
+
+@ALL
+def test_both_tests_of_views_mirror_exactly(kind):
+    network = task(kind)
+    variables, flip = draw(network), FACE.flip_index
+    image = np.random.default_rng(0).integers(0, 256, (1, 3, *GRID, 3), np.uint8)
+
+    @jax.jit
+    def predict(crops):
+        return network.predict(variables, crops, flip_test=True, turns=turns(*GRID))
+
+    straight, swapped = predict(image), predict(image[:, [0, 2, 1], :, ::-1])
+    for field in network.config.head.fields:
+        expected = np.asarray(swapped[field.name])[:, :, ::-1]
+        for axis in range(3, 3 + field.joints):
+            expected = np.take(expected, flip, axis=axis)
+        sign = np.float32([-1, 1]) if field.vector else 1
+        size = np.abs(expected).max()
+        np.testing.assert_allclose(straight[field.name], expected * sign, atol=1e-4 * size)
+
+
+@ALL
+def test_it_is_drawn_and_exported_without_a_line_of_its_own(kind):
+    network = task(kind)
+    variables = draw(network)
+    image = jnp.zeros((1, *GRID, 3), jnp.uint8)
+    maps = {name: values[0] for name, values in jax.jit(network.predict)(variables, image).items()}
+    pages = titled(network, maps, 1, network.decoding(None))
+    assert len(pages) == len(network.config.head.fields) + 1
+    assert all(page.shape[:2] == tuple(GRID) for page in pages.values())
+    pytest.importorskip("jax2onnx")
+    assert to_onnx(network, variables)[1] < 1e-2
+
+
+@ALL
+def test_its_settings_read_back_and_have_flags_of_their_own(kind):
+    experiment = PoseExperiment(model=PoseConfig(head=HEADS[kind]))
+    values = json.loads(json.dumps(to_dict(experiment)))
+    assert experiment_from_dict(values) == experiment
+    flags = [name.rpartition(".")[2] for name, _ in flatten(values)]
+    assert len(set(flags)) == len(flags)
+
+
+def test_heads_are_told_apart():
+    assert len(set(KINDS)) == len(KINDS)
+    for one, other in itertools.permutations(KINDS, 2):
+        assert from_dict(Head, {"kind": one}) != from_dict(Head, {"kind": other})
+    with pytest.raises(ValueError, match=r"kind = 'disk'"):
+        from_dict(Head, {"kind": "disk"})

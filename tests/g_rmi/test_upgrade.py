@@ -1,0 +1,93 @@
+"""Configs and checkpoints of earlier versions are read, and mean what they meant."""
+
+import dataclasses
+import json
+import tarfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.parts.experiment import experiment_from_dict
+from g_rmi.config import default_values, to_dict, upgrade
+from g_rmi.inference.load import SHIPPED, load_task, make_task
+from g_rmi.inference.people import predict_crops
+from g_rmi.inference.settings import Settings
+from g_rmi.training.mismatch import Mismatch, check_same
+from g_rmi.training.weights import read_weights
+
+OLD = Path(__file__).parent.parent / "fixtures" / "v1"
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("v1")
+    with tarfile.open(OLD / "workdir.tar.xz") as archive:
+        archive.extractall(directory, filter="data")
+    return directory / "workdir"
+
+
+def test_an_old_checkpoint_predicts_what_it_did(workdir):
+    task, variables = load_task(workdir)
+    crop = jnp.asarray((np.mgrid[:33, :33, :3].sum(0) * 7 % 251).astype(np.uint8))[None]
+
+    @jax.jit
+    def run(variables):
+        whole = jnp.float32([[0, 0, 32, 32]])
+        return predict_crops(task, variables, crop, whole, look=Settings(flip_test=True).look)
+
+    poses = run(variables)
+    for name, before in json.loads((OLD / "poses.json").read_text()).items():
+        np.testing.assert_allclose(getattr(poses, name)[0], before, atol=1e-3)
+
+
+@pytest.mark.parametrize("stage", ["pose", "detector"])
+def test_the_weights_that_shipped_fit_what_their_config_asks_for(stage):
+    old = json.loads((OLD / f"{stage}.json").read_text())
+    _, variables = read_weights(SHIPPED[stage])
+    task = make_task(experiment_from_dict(old).model)
+    fresh = jax.eval_shape(task.init, jax.random.key(0))
+    assert jax.tree.map(np.shape, fresh) == jax.tree.map(np.shape, variables)
+
+
+def test_every_old_field_has_its_place_today():
+    """The JSON of what shipped, by the words of then and now."""
+    old = json.loads((OLD / "pose.json").read_text())
+    model = experiment_from_dict(old).model
+    assert (model.fpn_channels, model.head.radius, model.head.decoding) == (96, 10.0, "hough_oks")
+    assert (model.head.kind, model.head.loss_stride, model.head.huber_delta) == ("disks", 4, 1.0)
+    new = to_dict(experiment_from_dict(old))
+    assert upgrade(new) == new
+    kept = {name: value for name, value in old["model"].items() if name in new["model"]}
+    assert kept.items() <= new["model"].items()
+    del old["stage"]  # as before there were detectors
+    assert experiment_from_dict(old) == experiment_from_dict(new)
+
+
+def test_a_detectors_fields_stay_where_they_are():
+    old = json.loads((OLD / "detector.json").read_text())
+    assert upgrade(old) == old
+
+
+def test_an_old_training_goes_on(workdir):
+    """With the config of today; a changed radius is named by its name of today."""
+    task, _ = load_task(workdir)
+    old = json.loads((workdir / "config.json").read_text())
+    today = experiment_from_dict(old)
+    defaults = default_values(today)
+    check_same(workdir, "another config", upgrade(old), to_dict(today), free=frozenset())
+    other = dataclasses.replace(task.config.head, radius=5.0)
+    changed = to_dict(
+        dataclasses.replace(today, model=dataclasses.replace(today.model, head=other))
+    )
+    with pytest.raises(Mismatch, match=r"config: model.head.radius was 4.0, is 5.0 \(go"):
+        check_same(
+            workdir,
+            "another config",
+            upgrade(old),
+            changed,
+            free=frozenset(),
+            defaults=defaults,
+        )
