@@ -22,7 +22,6 @@ from g_rmi.pose.task import PoseTask
 from g_rmi.skeleton import COCO
 from g_rmi.training.hosts import Hosts, is_first, join_hosts
 from g_rmi.training.loop import Evaluate, train
-from g_rmi.training.widen import widen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +33,8 @@ class Arguments:
       workdir: Gets checkpoints, metrics and config.json. Default: runs/CONFIG.
       data: Data directories: COCO's layout, or prepared by `tfds build`. Several are mixed. Without
         any, the embedded synthetic set is made and used.
-      init: Work directory or weights file of another training whose weights to start from, as deep
-        and as wide as this network or less; of the other stage, or of other joints, its ResNet.
+      init: Work directory or weights file of another training whose weights to start from, as wide
+        as this network, as deep or less; of the other stage, or of other joints, its ResNet.
       pretrained: ImageNet weights of the ResNet, .safetensors with torchvision's or timm's names.
       hosts: "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun
         needs nothing. "one" works alone.
@@ -77,7 +76,7 @@ def initial_variables(arguments: Arguments, task: PoseTask | Detector) -> dict |
         other, variables = load_task(arguments.init)
         same_joints = getattr(other, "skeleton", None) == getattr(task, "skeleton", None)
         if type(other) is type(task) and same_joints:
-            return widen(variables, jax.eval_shape(task.init, jax.random.key(0)))
+            return variables
         for field in ("depth", "width", "stem_width"):
             theirs, ours = getattr(other.config, field), getattr(task.config, field)
             if theirs != ours:

@@ -32,7 +32,7 @@ def get_config() -> PoseExperiment:
             crop_height=161,
             crop_width=129,
             box_scale=1.0,
-            head=replace(base.model.head, radius=10.0),
+            head=replace(small.model.head, radius=10.0),
         ),
         data=replace(
             small.data,

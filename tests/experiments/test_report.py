@@ -6,8 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from data_pipeline import coco as reader
-from data_pipeline import synthetic
+from data_pipeline import readers, synthetic
 from data_pipeline.readers.coco import as_coco
 from experiments.gallery import Evaluated
 from experiments.report import detector_page, joint_cells, pose_page
@@ -24,7 +23,7 @@ def dataset(tmp_path_factory):
     """Six scenes; a name that bites."""
     directory = tmp_path_factory.mktemp("data") / "scenes"
     synthetic.make(directory, train_images=1, val_images=6, size=(96, 128), workers=1)
-    dataset = reader.read(directory, "val")
+    dataset = readers.read(directory, "val")
     names = [HOSTILE] * len(dataset.images)
     images = dataclasses.replace(dataset.images, file_name=tuple(names))
     return dataclasses.replace(dataset, images=images)

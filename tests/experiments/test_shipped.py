@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import configs, demo, explain
-from g_rmi.config import experiment_from_dict
+from experiments.parts.experiment import experiment_from_dict
 from g_rmi.pipeline import SHIPPED, PosePipeline
 from g_rmi.training.weights import read_weights
 
@@ -26,7 +26,7 @@ def test_shipped_weights_are_small_and_described():
 
 @pytest.mark.parametrize("stage", ["detector", "pose"])
 def test_what_ships_was_made_by_a_config_of_the_repository(stage):
-    config, _ = read_weights(SHIPPED / f"{stage}.safetensors")
+    config, _ = read_weights(SHIPPED[stage])
     assert experiment_from_dict(config) == configs.get(f"{stage}_2026_11")
 
 
