@@ -82,7 +82,7 @@ def test_the_same_people(twins, shape):
 
 @pytest.mark.slow
 def test_the_same_people_with_the_shipped_weights():
-    pipeline = PosePipeline.load()
+    pipeline = PosePipeline.load(settings=Settings(decoding="hough", min_box_score=0.05))
     twin = twin_of(pipeline)
     for i in range(3):
         image = scene(np.random.default_rng((0, i)), height=480, width=600)[0]
