@@ -15,7 +15,7 @@ from g_rmi.skeleton import COCO, Skeleton
 
 
 class Pck(NamedTuple):
-    """Counts behind a PCK, which add up over parts of a data set.
+    """Counts behind a PCK.
 
     Attributes:
       correct: Joints found, by joint.
@@ -28,15 +28,6 @@ class Pck(NamedTuple):
     labelled: Int[np.ndarray, " K"]
     people: int
     excluded: int
-
-    def merge(self, other: "Pck") -> "Pck":
-        """The counts of both parts."""
-        return Pck(
-            self.correct + other.correct,
-            self.labelled + other.labelled,
-            self.people + other.people,
-            self.excluded + other.excluded,
-        )
 
     def numbers(self, skeleton: Skeleton = COCO) -> dict[str, float]:
         """`PCK` over all joints, `PCK_<joint>` (-1 for a joint nobody has labelled), the counts."""

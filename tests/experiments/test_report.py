@@ -3,12 +3,14 @@
 import dataclasses
 import json
 
+import cv2
 import numpy as np
 import pytest
 
 from data_pipeline import readers, synthetic
+from data_pipeline.images import decode
 from data_pipeline.readers.coco import as_coco
-from experiments.gallery import Evaluated
+from experiments.gallery import Evaluated, draw_pairs
 from experiments.report import detector_page, joint_cells, pose_page
 from g_rmi.evaluation.keypoint_table import KeypointRow, keypoint_table
 from g_rmi.evaluation.results import box_results, keypoint_results
@@ -132,3 +134,24 @@ def test_the_table_of_joints():
         ("left_ankle", "120", "99", "0.512", "0.400", "0.250"),
         ("all", "0", "0", "-", "-", "-"),
     ]
+
+
+def test_pairs_are_written_each_and_on_a_sheet(dataset, tmp_path):
+    names = tuple(f"sub/{i}.png" for i in range(len(dataset.images)))
+    images = dataclasses.replace(dataset.images, file_name=names)
+    renamed = dataclasses.replace(dataset, images=images)
+    drawn = {}
+
+    def draw(image, row):
+        np.testing.assert_array_equal(image, decode(dataset.source.read(row)))
+        drawn[row] = np.full((20, 40, 3), (200, 10 * row, 0), np.uint8)
+        return drawn[row]
+
+    draw_pairs(renamed, np.array([1, 4]), draw, tmp_path / "new" / "pictures")
+    written = sorted(path.name for path in (tmp_path / "new" / "pictures").iterdir())
+    assert written == ["1.jpg", "4.jpg", "contact_sheet.jpg"]
+    assert list(drawn) == [1, 4]
+    picture = cv2.imread(str(tmp_path / "new" / "pictures" / "4.jpg"))[..., ::-1]
+    assert np.abs(picture - drawn[4].astype(int)).max() < 8
+    draw_pairs(renamed, [], draw, tmp_path / "none")
+    assert list((tmp_path / "none").iterdir()) == []
