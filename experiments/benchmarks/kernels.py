@@ -45,6 +45,7 @@ from g_rmi.ops.nms import box_nms
 from g_rmi.ops.roi import roi_align
 from g_rmi.pose.heads import head
 from g_rmi.pose.heads.disks import Disks
+from g_rmi.pose.heads.finders import HoughVotes
 from g_rmi.skeleton import COCO
 
 
@@ -93,24 +94,24 @@ class Arguments:
 def decode_cases(maps: Maps, grid: Grid) -> Iterator[Case]:
     """Maxima of the votes by `decode` and its rivals; the ways of decoding beside each other."""
     crops = [[jnp.asarray(m) for m in crop] for crop in zip(*maps)]
-    joints, disks = maps.logits.shape[3], Disks(radius=grid.radius)
-    sigmas = tuple(np.resize(COCO.sigmas, joints).tolist())
-
-    def read(function: Callable, decoding: str, logits, offset):
-        how = head.Reading(head.Grid(grid.height, grid.width), sigmas, 1.25, decoding)
-        return function({"heatmap": logits, "offset": offset}, how)
+    size, joints = head.Grid(grid.height, grid.width), maps.logits.shape[3]
+    disks = Disks(radius=grid.radius)
 
     def on_crops(function: Callable) -> Call:
         compiled = jax.jit(function)
         return lambda: [jax.block_until_ready(compiled(*crop)) for crop in crops]
 
+    def decode(logits, offset, way="hough"):
+        how = head.Reading(size, tuple(np.resize(COCO.sigmas, joints).tolist()), 1.25, way)
+        return disks.decode({"heatmap": logits, "offset": offset}, how)
+
     def found(logits, offset):
-        poses = read(disks.decode, "hough", logits, offset)
+        poses = decode(logits, offset)
         x, y = poses.keypoints.astype(jnp.int32).T
         return y * grid.width + x, poses.keypoint_scores
 
     def whole(logits, offset):
-        votes = read(disks.evidence, "hough", logits, offset).reshape(-1, joints)
+        votes = HoughVotes(grid.radius).whole(logits, offset, size).reshape(-1, joints)
         return jnp.argmax(votes, axis=0), jnp.max(votes, axis=0)
 
     calls = {
@@ -119,7 +120,7 @@ def decode_cases(maps: Maps, grid: Grid) -> Iterator[Case]:
         **available({"numba": partial(rivals.numba_decode, maps, grid)}),
     }
     yield Case("decode", calls, len(crops), other_maxima, 0.01)
-    ways = {way: on_crops(partial(read, disks.decode, way)) for way in head.decodings(disks)}
+    ways = {way: on_crops(partial(decode, way=way)) for way in head.decodings(disks)}
     yield Case("ways of decoding", ways, len(crops))
 
 

@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.train_step --config NAME [--FIELD VALUE ...]
 
 Both sides are given the same crops, use all usable cores and take turns. The PyTorch twin, which a
-clone has (`tests/oracles/torch_resnet.py`), is a ResNet with one 1x1 convolution on top, so
+clone has (`tests/oracles/torch_resnet.py`), is a ResNet with one 1x1 convolution on top, so feature
 pyramid and auxiliary head are off on both sides. The last row is our whole training step as
 configured: targets, losses, optimiser and averaging included.
 """

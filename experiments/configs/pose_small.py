@@ -13,6 +13,7 @@ from dataclasses import replace
 from experiments.configs import pose_synthetic
 from experiments.parts.experiment import PoseExperiment
 from g_rmi.config import PoseAugmentation
+from g_rmi.pose.heads.disks import Disks
 
 
 def get_config() -> PoseExperiment:
@@ -25,7 +26,7 @@ def get_config() -> PoseExperiment:
             crop_height=129,
             crop_width=97,
             box_scale=1.1,
-            head=replace(base.model.head, radius=8.0, decoding="hough_oks"),
+            head=Disks(radius=8.0, loss_stride=4, decoding="hough_oks"),
         ),
         data=replace(
             base.data,

@@ -16,6 +16,7 @@ from dataclasses import replace
 from experiments.configs import pose_small
 from experiments.parts.experiment import PoseExperiment
 from g_rmi.config import PoseAugmentation
+from g_rmi.pose.heads.disks import Disks
 
 
 def get_config() -> PoseExperiment:
@@ -32,7 +33,7 @@ def get_config() -> PoseExperiment:
             crop_height=161,
             crop_width=129,
             box_scale=1.0,
-            head=replace(small.model.head, radius=10.0),
+            head=Disks(radius=10.0, loss_stride=4, decoding="hough_oks"),
         ),
         data=replace(
             small.data,

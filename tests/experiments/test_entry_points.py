@@ -18,7 +18,7 @@ from g_rmi.training.checkpoint import load_variables
 from g_rmi.training.weights import write_weights
 
 TINY = [
-    *("--config", "pose_synthetic", "--width", "8", "--top-down", "8"),
+    *("--config", "pose_synthetic", "--width", "8", "--fpn-channels", "8"),
     *("--crop-height", "33", "--crop-width", "33", "--radius", "4"),
     *("--batch-size", "8", "--log-every", "1", "--checkpoint-every", "1", "--threads", "1"),
 ]

@@ -213,7 +213,7 @@ def test_a_wrong_net_is_refused(workdirs, tmp_path, monkeypatch):
     ],
 )
 def test_onnxruntime_gives_the_same_maps(config):
-    """Dilated and bfloat16; groups; a top-down path. Other crops than those of the check."""
+    """Dilated and bfloat16; groups; a feature pyramid. Other crops than those of the check."""
     pytest.importorskip("jax2onnx")
     runtime = pytest.importorskip("onnxruntime")
     variables = draw(PoseTask(config))

@@ -21,7 +21,7 @@ from data_pipeline import synthetic
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 120
 TINY = [
-    *("--config", "pose_synthetic", "--width", "8", "--top-down", "8"),
+    *("--config", "pose_synthetic", "--width", "8", "--fpn-channels", "8"),
     *("--crop-height", "33", "--crop-width", "33", "--radius", "4", "--warmup-steps", "5"),
     *("--batch-size", "8", "--log-every", "1", "--checkpoint-every", "3", "--threads", "2"),
     *("--evaluate-every", "40", "--keep", "2", "--steps", str(STEPS)),

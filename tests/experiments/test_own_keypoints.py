@@ -19,7 +19,7 @@ HAND = {
     "skeleton": [[1, 2], [1, 3]],
     "sigmas": [0.05, 0.1, 0.1],
 }
-TINY = ["--config=pose_synthetic", "--width=4", "--top-down=8", "--batch-size=4", "--steps=2"]
+TINY = ["--config=pose_synthetic", "--width=4", "--fpn-channels=8", "--batch-size=4", "--steps=2"]
 TINY += ["--crop-height=33", "--crop-width=33", "--evaluate-every=0", "--threads=1"]
 
 

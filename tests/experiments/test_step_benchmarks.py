@@ -11,7 +11,7 @@ from g_rmi.training.sharding import data_mesh
 from tests.experiments.networks import draw
 
 TINY = ["--width=4", "--batch-size=2"]
-TINY_POSE = [*TINY, "--top-down=8", "--crop-height=33", "--crop-width=33"]
+TINY_POSE = [*TINY, "--fpn-channels=8", "--crop-height=33", "--crop-width=33"]
 TINY_DETECTOR = [*TINY, "--canvas", "64", "80", "--proposals=6", "--box-samples=4", "--roi-size=4"]
 GIVEN = {"pose_synthetic": TINY_POSE, "detector_synthetic": TINY_DETECTOR}
 

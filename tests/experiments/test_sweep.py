@@ -38,7 +38,7 @@ SIZES = {
 }
 
 TINY = [
-    *("--base", "pose_synthetic", "--width", "8", "--top-down", "8", "--steps", "2"),
+    *("--base", "pose_synthetic", "--width", "8", "--fpn-channels", "8", "--steps", "2"),
     *("--crop-height", "33", "--crop-width", "33", "--radius", "4", "--batch-size", "4"),
     *("--log-every", "1", "--checkpoint-every", "1", "--threads", "1", "--launcher", "debug"),
 ]

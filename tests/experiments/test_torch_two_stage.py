@@ -48,7 +48,7 @@ def untrained(detector=DETECTOR, pose=networks.POSE.model):
 
 
 def atrous():
-    """As the paper's networks: output stride 8 by dilation, and no top-down path."""
+    """As the paper's networks: output stride 8 by dilation, and no feature pyramid."""
     detector = dataclasses.replace(DETECTOR, output_stride=8, rpn_dilation=2, norm="frozen")
     pose = dataclasses.replace(networks.POSE.model, output_stride=8, fpn_channels=0)
     return untrained(detector, pose)

@@ -16,7 +16,7 @@ from g_rmi.pose.config import PoseConfig
 from g_rmi.pretrained.resnet import MODULES, WEIGHTS
 from tests.oracles.torch_resnet import UNITS, Bottleneck, ResNet
 
-# Norms and the convolutions right before them: of a unit, of the top-down path, of a shortcut.
+# Norms and the convolutions right before them: of a unit, of the feature pyramid, of a shortcut.
 NORMS = ((r"bn(\d)", r"conv\1"), (r"norm(\d)b", r"merge\1"), (r"1", r"0"))
 
 

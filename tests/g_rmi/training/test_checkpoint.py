@@ -14,7 +14,7 @@ import optax
 import pytest
 
 from experiments.parts.experiment import DetectorExperiment
-from g_rmi.config import DetectorConfig, OptimConfig, to_dict
+from g_rmi.config import DetectorConfig, OptimConfig, default_values, to_dict
 from g_rmi.training import sharding
 from g_rmi.training.checkpoint import Checkpoints, Mismatch, load_variables, write_config
 from g_rmi.training.optim import make_optimizer
@@ -63,9 +63,9 @@ def steps(workdir):
     return sorted(path.name for path in (workdir / "checkpoints").iterdir())
 
 
-def restore(workdir, state, *, config=CONFIG, data=DATA):
+def restore(workdir, state, *, config=CONFIG, data=DATA, defaults=None):
     with Checkpoints(workdir) as checkpoints:
-        return checkpoints.restore_latest(abstract(state), config, data)
+        return checkpoints.restore_latest(abstract(state), config, data, defaults=defaults)
 
 
 def assert_same(a, b):
@@ -266,18 +266,18 @@ def test_config_must_be_the_same(tmp_path):
 
 
 def test_checkpoints_of_earlier_versions_go_on_or_say_why_not(tmp_path):
-    now = to_dict(DetectorExperiment())
+    now, defaults = to_dict(DetectorExperiment()), default_values(DetectorExperiment())
     earlier = json.loads(json.dumps(now))
     del earlier["train"]["keep_best"], earlier["model"]["roi"]
     save(tmp_path, make(1), config=earlier)
-    assert restore(tmp_path, make(1), config=now).step == 1
+    assert restore(tmp_path, make(1), config=now, defaults=defaults).step == 1
     other = to_dict(DetectorExperiment(model=DetectorConfig(roi="align")))
     with pytest.raises(Mismatch, match=r"config: model.roi was 'crop', is 'align' \(go"):
-        restore(tmp_path, make(1), config=other)
+        restore(tmp_path, make(1), config=other, defaults=defaults)
     earlier["model"]["dropout"] = 0.5
     save(tmp_path / "removed", make(1), config=earlier)
     with pytest.raises(Mismatch, match=r"config: model.dropout was 0.5, is not there \(go"):
-        restore(tmp_path / "removed", make(1), config=now)
+        restore(tmp_path / "removed", make(1), config=now, defaults=defaults)
 
 
 def test_a_checkpoint_of_another_network_says_why_not(tmp_path):
