@@ -1,5 +1,6 @@
 """The heads of the pose network. A new one is a file here and its name in the line below."""
 
 from g_rmi.pose.heads.disks import Disks
+from g_rmi.pose.heads.gaussian import GaussianHeatmaps
 
-Head = Disks
+Head = Disks | GaussianHeatmaps
