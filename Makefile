@@ -69,7 +69,7 @@ predict: setup ## Find the people of INPUT: pictures, folders, videos
 demo: setup ## Try the weights that come with the package
 	@$(BIN)/python -m experiments.demo $(ARGS)
 
-sweep: setup ## Run the ablation CONFIG of experiments/ablations.py
+sweep: setup ## Run the ablation CONFIG of experiments/parts/ablations.py
 	@$(BIN)/python -m experiments.sweep --config $(CONFIG) --out $(or $(OUT),runs/ablations) $(DATA_FLAG) $(ARGS)
 
 bench: setup ## Time what this machine can run, against what is installed

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import cli
 from experiments.benchmarks.timing import RESULTS
+from experiments.parts import cli
 from g_rmi.config import nearest
 
 # Sizes that two processor cores finish in some minutes.

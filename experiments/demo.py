@@ -11,7 +11,8 @@ import numpy as np
 
 from data_pipeline.images import decode
 from data_pipeline.synthetic import scene
-from experiments import cli, predict
+from experiments import predict
+from experiments.parts import cli
 from g_rmi.viz.draw import contact_sheet
 
 # Rear Admiral Grace Hopper, by James S. Davis of the United States Navy: in the public domain.

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from data_pipeline.readers import read
 from data_pipeline.schema import SPLITS, DataError, MissingDataError
-from experiments import cli
+from experiments.parts import cli
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.viz.table import show
 

@@ -12,7 +12,7 @@ import numpy as np
 import tyro
 
 from data_pipeline.images import cut, decode
-from experiments import cli
+from experiments.parts import cli
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import nearest
 from g_rmi.geometry import box_to_crop, pose_box

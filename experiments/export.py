@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import tyro
 
-from experiments import cli
+from experiments.parts import cli
 from g_rmi import __version__
 from g_rmi.config import DetectorConfig, from_dict, to_dict
 from g_rmi.inference.export import PLATFORMS, export_program
@@ -26,7 +26,7 @@ from g_rmi.training.weights import read_config, write_weights
 
 # The loader comes last: without it, an export was interrupted.
 FILES = ("program.bin", "weights.npz", "about.json", "find_people.py")
-LOADER = Path(__file__).with_name("export_loader.py")
+LOADER = Path(__file__).parent / "parts" / "export_loader.py"
 
 
 @dataclasses.dataclass(frozen=True)

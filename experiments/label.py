@@ -12,7 +12,7 @@ from data_pipeline.readers import read
 from data_pipeline.readers.coco import write
 from data_pipeline.readers.records import find_prepared
 from data_pipeline.schema import Dataset
-from experiments import cli, pose
+from experiments.parts import cli, measure
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import nearest
 from g_rmi.inference.load import load_task
@@ -54,7 +54,7 @@ class Arguments:
     min_keypoint_score: float = 0.5
     flip_test: bool = True
     rotation_test: bool = False
-    batch_size: int = pose.BATCH_SIZE
+    batch_size: int = measure.CROPS
 
 
 def chosen_joints(skeleton: Skeleton, names: Sequence[str]) -> Bool[np.ndarray, " K"]:
@@ -136,7 +136,9 @@ def main(argv: Sequence[str]) -> None:
     # Of all decodings, this one's scores say how good a label will be.
     decoding = "hough_oks" if "hough_oks" in decodings(task.config.head) else None
     look = Look(decoding, arguments.flip_test, arguments.rotation_test)
-    found = pose.predict(task, variables, dataset, boxes, look, batch_size=arguments.batch_size)
+    found = measure.predict_poses(
+        task, variables, dataset, boxes, look, batch_size=arguments.batch_size
+    )
     score = arguments.min_keypoint_score
     labelled, new = add_labels(dataset, boxes, found, joints, min_score=score)
     source = (

@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from experiments import cli
+from experiments.parts import cli
 from g_rmi.config import nearest
 
 COMMANDS = {

@@ -25,10 +25,10 @@ from rich.progress import (
 from rich.text import Text
 
 from data_pipeline.boxes import read_boxes
-from experiments import cli
-from experiments.journal import Journal, remove_journals
-from experiments.photographs import STDIN, Source, find
-from experiments.prediction import Run
+from experiments.parts import cli
+from experiments.parts.inputs import STDIN, Source, find
+from experiments.parts.journal import Journal, remove_journals
+from experiments.parts.run import Run
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.evaluation.results import write_results
 from g_rmi.inference.load import load_settings

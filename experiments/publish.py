@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from experiments import cli, export
+from experiments import export
+from experiments.parts import cli
 
 
 def main(argv: Sequence[str]) -> None:

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import tyro
 
-from experiments import ablations, cli, configs, data, sweep_table, train
-from experiments.launch import Executor, Job, Launcher, Resources, run_jobs
+from experiments import configs
+from experiments.parts import ablations, cli, data, sweep_table
 from experiments.parts.experiment import (
     DetectorExperiment,
     Experiment,
     PoseExperiment,
     experiment_from_dict,
 )
-from experiments.points import Base, Point, resolve
-from experiments.sweep_jobs import (
+from experiments.parts.launch import Executor, Job, Launcher, Resources, run_jobs
+from experiments.parts.points import Base, Point, resolve
+from experiments.parts.sweep_jobs import (
     Run,
     Training,
     digest,
@@ -26,7 +27,8 @@ from experiments.sweep_jobs import (
     find_boxes,
     train_once,
 )
-from experiments.sweep_table import Row
+from experiments.parts.sweep_table import Row
+from experiments.parts.training import Arguments as TrainArguments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Arguments:
     Writes NAME.md, NAME.csv and NAME.png into the output directory, where sweeps share trainings.
 
     Attributes:
-      config: Name of a function of experiments/ablations.py.
+      config: Name of a function of experiments/parts/ablations.py.
       out: Gets tables, plots, trainings, each point's numbers, and the jobs' logs.
       base: What is varied: name of a file in experiments/configs, whose fields are the options
         below, or directory of a training, which then is not trained again.
@@ -114,7 +116,7 @@ def training(
     pretrained = arguments.pretrained.get(depth)
     if arguments.pretrained and pretrained is None:
         raise ValueError(f"--pretrained: no weights for depth {depth}, which a point needs")
-    made = train.Arguments(
+    made = TrainArguments(
         config=source,
         data=arguments.data,
         pretrained=pretrained and pretrained.absolute(),

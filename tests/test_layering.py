@@ -40,6 +40,9 @@ MAY_IMPORT = {
         "g_rmi.viz",
     ),
     "experiments": ("g_rmi", "data_pipeline"),
+    # Programs import parts, never the other way.
+    "experiments.parts": ("g_rmi", "data_pipeline", "experiments.configs"),
+    "experiments.configs": ("g_rmi", "data_pipeline", "experiments.runs", "experiments.parts"),
 }
 
 # Other people's packages that a part must not import. Loader workers never see jax.
@@ -146,6 +149,7 @@ def test_every_import_points_down():
         ("g_rmi/types.py", "from jax import Array", "g_rmi.types must not import jax"),
         ("data_pipeline/loader.py", "from experiments import cli", "data_pipeline may import only"),
         ("experiments/train.py", "import tensorflow as tf", "experiments must not import tensor"),
+        ("experiments/parts/run.py", "from experiments import predict", "experiments.parts may"),
         ("tests/test_x.py", "import tensorflow", "tests must not import tensorflow"),
     ],
 )

@@ -23,7 +23,7 @@ import safetensors.numpy
 import tyro
 from flax import linen as nn
 
-from experiments import cli
+from experiments.parts import cli
 from g_rmi.nn.conv import Conv
 from g_rmi.nn.norm import EPSILON
 from g_rmi.nn.resnet import MEAN, STD, UNITS, ResNet, normalise

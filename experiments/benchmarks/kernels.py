@@ -24,7 +24,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import cli
 from experiments.benchmarks import rivals
 from experiments.benchmarks.made import (
     Grid,
@@ -38,6 +37,7 @@ from experiments.benchmarks.made import (
     read_maps,
 )
 from experiments.benchmarks.timing import RESULTS, Call, Case, Row, available, compare, save
+from experiments.parts import cli
 from g_rmi.config import nearest
 from g_rmi.evaluation.truth import Backend, Truth, evaluate_boxes, evaluate_keypoints
 from g_rmi.ops.image import crop_boxes

@@ -27,7 +27,7 @@ from data_pipeline.pose_examples import PoseExamples
 from data_pipeline.readers import read
 from data_pipeline.schema import DataError, Dataset, ImageSource
 from experiments.benchmarks.timing import RESULTS, Row, Timings, rows, save
-from experiments.data import directories
+from experiments.parts.data import directories
 from g_rmi.config import (
     DetectorAugmentation,
     DetectorDataConfig,

@@ -22,14 +22,13 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from experiments import cli, detector, pose
 from experiments.benchmarks.batches import evaluation_batch, made_up_batch
 from experiments.benchmarks.timing import RESULTS, Row, save
-from experiments.parts.experiment import DetectorExperiment, Experiment, PoseExperiment
-from g_rmi.inference.dataset import make_detect, make_predict, prediction_step
+from experiments.parts import cli
+from experiments.parts.experiment import Experiment, PoseExperiment
+from experiments.parts.stages import STAGES
+from g_rmi.inference.dataset import prediction_step
 from g_rmi.inference.load import make_task
-from g_rmi.inference.settings import COUNTING
-from g_rmi.pose.task import PoseTask
 from g_rmi.training import sharding
 from g_rmi.training.optim import make_optimizer
 from g_rmi.training.state import create_state
@@ -131,13 +130,13 @@ def rows_per_device(experiment: Experiment, program: Program, devices: int) -> i
     """Crops or pictures of a step on each device."""
     if program == "training":
         return experiment.train.batch_size // devices
-    return (detector if isinstance(experiment, DetectorExperiment) else pose).BATCH_SIZE
+    return STAGES[experiment.stage].rows
 
 
 def compile_evaluation(experiment: Experiment, mesh: Mesh) -> jax.stages.Compiled:
     """The step of an evaluation: the weights and a batch to people or joints."""
     task = make_task(experiment.model)
-    predict = make_predict(task, COUNTING.look) if isinstance(task, PoseTask) else make_detect(task)
+    predict = STAGES[experiment.stage].prediction(task)
     variables = jax.eval_shape(task.init, jax.random.key(0))
     rows = mesh.size * rows_per_device(experiment, "evaluation", mesh.size)
     batch = evaluation_batch(experiment, rows)

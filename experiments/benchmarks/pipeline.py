@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments import cli
 from experiments.benchmarks.rivals import twin
 from experiments.benchmarks.timing import (
     RESULTS,
@@ -31,6 +30,7 @@ from experiments.benchmarks.timing import (
     rows,
     save,
 )
+from experiments.parts import cli
 from g_rmi.geometry import fit_canvas
 from g_rmi.inference.canvas import pack
 from g_rmi.inference.people import find_boxes, find_poses

@@ -22,9 +22,9 @@ from typing import NamedTuple
 
 import jax
 
-from experiments import cli
 from experiments.benchmarks.memory import compile_training
 from experiments.benchmarks.timing import RESULTS, Row, save
+from experiments.parts import cli
 from experiments.parts.experiment import Experiment, PoseExperiment
 from g_rmi.training import sharding
 

@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import cli
 from experiments.benchmarks.batches import made_up_batch
 from experiments.benchmarks.rivals import twin
 from experiments.benchmarks.timing import RESULTS, Call, Case, available, compare, save
+from experiments.parts import cli
 from experiments.parts.experiment import Experiment, PoseExperiment
 from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.network import PoseNetwork

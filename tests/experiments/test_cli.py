@@ -4,7 +4,8 @@ import typing
 
 import pytest
 
-from experiments import cli, train
+from experiments import train
+from experiments.parts import cli
 from g_rmi.pose.heads import Head
 from g_rmi.pose.heads.disks import Disks
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from data_pipeline import synthetic
-from experiments import cli, doctor, evaluate, export, pose, train
+from experiments import doctor, evaluate, export, train
 from experiments.benchmarks import pipeline as pipeline_benchmark
+from experiments.parts import cli, measure
 from g_rmi.evaluation.truth import BOX_METRICS, KEYPOINT_METRICS
 from g_rmi.inference.load import load_task
 from g_rmi.inference.pipeline import PosePipeline
@@ -182,13 +183,13 @@ def test_the_pose_network_looks_into_the_detectors_boxes(
     poses = json.loads((tmp_path / "poses" / "metrics.json").read_text())
     assert 0 < poses["boxes"] <= 3 * 6
     assert set(KEYPOINT_METRICS) <= poses.keys()
-    looked, predict = [], pose.predict
+    looked, predict = [], measure.predict_poses
 
     def counted(task, variables, dataset, boxes, decoding, **options):
         looked.append((len(boxes), decoding))
         return predict(task, variables, dataset, boxes, decoding, **options)
 
-    monkeypatch.setattr(pose, "predict", counted)
+    monkeypatch.setattr(measure, "predict_poses", counted)
     evaluate.main(
         [
             *("--workdir", str(workdir), "--out", str(tmp_path / "both"), "--max-per-image", "3"),

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import launch
-from experiments.launch import Executor, Job, Resources, run_jobs
+from experiments.parts import launch
+from experiments.parts.launch import Executor, Job, Resources, run_jobs
 
 # Slurm's commands as far as submitit uses them; jobs run here, in the background.
 SLURM = {
@@ -146,7 +146,7 @@ def test_a_stopped_launcher_stops_its_jobs(tmp_path):
     sleep = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     code = f"""
 from pathlib import Path
-from experiments.launch import Executor, Job, Resources, run_jobs
+from experiments.parts.launch import Executor, Job, Resources, run_jobs
 executor = Executor("local", Path({str(tmp_path / "jobs")!r}), Resources())
 run_jobs([Job("sleep", exec, ({sleep!r},))], executor, limit=1, ended=print)
 """

@@ -12,10 +12,10 @@ from PIL import Image
 from data_pipeline.images import ImageError
 from experiments import main as console
 from experiments import predict
-from experiments.journal import Journal, remove_journals
-from experiments.photographs import decode, find
-from experiments.prediction import Job, people_of
-from experiments.videos import Video
+from experiments.parts.inputs import decode, find
+from experiments.parts.journal import Journal, remove_journals
+from experiments.parts.run import Job, people_of
+from experiments.parts.videos import Video
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
 from g_rmi.types import People
@@ -244,7 +244,7 @@ def test_standard_input_and_broken_videos(networks, tmp_path, monkeypatch, capsy
 
 
 def test_a_video_of_huge_frames_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("experiments.videos.MAX_PIXELS", 100)
+    monkeypatch.setattr("experiments.parts.videos.MAX_PIXELS", 100)
     with pytest.raises(ImageError, match=r"frames of \d+ x \d+ are more than 100 pixels"):
         Video(write_video(tmp_path / "v.mp4"))
 

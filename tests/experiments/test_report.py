@@ -10,8 +10,8 @@ import pytest
 from data_pipeline import readers, synthetic
 from data_pipeline.images import decode
 from data_pipeline.readers.coco import as_coco
-from experiments.gallery import Evaluated, draw_pairs
-from experiments.report import detector_page, joint_cells, pose_page
+from experiments.parts.gallery import Evaluated, draw_pairs
+from experiments.parts.report import detector_page, joint_cells, pose_page
 from g_rmi.evaluation.keypoint_table import KeypointRow, keypoint_table
 from g_rmi.evaluation.results import box_results, keypoint_results
 from g_rmi.evaluation.truth import Truth, evaluate_boxes, evaluate_keypoints

@@ -3,9 +3,10 @@ import json
 import jax
 import pytest
 
-from experiments import cli, configs
+from experiments import configs
 from experiments.benchmarks import memory, train_step
 from experiments.benchmarks.batches import evaluation_batch, made_up_batch
+from experiments.parts import cli
 from g_rmi.inference.load import make_task
 from g_rmi.training.sharding import data_mesh
 from tests.experiments.networks import draw

@@ -11,10 +11,11 @@ import jax
 import pytest
 
 from data_pipeline import synthetic
-from experiments import ablations, configs, evaluate, pose, sweep, sweep_jobs, sweep_table, train
+from experiments import configs, evaluate, sweep, train
+from experiments.parts import ablations, measure, sweep_jobs, sweep_table, training
 from experiments.parts.experiment import DetectorExperiment, PoseExperiment
-from experiments.points import Base, Point, check_names, override, resolve
-from experiments.sweep_jobs import differences
+from experiments.parts.points import Base, Point, check_names, override, resolve
+from experiments.parts.sweep_jobs import differences
 from g_rmi.inference.settings import Settings
 
 BASES = {
@@ -188,7 +189,7 @@ def test_sweeps_share_a_training_and_both_weights_count(out, data, monkeypatch):
         loaded.append(average)
         return evaluate.load_task(workdir, average=average)
 
-    monkeypatch.setattr(train, "run", None)
+    monkeypatch.setattr(training, "run", None)
     monkeypatch.setattr(sweep_jobs, "load_task", load_task)
     assert run(out, data, "averaging") == 0
     assert loaded == [True, False]
@@ -225,7 +226,7 @@ def test_a_failed_point_is_named_and_tried_again(out, data, monkeypatch, capsys)
     def diverge(arguments):
         raise FloatingPointError(f"not finite at {arguments.experiment.optim.learning_rate}\nmore")
 
-    monkeypatch.setattr(train, "run", diverge)
+    monkeypatch.setattr(training, "run", diverge)
     assert run(out, data, "two") == 1
     assert "failed: diverges;" in capsys.readouterr().out
     table = read(out, "two")
@@ -234,7 +235,7 @@ def test_a_failed_point_is_named_and_tried_again(out, data, monkeypatch, capsys)
     assert table["diverges"]["AP"] == ""
     assert "| diverges | - | -" in (out / "two.md").read_text()
 
-    monkeypatch.setattr(train, "run", lambda arguments: 1 / 0)
+    monkeypatch.setattr(training, "run", lambda arguments: 1 / 0)
     assert run(out, data, "two") == 1
     table = read(out, "two")
     assert table["good"]["status"] == "done"
@@ -245,7 +246,7 @@ def test_a_given_training_stands_for_the_base_and_nothing_else(out, data, tmp_pa
     (workdir,) = (out / "trainings").glob("pose_[0-9a-f]*")
     given = ["--base", str(workdir), "--data", str(data), "--out", str(tmp_path / "out")]
     with monkeypatch.context() as patch:
-        patch.setattr(train, "run", None)
+        patch.setattr(training, "run", None)
         assert sweep.main(["--config", "decoding", *given, "--launcher", "debug"]) == 0
     assert not (tmp_path / "out" / "trainings").exists()
     theirs, ours = (
@@ -271,7 +272,7 @@ def test_points_look_into_the_boxes_of_a_detector(out, data, tmp_path, monkeypat
     detector = ["--config", "detector_synthetic", "--data", str(data), "--steps", "1", *tiny]
     train.main([*detector, "--workdir", str(tmp_path / "detector")])
     (workdir,) = (out / "trainings").glob("pose_[0-9a-f]*")
-    monkeypatch.setattr(train, "run", None)
+    monkeypatch.setattr(training, "run", None)
     given = ["--base", str(workdir), "--detector", str(tmp_path / "detector")]
     given += ["--data", str(data), "--out", str(tmp_path / "out"), "--launcher", "debug"]
     assert sweep.main(["--config", "score", *given]) == 0
@@ -313,8 +314,8 @@ def test_decodings_that_only_rank_differently_share_predictions(monkeypatch):
     def score(truth, dataset, boxes, people, settings):
         return SimpleNamespace(metrics={"people": people, "threshold": settings.oks_nms})
 
-    monkeypatch.setattr(pose, "predict", predict)
-    monkeypatch.setattr(pose, "score", score)
+    monkeypatch.setattr(measure, "predict_poses", predict)
+    monkeypatch.setattr(measure, "score_poses", score)
     variants = [
         Settings(oks_nms=0.1, ranking="box"),
         Settings(decoding="argmax", oks_nms=0.2),
@@ -323,7 +324,7 @@ def test_decodings_that_only_rank_differently_share_predictions(monkeypatch):
         Settings(rotation_test=True, oks_nms=0.5),
         Settings(decoding="argmax", oks_nms=0.6),
     ]
-    rows = [e.metrics for e in pose.evaluate_each(None, {}, None, None, None, variants)]
+    rows = [e.metrics for e in measure.evaluate_each(None, {}, None, None, None, variants)]
     assert [row["people"] for row in rows] == [1, 2, 1, 3, 4, 2]
     assert [row["threshold"] for row in rows] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
     assert predicted == [

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from experiments.sweep_jobs import write
+from experiments.parts.sweep_jobs import write
 from g_rmi.evaluation.truth import KEYPOINT_METRICS
 from g_rmi.viz import table
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.gallery import Evaluated, box_galleries, pose_galleries
+from experiments.parts.gallery import Evaluated, box_galleries, pose_galleries
 from g_rmi.evaluation import diagnosis
 from g_rmi.evaluation.diagnosis import ERRORS, KINDS, Diagnosis
 from g_rmi.evaluation.keypoint_table import KeypointRow

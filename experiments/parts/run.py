@@ -12,9 +12,9 @@ from jaxtyping import Float
 from rich.progress import Progress
 
 from data_pipeline.images import ImageError, Picture, shrink
-from experiments.journal import Journal
-from experiments.photographs import Source, decode
-from experiments.videos import Video, VideoFile
+from experiments.parts.inputs import Source, decode
+from experiments.parts.journal import Journal
+from experiments.parts.videos import Video, VideoFile
 from g_rmi.evaluation.results import PERSON, box_results, from_xywh, keypoint_results
 from g_rmi.inference.canvas import shape_class
 from g_rmi.inference.pipeline import PosePipeline

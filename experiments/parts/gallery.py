@@ -8,12 +8,15 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from data_pipeline.boxes import PersonBoxes
 from data_pipeline.images import cut_image, decode
 from data_pipeline.schema import Dataset
+from experiments.parts.measure import PoseEvaluation
 from g_rmi.evaluation.diagnosis import KINDS, Diagnosis
 from g_rmi.evaluation.results import Result, from_xywh, keypoints_of
 from g_rmi.evaluation.truth import Evaluation, Truth, matches
 from g_rmi.geometry import apply_affine, box_to_crop, pose_box
+from g_rmi.inference.dataset import FoundBoxes
 from g_rmi.viz.draw import compare, compare_boxes, contact_sheet
 from g_rmi.viz.report import Gallery, Picture
 
@@ -72,6 +75,49 @@ def draw_pairs(
     if sheet:
         page = contact_sheet(sheet, columns=2, cell=(360, 960))
         cv2.imwrite(str(out / "contact_sheet.jpg"), page[..., ::-1])
+
+
+def draw_poses(
+    dataset: Dataset,
+    boxes: PersonBoxes,
+    evaluation: PoseEvaluation,
+    out: Path,
+    *,
+    count: int,
+    min_keypoint_score: float,
+) -> None:
+    """Draws truth beside prediction for the first pictures that have people, and one sheet."""
+    labelled = dataset.people.take(np.flatnonzero(dataset.people.has_joints))
+
+    def compare_row(image: np.ndarray, row: int) -> np.ndarray:
+        people = labelled.take(np.flatnonzero(labelled.image == row))
+        shown = np.flatnonzero((boxes.image == row) & evaluation.keep)
+        return compare(
+            image,
+            people.keypoints,
+            people.visibility,
+            evaluation.people.keypoints[shown],
+            evaluation.people.keypoint_scores[shown],
+            evaluation.scores[shown],
+            skeleton=dataset.skeleton,
+            min_score=min_keypoint_score,
+        )
+
+    draw_pairs(dataset, np.unique(boxes.image)[:count], compare_row, out)
+
+
+def draw_boxes(
+    dataset: Dataset, found: FoundBoxes, out: Path, *, count: int, min_score: float
+) -> None:
+    """Draws annotated beside found boxes for the first pictures that have people, and a sheet."""
+    people = dataset.people
+
+    def compare_row(image: np.ndarray, row: int) -> np.ndarray:
+        truth = people.box[(people.image == row) & ~people.is_crowd]
+        shown = (found.image == row) & (found.scores >= min_score)
+        return compare_boxes(image, truth, found.boxes[shown], found.scores[shown])
+
+    draw_pairs(dataset, np.unique(people.image[~people.is_crowd])[:count], compare_row, out)
 
 
 class Shown(NamedTuple):

@@ -11,9 +11,9 @@ from typing import Any
 
 from data_pipeline.boxes import ground_truth_boxes, read_boxes
 from data_pipeline.readers.coco import as_coco
-from experiments import data, detector, pose, train
+from experiments.parts import data, measure, training
 from experiments.parts.experiment import Experiment
-from experiments.points import Point, settings_of
+from experiments.parts.points import Point, settings_of
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import flatten, to_dict
 from g_rmi.evaluation.results import box_results
@@ -69,7 +69,7 @@ class Training:
 
     workdir: Path
     identity: Json
-    arguments: train.Arguments | None = None
+    arguments: training.Arguments | None = None
 
     @classmethod
     def given(cls, workdir: Path) -> "Training":
@@ -79,7 +79,7 @@ class Training:
         return cls(workdir, {"workdir": str(workdir), "step": max(steps, default=0)})
 
     @classmethod
-    def made(cls, arguments: train.Arguments, base: Experiment, folder: Path) -> "Training":
+    def made(cls, arguments: training.Arguments, base: Experiment, folder: Path) -> "Training":
         """A training of the sweep's, in a directory of its own below `folder`."""
         experiment = arguments.experiment
         fields = flatten(to_dict(experiment))
@@ -175,27 +175,27 @@ def _alone(workdir: Path) -> Iterator[None]:
         yield
 
 
-def train_once(training: Training) -> None:
+def train_once(needed: Training) -> None:
     """Trains, or continues, unless it is done."""
-    if training.arguments is None:
+    if needed.arguments is None:
         return
-    with _alone(training.workdir):
-        if not training.finished:
-            train.run(training.arguments)
+    with _alone(needed.workdir):
+        if not needed.finished:
+            training.run(needed.arguments)
 
 
-def find_boxes(training: Training, directories: Sequence[Path], file: Path) -> None:
+def find_boxes(detector: Training, directories: Sequence[Path], file: Path) -> None:
     """Trains a detector unless it is done; writes the boxes it finds in the validation set.
 
     Raises:
       ValueError: The training is not one of a detector.
     """
-    train_once(training)
+    train_once(detector)
     enable_compilation_cache()
-    task, variables = load_task(training.workdir, stage="detector")
+    task, variables = load_task(detector.workdir, stage="detector")
     assert not isinstance(task, PoseTask)
     dataset, *_ = data.read_split(directories, "val")
-    found = detector.find(task, variables, dataset)
+    found = measure.find_boxes(task, variables, dataset)
     results = box_results(dataset.images.id[found.image], found.boxes, found.scores)
     write(file, json.dumps(results))
 
@@ -219,7 +219,7 @@ def evaluate_points(runs: Sequence[Run]) -> None:
     found = box_results(dataset.images.id[boxes.image], boxes.box, boxes.score)
     box_metrics = evaluate_boxes(truth, found)
     variants = [settings_of(run.point) for run in runs]
-    evaluations = pose.evaluate_each(task, variables, dataset, truth, boxes, variants)
+    evaluations = measure.evaluate_each(task, variables, dataset, truth, boxes, variants)
     for run, evaluation in zip(runs, evaluations):
         run.save({**evaluation.metrics, **box_metrics})
         print(f"{run.point.name}: AP {evaluation.metrics['AP']:.3f}", flush=True)

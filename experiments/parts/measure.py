@@ -1,7 +1,6 @@
-"""The pose stage for the programs: what its training and its evaluation consist of."""
+"""Networks over data sets, and COCO's numbers for what they find."""
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -9,26 +8,24 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from data_pipeline.boxes import PersonBoxes
-from data_pipeline.loader import Batches, box_crops, pose_batches
+from data_pipeline.loader import box_crops, canvases
 from data_pipeline.schema import Dataset
-from experiments.gallery import draw_pairs
-from experiments.parts.experiment import PoseExperiment
+from g_rmi.detector.detector import Detector
 from g_rmi.evaluation.pck import evaluate_pck
-from g_rmi.evaluation.results import keypoint_results
-from g_rmi.evaluation.truth import Truth, evaluate_keypoints
-from g_rmi.inference.dataset import predict_boxes
+from g_rmi.evaluation.results import box_results, keypoint_results
+from g_rmi.evaluation.truth import Truth, evaluate_boxes, evaluate_keypoints
+from g_rmi.inference.dataset import FoundBoxes, detect_people, predict_boxes
 from g_rmi.inference.people import turned_views
 from g_rmi.inference.rank import rank_images
 from g_rmi.inference.settings import Look, Settings
 from g_rmi.pose.task import PoseTask
 from g_rmi.training import hosts
 from g_rmi.types import People
-from g_rmi.viz.draw import compare
 
-BATCH_SIZE = 32  # Crops per device and batch of an evaluation.
+CROPS, PICTURES = 32, 8  # Rows of a batch for each device.
 
 
-class Evaluation(NamedTuple):
+class PoseEvaluation(NamedTuple):
     """Predictions for every box, who of them stays, and COCO's numbers."""
 
     people: People
@@ -38,27 +35,22 @@ class Evaluation(NamedTuple):
     metrics: dict[str, float]
 
 
-def batches(experiment: PoseExperiment, datasets: list[Dataset]) -> Batches:
-    """The training crops of this host."""
-    return pose_batches(
-        datasets,
-        height=experiment.model.crop_height,
-        width=experiment.model.crop_width,
-        config=experiment.data,
-        batch_size=experiment.train.batch_size // jax.process_count(),
-        seed=experiment.train.seed,
-        share=hosts.shard(),
-    )
+class BoxEvaluation(NamedTuple):
+    """What was found, in COCO's format, and COCO's twelve numbers."""
+
+    found: FoundBoxes
+    results: list[dict]
+    metrics: dict[str, float]
 
 
-def predict(
+def predict_poses(
     task: PoseTask,
     variables: dict,
     dataset: Dataset,
     boxes: PersonBoxes,
     look: Look,
     *,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int = CROPS,
 ) -> People:
     """A pose for every box, in image pixels, by all devices of all hosts."""
     batches = box_crops(
@@ -74,9 +66,9 @@ def predict(
     return predict_boxes(task, variables, batches, boxes.box, look)
 
 
-def score(
+def score_poses(
     truth: Truth, dataset: Dataset, boxes: PersonBoxes, people: People, settings: Settings
-) -> Evaluation:
+) -> PoseEvaluation:
     """Ranks the people, drops duplicates, and asks COCO's evaluation."""
     image_ids = dataset.images.id[boxes.image]
     scores, keep = rank_images(
@@ -85,7 +77,7 @@ def score(
     results = keypoint_results(
         image_ids[keep], people.keypoints[keep], people.keypoint_scores[keep], scores[keep]
     )
-    return Evaluation(people, scores, keep, results, evaluate_keypoints(truth, results))
+    return PoseEvaluation(people, scores, keep, results, evaluate_keypoints(truth, results))
 
 
 def evaluate_each(
@@ -96,44 +88,17 @@ def evaluate_each(
     boxes: PersonBoxes,
     variants: Iterable[Settings],
     *,
-    batch_size: int = BATCH_SIZE,
-) -> Iterator[Evaluation]:
+    batch_size: int = CROPS,
+) -> Iterator[PoseEvaluation]:
     """Evaluates each of some settings; those that look alike share their predictions."""
     predicted: dict[Look, People] = {}
     for settings in variants:
         look = settings.look
         if look not in predicted:
-            predicted[look] = predict(task, variables, dataset, boxes, look, batch_size=batch_size)
-        yield score(truth, dataset, boxes, predicted[look], settings)
-
-
-def draw(
-    dataset: Dataset,
-    boxes: PersonBoxes,
-    evaluation: Evaluation,
-    out: Path,
-    *,
-    count: int,
-    min_keypoint_score: float,
-) -> None:
-    """Draws truth beside prediction for the first pictures that have people, and one sheet."""
-    labelled = dataset.people.take(np.flatnonzero(dataset.people.has_joints))
-
-    def compare_row(image: np.ndarray, row: int) -> np.ndarray:
-        people = labelled.take(np.flatnonzero(labelled.image == row))
-        shown = np.flatnonzero((boxes.image == row) & evaluation.keep)
-        return compare(
-            image,
-            people.keypoints,
-            people.visibility,
-            evaluation.people.keypoints[shown],
-            evaluation.people.keypoint_scores[shown],
-            evaluation.scores[shown],
-            skeleton=dataset.skeleton,
-            min_score=min_keypoint_score,
-        )
-
-    draw_pairs(dataset, np.unique(boxes.image)[:count], compare_row, out)
+            predicted[look] = predict_poses(
+                task, variables, dataset, boxes, look, batch_size=batch_size
+            )
+        yield score_poses(truth, dataset, boxes, predicted[look], settings)
 
 
 def torso_pck(
@@ -144,3 +109,27 @@ def torso_pck(
         return {}
     counts = evaluate_pck(truth, dataset.people.id[boxes.person], people.keypoints)
     return counts.numbers(truth.skeleton)
+
+
+def find_boxes(
+    task: Detector,
+    variables: dict,
+    dataset: Dataset,
+    *,
+    flip_test: bool = False,
+    batch_size: int = PICTURES,
+) -> FoundBoxes:
+    """The people of every picture, by all devices of all hosts."""
+    pictures = canvases(
+        dataset,
+        canvas=task.config.canvas,
+        batch_size=batch_size * jax.local_device_count(),
+        share=hosts.shard(),
+    )
+    return detect_people(task, variables, pictures, flip_test=flip_test)
+
+
+def score_boxes(dataset: Dataset, truth: Truth, found: FoundBoxes) -> BoxEvaluation:
+    """Asks COCO's evaluation."""
+    results = box_results(dataset.images.id[found.image], found.boxes, found.scores)
+    return BoxEvaluation(found, results, evaluate_boxes(truth, results))

@@ -12,7 +12,7 @@ import inspect
 import typing
 from collections.abc import Callable, Iterator
 
-from experiments.points import Base, Point, check_names, disks
+from experiments.parts.points import Base, Point, check_names, disks
 from g_rmi.config import OptimConfig, nearest
 from g_rmi.inference.settings import Ranking
 

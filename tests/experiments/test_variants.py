@@ -1,6 +1,6 @@
 """The rows of the tables."""
 
-from experiments import options
+from experiments.parts import variants
 from g_rmi.inference.settings import Settings
 
 DECODINGS = ("hough", "hough_oks", "argmax_offset")
@@ -8,7 +8,7 @@ DECODINGS = ("hough", "hough_oks", "argmax_offset")
 
 def test_one_option_at_a_time():
     given = Settings(decoding="argmax_offset", flip_test=True)
-    rows = options.one_at_a_time("gt", given, DECODINGS)
+    rows = variants.one_at_a_time("gt", given, DECODINGS)
     assert rows["as given"] == ("gt", given)
     assert rows["decoding = hough"] == ("gt", Settings(decoding="hough", flip_test=True))
     assert rows["flip_test = False"] == ("gt", Settings(decoding="argmax_offset"))
@@ -20,7 +20,7 @@ def test_one_option_at_a_time():
 
 
 def test_every_combination():
-    rows = options.grid({"detector": True, "gt": False}, Settings(flip_test=True))
+    rows = variants.grid({"detector": True, "gt": False}, Settings(flip_test=True))
     assert len(set(rows.values())) == len(rows) == 3 * 3 + 2 * 3
     assert rows["detector boxes, product score, no NMS"] == (
         "detector",

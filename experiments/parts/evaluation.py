@@ -1,0 +1,366 @@
+"""What `evaluate` computes, writes and prints, for either stage."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from data_pipeline.boxes import PersonBoxes, best_boxes, ground_truth_boxes, read_boxes
+from data_pipeline.readers.coco import as_coco
+from data_pipeline.schema import Dataset
+from experiments.parts import measure, variants
+from experiments.parts.gallery import Evaluated, draw_boxes, draw_poses
+from experiments.parts.report import detector_page, joint_cells, pose_page
+from g_rmi.detector.detector import Detector
+from g_rmi.evaluation.keypoint_table import KeypointRow, keypoint_table
+from g_rmi.evaluation.results import box_results, write_results
+from g_rmi.evaluation.truth import (
+    BOX_METRICS,
+    KEYPOINT_METRICS,
+    Backend,
+    Truth,
+    evaluate_boxes,
+)
+from g_rmi.inference.load import load_task
+from g_rmi.inference.settings import COUNTING, Settings
+from g_rmi.pose.heads.head import decodings
+from g_rmi.pose.task import PoseTask
+from g_rmi.training.hosts import Hosts, is_first
+from g_rmi.training.weights import read_config
+from g_rmi.viz.table import markdown, number_rows, show
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Evaluates a checkpoint of a training, of the detector or of the pose network.
+
+    Writes metrics.json, boxes.json and keypoints.json (COCO's results format) and drawn pictures.
+    Runs on all devices.
+
+    Attributes:
+      workdir: Directory of the training, or a weights file.
+      checkpoint: "latest", "best" (the largest AP or box_AP of an evaluation while training), or a
+        step.
+      data: Data directory; of several, the first that has the split. The embedded synthetic set
+        without it.
+      split: Which split of it.
+      boxes: Where the pose network looks: "gt", "detector", or a file of person boxes in COCO's
+        results format, such as the detector's boxes.json.
+      detector: Work directory of the detector for "detector".
+      out: Where the results go. Default: WORKDIR/evaluation; a weights file has none.
+      table: Also evaluate the pose network with each setting changed, in the same boxes, and every
+        combination of boxes (these and the annotated ones), score and suppression: options.md,
+        options.json.
+      pictures: Pictures to draw.
+      min_keypoint_score: Keypoints that score lower are not drawn. Default: .3 where scores are an
+        expected OKS, else .02.
+      min_drawn_score: Boxes of the detector that score lower are not drawn.
+      batch_size: Crops or pictures per batch and device. Default: 32 crops, 8 pictures.
+      report: Also write report.html: numbers, curves, errors, pictures, training, config.
+      coco_backend: Who computes COCO's numbers: pycocotools, or faster-coco-eval if installed.
+      hosts: "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun
+        needs nothing. The first host writes. "one" works alone.
+      settings: How people are looked for. Default: as the weights were written with, but nobody is
+        left out for a low score, since AP counts them, too.
+    """
+
+    workdir: Path
+    checkpoint: str = "latest"
+    data: tuple[Path, ...] = ()
+    split: str = "val"
+    boxes: str = "gt"
+    detector: Path | None = None
+    out: Path | None = None
+    table: bool = False
+    pictures: int = 12
+    min_keypoint_score: float | None = None
+    min_drawn_score: float = 0.5
+    batch_size: int | None = None
+    report: bool = False
+    coco_backend: Backend = "pycocotools"
+    hosts: Hosts = "auto"
+    settings: Settings = COUNTING
+
+
+def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
+    """The boxes that `--boxes` names.
+
+    Raises:
+      ValueError: The detector is not given, or given though it is not asked for.
+    """
+    if (arguments.boxes == "detector") != bool(arguments.detector):
+        raise ValueError("--boxes detector and --detector DIR go together")
+    if arguments.boxes == "gt":
+        return ground_truth_boxes(dataset)
+    if arguments.detector:
+        task, variables = load_task(arguments.detector, stage="detector")
+        assert not isinstance(task, PoseTask)
+        flip_test = arguments.settings.flip_test
+        found = measure.find_boxes(task, variables, dataset, flip_test=flip_test)
+        return best_boxes(
+            found.image,
+            found.boxes,
+            found.scores,
+            min_score=arguments.settings.min_box_score,
+            max_per_image=arguments.settings.max_people,
+        )
+    return read_boxes(
+        arguments.boxes,
+        dataset,
+        min_score=arguments.settings.min_box_score,
+        max_per_image=arguments.settings.max_people,
+    )
+
+
+def evaluate_detector(
+    task: Detector, variables: dict, dataset: Dataset, arguments: Arguments, out: Path
+) -> None:
+    """Finds people, writes what was found, prints COCO's twelve numbers.
+
+    Raises:
+      ValueError: An option is given that only the pose network reads.
+    """
+    refuse_pose_options(arguments)
+    out.mkdir(parents=True, exist_ok=True)
+    found = measure.find_boxes(
+        task,
+        variables,
+        dataset,
+        flip_test=arguments.settings.flip_test,
+        batch_size=arguments.batch_size or measure.PICTURES,
+    )
+    truth = Truth(as_coco(dataset), dataset.skeleton, arguments.coco_backend)
+    evaluation = measure.score_boxes(dataset, truth, found)
+    if not is_first():
+        return
+    write_results(out / "boxes.json", evaluation.results)
+    write_json(out / "metrics.json", evaluation.metrics)
+    draw_boxes(
+        dataset,
+        evaluation.found,
+        out / "pictures",
+        count=arguments.pictures,
+        min_score=arguments.min_drawn_score,
+    )
+    title = f"{arguments.workdir} on {dataset.directory}, {dataset.split}"
+    show_numbers({"person boxes": evaluation.metrics}, BOX_METRICS, title)
+    pictures = len(dataset.images)
+    print(f"{len(evaluation.results)} boxes in {pictures} pictures")
+    print(f"wrote metrics.json, boxes.json and pictures/ to {out}")
+    if arguments.report:
+        summary = f"{len(evaluation.results)} boxes in {pictures} pictures"
+        evaluated = to_report(
+            arguments, dataset, truth, evaluation.results, evaluation.metrics, summary
+        )
+        write_page(out, detector_page(evaluated))
+
+
+class PoseOutcome(NamedTuple):
+    """What an evaluation of a pose network found; the same on every host.
+
+    `drawn` is the score from which on joints are drawn.
+    """
+
+    boxes: PersonBoxes
+    evaluation: measure.PoseEvaluation
+    metrics: dict[str, float]
+    joints: list[KeypointRow]
+    tables: dict[str, variants.Numbers]
+    drawn: float
+
+
+def evaluate_pose(
+    task: PoseTask, variables: dict, dataset: Dataset, arguments: Arguments, out: Path
+) -> None:
+    """Finds poses in boxes, writes them, prints COCO's ten numbers and the table of joints.
+
+    Every host computes all numbers: waiting for the first one would take as long.
+
+    Raises:
+      ValueError: The data set has other joints, or nobody in it has any.
+    """
+    if dataset.skeleton != task.skeleton:
+        theirs, ours = (", ".join(s.names) for s in (dataset.skeleton, task.skeleton))
+        raise ValueError(f"{dataset.directory} has the joints {theirs}; {arguments.workdir} {ours}")
+    if not dataset.people.has_joints.any():
+        raise ValueError(
+            f"{dataset.directory}, {dataset.split}: nobody's joints are labelled; "
+            "boxes alone can measure a detector"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    main = Path(arguments.boxes).name
+    truth = Truth(as_coco(dataset), task.skeleton, arguments.coco_backend)
+    sources = {main: read_box_source(arguments, dataset)}
+    decoding = task.decoding(arguments.settings.decoding)
+    settings = dataclasses.replace(arguments.settings, decoding=decoding)
+    drawn = arguments.min_keypoint_score
+    drawn = task.config.head.drawn_from(decoding) if drawn is None else drawn
+    given = main, settings
+    tables: dict[str, variants.Rows] = {f"boxes: {arguments.boxes}": {"as given": given}}
+    if arguments.table:
+        sources.setdefault("gt", ground_truth_boxes(dataset))
+        scored = {name: name != "gt" for name in sources}
+        tables = {
+            f"boxes: {arguments.boxes}": variants.one_at_a_time(
+                *given, decodings(task.config.head)
+            ),
+            "combinations": variants.grid(scored, settings),
+        }
+    evaluations = evaluate_rows(
+        task, variables, dataset, truth, arguments, sources, tables.values()
+    )
+    boxes, evaluation = sources[main], evaluations[given]
+    found = box_results(dataset.images.id[boxes.image], boxes.box, boxes.score)
+    metrics = {
+        **evaluation.metrics,
+        **evaluate_boxes(truth, found),
+        "boxes": float(len(boxes)),
+    }
+    if arguments.boxes == "gt":
+        metrics |= measure.torso_pck(truth, dataset, boxes, evaluation.people)
+    joints = keypoint_table(truth, evaluation.results)
+    numbers = {
+        title: {name: evaluations[row].metrics for name, row in table.items()}
+        for title, table in tables.items()
+    }
+    if is_first():
+        write_results(out / "boxes.json", found)
+        outcome = PoseOutcome(boxes, evaluation, metrics, joints, numbers, drawn)
+        write_poses(outcome, dataset, truth, arguments, out)
+
+
+def evaluate_rows(
+    task: PoseTask,
+    variables: dict,
+    dataset: Dataset,
+    truth: Truth,
+    arguments: Arguments,
+    sources: dict[str, PersonBoxes],
+    tables: Iterable[variants.Rows],
+) -> dict[tuple[str, Settings], measure.PoseEvaluation]:
+    """Evaluates every row of some tables once, by its source of boxes and its settings."""
+    rows = dict.fromkeys(row for table in tables for row in table.values())
+    evaluations = {}
+    for source, boxes in sources.items():
+        variants = [settings for name, settings in rows if name == source]
+        each = measure.evaluate_each(
+            task,
+            variables,
+            dataset,
+            truth,
+            boxes,
+            variants,
+            batch_size=arguments.batch_size or measure.CROPS,
+        )
+        evaluations |= {(source, settings): e for settings, e in zip(variants, each)}
+    return evaluations
+
+
+def write_poses(
+    outcome: PoseOutcome, dataset: Dataset, truth: Truth, arguments: Arguments, out: Path
+) -> None:
+    """Writes and prints the results of a pose network's evaluation."""
+    write_results(out / "keypoints.json", outcome.evaluation.results)
+    write_json(out / "metrics.json", outcome.metrics)
+    joints = markdown(KeypointRow._fields, joint_cells(outcome.joints))
+    (out / "joints.md").write_text(joints)
+    draw_poses(
+        dataset,
+        outcome.boxes,
+        outcome.evaluation,
+        out / "pictures",
+        count=arguments.pictures,
+        min_keypoint_score=outcome.drawn,
+    )
+    print(joints)
+    title = f"{arguments.workdir} on {dataset.directory}, {dataset.split}"
+    for name, rows in outcome.tables.items():
+        show_numbers(rows, KEYPOINT_METRICS, f"{title}; {name}")
+    summary = describe_boxes(arguments.boxes, outcome.metrics)
+    print(summary)
+    if arguments.table:
+        rows = {name: row for table in outcome.tables.values() for name, row in table.items()}
+        write_json(out / "options.json", rows)
+        texts = (
+            markdown((name, *KEYPOINT_METRICS), number_rows(table, KEYPOINT_METRICS))
+            for name, table in outcome.tables.items()
+        )
+        (out / "options.md").write_text("\n".join(texts))
+    more = "options.md, options.json, " * arguments.table
+    print(f"wrote metrics.json, {more}keypoints.json, boxes.json, joints.md and pictures/ to {out}")
+    if arguments.report:
+        results, metrics = outcome.evaluation.results, outcome.metrics
+        evaluated = to_report(arguments, dataset, truth, results, metrics, summary)
+        write_page(out, pose_page(evaluated, outcome.joints))
+
+
+def write_json(path: Path, values: dict) -> None:
+    """Writes numbers by name."""
+    path.write_text(json.dumps(values, indent=2) + "\n")
+
+
+def to_report(
+    arguments: Arguments,
+    dataset: Dataset,
+    truth: Truth,
+    results: list,
+    metrics: dict[str, float],
+    summary: str,
+) -> Evaluated:
+    """What the page of an evaluation is made of."""
+    workdir = arguments.workdir
+    return Evaluated(
+        workdir=workdir,
+        dataset=dataset,
+        truth=truth,
+        results=results,
+        metrics=metrics,
+        config=read_config(workdir),
+        options=dataclasses.asdict(arguments),
+        summary=summary,
+        pictures=arguments.pictures,
+        min_box_score=arguments.min_drawn_score,
+    )
+
+
+def write_page(out: Path, page: str) -> None:
+    """Writes report.html."""
+    path = out / "report.html"
+    path.write_text(page)
+    print(f"wrote {path}")
+
+
+def describe_boxes(source: str, metrics: dict[str, float]) -> str:
+    """One line on the boxes that the poses were found in."""
+    line = f"{metrics['boxes']:.0f} boxes ({source}), person box_AP {metrics['box_AP']:.3f}"
+    if "PCK" in metrics:
+        line += (
+            f"; PCK@.2 of the torso {metrics['PCK']:.3f} over {metrics['PCK_people']:.0f} people"
+        )
+    return line
+
+
+def show_numbers(numbers: variants.Numbers, columns: Sequence[str], title: str) -> None:
+    """Prints COCO's numbers, one row per name."""
+    names = (column.removeprefix("box_") for column in columns)
+    show(("", *names), number_rows(numbers, columns), title=title)
+
+
+def refuse_pose_options(arguments: Arguments) -> None:
+    """A detector must not seem to follow options that only the pose network reads.
+
+    Raises:
+      ValueError: One is given.
+    """
+    only_pose = ("boxes", "detector", "table", "min_keypoint_score")
+    default = Arguments(arguments.workdir)
+    given = [name for name in only_pose if getattr(arguments, name) != getattr(default, name)]
+    for name, value in dataclasses.asdict(arguments.settings).items():
+        if name != "flip_test" and value != getattr(default.settings, name):
+            given.append(name)
+    if given:
+        raise ValueError(
+            f"--{given[0].replace('_', '-')}: {arguments.workdir} holds a detector; this option is "
+            "for pose networks"
+        )

@@ -1,0 +1,111 @@
+"""The stages: what each trains on, how it is evaluated, which number is best."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from data_pipeline.boxes import ground_truth_boxes
+from data_pipeline.loader import Batches, detection_batches, pose_batches
+from data_pipeline.readers.coco import as_coco
+from data_pipeline.schema import Dataset
+from experiments.parts import evaluation, measure
+from experiments.parts.experiment import DetectorExperiment, PoseExperiment
+from g_rmi.detector.detector import Detector
+from g_rmi.evaluation.truth import Truth
+from g_rmi.inference.dataset import make_detect, make_predict
+from g_rmi.inference.settings import COUNTING
+from g_rmi.pose.task import PoseTask
+from g_rmi.training import hosts
+from g_rmi.training.loop import Evaluate
+
+
+class Stage(NamedTuple):
+    """One kind of network and its training.
+
+    Attributes:
+      batches: The experiment and its training sets to this host's batches.
+      validate: The task and its validation set to what the loop calls between steps, which gives
+        COCO's numbers.
+      best_by: The number by which the best checkpoint is kept.
+      keypoints: The network is made for a keypoint set, which is saved beside its config.
+      rows: Rows of an evaluation's batch, for each device.
+      prediction: The task to the pure function that an evaluation runs.
+      evaluate: What `evaluate` computes, writes and prints.
+    """
+
+    batches: Callable[[Any, list[Dataset]], Batches]
+    validate: Callable[[Any, Dataset], Evaluate]
+    best_by: str
+    keypoints: bool
+    rows: int
+    prediction: Callable[[Any], Callable]
+    evaluate: Callable[[Any, dict, Dataset, evaluation.Arguments, Path], None]
+
+
+def _crops(experiment: PoseExperiment, datasets: list[Dataset]) -> Batches:
+    return pose_batches(
+        datasets,
+        height=experiment.model.crop_height,
+        width=experiment.model.crop_width,
+        config=experiment.data,
+        batch_size=experiment.train.batch_size // jax.process_count(),
+        seed=experiment.train.seed,
+        share=hosts.shard(),
+    )
+
+
+def _canvases(experiment: DetectorExperiment, datasets: list[Dataset]) -> Batches:
+    return detection_batches(
+        datasets,
+        canvas=experiment.model.canvas,
+        config=experiment.data,
+        batch_size=experiment.train.batch_size // jax.process_count(),
+        seed=experiment.train.seed,
+        share=hosts.shard(),
+    )
+
+
+def _validate_poses(task: PoseTask, validation: Dataset) -> Evaluate:
+    truth, boxes = Truth(as_coco(validation), validation.skeleton), ground_truth_boxes(validation)
+
+    def evaluate(variables: dict, step: int) -> dict[str, float]:
+        del step
+        people = measure.predict_poses(task, variables, validation, boxes, COUNTING.look)
+        return measure.score_poses(truth, validation, boxes, people, COUNTING).metrics
+
+    return evaluate
+
+
+def _validate_boxes(task: Detector, validation: Dataset) -> Evaluate:
+    truth = Truth(as_coco(validation), validation.skeleton)
+
+    def evaluate(variables: dict, step: int) -> dict[str, float]:
+        del step
+        found = measure.find_boxes(task, variables, validation)
+        return measure.score_boxes(validation, truth, found).metrics
+
+    return evaluate
+
+
+STAGES = {
+    "pose": Stage(
+        batches=_crops,
+        validate=_validate_poses,
+        best_by="AP",
+        keypoints=True,
+        rows=measure.CROPS,
+        prediction=lambda task: make_predict(task, COUNTING.look),
+        evaluate=evaluation.evaluate_pose,
+    ),
+    "detector": Stage(
+        batches=_canvases,
+        validate=_validate_boxes,
+        best_by="box_AP",
+        keypoints=False,
+        rows=measure.PICTURES,
+        prediction=make_detect,
+        evaluate=evaluation.evaluate_detector,
+    ),
+}

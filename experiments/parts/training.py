@@ -1,0 +1,107 @@
+"""What `train` and the trainings of a sweep do."""
+
+import contextlib
+import dataclasses
+from pathlib import Path
+
+import jax
+
+from experiments.parts import data
+from experiments.parts.experiment import Experiment, PoseExperiment
+from experiments.parts.stages import STAGES
+from g_rmi.compile_cache import enable_compilation_cache
+from g_rmi.config import default_values, to_dict
+from g_rmi.detector.detector import Detector
+from g_rmi.inference.load import load_task, make_task
+from g_rmi.pose.task import PoseTask
+from g_rmi.skeleton import COCO
+from g_rmi.training.hosts import Hosts, is_first
+from g_rmi.training.loop import train
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Trains the config's network; continues by itself if the work directory has a checkpoint.
+
+    Attributes:
+      config: Name of a file in experiments/configs; its fields are the options below.
+      workdir: Gets checkpoints, metrics and config.json. Default: runs/CONFIG.
+      data: Data directories: COCO's layout, or prepared by `tfds build`. Several are mixed. Without
+        any, the embedded synthetic set is made and used.
+      init: Work directory or weights file of another training whose weights to start from, as wide
+        as this network, as deep or less; of the other stage, or of other joints, its ResNet.
+      pretrained: ImageNet weights of the ResNet, .safetensors with torchvision's or timm's names.
+      hosts: "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun
+        needs nothing. "one" works alone.
+    """
+
+    config: str = "pose_synthetic"
+    workdir: Path | None = None
+    data: tuple[Path, ...] = ()
+    init: Path | None = None
+    pretrained: Path | None = None
+    hosts: Hosts = "auto"
+    experiment: Experiment = PoseExperiment()
+
+
+def initial_variables(arguments: Arguments, task: PoseTask | Detector) -> dict | None:
+    """Weights to start from: another training's, its ResNet alone, ImageNet's, or None.
+
+    Raises:
+      ValueError: The ResNets are of different sizes.
+    """
+    if arguments.init:
+        other, variables = load_task(arguments.init)
+        same_joints = getattr(other, "skeleton", None) == getattr(task, "skeleton", None)
+        if type(other) is type(task) and same_joints:
+            return variables
+        for field in ("depth", "width", "stem_width"):
+            theirs, ours = getattr(other.config, field), getattr(task.config, field)
+            if theirs != ours:
+                raise ValueError(f"--init {arguments.init}: {field} is {theirs} there, {ours} here")
+        resnet = other.resnet(variables)
+    elif arguments.pretrained:
+        from g_rmi.pretrained import load_resnet
+
+        config = task.config
+        resnet = load_resnet(
+            arguments.pretrained,
+            depth=config.depth,
+            width=config.width,
+            stem_width=config.stem_width or None,
+        )
+    else:
+        return None
+    return task.with_resnet(jax.device_get(jax.jit(task.init)(jax.random.key(0))), resnet)
+
+
+def run(arguments: Arguments) -> None:
+    """Trains, or continues a training, up to the config's number of steps."""
+    experiment = arguments.experiment
+    enable_compilation_cache()
+    directories = data.directories(arguments.data)
+    datasets = data.read_split(directories, "train")
+    validation = data.read_split(directories, "val", required=False)
+    skeleton = datasets[0].skeleton
+    task = make_task(experiment.model, skeleton)
+    values = to_dict(experiment)
+    stage = STAGES[experiment.stage]
+    if stage.keypoints and skeleton != COCO:
+        values["skeleton"] = dataclasses.asdict(skeleton)
+    batches = stage.batches(experiment, datasets)
+    if not validation and is_first():
+        print("no data directory has a val split: training without evaluation")
+    with contextlib.closing(batches):  # else Ctrl-C waits for all that is being read ahead
+        train(
+            task,
+            experiment.train,
+            experiment.optim,
+            batches,
+            workdir=arguments.workdir or Path("runs") / arguments.config,
+            config_dict=values,
+            config_defaults=default_values(experiment),
+            data_fingerprint=data.fingerprint(datasets),
+            evaluate=stage.validate(task, validation[0]) if validation else None,
+            best_by=stage.best_by if experiment.train.keep_best else None,
+            init_variables=initial_variables(arguments, task),
+        )
