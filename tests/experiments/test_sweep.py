@@ -13,7 +13,7 @@ import pytest
 from data_pipeline import synthetic
 from experiments import ablations, configs, evaluate, pose, sweep, sweep_jobs, sweep_table, train
 from experiments.parts.experiment import DetectorExperiment, PoseExperiment
-from experiments.points import Base, Point, check_names, override, resolve
+from experiments.points import Base, Point, check_names, override, resolve, settings_of
 from experiments.sweep_jobs import differences
 from g_rmi.inference.settings import Settings
 
@@ -75,7 +75,7 @@ def test_the_papers_values_are_among_the_points():
     assert fast.detector.model.canvas == (600, 900)
     assert accurate.detector.model.canvas == (800, 1200)
     assert truth.detector is None
-    thresholds = [p.decoding.oks_threshold for p in ablations.get("oks_threshold", base)]
+    thresholds = [settings_of(p).oks_nms for p in ablations.get("oks_threshold", base)]
     assert thresholds == [0.1, 0.3, 0.5, 0.7, 0.9, 1.0]
 
 
