@@ -51,8 +51,12 @@ def _users_promotion():
         yield
 
 
+def test_the_sweeps_are_the_functions_of_their_file():
+    assert sorted(ablations.SWEEPS) == sorted(SIZES)
+
+
 @pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize("name", ablations.SWEEPS)
+@pytest.mark.parametrize("name", SIZES)
 def test_all_points_resolve(name, base):
     bases = Base(configs.get(base), configs.get(BASES[base]))
     needs = [resolve(point, bases) for point in ablations.get(name, bases)]
