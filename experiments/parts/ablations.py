@@ -144,11 +144,13 @@ def score(base: Base) -> Iterator[Point]:
         yield Point(ranking, boxes="detector", settings={"ranking": ranking})
 
 
-# Every function above: those of this file that take a base.
+# Every sweep is a function of this file that takes a base alone.
 SWEEPS: dict[str, Sweep] = {
     name: function
     for name, function in list(globals().items())
-    if inspect.isfunction(function) and list(inspect.signature(function).parameters) == ["base"]
+    if inspect.isfunction(function)
+    and function.__module__ == __name__
+    and list(inspect.signature(function).parameters) == ["base"]
 }
 
 

@@ -14,7 +14,7 @@ from data_pipeline import synthetic
 from experiments import configs, evaluate, sweep, train
 from experiments.parts import ablations, measure, sweep_jobs, sweep_table, training
 from experiments.parts.experiment import DetectorExperiment, PoseExperiment
-from experiments.parts.points import Base, Point, check_names, override, resolve
+from experiments.parts.points import Base, Point, check_names, override, resolve, settings_of
 from experiments.parts.sweep_jobs import differences
 from g_rmi.inference.settings import Settings
 
@@ -52,8 +52,12 @@ def _users_promotion():
         yield
 
 
+def test_the_sweeps_are_the_functions_of_their_file():
+    assert sorted(ablations.SWEEPS) == sorted(SIZES)
+
+
 @pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize("name", ablations.SWEEPS)
+@pytest.mark.parametrize("name", SIZES)
 def test_all_points_resolve(name, base):
     bases = Base(configs.get(base), configs.get(BASES[base]))
     needs = [resolve(point, bases) for point in ablations.get(name, bases)]
@@ -76,7 +80,7 @@ def test_the_papers_values_are_among_the_points():
     assert fast.detector.model.canvas == (600, 900)
     assert accurate.detector.model.canvas == (800, 1200)
     assert truth.detector is None
-    thresholds = [p.decoding.oks_threshold for p in ablations.get("oks_threshold", base)]
+    thresholds = [settings_of(p).oks_nms for p in ablations.get("oks_threshold", base)]
     assert thresholds == [0.1, 0.3, 0.5, 0.7, 0.9, 1.0]
 
 
