@@ -7,6 +7,8 @@ The random numbers of a training hang on who draws them in which order. So a new
 comes after the others, or draws nothing where its field is at the default.
 """
 
+# ruff: noqa: D102  # what a transform does is said by its class
+
 import dataclasses
 import math
 from collections.abc import Callable
@@ -28,6 +30,8 @@ _WELL_LABELLED = 8  # Crops around joints, not around the annotated box, need th
 _HALF_BODY_MARGIN = 1.5  # A half-body crop is this much larger than the box around its joints.
 _PASTED = 3  # Most people pasted into one image.
 
+Rng = np.random.Generator
+
 
 class Person(NamedTuple):
     """Whom a crop is made of, in image pixels."""
@@ -42,10 +46,8 @@ class Window(NamedTuple):
     """What a crop shows of an image: a box of the crop's aspect, turned and mirrored.
 
     Attributes:
-      x: Of the centre, in image pixels.
-      y: Of the centre.
-      width: Of the box.
-      height: Of the box.
+      x, y: Centre of the box, in image pixels.
+      width, height: Its sides.
       aspect: Height / width of the crop.
       angle: Radians, see `g_rmi.geometry.box_to_crop`; None as long as nobody has chosen one.
       flip: Mirrored.
@@ -80,7 +82,7 @@ class Window(NamedTuple):
         return box_to_crop(box, height=height, width=width, angle=angle, flip=self.flip)
 
 
-Geometry = Callable[[Window, Person, np.random.Generator], Window]
+Geometry = Callable[[Window, Person, Rng], Window]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +91,7 @@ class HalfBody:
 
     probability: float
 
-    def __call__(self, window: Window, person: Person, rng: np.random.Generator) -> Window:
-        """Draws whether, and which half."""
+    def __call__(self, window: Window, person: Person, rng: Rng) -> Window:
         if rng.random() >= self.probability:
             return window
         return Window.around(half_body_box(person, rng), window.aspect)._replace(whole=False)
@@ -102,8 +103,7 @@ class AnyRotation:
 
     probability: float
 
-    def __call__(self, window: Window, person: Person, rng: np.random.Generator) -> Window:
-        """Draws whether, and the angle."""
+    def __call__(self, window: Window, person: Person, rng: Rng) -> Window:
         drawn = window.whole and rng.random() < self.probability
         if not drawn or person.visible.sum() < _WELL_LABELLED:
             return window
@@ -118,8 +118,7 @@ class Enlarge:
 
     scale: tuple[float, float]
 
-    def __call__(self, window: Window, person: Person, rng: np.random.Generator) -> Window:
-        """Draws the factor, uniform."""
+    def __call__(self, window: Window, person: Person, rng: Rng) -> Window:
         low, high = self.scale
         scale = low + (high - low) * rng.random()
         return window._replace(width=scale * window.width, height=scale * window.height)
@@ -131,8 +130,7 @@ class Shift:
 
     most: float
 
-    def __call__(self, window: Window, person: Person, rng: np.random.Generator) -> Window:
-        """Draws both coordinates."""
+    def __call__(self, window: Window, person: Person, rng: Rng) -> Window:
         x = window.x + self.most * (2 * rng.random() - 1) * window.width
         y = window.y + self.most * (2 * rng.random() - 1) * window.height
         return window._replace(x=x, y=y)
@@ -145,8 +143,7 @@ class Rotate:
     degrees: float
     probability: float
 
-    def __call__(self, window: Window, person: Person, rng: np.random.Generator) -> Window:
-        """Draws whether, and the angle, uniform."""
+    def __call__(self, window: Window, person: Person, rng: Rng) -> Window:
         turns, angle = rng.random() < self.probability, self.degrees * (2 * rng.random() - 1)
         if window.angle is not None or not turns:
             return window
@@ -159,12 +156,11 @@ class Flip:
 
     probability: float
 
-    def __call__(self, window: Window, person: Person, rng: np.random.Generator) -> Window:
-        """Draws whether."""
+    def __call__(self, window: Window, person: Person, rng: Rng) -> Window:
         return window._replace(flip=rng.random() < self.probability)
 
 
-def half_body_box(person: Person, rng: np.random.Generator) -> Float[np.ndarray, "4"]:
+def half_body_box(person: Person, rng: Rng) -> Float[np.ndarray, "4"]:
     """A box around the joints of one half of the body; their own for people with few joints."""
     names, visible = person.skeleton.names, person.visible
     lower = np.array([any(part in name for part in _LOWER_BODY) for name in names])
@@ -196,8 +192,7 @@ def turned_box(
     return np.concatenate([centre - (high - low) / 2, centre + (high - low) / 2])
 
 
-@dataclasses.dataclass(frozen=True)
-class CropScene:
+class CropScene(NamedTuple):
     """Where the crop of a person comes from.
 
     Attributes:
@@ -210,11 +205,7 @@ class CropScene:
     affine: Affine
     size: tuple[int, int]
     outline: Outline
-    other: Callable[[np.random.Generator], Picture]
-
-    def clear(self, crop: Picture) -> Picture:
-        """Makes black again what lies outside the image."""
-        return clear_outside(crop, self.affine, size=self.size)
+    other: Callable[[Rng], Picture]
 
 
 class Regions(NamedTuple):
@@ -237,25 +228,39 @@ class ImageScene:
 
     regions: Regions
 
-    def clear(self, crop: Picture) -> Picture:
-        """Nothing lies outside."""
-        return crop
+
+Pixels = Callable[[Picture, Any, Rng], Picture]
 
 
-Pixels = Callable[[Picture, Any, np.random.Generator], Picture]
+_LUMA = np.array([0.299, 0.587, 0.114])
+_TO_YIQ = np.array([_LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+_FROM_YIQ = np.linalg.inv(_TO_YIQ)
 
 
 @dataclasses.dataclass(frozen=True)
 class Colour:
-    """Brightness, contrast, saturation and hue."""
+    """Brightness, contrast, saturation and hue, changed by one random affine map of RGB.
+
+    At strength 1 brightness and contrast vary by +-40 %, saturation by +-70 % and hue by +-36
+    degrees.
+    """
 
     strength: float
 
-    def __call__(
-        self, crop: Picture, scene: CropScene | ImageScene, rng: np.random.Generator
-    ) -> Picture:
-        """Draws how much of each."""
-        return scene.clear(jitter_colour(crop, self.strength, rng))
+    def __call__(self, crop: Picture, scene: Any, rng: Rng) -> Picture:
+        brightness, contrast, saturation, hue = self.strength * rng.uniform(-1, 1, 4)
+        gain = 1 + 0.4 * contrast
+        turn = np.deg2rad(36 * hue)
+        chroma = 1 + 0.7 * saturation
+        cos, sin = chroma * np.cos(turn), chroma * np.sin(turn)
+        matrix = _FROM_YIQ @ np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]) @ _TO_YIQ
+        offset = np.full((3, 1), 127.5 * (1 - gain) + 255 * 0.4 * brightness / 2)
+        return cv2.transform(crop, np.concatenate([gain * matrix, offset], axis=1))
+
+
+def blacken_outside(crop: Picture, scene: CropScene, rng: Rng) -> Picture:
+    """What lies outside the image is black again, whatever its colours have become."""
+    return clear_outside(crop, scene.affine, size=scene.size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,8 +269,7 @@ class NewBackground:
 
     probability: float
 
-    def __call__(self, crop: Picture, scene: CropScene, rng: np.random.Generator) -> Picture:
-        """Draws whether, and before whose crop."""
+    def __call__(self, crop: Picture, scene: CropScene, rng: Rng) -> Picture:
         if rng.random() >= self.probability or not scene.outline:
             return crop
         height, width = crop.shape[:2]
@@ -280,8 +284,7 @@ class PasteBeside:
     probability: float
     donors: Donors
 
-    def __call__(self, crop: Picture, scene: CropScene, rng: np.random.Generator) -> Picture:
-        """Draws whether, whom and where."""
+    def __call__(self, crop: Picture, scene: CropScene, rng: Rng) -> Picture:
         if rng.random() >= self.probability or not len(self.donors):
             return crop
         return self.donors.put_into(crop, rng)
@@ -295,8 +298,7 @@ class PastePeople:
     donors: Donors
     min_visible: float
 
-    def __call__(self, crop: Picture, scene: ImageScene, rng: np.random.Generator) -> Picture:
-        """Draws whether, how many, whom and where; changes the crop and the scene."""
+    def __call__(self, crop: Picture, scene: ImageScene, rng: Rng) -> Picture:
         if rng.random() >= self.probability:
             return crop
         for _ in range(rng.integers(1, _PASTED + 1)):
@@ -317,41 +319,39 @@ class Occlude:
 
     probability: float
 
-    def __call__(self, crop: Picture, scene: CropScene, rng: np.random.Generator) -> Picture:
-        """Draws whether, what and where."""
-        return occlude(crop, rng) if rng.random() < self.probability else crop
+    def __call__(self, crop: Picture, scene: Any, rng: Rng) -> Picture:
+        if rng.random() >= self.probability:
+            return crop
+        part = _rectangle(crop, 0.1, 0.4, rng)
+        h, w = crop[part].shape[:2]
+        if rng.random() < 0.5:
+            patch = rng.integers(0, 256, (h, w, 3), np.uint8)
+        else:
+            v, u = rng.integers(0, (crop.shape[0] - h + 1, crop.shape[1] - w + 1))
+            patch = crop[v : v + h, u : u + w].copy()
+        crop[part] = patch
+        return crop
 
 
 @dataclasses.dataclass(frozen=True)
 class Mix:
-    """Somebody else's crop, shining through or covering a rectangle."""
+    """Somebody else's crop, shining through by up to 40 % or covering a rectangle.
+
+    Unlike `Occlude`, it can show people where there are none to be found.
+    """
 
     probability: float
 
-    def __call__(self, crop: Picture, scene: CropScene, rng: np.random.Generator) -> Picture:
-        """Draws whether, whose crop and how."""
-        return mix(crop, scene.other(rng), rng) if rng.random() < self.probability else crop
-
-
-_LUMA = np.array([0.299, 0.587, 0.114])
-_TO_YIQ = np.array([_LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
-_FROM_YIQ = np.linalg.inv(_TO_YIQ)
-
-
-def jitter_colour(image: Picture, strength: float, rng: np.random.Generator) -> Picture:
-    """Brightness, contrast, saturation and hue as one random affine map of RGB.
-
-    At strength 1 brightness and contrast vary by +-40 %, saturation by +-70 % and hue by +-36
-    degrees.
-    """
-    brightness, contrast, saturation, hue = strength * rng.uniform(-1, 1, 4)
-    gain = 1 + 0.4 * contrast
-    turn = np.deg2rad(36 * hue)
-    chroma = 1 + 0.7 * saturation
-    cos, sin = chroma * np.cos(turn), chroma * np.sin(turn)
-    matrix = _FROM_YIQ @ np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]) @ _TO_YIQ
-    offset = np.full((3, 1), 127.5 * (1 - gain) + 255 * 0.4 * brightness / 2)
-    return cv2.transform(image, np.concatenate([gain * matrix, offset], axis=1))
+    def __call__(self, crop: Picture, scene: CropScene, rng: Rng) -> Picture:
+        if rng.random() >= self.probability:
+            return crop
+        other = scene.other(rng)
+        if rng.random() < 0.5:
+            share = rng.uniform(0, 0.4)
+            return cv2.addWeighted(crop, 1 - share, other, share, 0)
+        part = _rectangle(crop, 0.2, 0.6, rng)
+        crop[part] = other[part]
+        return crop
 
 
 def covered_shares(
@@ -364,22 +364,7 @@ def covered_shares(
     return inside / 255 / np.maximum((x1 - x0) * (y1 - y0), 1)
 
 
-def occlude(image: Picture, rng: np.random.Generator) -> Picture:
-    """Covers a random rectangle with noise or with another part of the crop."""
-    part = _rectangle(image, 0.1, 0.4, rng)
-    h, w = image[part].shape[:2]
-    if rng.random() < 0.5:
-        patch = rng.integers(0, 256, (h, w, 3), np.uint8)
-    else:
-        v, u = rng.integers(0, (image.shape[0] - h + 1, image.shape[1] - w + 1))
-        patch = image[v : v + h, u : u + w].copy()
-    image[part] = patch
-    return image
-
-
-def _rectangle(
-    image: Picture, least: float, most: float, rng: np.random.Generator
-) -> tuple[slice, slice]:
+def _rectangle(image: Picture, least: float, most: float, rng: Rng) -> tuple[slice, slice]:
     """A random part of an image, its sides `least` to `most` of the image's."""
     height, width = image.shape[:2]
     h, w = (rng.uniform(least, most, 2) * (height, width)).astype(int) + 1
@@ -387,47 +372,33 @@ def _rectangle(
     return slice(y, y + h), slice(x, x + w)
 
 
-def mix(image: Picture, other: Picture, rng: np.random.Generator) -> Picture:
-    """Lets another crop shine through by up to 40 %, or cover a rectangle where it is.
-
-    Unlike `occlude`, it can show people where there are none to be found.
-    """
-    if rng.random() < 0.5:
-        share = rng.uniform(0, 0.4)
-        return cv2.addWeighted(image, 1 - share, other, share, 0)
-    part = _rectangle(image, 0.2, 0.6, rng)
-    image[part] = other[part]
-    return image
-
-
-# Who draws one number or more even where its field is 0 stays in the row for that.
-def crop_geometry(config: PoseAugmentation) -> tuple[Geometry, ...]:
+def crop_geometry(config: PoseAugmentation) -> list[Geometry]:
     """What moves the window of a person's crop, in this order."""
-    return (
+    return [
         HalfBody(config.half_body),
         *([AnyRotation(config.turned)] if config.turned else []),
         Enlarge(config.scale),
         Shift(config.shift),
         Rotate(config.rotation, config.rotation_probability),
         Flip(config.flip),
-    )
+    ]
 
 
-def crop_pixels(config: PoseAugmentation, donors: Donors) -> tuple[Pixels, ...]:
+def crop_pixels(config: PoseAugmentation, donors: Donors) -> list[Pixels]:
     """What changes a person's crop, in this order."""
-    pasting = NewBackground(config.copy_paste), PasteBeside(config.copy_paste, donors)
-    return (
-        *([Colour(config.colour)] if config.colour else []),
+    pasting = [NewBackground(config.copy_paste), PasteBeside(config.copy_paste, donors)]
+    return [
+        *([Colour(config.colour), blacken_outside] if config.colour else []),
         *(pasting if config.copy_paste else []),
         Occlude(config.occlusion),
         Mix(config.mixing),
-    )
+    ]
 
 
-def image_pixels(config: DetectorAugmentation, donors: Donors) -> tuple[Pixels, ...]:
+def image_pixels(config: DetectorAugmentation, donors: Donors) -> list[Pixels]:
     """What changes an image for the detector, in this order."""
     pasting = PastePeople(config.copy_paste, donors, config.min_visible)
-    return (
+    return [
         *([pasting] if config.copy_paste else []),
         *([Colour(config.colour)] if config.colour else []),
-    )
+    ]

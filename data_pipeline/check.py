@@ -17,12 +17,12 @@ import tyro
 from jaxtyping import Bool, Float, Shaped
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from data_pipeline.images import ImageError, decode, read_header
 from data_pipeline.readers import read
 from data_pipeline.readers.reader import REFUSED, Problem
 from data_pipeline.schema import SPLITS, DataError, Dataset, MissingDataError, Split
+from g_rmi.viz.table import show
 
 ERRORS = REFUSED | {
     "unknown category": "an annotation of a category that is not listed; ignored",
@@ -176,25 +176,20 @@ def _file_problems(dataset: Dataset, decoding: bool) -> Iterator[Problem]:
         yield from filter(None, found)
 
 
-def _print(console: Console, split: str, report: Report) -> None:
-    console.print(
-        f"[bold]{split}[/bold]: {report.images} images, {report.people} people, "
-        f"{report.errors} errors, {report.count.total() - report.errors} warnings"
+def _print(split: str, report: Report) -> None:
+    warnings = report.count.total() - report.errors
+    print(
+        f"{split}: {report.images} images, {report.people} people, {report.errors} errors, "
+        f"{warnings} warnings"
     )
-    if not report.count:
-        return
-    table = Table("", "problem", "count", "meaning and examples")
-    for level, kinds in (("error", ERRORS), ("warning", WARNINGS)):
-        for kind, meaning in kinds.items():
-            if count := report.count[kind]:
-                lines = "\n".join([f"[dim]{meaning}[/dim]", *map(_plain, report.examples[kind])])
-                table.add_row(level, kind, str(count), lines)
-    console.print(table)
-
-
-def _plain(text: str) -> str:
-    """Text that rich does not take for markup."""
-    return text.replace("[", r"\[")
+    rows = [
+        (kind, level, str(report.count[kind]), "\n".join([meaning, *report.examples[kind]]))
+        for level, kinds in (("error", ERRORS), ("warning", WARNINGS))
+        for kind, meaning in kinds.items()
+        if report.count[kind]
+    ]
+    if rows:
+        show(("problem", "", "count", "meaning and examples"), rows, fold=True)
 
 
 def main(
@@ -223,9 +218,8 @@ def main(
     if missing and (split or not reports or not directory.is_dir()):
         print(missing, file=sys.stderr)
         return 1
-    console = Console()
     for name, found in reports.items():
-        _print(console, name, found)
+        _print(name, found)
     if report:
         content = {name: found.as_dict() for name, found in reports.items()}
         report.write_text(json.dumps(content, indent=2) + "\n")

@@ -29,7 +29,7 @@ MAY_IMPORT = {
         "g_rmi.detector",
         *(f"g_rmi.training.{name}" for name in ("checkpoint", "weights", "sharding", "hosts")),
     ),
-    "g_rmi.evaluation": ("g_rmi.skeleton", "g_rmi.config"),
+    "g_rmi.evaluation": LEAVES,
     "g_rmi.viz": LEAVES,
     "g_rmi": ("g_rmi.inference",),  # the doors, g_rmi.pipeline and g_rmi.find_people
     "data_pipeline": (

@@ -345,17 +345,16 @@ def as_coco(dataset: Dataset) -> dict[str, Any]:
         people.num_keypoints.tolist(),
     )
     names = ("id", "image_id", "bbox", "area", "iscrowd", "keypoints", "num_keypoints")
+    image_columns = zip(
+        images.id.tolist(),
+        images.file_name,
+        images.width.tolist(),
+        images.height.tolist(),
+        images.boxes_complete.tolist(),
+    )
+    image_names = ("id", "file_name", "width", "height", "person_boxes_complete")
     return {
-        "images": [
-            {
-                "id": int(images.id[i]),
-                "file_name": images.file_name[i],
-                "width": int(images.width[i]),
-                "height": int(images.height[i]),
-                "person_boxes_complete": bool(images.boxes_complete[i]),
-            }
-            for i in range(len(images))
-        ],
+        "images": [dict(zip(image_names, row)) for row in image_columns],
         "annotations": [
             dict(zip(names, row), category_id=PERSON, **_segmentation(dataset.outlines.get(row[0])))
             for row in columns

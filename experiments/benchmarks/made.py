@@ -6,8 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from g_rmi.evaluation.results import PERSON, Result, box_results, keypoint_results, to_xywh
+from g_rmi.evaluation.results import Result, box_results, keypoint_results
+from g_rmi.geometry import to_xywh
 from g_rmi.skeleton import COCO
+from g_rmi.types import PERSON
 
 
 class Grid(NamedTuple):

@@ -13,9 +13,9 @@ from data_pipeline.images import cut_image, decode
 from data_pipeline.schema import Dataset
 from experiments.parts.measure import PoseEvaluation
 from g_rmi.evaluation.diagnosis import KINDS, Diagnosis
-from g_rmi.evaluation.results import Result, from_xywh, keypoints_of
+from g_rmi.evaluation.results import Result, keypoints_of
 from g_rmi.evaluation.truth import Evaluation, Truth, matches
-from g_rmi.geometry import apply_affine, box_to_crop, pose_box
+from g_rmi.geometry import apply_affine, box_to_crop, from_xywh, pose_box
 from g_rmi.inference.dataset import FoundBoxes
 from g_rmi.viz.draw import compare, compare_boxes, contact_sheet
 from g_rmi.viz.report import Gallery, Picture

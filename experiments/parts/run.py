@@ -15,10 +15,11 @@ from data_pipeline.images import ImageError, Picture, shrink
 from experiments.parts.inputs import Source, decode
 from experiments.parts.journal import Journal
 from experiments.parts.videos import Video, VideoFile
-from g_rmi.evaluation.results import PERSON, box_results, from_xywh, keypoint_results
+from g_rmi.evaluation.results import box_results, keypoint_results
+from g_rmi.geometry import from_xywh
 from g_rmi.inference.canvas import shape_class
 from g_rmi.inference.pipeline import PosePipeline
-from g_rmi.types import People
+from g_rmi.types import PERSON, People
 from g_rmi.viz.draw import draw_people
 
 _END = -1  # In place of a frame's number: the video was read to its end.

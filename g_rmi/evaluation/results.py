@@ -15,23 +15,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from g_rmi.config import nearest
-
-PERSON = 1
-"""COCO's category id of people."""
+from g_rmi.geometry import to_xywh
+from g_rmi.types import PERSON
 
 Result = dict[str, Any]
 Kind = Literal["keypoints", "bbox"]
 ImageIds = Sequence[int] | Int[np.ndarray, " N"]
-
-
-def to_xywh(boxes: Float[np.ndarray, "*N 4"]) -> Float[np.ndarray, "*N 4"]:
-    """`(x0, y0, x1, y1)` to COCO's `(x, y, width, height)`."""
-    return np.concatenate([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], axis=-1)
-
-
-def from_xywh(boxes: Float[np.ndarray, "*N 4"]) -> Float[np.ndarray, "*N 4"]:
-    """COCO's `(x, y, width, height)` to `(x0, y0, x1, y1)`."""
-    return np.concatenate([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], axis=-1)
 
 
 def keypoint_results(

@@ -19,16 +19,16 @@ from pycocotools.cocoeval import COCOeval
 
 from g_rmi.config import nearest
 from g_rmi.evaluation.results import (
-    PERSON,
     ImageIds,
     Kind,
     Result,
     check_result,
-    from_xywh,
     keypoints_of,
     of_people,
 )
+from g_rmi.geometry import from_xywh
 from g_rmi.skeleton import COCO, Skeleton
+from g_rmi.types import PERSON
 
 KEYPOINT_METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 BOX_METRICS = tuple(

@@ -3,17 +3,18 @@ import pytest
 
 from data_pipeline.augment import (
     AnyRotation,
+    Colour,
+    CropScene,
     Enlarge,
     Flip,
     HalfBody,
+    Mix,
+    Occlude,
     Person,
     Rotate,
     Shift,
     Window,
     half_body_box,
-    jitter_colour,
-    mix,
-    occlude,
     turned_box,
 )
 from g_rmi.skeleton import COCO
@@ -98,13 +99,13 @@ def test_a_box_turned_by_nothing_is_the_box():
 def test_colour_jitter_keeps_the_picture_recognisable():
     rng = np.random.default_rng(0)
     image = np.random.default_rng(1).integers(0, 256, (40, 30, 3), np.uint8)
-    changed = jitter_colour(image, 0.5, rng)
+    changed = Colour(0.5)(image, None, rng)
     assert changed.dtype == np.uint8
     assert (changed != image).any()
     assert np.corrcoef(changed.ravel(), image.ravel())[0, 1] > 0.8
-    np.testing.assert_allclose(jitter_colour(image, 0.0, rng).astype(int), image, atol=1)
+    np.testing.assert_allclose(Colour(0.0)(image, None, rng).astype(int), image, atol=1)
     grey = np.full((4, 4, 3), 90, np.uint8)
-    assert np.ptp(jitter_colour(grey, 1.0, rng).astype(int)) <= 2  # hue and saturation spare grey
+    assert np.ptp(Colour(1.0)(grey, None, rng).astype(int)) <= 2  # hue and saturation spare grey
 
 
 def test_an_occlusion_is_a_rectangle():
@@ -114,7 +115,7 @@ def test_an_occlusion_is_a_rectangle():
         image = np.full((100, 80, 3), 7, np.uint8)
         image[::2] = 200  # so that a pasted part of the picture may differ from what it covers
         before = image.copy()
-        changed = (occlude(image, rng) != before).any(axis=2)
+        changed = (Occlude(1.0)(image, None, rng) != before).any(axis=2)
         if changed.any():
             rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
             assert (
@@ -128,9 +129,10 @@ def test_an_occlusion_is_a_rectangle():
 def test_mixing_shines_through_or_covers_a_rectangle():
     rng = np.random.default_rng(0)
     image, other = (np.full((100, 80, 3), value, np.uint8) for value in (0, 200))
+    scene = CropScene(np.eye(2, 3), (80, 100), (), lambda rng: other)
     veils, covers = [], []
     for _ in range(40):
-        mixed = mix(image.copy(), other, rng)
+        mixed = Mix(1.0)(image.copy(), scene, rng)
         (covers if {*np.unique(mixed)} == {0, 200} else veils).append(mixed)
     assert len(veils) > 10
     assert all(np.ptp(veil) == 0 and veil.max() <= 80 for veil in veils)

@@ -10,9 +10,11 @@ from g_rmi.geometry import (
     box_to_crop,
     compose_affine,
     fit_canvas,
+    from_xywh,
     invert_affine,
     pose_box,
     resize_affine,
+    to_xywh,
 )
 
 ASPECT = 353 / 257
@@ -131,3 +133,10 @@ def test_a_picture_on_its_canvas_is_large_whole_and_not_squashed(height, width, 
 def test_resizing_to_or_from_one_pixel():
     np.testing.assert_allclose(resize_affine(1, 9, rows=5, columns=1), [[1 / 9, 0, 0], [0, 5, 0]])
     np.testing.assert_allclose(resize_affine(5, 9, rows=3, columns=17), [[2, 0, 0], [0, 0.5, 0]])
+
+
+def test_xywh_round_trip():
+    boxes = np.array([[10.0, 20.0, 35.5, 80.25], [0.0, 0.0, 0.0, 0.0]])
+    np.testing.assert_array_equal(to_xywh(boxes)[0], [10, 20, 25.5, 60.25])
+    np.testing.assert_array_equal(from_xywh(to_xywh(boxes)), boxes)
+    assert to_xywh(np.zeros((0, 4))).shape == (0, 4)

@@ -11,8 +11,9 @@ from pycocotools.coco import COCO as CocoIndex
 from pycocotools.cocoeval import COCOeval
 
 from g_rmi.evaluation import truth
-from g_rmi.evaluation.results import box_results, from_xywh, keypoint_results, write_results
+from g_rmi.evaluation.results import box_results, keypoint_results, write_results
 from g_rmi.evaluation.truth import BOX_METRICS, KEYPOINT_METRICS, Truth
+from g_rmi.geometry import from_xywh
 from g_rmi.skeleton import COCO, Skeleton
 from tests.g_rmi.evaluation.people import annotations, jitter, labelled, person
 

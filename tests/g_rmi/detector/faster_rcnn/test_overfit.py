@@ -6,8 +6,9 @@ from jax import numpy as jnp
 
 from g_rmi.config import DetectorConfig, OptimConfig
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
-from g_rmi.evaluation.results import box_results, to_xywh
+from g_rmi.evaluation.results import box_results
 from g_rmi.evaluation.truth import Truth, evaluate_boxes
+from g_rmi.geometry import to_xywh
 from g_rmi.inference.dataset import detect_people
 from g_rmi.training.optim import make_optimizer
 from g_rmi.training.state import create_state, evaluation_variables
