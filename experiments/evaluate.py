@@ -15,7 +15,6 @@ from g_rmi.evaluation.truth import require
 from g_rmi.inference.load import load_settings, load_task
 from g_rmi.inference.settings import COUNTING
 from g_rmi.training.hosts import join_hosts
-from g_rmi.training.weights import read_config
 
 
 def defaults(argv: Sequence[str]) -> Arguments:
@@ -38,8 +37,7 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError(f"--out DIR is needed: {arguments.workdir} is a file")
     dataset, *_ = data.read_split(data.directories(arguments.data), arguments.split)
     out = arguments.out or arguments.workdir / "evaluation"
-    stage = STAGES[read_config(arguments.workdir)["stage"]]
-    stage.evaluate(task, variables, dataset, arguments, out)
+    STAGES[task.stage].evaluate(task, variables, dataset, arguments, out)
 
 
 if __name__ == "__main__":

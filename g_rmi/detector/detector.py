@@ -1,6 +1,6 @@
 """What a detector is, and what all of them share: selection and the look into the mirror."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jax import lax
@@ -17,6 +17,8 @@ class Detector(Protocol):
     The config has `canvas`, the shorter and longer side of the canvas that pictures are fitted to,
     and `detections`, the most people of a picture.
     """
+
+    stage: ClassVar[str] = "detector"
 
     @property
     def config(self) -> Any:

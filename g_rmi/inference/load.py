@@ -72,9 +72,12 @@ def load_settings(path: str | os.PathLike | None = None) -> Settings:
     """The settings that the weights of a pose network were written with, else the defaults.
 
     Args:
-      path: A weights file, or the directory of a training; None: the weights of the package.
+      path: A weights file; None: that of the package. The directory of a training has none.
 
     Raises:
-      ValueError: It cannot be read, or its settings are not of this version.
+      ValueError: The file cannot be read, or its settings are not of this version.
     """
-    return settings.from_dict(read_config(path or SHIPPED["pose"]).get("settings", {}))
+    path = Path(path or SHIPPED["pose"])
+    return (
+        settings.from_dict(read_config(path).get("settings", {})) if path.is_file() else Settings()
+    )

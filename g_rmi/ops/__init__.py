@@ -6,7 +6,7 @@
     sampling   sample
     roi        roi_align
     image      resize_align_corners  crop_boxes  grids  sample_grid  sample_points
-    heatmaps   disk_targets
+    heatmaps   disk_targets  gaussian_targets
     hough      hough_vote  gaussian_vote  mean_shift
     oks        oks  pairwise_oks
     nms        greedy_nms  box_nms  oks_nms

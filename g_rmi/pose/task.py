@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ class PoseTask:
 
     config: PoseConfig
     skeleton: Skeleton = COCO
+    stage: ClassVar[str] = "pose"
 
     @property
     def network(self) -> PoseNetwork:

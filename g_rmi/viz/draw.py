@@ -118,7 +118,9 @@ def _box(canvas: Canvas, box: np.ndarray, number: int) -> None:
         canvas.box(box, _colour("middle", number), width)
 
 
-def _label(canvas: Canvas, score: float, points: np.ndarray, *, lines_above: int = 0) -> None:
+def _label(
+    canvas: Canvas, score: float | np.floating, points: np.ndarray, *, lines_above: int = 0
+) -> None:
     """Writes a score at the upper left of some points."""
     if len(points) and np.isfinite(points).all():
         x, y = points.min(axis=0).tolist()

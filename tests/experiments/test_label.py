@@ -119,7 +119,7 @@ def test_what_does_not_fit_is_named(runs, faceless, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(ValueError, match=r"--joints left_ey: .*did you mean 'left_eye'\?"):
         run(pose, faceless, out, "--joints", "left_ey")
-    with pytest.raises(ValueError, match="holds a detector"):
+    with pytest.raises(ValueError, match="is a detector; a pose network is needed"):
         run(detector, faceless, out)
     with pytest.raises(ValueError, match="no data directory"):
         run(pose, tmp_path / "nothing", out)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ class FasterRCNN:
     """Trains and runs the Faster R-CNN of a config; see `g_rmi.detector.detector.Detector`."""
 
     config: DetectorConfig
+    stage: ClassVar[str] = "detector"
 
     @property
     def network(self) -> DetectorNetwork:
