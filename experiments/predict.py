@@ -182,8 +182,10 @@ def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
             min_score=arguments.settings.min_box_score,
             max_per_image=arguments.settings.max_people,
         )
+        columns = table.box.astype(np.float32), table.score.astype(np.float32)
         boxes = {
-            name: table.box[table.image == i].astype(np.float32) for i, name in enumerate(names)
+            name: (columns[0][table.image == i], columns[1][table.image == i])
+            for i, name in enumerate(names)
         }
     devices = jax.local_devices()[: math.gcd(arguments.batch_size, jax.local_device_count())]
     mesh = data_mesh(devices) if len(devices) > 1 else None

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float
 from rich.progress import Progress
 
 from data_pipeline.images import ImageError, Picture, shrink
@@ -18,7 +17,7 @@ from experiments.parts.videos import Video, VideoFile
 from g_rmi.evaluation.results import box_results, keypoint_results
 from g_rmi.geometry import from_xywh
 from g_rmi.inference.canvas import shape_class
-from g_rmi.inference.pipeline import PosePipeline
+from g_rmi.inference.pipeline import BoxTable, PosePipeline
 from g_rmi.types import PERSON, People
 from g_rmi.viz.draw import draw_people
 
@@ -26,11 +25,11 @@ _END = -1  # In place of a frame's number: the video was read to its end.
 
 
 class Job(NamedTuple):
-    """A picture on its way: what it is for, its pixels, and boxes if they are given."""
+    """A picture on its way: what it is for, its pixels, and boxes and their scores if given."""
 
     key: Any
     image: Picture
-    boxes: Float[np.ndarray, "M 4"] | None = None
+    boxes: BoxTable | None = None
 
 
 def people_of(
@@ -62,10 +61,11 @@ def people_of(
         before(batch[0][1])
         blank = np.zeros_like(batch[0][1])
         images = [image for _, image, _ in batch] + [blank] * (batch_size - len(batch))
-        boxes = [job.boxes / factor for job, _, factor in batch if job.boxes is not None]
-        if boxes:
-            boxes += [np.zeros((0, 4), np.float32)] * (batch_size - len(batch))
-        found: Any = pipeline(images, boxes or None)
+        given = [(job.boxes[0] / factor, job.boxes[1]) for job, _, factor in batch if job.boxes]
+        if given:
+            nobody = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+            given += [nobody] * (batch_size - len(batch))
+        found: Any = pipeline(images, *(zip(*given) if given else ()))
         for (job, _, factor), people in zip(batch, found):
             yield job, enlarge(people, factor)
 
@@ -98,7 +98,7 @@ class Run:
       journal: What earlier runs have done.
       progress: Where messages go.
       drawings: Files to draw into, by name; none to draw nothing.
-      boxes: Of each picture; None asks the detector.
+      boxes: Of each picture, with their scores; None asks the detector.
       batch_size: Pictures that go through the networks together.
       max_side: Larger pictures are shrunk.
       every: Of videos, only every n-th frame.
@@ -111,7 +111,7 @@ class Run:
     journal: Journal
     progress: Progress
     drawings: dict[str, Path]
-    boxes: dict[str, np.ndarray] | None
+    boxes: dict[str, BoxTable] | None
     batch_size: int
     max_side: int
     every: int

@@ -143,7 +143,7 @@ class PosePipeline:
         images = [_check_image(i) for i in ([image] if single else image)]
         given = None
         if boxes is not None:
-            boxes = [boxes] if single else boxes
+            boxes = [boxes] if single else list(boxes)
             scores = [None] * len(boxes) if box_scores is None else box_scores
             scores = [box_scores] if single else scores
             given = [_check_boxes(*each) for each in zip(boxes, scores, strict=True)]

@@ -73,9 +73,9 @@ def looked_at(monkeypatch):
     pictures = []
     call = PosePipeline.__call__
 
-    def counted(self, images, boxes=None):
+    def counted(self, images, *boxes):
         pictures.extend(image for image in images if image.any())
-        return call(self, images, boxes)
+        return call(self, images, *boxes)
 
     monkeypatch.setattr(PosePipeline, "__call__", counted)
     return pictures
@@ -160,10 +160,10 @@ def test_an_interrupted_run_goes_on(networks, tmp_path, monkeypatch, looked_at, 
     arguments = [*networks, str(photographs), "--out", str(out)]
     call = PosePipeline.__call__
 
-    def interrupted(self, images, boxes=None):
+    def interrupted(self, images, *boxes):
         if len(looked_at) == 4:
             raise KeyboardInterrupt
-        return call(self, images, boxes)
+        return call(self, images, *boxes)
 
     with monkeypatch.context() as patch:
         patch.setattr(PosePipeline, "__call__", interrupted)
@@ -199,10 +199,10 @@ def test_a_video_goes_on_too(networks, tmp_path, monkeypatch, looked_at):
     arguments = [*networks, str(video), "--out", str(out)]
     call = PosePipeline.__call__
 
-    def interrupted(self, images, boxes=None):
+    def interrupted(self, images, *boxes):
         if len(looked_at) == 2:
             raise KeyboardInterrupt
-        return call(self, images, boxes)
+        return call(self, images, *boxes)
 
     with monkeypatch.context() as patch:
         patch.setattr(PosePipeline, "__call__", interrupted)
@@ -264,7 +264,21 @@ def test_boxes_from_a_file_need_no_detector(networks, folder, tmp_path):
     assert PosePipeline.load(pose=networks[3], boxes_given=True).detector is None
 
 
-def brightest(images, boxes=None):
+def test_scores_of_a_file_of_boxes_rank_people(networks, folder, tmp_path):
+    boxes = {0.5: [5, 5, 35, 45], 0.75: [30, 10, 40, 45], 0.25: [0, 0, 20, 20]}
+    found = [
+        {"image_id": "a", "category_id": 1, "bbox": box, "score": score}
+        for score, box in boxes.items()
+    ]
+    (tmp_path / "boxes.json").write_text(json.dumps(found))
+    given = ["--boxes", str(tmp_path / "boxes.json"), "--ranking", "box", "--oks-nms", "1"]
+    arguments = [*networks[2:-2], str(folder / "a.jpg"), *given, "--no-draw"]
+    assert predict.main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    people = people_in(tmp_path / "out")  # that of .25 is below the least box score
+    assert {p["score"]: p["bbox"] for p in people} == {s: boxes[s] for s in (0.75, 0.5)}
+
+
+def brightest(images, boxes=None, scores=None):
     """A pipeline by hand: the joint is the brightest pixel, the box its surroundings."""
     found = []
     for i, image in enumerate(images):
@@ -301,7 +315,7 @@ def test_large_pictures_are_shrunk_and_people_are_not():
     ((_, people),) = run([Job("large", image)])
     np.testing.assert_allclose(people.keypoints[0, 0], (301, 601))
     np.testing.assert_allclose(people.boxes, [[300, 600, 303, 603]])
-    ((_, people),) = run([Job("given", image, np.array([[10, 20, 130, 140.0]]))])
+    ((_, people),) = run([Job("given", image, (np.array([[10, 20, 130, 140.0]]), np.ones(1)))])
     np.testing.assert_allclose(people.boxes, [[10, 20, 130, 140]], rtol=1e-6)
 
 
