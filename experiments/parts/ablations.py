@@ -92,6 +92,20 @@ def decoding(base: Base) -> Iterator[Point]:
     yield Point("Hough voting, OKS's kernel", settings={"decoding": "hough_oks"})
 
 
+def heads(base: Base) -> Iterator[Point]:
+    """Heads: do disks, offsets and votes find joints better than Gaussian heatmaps?
+
+    Paper:   has disks and offsets, fused by Hough voting; most others have Gaussians.
+    Ours:    not run.
+    Trains:  one pose network with each head. The Gaussians are a third as wide as the paper's head
+             has disks, about as in Xiao et al., 2018 (sigma 2 of 64 columns).
+    """
+    yield Point("disks, offsets, Hough voting")
+    fields = {"model.head.kind": "gaussian", "model.head.sigma": disks(base).radius / 3}
+    for decoding, name in {"dark": "Taylor step", "quarter": "quarter", "argmax": "argmax"}.items():
+        yield Point(f"Gaussians, {name}", fields, settings={"decoding": decoding})
+
+
 def loss_weight(base: Base) -> Iterator[Point]:
     """Lambda: how much should the heatmap weigh against the offsets?
 

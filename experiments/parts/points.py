@@ -73,22 +73,25 @@ def override(experiment: T, fields: Fields) -> T:
 
     Args:
       experiment: Any.
-      fields: New values by full name, such as {"model.head.radius": 12.5}.
+      fields: New values by full name, such as {"model.head.radius": 12.5}. After a new kind, such
+        as {"model.head.kind": "gaussian"}, the others of its settings are at their defaults.
 
     Raises:
       ValueError: There is no such field, the message names the nearest, or its value is impossible.
     """
     values = to_dict(experiment)
-    names = dict(flatten(values))
     for name, value in fields.items():
-        if name not in names:
+        names = dict(flatten(values))
+        *parents, last = name.split(".")
+        if name not in names and f"{'.'.join(parents)}.kind" not in fields:
             last = name.rpartition(".")[2]
             same = [full for full in names if full.endswith(f".{last}")]
             raise ValueError(f"no field {name!r}{nearest(name, same or names)}")
-        *parents, last = name.split(".")
         inner = values
         for parent in parents:
             inner = inner[parent]
+        if last == "kind" and value != inner[last]:
+            inner.clear()
         inner[last] = value
     return experiment_from_dict(values)  # type: ignore[bad-return]
 

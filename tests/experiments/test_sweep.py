@@ -32,6 +32,7 @@ SIZES = {
     "box_source": (3, 1, 2),
     "crop_depth": (4, 4, 0),
     "decoding": (4, 1, 0),
+    "heads": (4, 2, 0),
     "loss_weight": (5, 5, 0),
     "oks_threshold": (6, 1, 1),
     "radius": (4, 4, 0),
