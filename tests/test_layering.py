@@ -13,13 +13,13 @@ PACKAGES = ("g_rmi", "data_pipeline", "experiments")
 # The project's own modules that each part may import, besides itself. Parts of g_rmi that are not
 # named here lie on top, and no part below may import them. Nothing may import experiments.
 LEAVES = ("g_rmi.types", "g_rmi.config", "g_rmi.skeleton", "g_rmi.geometry")
-STAGE = (*LEAVES, "g_rmi.ops", "g_rmi.nn", "g_rmi.training")
+STAGE = (*LEAVES, "g_rmi.metrics", "g_rmi.ops", "g_rmi.nn")
 MAY_IMPORT = {
-    **dict.fromkeys(LEAVES, ()),
-    "g_rmi.ops": LEAVES,
-    "g_rmi.nn": (*LEAVES, "g_rmi.ops"),
-    "g_rmi.pretrained": (*LEAVES, "g_rmi.nn"),
-    "g_rmi.training": LEAVES,
+    **dict.fromkeys((*LEAVES, "g_rmi.metrics"), ()),
+    "g_rmi.ops": ("g_rmi.types",),
+    "g_rmi.nn": ("g_rmi.ops",),
+    "g_rmi.pretrained": ("g_rmi.nn",),
+    "g_rmi.training": ("g_rmi.metrics", "g_rmi.config", "g_rmi.types"),
     "g_rmi.pose": STAGE,
     "g_rmi.detector": STAGE,
     "g_rmi.inference": (
@@ -30,7 +30,7 @@ MAY_IMPORT = {
         *(f"g_rmi.training.{name}" for name in ("checkpoint", "weights", "sharding", "hosts")),
     ),
     "g_rmi.evaluation": LEAVES,
-    "g_rmi.viz": LEAVES,
+    "g_rmi.viz": ("g_rmi.skeleton", "g_rmi.geometry"),
     "g_rmi": ("g_rmi.inference",),  # the doors, g_rmi.pipeline and g_rmi.find_people
     "data_pipeline": (
         "g_rmi.skeleton",

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 
 from g_rmi.geometry import Affine
+from g_rmi.metrics import Mean, masked_mean
 from g_rmi.pose import views
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads.head import CropLabels, Grid, Maps, Reading, check_decoding
 from g_rmi.pose.network import PoseNetwork
 from g_rmi.skeleton import COCO, Skeleton
-from g_rmi.training.metrics import Mean, masked_mean
 from g_rmi.types import PoseBatch, Poses
 
 

@@ -26,10 +26,10 @@ from jax.sharding import Mesh
 from jaxtyping import Int64, PyTree
 
 from g_rmi.config import OptimConfig, TrainConfig
+from g_rmi.metrics import Mean, compute, merge
 from g_rmi.training import sharding
 from g_rmi.training.checkpoint import Checkpoints, write_config
 from g_rmi.training.interrupt import StopRequest
-from g_rmi.training.metrics import Mean, compute, merge
 from g_rmi.training.optim import Schedule, describe, make_optimizer, make_schedule
 from g_rmi.training.state import TrainState, create_state, evaluation_variables
 from g_rmi.training.step import train_step

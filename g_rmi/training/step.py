@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
-from g_rmi.training.metrics import Mean
+from g_rmi.metrics import Mean
 from g_rmi.training.optim import averaging_decay
 from g_rmi.training.state import TrainState, update_average
 from g_rmi.training.task import Task

@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Array, Float, Int64, Key, PyTree
 
-from g_rmi.training.metrics import Mean
+from g_rmi.metrics import Mean
 
 Variables = dict[str, Any]  # {"params": ..., "batch_stats": ..., ...}
 ModelState = dict[str, Any]  # the variables without "params"

@@ -14,8 +14,8 @@ from g_rmi.detector.faster_rcnn.network import BoxOutputs, DetectorNetwork
 from g_rmi.detector.losses import class_loss, localisation_loss, objectness_loss
 from g_rmi.detector.proposals import Proposals, RPNOutputs, canvas_anchors, propose
 from g_rmi.detector.targets import Targets, jitter_boxes, sample_targets
+from g_rmi.metrics import Mean, masked_mean
 from g_rmi.ops.boxes import clip_boxes, decode_boxes
-from g_rmi.training.metrics import Mean, masked_mean
 from g_rmi.types import DetectionBatch, Detections
 
 

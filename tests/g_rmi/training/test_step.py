@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import pytest
 
+from g_rmi.metrics import Mean, compute
 from g_rmi.training import sharding
-from g_rmi.training.metrics import Mean, compute
 from g_rmi.training.state import create_state
 from g_rmi.training.step import split_rows, train_step
 from tests.g_rmi.training import toy

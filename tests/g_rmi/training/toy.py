@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from g_rmi.training.metrics import masked_mean
+from g_rmi.metrics import masked_mean
 
 
 class Net(nn.Module):

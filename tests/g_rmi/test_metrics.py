@@ -5,7 +5,7 @@ import math
 import jax.numpy as jnp
 import pytest
 
-from g_rmi.training.metrics import Mean, compute, masked_mean, mean, merge
+from g_rmi.metrics import Mean, compute, masked_mean, mean, merge
 
 
 def test_merged_parts_of_different_sizes_are_the_whole():
