@@ -2,7 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from g_rmi.config import (
     DetectorConfig,
@@ -21,7 +23,7 @@ from g_rmi.pose.config import PoseConfig
 class PoseExperiment:
     """Everything that defines one training of the pose stage; the defaults are the paper's."""
 
-    stage: Literal["pose"] = "pose"
+    stage: Annotated[Literal["pose"], tyro.conf.Suppress] = "pose"
     model: PoseConfig = PoseConfig()
     data: PoseDataConfig = PoseDataConfig()
     optim: OptimConfig = OptimConfig()
@@ -35,7 +37,7 @@ class DetectorExperiment:
     The number of steps and of pictures per step are those of its authors' public framework.
     """
 
-    stage: Literal["detector"] = "detector"
+    stage: Annotated[Literal["detector"], tyro.conf.Suppress] = "detector"
     model: DetectorConfig = DetectorConfig()
     data: DetectorDataConfig = DetectorDataConfig()
     optim: OptimConfig = OptimConfig(
