@@ -69,9 +69,9 @@ def draw_people(
     if scores is not None:
         for n in order:
             if boxes is not None:
-                _label(canvas, scores[n], boxes[n : n + 1, :2])
+                _label(canvas, f"{scores[n]:.2f}", boxes[n : n + 1, :2])
             else:
-                _label(canvas, scores[n], keypoints[n][shown[n]], lines_above=1)
+                _label(canvas, f"{scores[n]:.2f}", keypoints[n][shown[n]], lines_above=1)
     return canvas.flatten(opacity)
 
 
@@ -102,7 +102,7 @@ def draw_boxes(
         _box(canvas, boxes[n], n)
     if scores is not None:
         for n in order:
-            _label(canvas, scores[n], boxes[n : n + 1, :2])
+            _label(canvas, f"{scores[n]:.2f}", boxes[n : n + 1, :2])
     return canvas.flatten(opacity)
 
 
@@ -118,14 +118,12 @@ def _box(canvas: Canvas, box: np.ndarray, number: int) -> None:
         canvas.box(box, _colour("middle", number), width)
 
 
-def _label(
-    canvas: Canvas, score: float | np.floating, points: np.ndarray, *, lines_above: int = 0
-) -> None:
-    """Writes a score at the upper left of some points."""
+def _label(canvas: Canvas, text: str, points: np.ndarray, *, lines_above: int = 0) -> None:
+    """Writes a text at the upper left of some points."""
     if len(points) and np.isfinite(points).all():
         x, y = points.min(axis=0).tolist()
         size = max(6.0, 0.02 * canvas.reference)
-        canvas.label(f"{score:.2f}", x, y - lines_above * size, size, ink=_PAPER, plate=_PLATE)
+        canvas.label(text, x, y - lines_above * size, size, ink=_PAPER, plate=_PLATE)
 
 
 def _person(

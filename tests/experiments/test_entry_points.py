@@ -233,7 +233,7 @@ def test_both_stages_write_a_report(detector, workdir, data, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "option", [("--boxes", "x.json"), ("--method", "argmax"), ("--turn-test",)]
+    "option", [("--boxes", "x.json"), ("--decoding", "argmax"), ("--rotation-test",)]
 )
 def test_pose_options_are_refused_for_a_detector(detector, data, option):
     with pytest.raises(ValueError, match=f"{option[0]}: .* holds a detector"):

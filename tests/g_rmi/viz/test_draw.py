@@ -112,7 +112,7 @@ def test_boxes_and_scores():
     assert touched[130, 20]
     assert touched[130, 140]
     assert not touched[60:200, 40:120].any()
-    labelled = draw.draw_people(image, points, 0 * scores, np.array([0.83]), box)
+    labelled = draw.draw_people(image, points, 0 * scores, np.array([0.83], np.float32), box)
     plate = changed(picture, labelled)
     assert 10 < np.ptp(np.nonzero(plate)[1]) < 80
     assert labelled[plate].max() > 200  # light text
@@ -128,7 +128,7 @@ def test_boxes_alone():
     for row, column in ((40, 120), (130, 20), (130, 140), (220, 80), (100, 60), (70, 100)):
         assert touched[row, column]
     assert not touched[110:210, 30:130].any()
-    labelled = draw.draw_boxes(image, boxes, np.array([0.83, 0.25, 0.9]))
+    labelled = draw.draw_boxes(image, boxes, np.array([0.83, 0.25, 0.9], np.float32))
     plates = changed(picture, labelled)
     assert labelled[plates].max() > 200
     np.testing.assert_array_equal(boxes, before)
