@@ -11,7 +11,7 @@ from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.task import PoseTask
-from g_rmi.training.checkpoint import Checkpoints
+from g_rmi.training.checkpoint import Checkpoints, write_config
 from g_rmi.training.state import TrainState
 
 DETECTOR = DetectorExperiment(
@@ -63,6 +63,7 @@ def save(workdir, experiment, task):
     variables = draw(task)
     params = variables.pop("params")
     state = TrainState(jnp.int32(1), params, variables, {}, None, jax.random.key(0))
+    write_config(workdir, to_dict(experiment))
     with Checkpoints(workdir) as checkpoints:
         checkpoints.save(1, state, {}, to_dict(experiment), {})
     return workdir
