@@ -14,7 +14,8 @@ import tyro
 
 from experiments.parts import cli
 from g_rmi import __version__
-from g_rmi.config import DetectorConfig, from_dict, to_dict
+from g_rmi.config import from_dict, to_dict
+from g_rmi.detector import DetectorConfig
 from g_rmi.inference.export import PLATFORMS, export_program
 from g_rmi.inference.load import SHIPPED, load_settings, load_task
 from g_rmi.inference.pipeline import PosePipeline

@@ -28,7 +28,6 @@ from experiments.parts import cli
 from experiments.parts.experiment import Experiment, PoseExperiment
 from experiments.parts.stages import STAGES
 from g_rmi.inference.dataset import prediction_step
-from g_rmi.inference.load import make_task
 from g_rmi.training import sharding
 from g_rmi.training.optim import make_optimizer
 from g_rmi.training.state import create_state
@@ -99,7 +98,7 @@ def devices(platform: str, topology: str) -> list[jax.Device]:
 @lru_cache
 def count_parameters(experiment: Experiment) -> int:
     """Numbers that are trained."""
-    variables = jax.eval_shape(make_task(experiment.model).init, jax.random.key(0))
+    variables = jax.eval_shape(experiment.model.task().init, jax.random.key(0))
     return sum(p.size for p in jax.tree.leaves(variables["params"]))
 
 
@@ -109,7 +108,7 @@ def _place(shapes: PyTree, where: jax.sharding.Sharding) -> PyTree:
 
 def compile_training(experiment: Experiment, mesh: Mesh) -> jax.stages.Compiled:
     """The training step as the loop compiles it."""
-    task, train, optim = make_task(experiment.model), experiment.train, experiment.optim
+    task, train, optim = experiment.model.task(), experiment.train, experiment.optim
     sharding.check_batch_size(mesh, train.batch_size, train.accumulate)
     optimizer = make_optimizer(optim, train.steps)
 
@@ -135,7 +134,7 @@ def rows_per_device(experiment: Experiment, program: Program, devices: int) -> i
 
 def compile_evaluation(experiment: Experiment, mesh: Mesh) -> jax.stages.Compiled:
     """The step of an evaluation: the weights and a batch to people or joints."""
-    task = make_task(experiment.model)
+    task = experiment.model.task()
     predict = STAGES[experiment.stage].prediction(task)
     variables = jax.eval_shape(task.init, jax.random.key(0))
     rows = mesh.size * rows_per_device(experiment, "evaluation", mesh.size)

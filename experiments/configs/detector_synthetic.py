@@ -7,13 +7,14 @@ Ours:      box_AP .093, AP50 .280, AR100 .314 on the 200 validation scenes.
 
 from experiments.configs import ADAMW
 from experiments.parts.experiment import DetectorExperiment
-from g_rmi.config import DetectorConfig, DetectorDataConfig, TrainConfig
+from g_rmi.config import DetectorDataConfig, TrainConfig
+from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 
 
 def get_config() -> DetectorExperiment:
     """A narrow ResNet-26 at output stride 16, canvases of 192 x 240, AdamW with a cosine."""
     return DetectorExperiment(
-        model=DetectorConfig(
+        model=FasterRCNNConfig(
             depth=26,
             width=24,
             output_stride=16,

@@ -35,7 +35,7 @@ def _flag(name: str) -> str:
 _MOVED = [pair for moved in MOVED.values() for pair in moved.items()]
 RENAMED = {
     **{_flag(name): _flag(new) for name, new in settings.RENAMED.items()},
-    **{_flag(name): _flag(new) for name, new in _MOVED if _flag(name) != _flag(new)},
+    **{_flag(name): _flag(new) for name, new in _MOVED if new and _flag(name) != _flag(new)},
     "min-joint-score": "min-keypoint-score",
 }
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from g_rmi.config import (
-    DetectorConfig,
     DetectorDataConfig,
     OptimConfig,
     PoseDataConfig,
@@ -16,6 +15,8 @@ from g_rmi.config import (
     require,
     upgrade,
 )
+from g_rmi.detector import DetectorConfig
+from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.pose.config import PoseConfig
 
 
@@ -38,7 +39,7 @@ class DetectorExperiment:
     """
 
     stage: Annotated[Literal["detector"], tyro.conf.Suppress] = "detector"
-    model: DetectorConfig = DetectorConfig()
+    model: DetectorConfig = FasterRCNNConfig()
     data: DetectorDataConfig = DetectorDataConfig()
     optim: OptimConfig = OptimConfig(
         learning_rate=3e-4,

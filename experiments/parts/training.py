@@ -12,7 +12,7 @@ from experiments.parts.stages import STAGES
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import default_values, to_dict
 from g_rmi.detector.detector import Detector
-from g_rmi.inference.load import load_task, make_task
+from g_rmi.inference.load import load_task
 from g_rmi.pose.task import PoseTask
 from g_rmi.skeleton import COCO
 from g_rmi.training.hosts import Hosts, is_first
@@ -83,7 +83,7 @@ def run(arguments: Arguments) -> None:
     datasets = data.read_split(directories, "train")
     validation = data.read_split(directories, "val", required=False)
     skeleton = datasets[0].skeleton
-    task = make_task(experiment.model, skeleton)
+    task = experiment.model.task(skeleton)
     values = to_dict(experiment)
     stage = STAGES[experiment.stage]
     if stage.keypoints and skeleton != COCO:

@@ -7,8 +7,8 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from g_rmi.config import DetectorConfig
 from g_rmi.detector.detector import best, select
+from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.nn.conv import Conv
 from g_rmi.nn.resnet import picture_mask
 from g_rmi.ops.anchors import anchor_boxes
@@ -94,7 +94,7 @@ class Proposals(NamedTuple):
 
 
 def canvas_anchors(
-    config: DetectorConfig, image: Num[Array, "B H W 3"], size: Int[Array, "B 2"]
+    config: FasterRCNNConfig, image: Num[Array, "B H W 3"], size: Int[Array, "B 2"]
 ) -> tuple[Float[Array, "A 4"], Bool[Array, "B A"]]:
     """The anchors of a canvas, and which of them have their centre on the picture.
 
@@ -124,7 +124,7 @@ def propose(
     usable: Bool[Array, " A"],
     size: Int[Array, " 2"],
     *,
-    config: DetectorConfig,
+    config: FasterRCNNConfig,
 ) -> Proposals:
     """The region proposal network's best boxes after suppression (paper: 300, IoU .7).
 

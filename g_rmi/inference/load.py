@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from g_rmi.config import DetectorConfig, from_dict, require
+from g_rmi.config import from_dict, require
+from g_rmi.detector import DetectorConfig
 from g_rmi.detector.detector import Detector
-from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.inference import settings
 from g_rmi.inference.settings import Settings
 from g_rmi.pose.config import PoseConfig
@@ -21,11 +21,6 @@ SHIPPED = {"detector": _WEIGHTS / "detector.safetensors", "pose": _WEIGHTS / "po
 
 MODELS = {"detector": DetectorConfig, "pose": PoseConfig}
 _NAMES = {"detector": "a detector", "pose": "a pose network"}
-
-
-def make_task(model: PoseConfig | DetectorConfig, skeleton: Skeleton = COCO) -> PoseTask | Detector:
-    """The task of a network's settings."""
-    return PoseTask(model, skeleton) if isinstance(model, PoseConfig) else FasterRCNN(model)
 
 
 def load_task(
@@ -60,7 +55,7 @@ def load_task(
         raise ValueError(f"{path} is {_NAMES[its]}; {_NAMES[str(stage)]} is needed")
     # Data and optimiser are not read: no network hangs on them.
     model = from_dict(MODELS[its], values["model"], "model.")
-    return make_task(model, skeleton_of(values)), variables
+    return model.task(skeleton_of(values)), variables
 
 
 def skeleton_of(values: Mapping[str, Any]) -> Skeleton:

@@ -1,11 +1,12 @@
 """Settings of the pose network: backbone, crop and head."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from g_rmi.config import Norm, require
 from g_rmi.pose.heads import Head
 from g_rmi.pose.heads.disks import Disks
+from g_rmi.skeleton import COCO, Skeleton
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,12 @@ class PoseConfig:
             near = max(1, round((size - 1) / stride)) * stride + 1
             require(size % stride == 1, name, size, f"{stride} n + 1, for example {near}")
         require(self.box_scale > 0, "box_scale", self.box_scale, "positive")
+
+    def task(self, skeleton: Skeleton = COCO) -> Any:
+        """The `PoseTask` of these settings for a keypoint set."""
+        from g_rmi.pose.task import PoseTask  # which reads this file
+
+        return PoseTask(self, skeleton)
 
     @property
     def aspect(self) -> float:

@@ -6,7 +6,8 @@ import numpy as np
 from jax import numpy as jnp
 
 from experiments.parts.experiment import DetectorExperiment, PoseExperiment
-from g_rmi.config import DetectorConfig, to_dict
+from g_rmi.config import to_dict
+from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads.disks import Disks
@@ -15,7 +16,7 @@ from g_rmi.training.checkpoint import Checkpoints, write_config
 from g_rmi.training.state import TrainState
 
 DETECTOR = DetectorExperiment(
-    model=DetectorConfig(
+    model=FasterRCNNConfig(
         depth=26,
         width=8,
         output_stride=16,

@@ -7,7 +7,6 @@ import pytest
 
 from experiments import configs
 from experiments.benchmarks import scaling
-from g_rmi.inference.load import make_task
 
 PROGRAM = """
   %all-reduce.1 = (f32[3,4]{1,0}, f32[]) all-reduce(%a, %b), channel_id=1
@@ -35,7 +34,7 @@ def test_the_message_of_a_step_is_its_gradient():
     train = dataclasses.replace(experiment.train, batch_size=2)
     experiment = dataclasses.replace(experiment, model=model, train=train)
     work = scaling.work_per_device(experiment)
-    task = make_task(experiment.model)
+    task = experiment.model.task()
     variables = jax.eval_shape(task.init, jax.random.key(0))
     gradient = sum(4 * x.size for x in jax.tree.leaves(variables["params"]))
     # Beside it go the batch's statistics and the metrics.

@@ -7,7 +7,6 @@ from experiments import configs
 from experiments.benchmarks import memory, train_step
 from experiments.benchmarks.batches import evaluation_batch, made_up_batch
 from experiments.parts import cli
-from g_rmi.inference.load import make_task
 from g_rmi.training.sharding import data_mesh
 from tests.experiments.networks import draw
 
@@ -33,7 +32,7 @@ def experiment_of(name):
 def test_memory_of_a_step(name, program):
     experiment = experiment_of(name)
     use = memory.measure(experiment, program, data_mesh(jax.devices()[:1]))
-    variables = draw(make_task(experiment.model))
+    variables = draw(experiment.model.task())
     count = size(variables["params"]) // 4
     assert memory.count_parameters(experiment) == count
     if program == "training":  # AdamW keeps two numbers for each parameter, averages one of all

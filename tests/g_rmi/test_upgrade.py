@@ -12,7 +12,7 @@ import pytest
 
 from experiments.parts.experiment import experiment_from_dict
 from g_rmi.config import default_values, to_dict, upgrade
-from g_rmi.inference.load import SHIPPED, load_task, make_task
+from g_rmi.inference.load import SHIPPED, load_task
 from g_rmi.inference.people import predict_crops
 from g_rmi.inference.settings import Settings
 from g_rmi.training.mismatch import Mismatch, check_same
@@ -47,7 +47,7 @@ def test_an_old_checkpoint_predicts_what_it_did(workdir):
 def test_the_weights_that_shipped_fit_what_their_config_asks_for(stage):
     old = json.loads((OLD / f"{stage}.json").read_text())
     _, variables = read_weights(SHIPPED[stage])
-    task = make_task(experiment_from_dict(old).model)
+    task = experiment_from_dict(old).model.task()
     fresh = jax.eval_shape(task.init, jax.random.key(0))
     assert jax.tree.map(np.shape, fresh) == jax.tree.map(np.shape, variables)
 

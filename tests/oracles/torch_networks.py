@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from g_rmi.config import DetectorConfig
+from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pretrained.resnet import MODULES, WEIGHTS
 from tests.oracles.torch_resnet import UNITS, Bottleneck, ResNet
@@ -23,7 +23,7 @@ NORMS = ((r"bn(\d)", r"conv\1"), (r"norm(\d)b", r"merge\1"), (r"1", r"0"))
 class RPN(nn.Module):
     """3x3 convolution, then objectness and codes of every anchor."""
 
-    def __init__(self, config: DetectorConfig):
+    def __init__(self, config: FasterRCNNConfig):
         super().__init__()
         anchors = len(config.anchor_scales) * len(config.anchor_ratios)
         d = config.rpn_dilation
@@ -42,7 +42,7 @@ class RPN(nn.Module):
 class BoxHead(nn.Module):
     """Block 4 on regions, mean over the cells, two linear layers."""
 
-    def __init__(self, config: DetectorConfig):
+    def __init__(self, config: FasterRCNNConfig):
         super().__init__()
         width = 8 * config.width
         inputs = [2 * width] + [4 * width] * (UNITS[config.depth][3] - 1)
@@ -59,7 +59,7 @@ class BoxHead(nn.Module):
 class Detector(nn.Module):
     """The three networks of the first stage."""
 
-    def __init__(self, config: DetectorConfig):
+    def __init__(self, config: FasterRCNNConfig):
         super().__init__()
         self.trunk = ResNet(config.depth, config.output_stride, config.width)
         self.trunk.layer4 = nn.Identity()  # it belongs to the box head

@@ -21,7 +21,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from g_rmi.config import DetectorConfig
+from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.geometry import fit_canvas
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
@@ -86,7 +86,7 @@ def crop_from_pyramid(
 
 
 @cache
-def anchor_boxes(config: DetectorConfig, height: int, width: int) -> Float[Tensor, "A 4"]:
+def anchor_boxes(config: FasterRCNNConfig, height: int, width: int) -> Float[Tensor, "A 4"]:
     """Anchors around every cell of the features, by row, column, ratio and scale."""
     ratios, scales = (
         torch.tensor(x, dtype=torch.float64) for x in (config.anchor_ratios, config.anchor_scales)
@@ -240,7 +240,7 @@ class TwoStage:
         logits, codes = self.detector.box_head(cells.contiguous(memory_format=self.memory_format))
         scores = logits.softmax(1)[:, 1]
         boxes = decode_boxes(codes, regions, size)
-        some = scores >= max(config.min_score, self.settings.min_box_score)
+        some = scores >= self.settings.min_box_score
         limit = min(config.detections, self.settings.max_people)
         found = select(boxes[some], scores[some], config.box_iou, limit)
         # Boxes begin half a pixel before the middles of their pixels, which are what is scaled.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, Num
 
-from g_rmi.config import DetectorConfig
+from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.detector.proposals import RPN, RPNOutputs
 from g_rmi.nn.resnet import Block4, ResNet, normalise
 from g_rmi.ops.image import crop_boxes
@@ -30,7 +30,7 @@ class BoxOutputs(NamedTuple):
 class BoxHead(nn.Module):
     """Block 4 at stride 1, mean over the cells, two linear layers."""
 
-    config: DetectorConfig
+    config: FasterRCNNConfig
 
     @nn.compact
     def __call__(self, regions: Float[Array, "R h w C"], *, train: bool = False) -> BoxOutputs:
@@ -47,7 +47,7 @@ class BoxHead(nn.Module):
 class DetectorNetwork(nn.Module):
     """Faster R-CNN's network in two steps; choosing regions between them is no part of it."""
 
-    config: DetectorConfig
+    config: FasterRCNNConfig
 
     def setup(self):
         """Makes the three parts."""
@@ -102,7 +102,7 @@ class DetectorNetwork(nn.Module):
 
 
 def crop_regions(
-    features: Float[Array, "h w C"], boxes: Float[Array, "R 4"], *, config: DetectorConfig
+    features: Float[Array, "h w C"], boxes: Float[Array, "R 4"], *, config: FasterRCNNConfig
 ) -> Float[Array, "R s s C"]:
     """Cuts regions out of a feature map, `roi_size / 2` cells wide and high.
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
-from g_rmi.config import DetectorConfig
 from g_rmi.detector.detector import mirror_boxes, mirror_deltas, mirror_pictures, select
+from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.detector.faster_rcnn.network import BoxOutputs, DetectorNetwork
 from g_rmi.detector.losses import class_loss, localisation_loss, objectness_loss
 from g_rmi.detector.proposals import Proposals, RPNOutputs, canvas_anchors, propose
@@ -23,7 +23,7 @@ from g_rmi.types import DetectionBatch, Detections
 class FasterRCNN:
     """Trains and runs the Faster R-CNN of a config; see `g_rmi.detector.detector.Detector`."""
 
-    config: DetectorConfig
+    config: FasterRCNNConfig
     stage: ClassVar[str] = "detector"
 
     @property
@@ -192,7 +192,7 @@ def detect(
     proposals: Proposals,
     size: Int[Array, " 2"],
     *,
-    config: DetectorConfig,
+    config: FasterRCNNConfig,
 ) -> Detections:
     """People from the second stage's outputs (paper: box NMS at IoU .6).
 
@@ -208,5 +208,5 @@ def detect(
     """
     scores = jax.nn.softmax(logits)[:, 1]
     boxes = clip_boxes(decode_boxes(codes, proposals.boxes), size)
-    usable = proposals.valid & (boxes[:, 2:] > boxes[:, :2]).all(-1) & (scores >= config.min_score)
+    usable = proposals.valid & (boxes[:, 2:] > boxes[:, :2]).all(-1)
     return select(boxes, scores, usable, count=config.detections, iou=config.box_iou)

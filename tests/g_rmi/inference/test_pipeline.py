@@ -12,7 +12,7 @@ import pytest
 from jax import numpy as jnp
 
 from g_rmi import geometry
-from g_rmi.config import DetectorConfig
+from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.inference.canvas import pack
 from g_rmi.inference.people import crop_to_image, in_chunks
@@ -29,7 +29,7 @@ from g_rmi.types import People
 from tests.oracles.image import bilinear
 
 DETECTOR = FasterRCNN(
-    DetectorConfig(
+    FasterRCNNConfig(
         depth=26,
         width=8,
         output_stride=16,

@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from g_rmi.config import DetectorConfig
+from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.ops.anchors import anchor_boxes
 from tests.g_rmi.ops.contract import check_contract
 from tests.oracles import anchors as oracle
 
-PAPER = DetectorConfig()
+PAPER = FasterRCNNConfig()
 SHAPES = {
     "base": PAPER.anchor_base,
     "scales": PAPER.anchor_scales,

@@ -6,7 +6,7 @@ import pytest
 import safetensors.numpy
 from jax import numpy as jnp
 
-from g_rmi.config import DetectorConfig
+from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.nn.resnet import UNITS, ResNet
 from g_rmi.pose.config import PoseConfig
@@ -73,7 +73,7 @@ def test_both_stages_take_it():
     resnet = load_resnet(torchvision_state(), depth=26, width=WIDTH)
     tasks = (
         PoseTask(PoseConfig(depth=26, width=WIDTH, output_stride=16)),
-        FasterRCNN(DetectorConfig(depth=26, width=WIDTH, output_stride=16, canvas=(64, 64))),
+        FasterRCNN(FasterRCNNConfig(depth=26, width=WIDTH, output_stride=16, canvas=(64, 64))),
     )
     for task in tasks:
         wanted = jax.eval_shape(task.init, jax.random.key(0))

@@ -14,7 +14,8 @@ import optax
 import pytest
 
 from experiments.parts.experiment import DetectorExperiment
-from g_rmi.config import DetectorConfig, OptimConfig, default_values, to_dict
+from g_rmi.config import OptimConfig, default_values, to_dict
+from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.training import sharding
 from g_rmi.training.checkpoint import Checkpoints, Mismatch, load_variables, write_config
 from g_rmi.training.optim import make_optimizer
@@ -271,7 +272,7 @@ def test_checkpoints_of_earlier_versions_go_on_or_say_why_not(tmp_path):
     del earlier["train"]["keep_best"], earlier["model"]["roi"]
     save(tmp_path, make(1), config=earlier)
     assert restore(tmp_path, make(1), config=now, defaults=defaults).step == 1
-    other = to_dict(DetectorExperiment(model=DetectorConfig(roi="align")))
+    other = to_dict(DetectorExperiment(model=FasterRCNNConfig(roi="align")))
     with pytest.raises(Mismatch, match=r"config: model.roi was 'crop', is 'align' \(go"):
         restore(tmp_path, make(1), config=other, defaults=defaults)
     earlier["model"]["dropout"] = 0.5

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from g_rmi.config import DetectorConfig, OptimConfig
+from g_rmi.config import OptimConfig
+from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.evaluation.results import box_results
 from g_rmi.evaluation.truth import Truth, evaluate_boxes
@@ -17,7 +18,7 @@ from g_rmi.types import DetectionBatch
 
 STEPS = 90
 TASK = FasterRCNN(
-    DetectorConfig(
+    FasterRCNNConfig(
         depth=26,
         width=8,
         output_stride=16,

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from g_rmi.config import DetectorConfig
+from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.detector.proposals import Proposals
 from g_rmi.detector.targets import jitter_boxes
 from g_rmi.ops.boxes import decode_boxes
 from g_rmi.types import DetectionBatch
 
-CONFIG = DetectorConfig(
+CONFIG = FasterRCNNConfig(
     depth=26,
     width=8,
     output_stride=16,

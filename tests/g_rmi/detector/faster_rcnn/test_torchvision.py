@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from g_rmi.config import DetectorConfig
+from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.detector.faster_rcnn.task import detect
 from g_rmi.detector.losses import class_loss, localisation_loss, objectness_loss
 from g_rmi.detector.proposals import Proposals, propose
@@ -29,7 +29,7 @@ from tests.oracles.torchvision_detection import (
     STRIDE,
 )
 
-CONFIG = DetectorConfig(**OPTIONS)
+CONFIG = FasterRCNNConfig(**OPTIONS)
 ROWS = 8  # of annotated boxes; the rest is padding
 # torchvision divides the Huber loss by its delta.
 DELTA = 1 / 9
