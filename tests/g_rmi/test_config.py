@@ -11,6 +11,7 @@ from experiments.parts.experiment import (
     experiment_from_dict,
 )
 from g_rmi import config
+from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads.disks import Disks
 
@@ -89,10 +90,10 @@ def test_a_wrong_file_is_refused_by_name(values, message):
         (lambda: Disks(radius=0.0), "radius = 0.0: must be positive"),
         (lambda: Disks(loss_stride=3), "loss_stride = 3"),
         (lambda: config.PoseAugmentation(scale=(1.5, 1.0)), "scale"),
-        (lambda: config.DetectorConfig(canvas=(900, 600)), r"canvas = \(900, 600\)"),
-        (lambda: config.DetectorConfig(roi_size=7), "roi_size = 7: must be even"),
-        (lambda: config.DetectorConfig(rpn_negative=0.8), "rpn_negative = 0.8: .*0.7"),
-        (lambda: config.DetectorConfig(box_iou=1.5), "box_iou = 1.5: must be between 0 and 1"),
+        (lambda: FasterRCNNConfig(canvas=(900, 600)), r"canvas = \(900, 600\)"),
+        (lambda: FasterRCNNConfig(roi_size=7), "roi_size = 7: must be even"),
+        (lambda: FasterRCNNConfig(rpn_negative=0.8), "rpn_negative = 0.8: .*0.7"),
+        (lambda: FasterRCNNConfig(box_iou=1.5), "box_iou = 1.5: must be between 0 and 1"),
         (lambda: config.DetectorAugmentation(mosaic=2.0), "mosaic = 2.0"),
         (lambda: config.PoseAugmentation(flip=1.5), "flip = 1.5"),
         (lambda: config.TrainConfig(batch_size=10, accumulate=3), "accumulate = 3: .*divisor"),

@@ -68,7 +68,10 @@ def test_every_old_field_has_its_place_today():
 
 def test_a_detectors_fields_stay_where_they_are():
     old = json.loads((OLD / "detector.json").read_text())
-    assert upgrade(old) == old
+    new = upgrade(old)
+    assert new["model"].pop("kind") == "faster_rcnn"
+    assert old["model"].pop("min_score") == 0.0
+    assert new == old
 
 
 def test_an_old_training_goes_on(workdir):
