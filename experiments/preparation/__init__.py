@@ -1,0 +1,1 @@
+"""What trainings begin from: weights that packages carry, labels of other networks."""
