@@ -4,8 +4,8 @@ r"""Joints that another network found as labels, for sets that lack them.
         --doubtful doubtful.json --images IMAGES --out DIR
 
 The default thresholds are MoveNet Thunder's: on 337 people with true labels, body joints of a score
-of .4 to .5 have a mean OKS of .78, face joints of .5 to .6 one of .82. What is below teaches nothing
-(train with `--unlabelled ignore`): hidden joints get scores, too, so absence is not known.
+of .4 to .5 have a mean OKS of .78, face joints of .5 to .6 one of .82. What is below teaches
+nothing (train with `--unlabelled ignore`): hidden joints get scores, too, so absence is not known.
 """
 
 import dataclasses
