@@ -215,7 +215,7 @@ def test_the_pipeline_loads_both_and_is_timed(detector, workdir, tmp_path, capsy
         detector=detector, pose=workdir, height=60, width=80, people=(0, 2), rounds=1, out=tmp_path
     )
     assert "| poses of 2 | ours | " in capsys.readouterr().out
-    with pytest.raises(ValueError, match="holds no detector but the other stage"):
+    with pytest.raises(ValueError, match="is a pose network; a detector is needed"):
         PosePipeline.load(detector=workdir, pose=workdir)
 
 

@@ -125,8 +125,8 @@ def test_the_loader_names_what_it_cannot_take(loader, image, message):
     [
         ({"--size": ("0", "640")}, "--size 0 640"),
         ({"--pictures": ("0",)}, "--pictures 0"),
-        ({"--detector": ("POSE",)}, "no detector but the other stage"),
-        ({"--pose": ("DETECTOR",)}, "no pose network but the other stage"),
+        ({"--detector": ("POSE",)}, "is a pose network; a detector is needed"),
+        ({"--pose": ("DETECTOR",)}, "is a detector; a pose network is needed"),
         ({"--pose": ("nowhere",)}, "nowhere does not exist"),
         ({"--size": ("60000", "60000")}, "too many"),
     ],

@@ -150,7 +150,7 @@ from experiments.parts.launch import Executor, Job, Resources, run_jobs
 executor = Executor("local", Path({str(tmp_path / "jobs")!r}), Resources())
 run_jobs([Job("sleep", exec, ({sleep!r},))], executor, limit=1, ended=print)
 """
-    root = Path(launch.__file__).parent.parent
+    root = Path(launch.__file__).parents[2]
     launcher = subprocess.Popen([sys.executable, "-c", code], cwd=root)
     deadline = time.monotonic() + 60
     while not (pid.exists() and pid.read_text()):

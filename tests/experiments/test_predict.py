@@ -137,21 +137,6 @@ def test_results_are_the_pipelines(networks, folder, tmp_path):
     assert not list(tmp_path.glob("*.jpg"))
 
 
-def test_python_and_the_program_find_the_same_people_unasked(networks, tmp_path):
-    """The same defaults, which decide who is found."""
-    _, detector, _, pose, *_ = networks
-    (tmp_path / "a.png").write_bytes(encode(scene()))
-    words = ["--detector", detector, "--pose", pose, "--batch-size", "1", "--no-draw"]
-    assert predict.main([*words, str(tmp_path / "a.png"), "--out", str(tmp_path)]) == 0
-    people = PosePipeline.load(detector, pose)(scene())
-    found = people_in(tmp_path)
-    assert len(found) == len(people.scores) > 0
-    for person, joints, score in zip(found, people.keypoints, people.scores):
-        found_joints = np.reshape(person["keypoints"], (17, 3))
-        np.testing.assert_allclose(found_joints[:, :2], joints, atol=0.01)
-        assert person["score"] == pytest.approx(score, rel=1e-3)
-
-
 def test_an_interrupted_run_goes_on(networks, tmp_path, monkeypatch, looked_at, capsys):
     photographs, out = tmp_path / "in", tmp_path / "out"
     photographs.mkdir()

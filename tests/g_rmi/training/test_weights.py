@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from g_rmi.config import upgrade
 from g_rmi.training.checkpoint import load_variables
 from g_rmi.training.weights import read_weights, write_weights
 
@@ -20,7 +21,7 @@ def test_round_trip(tmp_path):
     path = tmp_path / "new" / "pose.safetensors"
     write_weights(path, CONFIG, VARIABLES)
     config, variables = load_variables(path)
-    assert config == CONFIG
+    assert config == upgrade(CONFIG)
     assert jax.tree.structure(variables) == jax.tree.structure(VARIABLES)
     for read, written in zip(jax.tree.leaves(variables), jax.tree.leaves(VARIABLES)):
         assert read.dtype == jnp.float32
