@@ -139,7 +139,8 @@ def _leaves(
     points: Float[np.ndarray, "N P 2"], size: Shaped[np.ndarray, "N 2"]
 ) -> Bool[np.ndarray, "N P"]:
     far = size[:, None] - 0.5 + _SLACK
-    return ((points < -0.5 - _SLACK) | (points > far)).any(axis=-1)
+    outside = (points < -0.5 - _SLACK) | (points > far)
+    return outside[..., 0] | outside[..., 1]
 
 
 def _file_problems(dataset: Dataset, decoding: bool) -> Iterator[Problem]:
