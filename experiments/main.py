@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int | None:
         print("\n".join(text), file=sys.stdout if argv else sys.stderr)
         return 0 if argv else 2
     name, *rest = argv
-    if name not in COMMANDS:
+    if name not in COMMANDS and name != "publish":  # its former name, which answers
         raise ValueError(f"g-rmi {name}: no such command{nearest(name, COMMANDS)}")
     return importlib.import_module(f"experiments.{name}").main(rest)
 

@@ -34,7 +34,7 @@ def _flag(name: str) -> str:
 # What options were called before; understood for one release.
 _MOVED = [pair for moved in MOVED.values() for pair in moved.items()]
 RENAMED = {
-    **{_flag(name): _flag(new) for name, new in settings.RENAMED.items()},
+    **{_flag(name): _flag(new) for name, new in settings.RENAMED.items() if name != "people"},
     **{_flag(name): _flag(new) for name, new in _MOVED if new and _flag(name) != _flag(new)},
     "min-joint-score": "min-keypoint-score",
 }
