@@ -7,7 +7,10 @@
 #   make sweep CONFIG=oks_threshold [DATA=DIR] [OUT=DIR] [ARGS="--base pose_synthetic ..."]
 #   ACCEL=cpu|cuda12|cuda13|tpu picks the jax that is installed into .venv.
 
-PYTHON ?= python3
+# The newest Python that fits: on 3.11 jax ends at 0.10, where bfloat16 on CPUs is slow.
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(or $(shell for p in python3.13 python3.12 python3.11; do $$p -c 'import ensurepip' 2>/dev/null && echo $$p && break; done),python3)
+endif
 ACCEL ?= cpu
 CONFIG ?=
 WORKDIR ?= runs/$(CONFIG)
@@ -27,24 +30,25 @@ DATA_FLAG = $(if $(DATA),--data $(DATA))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train evaluate predict demo sweep bench doctor check-data test test-slow test-kill docs lint format types ci clean
+.PHONY: help setup train evaluate predict demo sweep bench doctor check-data test test-slow test-kill docs lint format types lock ci clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-.venv/.runtime-$(ACCEL): requirements.txt
+.venv/.runtime-$(ACCEL): requirements.txt pyproject.toml
 	@$(if $(JAX_$(ACCEL)),true,echo "error: ACCEL = $(ACCEL): must be cpu, cuda12, cuda13 or tpu" >&2; exit 2)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"error: Python {v[0]}.{v[1]} found, 3.11 to 3.13 needed: make PYTHON=python3.12")'
 	@echo "setting up .venv for $(ACCEL) (once; a minute or two)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(PIP) '$(JAX_$(ACCEL))' -r requirements.txt
+	@$(PIP) '$(JAX_$(ACCEL))' --editable .
 	@rm -f .venv/.runtime-*; touch $@
+	@echo "ready: \`source .venv/bin/activate\`, then \`g-rmi --help\` or \`python -m experiments.predict --help\`"
 
 .venv/.dev: requirements-dev.txt .venv/.runtime-$(ACCEL)
 	@$(PIP) -r requirements-dev.txt
 	@touch $@
 
-setup: .venv/.runtime-$(ACCEL) ## Create .venv
+setup: .venv/.runtime-$(ACCEL) ## Create .venv with this package in it
 
 ifeq ($(CONFIG),)
 train: setup ## Train, evaluate, draw: CONFIG, or without it both stages on the embedded set
@@ -104,6 +108,10 @@ format: .venv/.dev ## Format
 
 types: .venv/.dev ## Check the types
 	@$(BIN)/pyrefly check
+
+lock: .venv/.dev ## Write requirements.lock, the exact versions for reproducible installs
+	@$(PIP) uv
+	@$(BIN)/python -m uv pip compile requirements.txt --universal --python-version 3.11 --no-header --no-annotate --quiet --upgrade --output-file requirements.lock
 
 ci: lint types test ## What must pass before a change lands
 
