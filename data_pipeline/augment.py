@@ -18,10 +18,10 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
+from data_pipeline.config import DetectorAugmentation, PoseAugmentation
 from data_pipeline.copy_paste import Donors, outline_mask, put_before
 from data_pipeline.images import Picture, clear_outside
 from data_pipeline.schema import Outline
-from g_rmi.config import DetectorAugmentation, PoseAugmentation
 from g_rmi.geometry import Affine, box_to_crop, pose_box
 from g_rmi.skeleton import Skeleton
 

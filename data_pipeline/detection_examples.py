@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from data_pipeline.augment import ImageScene, Regions, image_pixels
+from data_pipeline.config import DetectorAugmentation, DetectorDataConfig
 from data_pipeline.copy_paste import NOBODY, Donors
 from data_pipeline.images import Picture, cut_image
 from data_pipeline.schema import DataError, Dataset
-from g_rmi.config import DetectorAugmentation, DetectorDataConfig
 from g_rmi.geometry import Affine, apply_affine, fit_canvas, resize_affine
 from g_rmi.types import DetectionBatch
 

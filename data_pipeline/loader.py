@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from data_pipeline.boxes import PersonBoxes
+from data_pipeline.config import DetectorDataConfig, PoseDataConfig
 from data_pipeline.copy_paste import donors_of
 from data_pipeline.detection_examples import (
     DetectionExamples,
@@ -35,7 +36,6 @@ from data_pipeline.stream import (
     mixing_weights,
     stack,
 )
-from g_rmi.config import DetectorDataConfig, PoseDataConfig
 from g_rmi.geometry import Affine, box_to_crop, compose_affine, fit_canvas, pose_box
 from g_rmi.types import ALONE, Share
 

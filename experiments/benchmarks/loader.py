@@ -20,6 +20,12 @@ import cv2
 import numpy as np
 import tyro
 
+from data_pipeline.config import (
+    DetectorAugmentation,
+    DetectorDataConfig,
+    PoseAugmentation,
+    PoseDataConfig,
+)
 from data_pipeline.detection_examples import sample_window
 from data_pipeline.images import DECODE_FLAGS, reduction_of
 from data_pipeline.loader import Batches, detection_batches, pose_batches
@@ -28,12 +34,6 @@ from data_pipeline.readers import read
 from data_pipeline.schema import DataError, Dataset, ImageSource
 from experiments.benchmarks.timing import RESULTS, Row, Timings, rows, save
 from experiments.parts.data import directories
-from g_rmi.config import (
-    DetectorAugmentation,
-    DetectorDataConfig,
-    PoseAugmentation,
-    PoseDataConfig,
-)
 from g_rmi.geometry import Affine, fit_canvas
 
 POSE = {

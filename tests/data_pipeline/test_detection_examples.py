@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.augment import Regions, covered_shares
+from data_pipeline.config import DetectorAugmentation, DetectorDataConfig
 from data_pipeline.copy_paste import Donors
 from data_pipeline.detection_examples import (
     DetectionExamples,
@@ -20,7 +21,6 @@ from data_pipeline.detection_examples import (
 )
 from data_pipeline.images import ImageError
 from data_pipeline.schema import DataError, Dataset, Images, People
-from g_rmi.config import DetectorAugmentation, DetectorDataConfig
 from g_rmi.skeleton import COCO
 
 K = len(COCO)
