@@ -10,11 +10,12 @@ import functools
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-from data_pipeline.augment import CropScene, Person, Window, crop_geometry, crop_pixels
+from data_pipeline.augment import CropScene, crop_pixels
 from data_pipeline.config import PoseDataConfig
 from data_pipeline.copy_paste import NOBODY, Donors
 from data_pipeline.images import Picture, cut_image
 from data_pipeline.schema import Dataset
+from data_pipeline.windows import Person, Window, crop_geometry
 from g_rmi.geometry import Affine, apply_affine, pose_box
 from g_rmi.skeleton import Skeleton
 from g_rmi.types import PoseBatch
