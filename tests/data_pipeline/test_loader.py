@@ -25,7 +25,6 @@ from data_pipeline.loader import box_crops, detection_batches, pose_batches, tra
 from data_pipeline.readers import read
 from data_pipeline.readers.reader import ImageFolder
 from data_pipeline.schema import DataError
-from data_pipeline.stream import Reading
 from g_rmi.geometry import box_to_crop, pose_box
 from g_rmi.skeleton import COCO
 from g_rmi.types import ALONE, PoseBatch, Share
@@ -475,7 +474,7 @@ def crops_of(dataset, boxes, **options):
         "width": 25,
         "box_scale": 1.25,
         "batch_size": 4,
-        "reading": Reading(2),
+        "threads": 2,
     } | options
     return list(box_crops(dataset, boxes, **options))
 
