@@ -25,33 +25,20 @@ _PASTED = 3  # Most people pasted into one image.
 
 
 class CropScene(NamedTuple):
-    """Where the crop of a person comes from.
+    """Where the crop of a person comes from."""
 
-    Attributes:
-      affine: Map from image points to crop pixels.
-      size: Width and height of the image.
-      outline: Of the person; may be empty.
-      other: Makes the crop of somebody of the same data set.
-    """
-
-    affine: Affine
-    size: tuple[int, int]
-    outline: Outline
-    other: Callable[[Rng], Picture]
+    affine: Affine  # from image points to crop pixels
+    size: tuple[int, int]  # width and height of the image
+    outline: Outline  # of the person; may be empty
+    other: Callable[[Rng], Picture]  # makes the crop of somebody of the same data set
 
 
 class Regions(NamedTuple):
-    """Boxes in a view or on a canvas.
-
-    Attributes:
-      box: `(x0, y0, x1, y1)` with an inside.
-      person: A labelled person; else a region to ignore.
-      whole: A region to ignore because people in the image are not labelled.
-    """
+    """Boxes with an inside, in a view or on a canvas."""
 
     box: Float[np.ndarray, "M 4"]
-    person: Bool[np.ndarray, " M"]
-    whole: Bool[np.ndarray, " M"]
+    person: Bool[np.ndarray, " M"]  # labelled; else it is a region to ignore
+    whole: Bool[np.ndarray, " M"]  # to be ignored because people in the image are not labelled
 
 
 @dataclasses.dataclass
@@ -61,8 +48,7 @@ class ImageScene:
     regions: Regions
 
 
-_LUMA = np.array([0.299, 0.587, 0.114])
-_TO_YIQ = np.array([_LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
 
 

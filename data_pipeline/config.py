@@ -14,8 +14,8 @@ class Augmentation:
       scale: Range of the enlargement.
       flip: Probability of mirroring.
       colour: Strength of brightness, contrast, saturation and hue jitter, 0 to 1.
-      copy_paste: Probability of people from other pictures being put in along their outlines
-        (COCO's `segmentation`).
+      copy_paste: Probability of people cut out of other pictures along their outlines (COCO's
+        `segmentation`) being put in; a crop's person before another background, too.
     """
 
     scale: tuple[float, float] = (1.0, 1.0)
@@ -37,9 +37,6 @@ class PoseAugmentation(Augmentation):
 
     Attributes:
       scale: Range of the uniform box enlargement.
-      copy_paste: Probability of the person being cut out and put before another person's crop, and
-        of somebody cut out being put beside or before them; for sets with outlines (COCO's
-        `segmentation`).
       shift: Largest shift of the box centre, as a share of the box's sides.
       rotation: Largest rotation in degrees, uniform on both sides.
       rotation_probability: Probability of rotating at all.
@@ -67,8 +64,6 @@ class DetectorAugmentation(Augmentation):
     Attributes:
       scale: Range of the enlargement, log-uniform. A larger picture is cut to the canvas at a
         random place, a smaller one leaves the rest of it empty.
-      copy_paste: Probability of one to three people, cut out of other pictures along their
-        outlines, being put into a picture. Needs a data set with outlines.
       mosaic: Probability of four pictures on one canvas instead of one.
       min_visible: A person of whom a smaller share of the box is left becomes a region to ignore.
     """

@@ -22,14 +22,10 @@ from g_rmi.types import DetectionBatch
 
 @dataclasses.dataclass(frozen=True)
 class DetectionExamples:
-    """Makes the training examples of some data sets on canvases of one size.
+    """Makes the training examples of some data sets on canvases of so many rows and columns.
 
-    Attributes:
-      datasets: Images and people.
-      weights: Shares of the data sets among the images that fill up a mosaic.
-      canvas: Rows and columns.
-      config: Augmentation and number of boxes.
-      donors: Who may be pasted into the images.
+    `weights` are the shares of the data sets among the images that fill up a mosaic; `donors` may
+    be pasted into the images.
     """
 
     datasets: Sequence[Dataset]
@@ -78,15 +74,15 @@ class DetectionExamples:
         self, canvas: Picture, number: int, row: int, rng: Rng, *, tile: bool = False
     ) -> tuple[tuple[int, int], Regions]:
         """Draws an image into a canvas's corner; returns the sides it takes, and what is there."""
-        dataset, least = self.datasets[number], self.config.augmentation.min_visible
+        dataset, config = self.datasets[number], self.config.augmentation
         rows, columns, _ = canvas.shape
         view = self.view((rows, columns), number, row, rng, tile=tile)
         height, width = view.shown
         image = canvas[:height, :width]
         size = {"height": height, "width": width}
         cut_image(dataset, row, view.affine, **size, repeat_edge=True, out=image)
-        scene = ImageScene(look(dataset, row, view, min_visible=least))
-        for transform in self._pixels:
+        scene = ImageScene(look(dataset, row, view, min_visible=config.min_visible))
+        for transform in image_pixels(config, self.donors):
             image[...] = transform(image, scene, rng)
         return view.shown, scene.regions
 
@@ -95,10 +91,6 @@ class DetectionExamples:
         shares = np.array(self.weights) / sum(self.weights)
         number = int(rng.choice(len(shares), p=shares))
         return number, int(rng.choice(self._rows[number]))
-
-    @functools.cached_property
-    def _pixels(self):
-        return image_pixels(self.config.augmentation, self.donors)
 
     @functools.cached_property
     def _rows(self) -> list[Int64[np.ndarray, " R"]]:
@@ -116,12 +108,11 @@ def with_completeness(datasets: Sequence[Dataset], complete: Sequence[bool]) -> 
             f"boxes_complete = {complete}: {len(complete)} flags for {len(datasets)} data "
             "directories"
         )
-    marked = []
-    for dataset, flag in zip(datasets, complete or [True] * len(datasets)):
-        images = dataset.images
-        images = dataclasses.replace(images, boxes_complete=images.boxes_complete & flag)
-        marked.append(dataclasses.replace(dataset, images=images))
-    return marked
+    images = [
+        dataclasses.replace(dataset.images, boxes_complete=dataset.images.boxes_complete & flag)
+        for dataset, flag in zip(datasets, complete or [True] * len(datasets))
+    ]
+    return [dataclasses.replace(dataset, images=i) for dataset, i in zip(datasets, images)]
 
 
 def trainable_images(dataset: Dataset) -> Int64[np.ndarray, " R"]:
@@ -138,40 +129,21 @@ def look(dataset: Dataset, row: int, view: View, *, min_visible: float) -> Regio
     A person of whose box less than the share `min_visible` is seen is a region to ignore, like a
     crowd; so is the whole view if the image's people are not all labelled.
     """
-    images, people = dataset.images, dataset.people
-    group = dataset.people_of(row)
-    (a, _, x), (_, d, y) = view.affine.tolist()
-    along_x = a, x, float(images.width[row]), float(view.shown[1])
-    along_y = d, y, float(images.height[row]), float(view.shown[0])
-    whole = not images.boxes_complete[row]
-    found = [(0.0, 0.0, along_x[3], along_y[3])] if whole else []
-    person = [False] * whole
-    # There are few of them: numpy's calls would cost more than the arithmetic.
-    for box, crowd in zip(people.box[group].tolist(), people.is_crowd[group].tolist()):
-        (x0, x1), width = _shadow(box[0], box[2], *along_x)
-        (y0, y1), height = _shadow(box[1], box[3], *along_y)
-        if x1 > x0 and y1 > y0:
-            found.append((x0, y0, x1, y1))
-            seen = (x1 - x0) * (y1 - y0)
-            person.append(not crowd and seen >= min_visible * width * height)
-    return Regions(
-        box=np.array(found, np.float32).reshape(-1, 4),
-        person=np.array(person, bool),
-        whole=np.array([whole, *[False] * len(found)], bool)[: len(found)],
-    )
-
-
-def _shadow(
-    first: float, last: float, scale: float, shift: float, image: float, window: float
-) -> tuple[tuple[float, float], float]:
-    """Where a box begins and ends along one side of a window, and how long it is uncut.
-
-    The map (scale, shift) is one of pixel centres; a box begins half a pixel before the centre of
-    its first pixel and ends half a pixel after that of its last.
-    """
-    ends = (scale * (min(max(end, 0.0), image) - 0.5) + shift + 0.5 for end in (first, last))
-    low, high = sorted(ends) if first < last else (0.0, 0.0)
-    return (min(max(low, 0.0), window), min(max(high, 0.0), window)), high - low
+    people, group = dataset.people, dataset.people_of(row)
+    image, window = (np.array(sides[::-1]) for sides in (view.image, view.shown))
+    affine, corners = view.affine, people.box[group].reshape(-1, 2, 2).astype(np.float64)
+    # A map of pixel centres; a box begins half a pixel before the first, and ends so much after.
+    ends = affine[[0, 1], [0, 1]] * (corners.clip(0, image) - 0.5) + affine[:, 2] + 0.5
+    ends.sort(axis=1)
+    seen = ends.clip(0, window)
+    there = ((corners[:, 0] < corners[:, 1]) & (seen[:, 0] < seen[:, 1])).all(axis=1)
+    (w, h), (all_w, all_h) = ((points[:, 1] - points[:, 0]).T for points in (seen, ends))
+    person = ~people.is_crowd[group] & (w * h >= min_visible * all_w * all_h)
+    box, person = seen[there].reshape(-1, 4), person[there]
+    whole = int(not dataset.images.boxes_complete[row])
+    if whole:
+        box, person = np.insert(box, 0, (0, 0, *window), axis=0), np.insert(person, 0, False)
+    return Regions(box.astype(np.float32), person, np.arange(len(box)) < whole)
 
 
 def as_table(
@@ -185,13 +157,10 @@ def as_table(
     sides = regions.box[:, 2:] - regions.box[:, :2]
     order = np.lexsort((-sides[:, 0] * sides[:, 1], ~regions.whole))
     box, person = regions.box[order], regions.person[order]
+    boxes, is_person = np.zeros((count, 4), np.float32), np.zeros(count, bool)
+    boxes[: len(box)], is_person[: len(box)] = box[:count], person[:count]
     if len(box) > count:
         rest = box[count - 1 :]
-        around = np.concatenate([rest[:, :2].min(axis=0), rest[:, 2:].max(axis=0)])
-        box = np.concatenate([box[: count - 1], around[None]])
-        person = np.concatenate([person[: count - 1], [False]])
-    boxes = np.zeros((count, 4), np.float32)
-    boxes[: len(box)] = box
-    is_person = np.zeros(count, bool)
-    is_person[: len(box)] = person
+        boxes[-1] = *rest[:, :2].min(axis=0), *rest[:, 2:].max(axis=0)
+        is_person[-1] = False
     return boxes, is_person, ~is_person & (np.arange(count) < len(box))

@@ -62,25 +62,16 @@ class Person(NamedTuple):
 
 
 class Window(NamedTuple):
-    """What a crop shows of an image: a box of the crop's aspect, turned and mirrored.
+    """What a crop shows of an image: a box of the crop's aspect, in image pixels."""
 
-    Attributes:
-      x, y: Centre of the box, in image pixels.
-      width, height: Its sides.
-      aspect: Height / width of the crop.
-      angle: Radians, see `g_rmi.geometry.box_to_crop`; None as long as nobody has chosen one.
-      flip: Mirrored.
-      whole: It is around the whole person.
-    """
-
-    x: float
+    x: float  # of its centre
     y: float
     width: float
     height: float
-    aspect: float
-    angle: float | None = None
+    aspect: float  # height / width of the crop
+    angle: float | None = None  # see `g_rmi.geometry.box_to_crop`; None: nobody has chosen one
     flip: bool = False
-    whole: bool = True
+    whole: bool = True  # around the whole person
 
     @classmethod
     def around(cls, box: Float[np.ndarray, "4"], aspect: float) -> "Window":
@@ -102,10 +93,17 @@ class Window(NamedTuple):
 
 
 class HalfBody(Sometimes):
-    """A crop around the upper or lower body of a well-labelled person."""
+    """A crop around the upper or lower body; around all of a person of few joints."""
 
     def apply(self, window: Window, person: Person, rng: Rng) -> Window:
-        return Window.around(half_body_box(person, rng), window.aspect)._replace(whole=False)
+        names, visible, box = person.skeleton.names, person.visible, person.box
+        lower = np.array([any(part in name for part in _LOWER_BODY) for name in names])
+        half = visible & (lower if rng.random() < 0.5 else ~lower)
+        if visible.sum() >= _WELL_LABELLED and half.sum() >= 3:
+            low, high = person.keypoints[half].min(axis=0), person.keypoints[half].max(axis=0)
+            centre, half_size = (low + high) / 2, _HALF_BODY_MARGIN * (high - low) / 2
+            box = np.concatenate([centre - half_size, centre + half_size]).astype(np.float64)
+        return Window.around(box, window.aspect)._replace(whole=False)
 
 
 class AnyRotation(Sometimes):
@@ -160,18 +158,6 @@ class Rotate:
         return window._replace(angle=math.radians(angle))
 
 
-def half_body_box(person: Person, rng: Rng) -> Float[np.ndarray, "4"]:
-    """A box around the joints of one half of the body; their own for people with few joints."""
-    names, visible = person.skeleton.names, person.visible
-    lower = np.array([any(part in name for part in _LOWER_BODY) for name in names])
-    half = visible & (lower if rng.random() < 0.5 else ~lower)
-    if visible.sum() < _WELL_LABELLED or half.sum() < 3:
-        return person.box
-    low, high = person.keypoints[half].min(axis=0), person.keypoints[half].max(axis=0)
-    centre, half_size = (low + high) / 2, _HALF_BODY_MARGIN * (high - low) / 2
-    return np.concatenate([centre - half_size, centre + half_size]).astype(np.float64)
-
-
 def turned_box(
     box: Float[np.ndarray, "4"], points: Float32[np.ndarray, "J 2"], angle: float
 ) -> Float[np.ndarray, "4"]:
@@ -190,21 +176,13 @@ def turned_box(
 
 
 class View(NamedTuple):
-    """What the detector is shown of an image: resized, mirrored, cut. Sides are (rows, columns).
+    """What the detector is shown of an image: resized, mirrored, cut. Sides are (rows, columns)."""
 
-    Attributes:
-      image: Sides of the image.
-      room: What there is room for.
-      size: Sides of the whole image, resized.
-      flip: Mirrored.
-      corner: The point (x, y) of the resized image where the cut begins.
-    """
-
-    image: tuple[int, int]
-    room: tuple[int, int]
-    size: tuple[int, int]
+    image: tuple[int, int]  # sides of the image
+    room: tuple[int, int]  # there is room for so much
+    size: tuple[int, int]  # sides of the whole image, resized
     flip: bool = False
-    corner: tuple[float, float] = (0.0, 0.0)
+    corner: tuple[float, float] = (0.0, 0.0)  # the point (x, y) where the cut begins
 
     @classmethod
     def fit(cls, image: tuple[int, int], room: tuple[int, int]) -> "View":
@@ -227,7 +205,8 @@ class View(NamedTuple):
         return affine
 
 
-def _log_uniform(low: float, high: float, rng: Rng) -> float:
+def log_uniform(low: float, high: float, rng: Rng) -> float:
+    """A number between two, its logarithm uniform."""
     return math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
@@ -238,7 +217,7 @@ class Resize:
     scale: tuple[float, float]
 
     def __call__(self, view: View, boxes: Boxes, rng: Rng) -> View:
-        scale, (rows, columns) = _log_uniform(*self.scale, rng), view.size
+        scale, (rows, columns) = log_uniform(*self.scale, rng), view.size
         return view._replace(size=(max(round(scale * rows), 1), max(round(scale * columns), 1)))
 
 
@@ -251,7 +230,7 @@ class Fill:
     def __call__(self, view: View, boxes: Boxes, rng: Rng) -> View:
         (height, width), (rows, columns) = view.image, view.room
         low, high = (max(scale, 1.0) for scale in self.scale)
-        scale = _log_uniform(low, high, rng) * max(rows / height, columns / width)
+        scale = log_uniform(low, high, rng) * max(rows / height, columns / width)
         return view._replace(
             size=(max(round(scale * height), rows), max(round(scale * width), columns))
         )

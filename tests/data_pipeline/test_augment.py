@@ -15,7 +15,6 @@ from data_pipeline.windows import (
     Shift,
     View,
     Window,
-    half_body_box,
     turned_box,
 )
 from g_rmi.skeleton import COCO
@@ -103,11 +102,13 @@ def test_a_half_body_crop_follows_the_joints_of_one_half():
     box = np.array([0.0, 0, 60, 100])
     person = Person(box, points, np.ones(K, bool), COCO)
     rng = np.random.default_rng(0)
-    boxes = {tuple(half_body_box(person, rng)) for _ in range(20)}
-    # 1.5 times the extent of the joints around their middle.
-    assert boxes == {(5.0, 80.0, 35.0, 80.0), (37.5, 20.0, 52.5, 20.0)}
-    few = np.arange(K) < 7
-    assert half_body_box(person._replace(visible=few), rng) is box
+    windows = {HalfBody(1.0)(WINDOW, person, rng) for _ in range(20)}
+    # 1.5 times the extent of the joints around their middle, extended to the aspect.
+    shown = {(w.x, w.y, round(w.width, 9), round(w.height, 9), w.whole) for w in windows}
+    assert shown == {(20, 80, 30, 40, False), (45, 20, 15, 20, False)}
+    few = person._replace(visible=np.arange(K) < 7)
+    around = Window.around(box, 4 / 3)._replace(whole=False)
+    assert HalfBody(1.0)(WINDOW, few, rng) == around
 
 
 def test_a_box_turned_by_nothing_is_the_box():
