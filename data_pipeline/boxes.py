@@ -6,6 +6,7 @@ a person, and 1. "file_name" goes before "image_id".
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,21 +22,13 @@ from g_rmi.types import PERSON
 
 @dataclasses.dataclass(frozen=True)
 class PersonBoxes:
-    """One row per box.
+    """One row per box."""
 
-    Attributes:
-      image: Row of the image in the data set's `images`, or in the list of names.
-      box: `(x0, y0, x1, y1)` in image pixels.
-      score: Of the detection; 1 for annotated boxes and where a file says none.
-      person: Row in the data set's `people` for annotated boxes, else -1.
-      ignored: Boxes of the file that were left out because they are of another category.
-    """
-
-    image: Int[np.ndarray, " M"]
-    box: Float[np.ndarray, "M 4"]
-    score: Float[np.ndarray, " M"]
-    person: Int[np.ndarray, " M"]
-    ignored: int = 0
+    image: Int[np.ndarray, " M"]  # row in the data set's `images`, or in the list of names
+    box: Float[np.ndarray, "M 4"]  # (x0, y0, x1, y1) in image pixels
+    score: Float[np.ndarray, " M"]  # 1 for annotated boxes and where a file says none
+    person: Int[np.ndarray, " M"]  # row in `people` of annotated boxes, else -1
+    ignored: int = 0  # boxes of the file that were left out: of another category
 
     def __len__(self) -> int:
         return len(self.image)
@@ -61,13 +54,9 @@ def read_boxes(
 ) -> PersonBoxes:
     """Reads a file of boxes, sorted by image, then best first.
 
-    Args:
-      path: JSON file.
-      images: A data set, whose images are named by their ids; or names of images. They are named
-        by their path below the folder that was given, by their file name, by that without the
-        ending, or, as in COCO, by the number that it is. What names two of them names none.
-      min_score: Boxes below are left out.
-      max_per_image: So many best boxes of each image are kept; None for all.
+    The images of a data set are named by their ids. A list of names is matched by the path below
+    the folder that was given, by file name, by that without the ending, or, as in COCO, by the
+    number that it is; what names two of them names none. See `best_boxes` for what is kept.
 
     Raises:
       MissingDataError: No such file.
@@ -98,13 +87,8 @@ def read_boxes(
             f"{next(iter(rows), None)!r}"
         )
     image, score, box = (np.array(c) for c in zip(*table)) if table else np.zeros((3, 0))
-    found = best_boxes(
-        image.astype(np.int64),
-        box.reshape(-1, 4),
-        score,
-        min_score=min_score,
-        max_per_image=max_per_image,
-    )
+    kept = {"min_score": min_score, "max_per_image": max_per_image}
+    found = best_boxes(image.astype(np.int64), box.reshape(-1, 4), score, **kept)
     return dataclasses.replace(found, ignored=ignored)
 
 
@@ -146,18 +130,13 @@ def _ids(dataset: Dataset) -> dict[Any, int]:
 
 def _aliases(names: Sequence[str]) -> dict[str | int, int]:
     """What may name an image, and its row; what names two of them names none."""
-    aliases: dict[str | int, int] = {}
-    twice: set[str | int] = set()
-    for row, name in enumerate(names):
-        stem = PurePosixPath(name).stem
-        short: list[str | int] = [PurePosixPath(name).name, stem]
-        if stem.isdecimal():
-            short.append(int(stem))
-        for alias in dict.fromkeys(short):
-            twice |= {alias} & aliases.keys()
-            aliases[alias] = row
-    unique = {alias: row for alias, row in aliases.items() if alias not in twice}
-    return unique | {name: row for row, name in enumerate(names)}
+    aliases: list[tuple[str | int, int]] = []
+    for row, path in enumerate(map(PurePosixPath, names)):
+        number = {int(path.stem)} if path.stem.isdecimal() else set()
+        aliases += [(alias, row) for alias in {path.name, path.stem} | number]
+    count = Counter(alias for alias, _ in aliases)
+    rows: dict[str | int, int] = {name: row for row, name in enumerate(names)}
+    return rows | {a: row for a, row in aliases if count[a] == 1 and a not in rows}
 
 
 def best_boxes(
@@ -168,23 +147,15 @@ def best_boxes(
     min_score: float = 0.0,
     max_per_image: int | None = None,
 ) -> PersonBoxes:
-    """A table of detections, sorted by image, then best first.
+    """A table of detections, sorted by image (its row), then best first.
 
-    Args:
-      image: Row of each box's image.
-      box: `(x0, y0, x1, y1)` in image pixels.
-      score: Of the detections.
-      min_score: Boxes below are left out.
-      max_per_image: So many best boxes of each image are kept; None for all.
+    Boxes below `min_score` are left out; of each image the `max_per_image` best are kept.
     """
     order = np.lexsort((-score, image))
     order = order[score[order] >= min_score]
     first = np.searchsorted(image[order], image[order])  # where the image's boxes begin
     if max_per_image is not None:
         order = order[np.arange(len(order)) - first < max_per_image]
-    return PersonBoxes(
-        image=image[order].astype(np.int32),
-        box=box[order].astype(np.float64),
-        score=score[order].astype(np.float64),
-        person=np.full(len(order), -1, np.int64),
-    )
+    image, box, score = image[order].astype(np.int32), box[order], score[order]
+    nobody = np.full(len(order), -1, np.int64)
+    return PersonBoxes(image, box.astype(np.float64), score.astype(np.float64), nobody)

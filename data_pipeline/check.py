@@ -3,13 +3,15 @@
 Errors stop or spoil a training and give exit status 1; warnings are worth a look.
 """
 
+import dataclasses
+import itertools
 import json
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import cv2
 import numpy as np
@@ -44,21 +46,21 @@ _SLACK = 1.0  # COCO's own annotations reach the far edge of the last pixel.
 _EXAMPLES = 3
 
 
+@dataclasses.dataclass
 class Report:
-    """Problems of one split: how many of each kind, and the first few.
+    """Problems of one split.
 
     Attributes:
       count: Occurrences by kind (a key of `ERRORS` or `WARNINGS`).
-      examples: The first of them, in words.
+      examples: The first few of each kind, in words.
       images: Images that could be read.
       people: People that could be read.
     """
 
-    def __init__(self):
-        self.count: Counter[str] = Counter()
-        self.examples: dict[str, list[str]] = defaultdict(list)
-        self.images = 0
-        self.people = 0
+    count: Counter[str] = dataclasses.field(default_factory=Counter)
+    examples: dict[str, list[str]] = dataclasses.field(default_factory=lambda: defaultdict(list))
+    images: int = 0
+    people: int = 0
 
     def add(self, problem: Problem) -> None:
         """Notes one problem."""
@@ -66,29 +68,20 @@ class Report:
         if len(self.examples[problem.kind]) < _EXAMPLES:
             self.examples[problem.kind].append(problem.text)
 
+    def of(self, kinds: Iterable[str]) -> dict[str, int]:
+        """How often each of some kinds occurs, where it does."""
+        return {kind: self.count[kind] for kind in kinds if self.count[kind]}
+
     @property
     def errors(self) -> int:
         """Problems that are errors."""
-        return sum(self.count[kind] for kind in ERRORS)
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return {
-            "images": self.images,
-            "people": self.people,
-            "errors": {kind: self.count[kind] for kind in ERRORS if self.count[kind]},
-            "warnings": {kind: self.count[kind] for kind in WARNINGS if self.count[kind]},
-            "examples": dict(self.examples),
-        }
+        return sum(self.of(ERRORS).values())
 
 
 def check_split(directory: str | Path, split: str, *, decoding: bool = True) -> Report:
     """Checks one split of a data directory in any format that `data_pipeline.readers` reads.
 
-    Args:
-      directory: The data directory.
-      split: "train" or "val".
-      decoding: Decode every image; else read only its header.
+    Of the images the headers are read, and with `decoding` all that is in them.
 
     Raises:
       MissingDataError: The split is not there.
@@ -102,9 +95,7 @@ def check_split(directory: str | Path, split: str, *, decoding: bool = True) -> 
         report.add(Problem("malformed", directory, str(error)))
         return report
     report.images, report.people = len(dataset.images), len(dataset.people)
-    for problem in _table_problems(dataset):
-        report.add(problem)
-    for problem in _file_problems(dataset, decoding):
+    for problem in itertools.chain(_table_problems(dataset), _file_problems(dataset, decoding)):
         report.add(problem)
     return report
 
@@ -113,20 +104,15 @@ def _table_problems(dataset: Dataset) -> Iterator[Problem]:
     """What is readable and yet wrong, whatever the format."""
     people, images = dataset.people, dataset.images
     size = np.stack([images.width, images.height], axis=1)[people.image]
-    corners = people.box.reshape(-1, 2, 2)
-    annotated = people.visibility > 0
-    outside = (_leaves(people.keypoints, size) & annotated).any(axis=1)
+    outside = _leaves(people.keypoints, size) & (people.visibility > 0)
+    box_outside = people.has_inside & _leaves(people.box.reshape(-1, 2, 2), size).any(axis=1)
     no_joints = ~people.is_crowd & (people.num_keypoints == 0) & dataset.labelled.any()
     box, area = people.box.round(2).tolist(), people.area.tolist()
     for kind, rows, text in (
         ("degenerate box", ~people.has_inside, lambda i: f"box {box[i]}"),
         ("no area", people.area <= 0, lambda i: f"area {area[i]:g}"),
-        (
-            "box outside",
-            people.has_inside & _leaves(corners, size).any(axis=1),
-            lambda i: f"box {box[i]} in {size[i, 0]} x {size[i, 1]}",
-        ),
-        ("keypoint outside", outside, lambda i: f"in {size[i, 0]} x {size[i, 1]}"),
+        ("box outside", box_outside, lambda i: f"box {box[i]} in {size[i, 0]} x {size[i, 1]}"),
+        ("keypoint outside", outside.any(axis=1), lambda i: f"in {size[i, 0]} x {size[i, 1]}"),
         ("no keypoints", no_joints, lambda i: "v = 0 throughout"),
     ):
         for i in np.flatnonzero(rows):
@@ -138,8 +124,7 @@ def _table_problems(dataset: Dataset) -> Iterator[Problem]:
 def _leaves(
     points: Float[np.ndarray, "N P 2"], size: Shaped[np.ndarray, "N 2"]
 ) -> Bool[np.ndarray, "N P"]:
-    far = size[:, None] - 0.5 + _SLACK
-    outside = (points < -0.5 - _SLACK) | (points > far)
+    outside = (points < -0.5 - _SLACK) | (points > size[:, None] - 0.5 + _SLACK)
     return outside[..., 0] | outside[..., 1]
 
 
@@ -148,7 +133,7 @@ def _file_problems(dataset: Dataset, decoding: bool) -> Iterator[Problem]:
     images, source = dataset.images, dataset.source
 
     def problem(row: int) -> Problem | None:
-        name = source.name(row)
+        name, size = source.name(row), (images.width[row], images.height[row])
         try:
             data = source.read(row)
             header = read_header(data)
@@ -158,11 +143,9 @@ def _file_problems(dataset: Dataset, decoding: bool) -> Iterator[Problem]:
             return Problem("missing image", name, f"{name}: {error.strerror or error}")
         except ImageError as error:
             return Problem("undecodable image", name, f"{name}: {error}")
-        size = images.width[row], images.height[row]
-        if header[:2] != size:
-            sizes = f"{header.width} x {header.height}, not {size[0]} x {size[1]}"
-            return Problem("size mismatch", name, f"{name}: {sizes}")
-        return None
+        sizes = f"{header.width} x {header.height}, not {size[0]} x {size[1]}"
+        wrong = header[:2] != size
+        return Problem("size mismatch", name, f"{name}: {sizes}") if wrong else None
 
     console = Console(stderr=True)
     with ThreadPoolExecutor() as pool:
@@ -184,10 +167,9 @@ def _print(split: str, report: Report) -> None:
         f"{warnings} warnings"
     )
     rows = [
-        (kind, level, str(report.count[kind]), "\n".join([meaning, *report.examples[kind]]))
+        (kind, level, str(count), "\n".join([kinds[kind], *report.examples[kind]]))
         for level, kinds in (("error", ERRORS), ("warning", WARNINGS))
-        for kind, meaning in kinds.items()
-        if report.count[kind]
+        for kind, count in report.of(kinds).items()
     ]
     if rows:
         show(("problem", "", "count", "meaning and examples"), rows, fold=True)
@@ -222,7 +204,16 @@ def main(
     for name, found in reports.items():
         _print(name, found)
     if report:
-        content = {name: found.as_dict() for name, found in reports.items()}
+        content = {
+            name: {
+                "images": found.images,
+                "people": found.people,
+                "errors": found.of(ERRORS),
+                "warnings": found.of(WARNINGS),
+                "examples": found.examples,
+            }
+            for name, found in reports.items()
+        }
         report.write_text(json.dumps(content, indent=2) + "\n")
     return int(any(found.errors for found in reports.values()))
 

@@ -6,7 +6,6 @@ background, or with somebody in front, is still the same person with the same jo
 
 import dataclasses
 import functools
-import math
 from collections.abc import Sequence
 
 import cv2
@@ -15,7 +14,8 @@ from jaxtyping import Float, Float32, Int64, UInt8
 
 from data_pipeline.images import Picture, cut_image
 from data_pipeline.schema import DataError, Dataset
-from g_rmi.geometry import Affine, apply_affine, box_to_crop, pose_box
+from data_pipeline.windows import Rng, Window, log_uniform
+from g_rmi.geometry import Affine, apply_affine
 
 _SUBPIXEL_BITS = 4  # OpenCV's fixed-point coordinates
 _FINER = 4  # Masks are drawn so much larger first: OpenCV's own smooth edges are too wide.
@@ -30,14 +30,7 @@ _INSIDE = 0.7  # So much of their width and height is in the image.
 def outline_mask(
     outline: Sequence[Float32[np.ndarray, "_ 2"]], affine: Affine, *, height: int, width: int
 ) -> UInt8[np.ndarray, "H W"]:
-    """What polygons of image points cover of a crop, 0 to 255; their edges are smooth.
-
-    Args:
-      outline: Polygons; what any of them covers belongs to the person.
-      affine: Map from image points to crop pixels.
-      height: Crop rows.
-      width: Crop columns.
-    """
+    """What polygons of image points cover of a crop, 0 to 255; their edges are smooth."""
     fine = np.zeros((_FINER * height, _FINER * width), np.uint8)
     for polygon in outline:
         points = _FINER * apply_affine(affine, polygon) + (_FINER - 1) / 2
@@ -54,18 +47,14 @@ def put_before(front: Picture, mask: UInt8[np.ndarray, "H W"], back: Picture) ->
 
 @dataclasses.dataclass(frozen=True)
 class Donors:
-    """The people of some data sets that have an outline, to be put into crops of others.
-
-    Attributes:
-      datasets: Images and people.
-    """
+    """The people of some data sets that have an outline, to be put into crops of others."""
 
     datasets: Sequence[Dataset]
 
     def __len__(self) -> int:
         return sum(map(len, self._rows))
 
-    def put_into(self, crop: Picture, rng: np.random.Generator) -> Picture:
+    def put_into(self, crop: Picture, rng: Rng) -> Picture:
         """Puts one of them beside, and maybe partly before, whoever fills the crop.
 
         Raises:
@@ -73,21 +62,16 @@ class Donors:
         """
         dataset, row = self._draw(rng)
         height, width = crop.shape[:2]
-        x0, y0, x1, y1 = pose_box(dataset.people.box[row], aspect=height / width).tolist()
-        low, high = map(math.log, _SIZE)
-        size = math.exp(rng.uniform(low, high))
-        w, h = (x1 - x0) / size, (y1 - y0) / size
+        person = Window.around(dataset.people.box[row], height / width)
+        size = log_uniform(*_SIZE, rng)
+        w, h = person.width / size, person.height / size
         aside = rng.uniform(*_ASIDE) * (1 if rng.random() < 0.5 else -1)
-        x, y = (x0 + x1) / 2 + aside * w, (y0 + y1) / 2 + rng.uniform(-_ALOFT, _ALOFT) * h
-        box = np.array([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
-        affine = box_to_crop(box, height=height, width=width, flip=rng.random() < 0.5)
-        image = int(dataset.people.image[row])
-        donor = cut_image(dataset, image, affine, height=height, width=width)
-        outline = dataset.outlines[int(dataset.people.id[row])]
-        return put_before(donor, outline_mask(outline, affine, height=height, width=width), crop)
+        x, y = person.x + aside * w, person.y + rng.uniform(-_ALOFT, _ALOFT) * h
+        window = Window(x, y, w, h, person.aspect, flip=rng.random() < 0.5)
+        return _put(dataset, row, window.affine(height=height, width=width), crop)[0]
 
     def put_onto(
-        self, picture: Picture, rng: np.random.Generator
+        self, picture: Picture, rng: Rng
     ) -> tuple[Float[np.ndarray, "4"], UInt8[np.ndarray, "H W"]]:
         """Puts one of them anywhere into an image, which is changed.
 
@@ -98,12 +82,10 @@ class Donors:
           ImageError: Their image cannot be read; the message names the file.
         """
         dataset, row = self._draw(rng)
-        outline = dataset.outlines[int(dataset.people.id[row])]
-        points = np.concatenate(outline)
+        points = np.concatenate(dataset.outlines[int(dataset.people.id[row])])
         corner, extent = points.min(axis=0), np.ptp(points, axis=0) + 1  # in pixels, not centres
         room = np.array(picture.shape[1::-1])
-        low, high = map(math.log, _HEIGHT)
-        scale = min(math.exp(rng.uniform(low, high)) * room[1] / extent[1], _ENLARGEMENT)
+        scale = min(log_uniform(*_HEIGHT, rng) * room[1] / extent[1], _ENLARGEMENT)
         size = scale * extent
         place = rng.uniform(*np.sort([(_INSIDE - 1) * size, room - _INSIDE * size], axis=0))
         affine = np.array([[scale, 0, 0], [0, scale, 0]])
@@ -116,16 +98,12 @@ class Donors:
         last = np.minimum(np.ceil(place + size), room).astype(int)
         part = slice(first[1], last[1]), slice(first[0], last[0])
         affine[:, 2] -= first
-        height, width = (last - first)[::-1].tolist()
-        image = int(dataset.people.image[row])
-        person = cut_image(dataset, image, affine, height=height, width=width)
-        mask = outline_mask(outline, affine, height=height, width=width)
-        picture[part] = put_before(person, mask, np.ascontiguousarray(picture[part]))
         covered = np.zeros(picture.shape[:2], np.uint8)
-        covered[part] = mask
+        back = np.ascontiguousarray(picture[part])
+        picture[part], covered[part] = _put(dataset, row, affine, back)
         return np.concatenate([place, place + size]).clip(0, np.tile(room, 2)), covered
 
-    def _draw(self, rng: np.random.Generator) -> tuple[Dataset, int]:
+    def _draw(self, rng: Rng) -> tuple[Dataset, int]:
         counts = np.array([len(rows) for rows in self._rows])
         number = int(rng.choice(len(counts), p=counts / counts.sum()))
         return self.datasets[number], int(rng.choice(self._rows[number]))
@@ -138,15 +116,21 @@ class Donors:
         ]
 
 
+def _put(
+    dataset: Dataset, row: int, affine: Affine, back: Picture
+) -> tuple[Picture, UInt8[np.ndarray, "H W"]]:
+    """A picture with a person put before it, and what they cover of it, 0 to 255."""
+    size = {"height": back.shape[0], "width": back.shape[1]}
+    person = cut_image(dataset, int(dataset.people.image[row]), affine, **size)
+    mask = outline_mask(dataset.outlines[int(dataset.people.id[row])], affine, **size)
+    return put_before(person, mask, back), mask
+
+
 NOBODY = Donors(())
 
 
 def donors_of(datasets: Sequence[Dataset], copy_paste: float) -> Donors:
-    """The people of the data sets who can be put into other images.
-
-    Args:
-      datasets: All that is trained on.
-      copy_paste: The probability; 0 needs nobody.
+    """The people of the data sets who can be put into other images, with this probability.
 
     Raises:
       DataError: Nobody has an outline.

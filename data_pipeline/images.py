@@ -1,6 +1,6 @@
 """Encoded pictures: their header, decoding at a reduced size, and cutting a crop out of them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -77,27 +77,20 @@ def _jpeg_header(data: bytes) -> Header:
 def decode(data: bytes, *, reduction: int = 1) -> Picture:
     """Decodes a JPEG or PNG file to RGB; grey, CMYK, palette and alpha become three channels.
 
-    Args:
-      data: The file.
-      reduction: 1, 2, 4 or 8. Pixel i of the result is the mean of the pixels
-        `reduction * i ... reduction * (i + 1) - 1`; JPEG does it inside the decoder, at less cost.
+    With a reduction r of 2, 4 or 8, pixel i of the result is the mean of the pixels r i ...
+    r (i + 1) - 1; JPEG does it inside the decoder, at less cost.
 
     Raises:
       ImageError: See `read_header`; or the content is broken.
     """
-    header = read_header(data)
-    return _decode(data, header, reduction)
-
-
-def _decode(data: bytes, header: Header, reduction: int) -> Picture:
-    inside = header.format == "jpeg"
+    inside = read_header(data).format == "jpeg"
     flags = DECODE_FLAGS[reduction if inside else 1]
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ImageError(f"not decodable: {error.err}") from None
     if image is None:
-        raise ImageError(f"{header.format.upper()} file is not decodable")
+        raise ImageError(f"{'JPEG' if inside else 'PNG'} file is not decodable")
     return image if inside else shrink(image, reduction)
 
 
@@ -133,16 +126,12 @@ def cut(
     repeat_edge: bool = False,
     out: Picture | None = None,
 ) -> Picture:
-    """Decodes a picture and cuts a crop out of it: bilinear, zeros outside the picture.
+    """Decodes a picture and cuts a crop of `height` x `width` pixels out of it, bilinear.
 
-    Args:
-      data: The encoded picture.
-      affine: Map from image points to crop pixels, see `g_rmi.geometry.box_to_crop`.
-      height: Crop rows.
-      width: Crop columns.
-      size: Width and height the picture must have; not checked if None.
-      repeat_edge: Repeat the picture's edge outside instead, so that it does not fade to black.
-      out: Where to write the crop; fresh memory costs a tenth of the time for large crops.
+    `affine` maps image points to crop pixels, see `g_rmi.geometry.box_to_crop`. Outside the picture
+    are zeros or, with `repeat_edge`, its edge, so that it does not fade to black. Where `size` is
+    given, the picture must have that width and height. The crop is written to `out` where there is
+    one: fresh memory costs a tenth of the time for large crops.
 
     Raises:
       ImageError: Not decodable, of another size, or with a side past `MAX_SIDE` where it is
@@ -154,52 +143,28 @@ def cut(
             f"is {header.width} x {header.height}, its annotations say {size[0]} x {size[1]}"
         )
     reduction = reduction_of(affine)
-    image = _decode(data, header, reduction)
+    image = decode(data, reduction=reduction)
     if max(image.shape) > MAX_SIDE:
         raise ImageError(f"{header.width} x {header.height}: a side is too long to be sampled")
     border = cv2.BORDER_REPLICATE if repeat_edge else cv2.BORDER_CONSTANT
-    affine = _from_reduced(affine, reduction)
+    if reduction > 1:  # pixel i of the means of r pixels each has its centre at r i + (r - 1) / 2
+        whole, affine = affine, affine * (reduction, reduction, 1)
+        affine[:, 2] += (whole[:, 0] + whole[:, 1]) * ((reduction - 1) / 2)
     return cv2.warpAffine(image, affine, (width, height), dst=out, borderMode=border)
 
 
-def cut_image(
-    dataset: Dataset,
-    row: int,
-    affine: Affine,
-    *,
-    height: int,
-    width: int,
-    repeat_edge: bool = False,
-    out: Picture | None = None,
-) -> Picture:
-    """Cuts a crop out of a picture of a data set; see `cut`.
+def cut_image(dataset: Dataset, row: int, affine: Affine, **options: Any) -> Picture:
+    """Cuts a crop out of a picture of a data set; options as of `cut`.
 
     Raises:
       ImageError: See `cut`; or the file cannot be read. The message names the file.
     """
     size = (int(dataset.images.width[row]), int(dataset.images.height[row]))
     try:
-        return cut(
-            dataset.source.read(row),
-            affine,
-            height=height,
-            width=width,
-            size=size,
-            repeat_edge=repeat_edge,
-            out=out,
-        )
+        return cut(dataset.source.read(row), affine, size=size, **options)
     except (ImageError, OSError) as error:
         text = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ImageError(f"{dataset.source.name(row)}: {text}") from None
-
-
-def _from_reduced(affine: Affine, reduction: int) -> Affine:
-    """The same map from a picture of block means: pixel i has its centre at r i + (r - 1) / 2."""
-    if reduction == 1:
-        return affine
-    reduced = affine * (reduction, reduction, 1)
-    reduced[:, 2] += (affine[:, 0] + affine[:, 1]) * ((reduction - 1) / 2)
-    return reduced
 
 
 def clear_outside(image: Picture, affine: Affine, *, size: tuple[int, int]) -> Picture:

@@ -16,26 +16,13 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from data_pipeline.boxes import PersonBoxes
+from data_pipeline.config import DataConfig, DetectorDataConfig, PoseDataConfig
 from data_pipeline.copy_paste import donors_of
-from data_pipeline.detection_examples import (
-    DetectionExamples,
-    trainable_images,
-    with_completeness,
-)
+from data_pipeline.detection_examples import DetectionExamples, trainable_images, with_completeness
 from data_pipeline.images import ImageError, cut_image
 from data_pipeline.pose_examples import PoseExamples
 from data_pipeline.schema import DataError, Dataset
-from data_pipeline.stream import (
-    IN_THREADS,
-    Batches,
-    Part,
-    Reading,
-    Stream,
-    alternate,
-    mixing_weights,
-    stack,
-)
-from g_rmi.config import DetectorDataConfig, PoseDataConfig
+from data_pipeline.stream import Batches, Part, Stream, alternate, read_options, stack
 from g_rmi.geometry import Affine, box_to_crop, compose_affine, fit_canvas, pose_box
 from g_rmi.types import ALONE, Share
 
@@ -55,28 +42,19 @@ def pose_batches(
     seed: int,
     share: Share = ALONE,
 ) -> Batches:
-    """Mixes, shuffles, crops and batches the people of some data sets.
+    """Mixes, shuffles, crops and batches the people of some training splits.
 
     Every data set is repeated in a new order each time it is through; `config.weights` are the
-    shares of the data sets in the stream. A batch is annotation ids and a `PoseBatch`.
-
-    Args:
-      datasets: Training splits.
-      height: Crop rows.
-      width: Crop columns.
-      config: Mixture, augmentation, threads.
-      batch_size: Examples per batch on this host.
-      seed: Of order and augmentation.
-      share: Of this host.
+    shares of the data sets in the stream. A batch is annotation ids and a `PoseBatch`, of
+    `batch_size` crops of `height` x `width` pixels on this host.
 
     Raises:
       DataError: A data set without a person to train on, weights that do not fit, or nobody with
         an outline to copy and paste.
     """
-    cv2.setNumThreads(1)  # The images are read in parallel already.
     donors = donors_of(datasets, config.augmentation.copy_paste)
     parts = []
-    for dataset, weight in zip(datasets, mixing_weights(config.weights, len(datasets))):
+    for dataset, weight in zip(datasets, _mixing_weights(config.weights, len(datasets))):
         people = trainable(dataset, config.min_keypoints)
         if not len(people):
             raise DataError(
@@ -88,17 +66,8 @@ def pose_batches(
     names = {dataset.skeleton.names for dataset in datasets}
     if len(names) > 1:
         raise DataError(f"data sets with different joints cannot be mixed: {sorted(names)}")
-    stream = Stream(
-        parts,
-        seed=seed,
-        share=share,
-        reading=Reading(config.threads, config.processes),
-        batch_size=batch_size,
-        group=_CROPS,
-    )
-    return Batches(
-        [stream], batch_size=batch_size, max_bad_share=config.max_bad_share, hosts=share.hosts
-    )
+    how = {"batch_size": batch_size, "seed": seed, "share": share}
+    return _batches([parts], config, group=_CROPS, **how)
 
 
 def _file_of_person(dataset: Dataset, row: int) -> str:
@@ -121,28 +90,19 @@ def detection_batches(
     seed: int,
     share: Share = ALONE,
 ) -> Batches:
-    """Mixes, shuffles and batches the images of some data sets, a batch on canvases of one size.
+    """Mixes, shuffles and batches the images of some training splits on canvases of one size.
 
-    Landscape and portrait images have canvases and batches of their own; which of them a step
-    gets depends on the step and the share of such images alone. Every data set is repeated in a
-    new order each time it is through, and has its share (`config.weights`) of all images; so no
-    image is shown more often for its orientation. A batch is image ids (the first image's of a
-    mosaic) and a `DetectionBatch`.
-
-    Args:
-      datasets: Training splits.
-      canvas: Shorter and longer side of the canvases.
-      config: Mixture, augmentation, number of boxes, threads.
-      batch_size: Images per batch on this host.
-      seed: Of order and augmentation.
-      share: Of this host.
+    Landscape and portrait images have canvases (`canvas` is their shorter and longer side) and
+    batches of their own; which of them a step gets depends on the step and the share of such images
+    alone. Every data set is repeated in a new order each time it is through, and has its share
+    (`config.weights`) of all images; so no image is shown more often for its orientation. A batch
+    is image ids (the first image's of a mosaic) and a `DetectionBatch`.
 
     Raises:
       DataError: A data set without an image to train on, weights or flags that do not fit, or
         nobody with an outline to copy and paste.
     """
-    cv2.setNumThreads(1)
-    weights = mixing_weights(config.weights, len(datasets))
+    weights = _mixing_weights(config.weights, len(datasets))
     datasets = with_completeness(datasets, config.boxes_complete)
     donors = donors_of(datasets, config.augmentation.copy_paste)
     parts: dict[bool, list[Part]] = {True: [], False: []}
@@ -152,33 +112,35 @@ def detection_batches(
             raise DataError(f"{dataset}: no image to train on")
         for landscape, there in _by_orientation(dataset, rows).items():
             size = canvas if landscape else canvas[::-1]
-            examples = DetectionExamples(datasets, weights, size, config, donors)
-            make = functools.partial(examples, i)
+            make = functools.partial(DetectionExamples(datasets, weights, size, config, donors), i)
+            share_of_part = weight * len(there) / len(rows)
             if len(there):
-                part = weight * len(there) / len(rows)
                 parts[landscape].append(
-                    Part(there, dataset.images.id, part, make, dataset.source.name)
+                    Part(there, dataset.images.id, share_of_part, make, dataset.source.name)
                 )
+    how = {"batch_size": batch_size, "seed": seed, "share": share}
+    return _batches([*filter(None, parts.values())], config, group=_IMAGES, **how)
+
+
+def _batches(
+    mixtures: Sequence[Sequence[Part]],
+    config: DataConfig,
+    *,
+    group: int,
+    batch_size: int,
+    seed: int,
+    share: Share,
+) -> Batches:
+    """Batches of one or two mixtures, each as often as its parts weigh."""
+    cv2.setNumThreads(1)  # The images are read in parallel already.
+    size = {"batch_size": batch_size}
+    how = {"threads": config.threads, "processes": config.processes, "group": group, **size}
     streams = [
-        Stream(
-            there,
-            number=number,
-            seed=seed,
-            share=share,
-            reading=Reading(config.threads, config.processes),
-            batch_size=batch_size,
-            group=_IMAGES,
-        )
-        for number, there in enumerate(filter(None, parts.values()))
+        Stream(parts, number=i, seed=seed, share=share, **how) for i, parts in enumerate(mixtures)
     ]
-    shares = [sum(part.weight for part in there) for there in parts.values() if there]
-    return Batches(
-        streams,
-        alternate(shares[0] / sum(shares)),
-        batch_size=batch_size,
-        max_bad_share=config.max_bad_share,
-        hosts=share.hosts,
-    )
+    weights = [sum(part.weight for part in parts) for parts in mixtures]
+    schedule = alternate(weights[0] / sum(weights))
+    return Batches(streams, schedule, max_bad_share=config.max_bad_share, hosts=share.hosts, **size)
 
 
 def box_crops(
@@ -191,20 +153,12 @@ def box_crops(
     batch_size: int,
     turns: Sequence[Affine] = (),
     share: Share = ALONE,
-    reading: Reading = IN_THREADS,
+    threads: int = 8,
 ) -> Iterator[Arrays]:
     """Cuts the crops of a table of boxes for evaluation, every row once over all hosts.
 
-    Args:
-      dataset: Where the images are.
-      boxes: The table.
-      height: Crop rows.
-      width: Crop columns.
-      box_scale: Enlargement of the boxes after extending them to the crop's aspect.
-      batch_size: Crops per batch on this host.
-      turns: Maps from a crop's pixels to those of more views of it, which are cut as well.
-      share: Of this host.
-      reading: In how many threads.
+    The boxes are extended to the crop's aspect, then enlarged by `box_scale`. `turns` are maps from
+    a crop's pixels to those of more views of it, which are cut as well.
 
     Yields:
       `image` uint8 [B, H, W, 3], with turns [B, 1 + turns, H, W, 3]; `box` float32 [B, 4], the
@@ -227,7 +181,7 @@ def box_crops(
 
     empty = {"image": np.zeros(shape, np.uint8), "box": np.zeros(4, np.float32)}
     rows = np.arange(len(boxes))
-    yield from _once(rows, crop, empty, batch_size=batch_size, share=share, reading=reading)
+    yield from _once(rows, crop, empty, batch_size=batch_size, share=share, threads=threads)
 
 
 def canvases(
@@ -236,18 +190,12 @@ def canvases(
     canvas: tuple[int, int],
     batch_size: int,
     share: Share = ALONE,
-    reading: Reading = IN_THREADS,
+    threads: int = 8,
 ) -> Iterator[Arrays]:
     """Fits the images of a data set to canvases for evaluation, each once over all hosts.
 
-    First come all landscape images, then all portrait ones.
-
-    Args:
-      dataset: Where the images are.
-      canvas: Shorter and longer side of the canvases.
-      batch_size: Images per batch on this host.
-      share: Of this host.
-      reading: In how many threads.
+    First come all landscape images, then all portrait ones; `canvas` is the shorter and longer side
+    of what they are fitted to.
 
     Yields:
       `image` uint8 [B, H, W, 3]; `size` int32 [B, 2], rows and columns of the image on its
@@ -267,12 +215,8 @@ def canvases(
         image = np.zeros((*fit.canvas, 3), np.uint8)
         part = image[:height, :width]
         cut_image(dataset, row, fit.affine, height=height, width=width, repeat_edge=True, out=part)
-        scale = 1 / fit.affine[[0, 1], [0, 1]]
-        return {
-            "image": image,
-            "size": np.array(fit.size, np.int32),
-            "scale": scale.astype(np.float32),
-        }
+        scale = (1 / fit.affine[[0, 1], [0, 1]]).astype(np.float32)
+        return {"image": image, "size": np.array(fit.size, np.int32), "scale": scale}
 
     for landscape, rows in _by_orientation(dataset, np.arange(len(images))).items():
         empty = {
@@ -280,7 +224,18 @@ def canvases(
             "size": np.ones(2, np.int32),
             "scale": np.ones(2, np.float32),
         }
-        yield from _once(rows, place, empty, batch_size=batch_size, share=share, reading=reading)
+        yield from _once(rows, place, empty, batch_size=batch_size, share=share, threads=threads)
+
+
+def _mixing_weights(weights: Sequence[float], count: int) -> list[float]:
+    """The configured weights of `count` data sets, or equal ones."""
+    if not count:
+        raise DataError("no data set to train on")
+    if weights and len(weights) != count:
+        raise DataError(f"weights = {weights}: {len(weights)} weights for {count} data directories")
+    if any(weight <= 0 for weight in weights):
+        raise DataError(f"weights = {weights}: must be positive")
+    return list(weights) or [1.0] * count
 
 
 def _by_orientation(dataset: Dataset, rows: np.ndarray) -> dict[bool, np.ndarray]:
@@ -296,7 +251,7 @@ def _once(
     *,
     batch_size: int,
     share: Share,
-    reading: Reading,
+    threads: int,
 ) -> Iterator[Arrays]:
     """Batches of what is made of some rows, each once over all hosts, `empty` filling the last."""
     cv2.setNumThreads(1)
@@ -310,7 +265,7 @@ def _once(
     names = (*empty, "index", "weight")
     filling = (*empty.values(), np.int64(-1), np.float32(0))
     stream = grain.MapDataset.source(rows[share.host :: share.hosts].tolist()).map(record)
-    records = iter(stream.to_iter_dataset(reading.options(batch_size)))
+    records = iter(stream.to_iter_dataset(read_options(threads, batch_size)))
     try:
         for _ in range(-(-len(rows) // (share.hosts * batch_size))):
             batch = list(itertools.islice(records, batch_size))

@@ -8,28 +8,23 @@ import dataclasses
 import functools
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Float, Int
 
-from data_pipeline.augment import CropScene, Person, Window, crop_geometry, crop_pixels
+from data_pipeline.augment import CropScene, crop_pixels
+from data_pipeline.config import PoseDataConfig
 from data_pipeline.copy_paste import NOBODY, Donors
 from data_pipeline.images import Picture, cut_image
 from data_pipeline.schema import Dataset
-from g_rmi.config import PoseDataConfig
+from data_pipeline.windows import Person, Rng, Window, crop_geometry
 from g_rmi.geometry import Affine, apply_affine, pose_box
-from g_rmi.skeleton import Skeleton
 from g_rmi.types import PoseBatch
 
 
 @dataclasses.dataclass(frozen=True)
 class PoseExamples:
-    """Makes the training examples of a data set.
+    """Makes the training examples of a data set: crops of `height` x `width` pixels.
 
-    Attributes:
-      dataset: Images and people.
-      height: Crop rows.
-      width: Crop columns.
-      config: How crops vary, and what the labels say.
-      donors: Who may be pasted into the crops.
+    `donors` may be pasted into them.
     """
 
     dataset: Dataset
@@ -38,7 +33,7 @@ class PoseExamples:
     config: PoseDataConfig
     donors: Donors = NOBODY
 
-    def __call__(self, person: int, rng: np.random.Generator) -> PoseBatch:
+    def __call__(self, person: int, rng: Rng) -> PoseBatch:
         """Makes an example centred on a row of `dataset.people`.
 
         Raises:
@@ -52,50 +47,41 @@ class PoseExamples:
         rows = [person, *nearest_others(dataset, person, others)]
         joints = np.zeros((1 + others, len(dataset.skeleton), 2), np.float32)
         visible = np.zeros(joints.shape[:2], bool)
-        joints[: len(rows)], visible[: len(rows)] = look(
-            affine,
-            people.keypoints[rows],
-            people.visibility[rows] > 0,
-            dataset.skeleton,
-            flip=window.flip,
-        )
+        visible[: len(rows)] = people.visibility[rows] > 0
+        joints[: len(rows)] = apply_affine(affine, people.keypoints[rows])
+        joints *= visible[..., None]
         labelled = dataset.labelled
-        if window.flip:
-            labelled = labelled[dataset.skeleton.flip_index]
-        return PoseBatch(
-            image=image,
-            keypoints=joints[0],
-            visible=visible[0],
-            labelled=labelled & visible[0] if self.config.unlabelled == "ignore" else labelled,
-            other_keypoints=joints[1:],
-            other_visible=visible[1:],
-            weight=np.float32(1),
-        )
+        if window.flip:  # a mirrored left wrist is a right one
+            order = dataset.skeleton.flip_index
+            joints, visible, labelled = joints[:, order], visible[:, order], labelled[order]
+        if self.config.unlabelled == "ignore":
+            labelled = labelled & visible[0]
+        one = np.float32(1)
+        return PoseBatch(image, joints[0], visible[0], labelled, joints[1:], visible[1:], one)
 
-    def affine(self, person: int, rng: np.random.Generator) -> Affine:
+    def affine(self, person: int, rng: Rng) -> Affine:
         """Draws a map from image points to the pixels of a person's crop."""
         return self._window(person, rng).affine(height=self.height, width=self.width)
 
-    def _window(self, row: int, rng: np.random.Generator) -> Window:
+    def _window(self, row: int, rng: Rng) -> Window:
         people, window = self.dataset.people, Window.of(self._boxes[row], self.height / self.width)
         visible = people.visibility[row] > 0
         person = Person(people.box[row], people.keypoints[row], visible, self.dataset.skeleton)
-        for transform in self._geometry:
+        for transform in crop_geometry(self.config.augmentation):
             window = transform(window, person, rng)
         return window
 
-    def _image(self, person: int, affine: Affine, rng: np.random.Generator) -> Picture:
+    def _image(self, person: int, affine: Affine, rng: Rng) -> Picture:
         images, people = self.dataset.images, self.dataset.people
         row = int(people.image[person])
-        crop = self._cut(person, affine)
         size = int(images.width[row]), int(images.height[row])
         outline = self.dataset.outlines.get(int(people.id[person]), ())
-        scene = CropScene(affine, size, outline, self._other)
-        for transform in self._pixels:
+        crop, scene = self._cut(person, affine), CropScene(affine, size, outline, self._other)
+        for transform in crop_pixels(self.config.augmentation, self.donors):
             crop = transform(crop, scene, rng)
         return crop
 
-    def _other(self, rng: np.random.Generator) -> Picture:
+    def _other(self, rng: Rng) -> Picture:
         """A crop around somebody of the data set."""
         person = int(rng.choice(self._with_box))
         return self._cut(person, self.affine(person, rng))
@@ -105,14 +91,6 @@ class PoseExamples:
         return cut_image(self.dataset, row, affine, height=self.height, width=self.width)
 
     @functools.cached_property
-    def _geometry(self):
-        return crop_geometry(self.config.augmentation)
-
-    @functools.cached_property
-    def _pixels(self):
-        return crop_pixels(self.config.augmentation, self.donors)
-
-    @functools.cached_property
     def _with_box(self) -> Int[np.ndarray, " R"]:
         return np.flatnonzero(self.dataset.people.has_inside)
 
@@ -120,21 +98,6 @@ class PoseExamples:
     def _boxes(self) -> Float[np.ndarray, "N 4"]:
         """The boxes of all people, extended to the crop's aspect."""
         return pose_box(self.dataset.people.box, aspect=self.height / self.width)
-
-
-def look(
-    affine: Affine,
-    keypoints: Float32[np.ndarray, "*n K 2"],
-    visible: Bool[np.ndarray, "*n K"],
-    skeleton: Skeleton,
-    *,
-    flip: bool,
-) -> tuple[Float32[np.ndarray, "*n K 2"], Bool[np.ndarray, "*n K"]]:
-    """Joints in crop pixels; a mirrored left wrist becomes a right one. Zeros where not visible."""
-    points = apply_affine(affine, keypoints) * visible[..., None]
-    if flip:
-        points, visible = points[..., skeleton.flip_index, :], visible[..., skeleton.flip_index]
-    return points.astype(np.float32), visible
 
 
 def nearest_others(dataset: Dataset, person: int, count: int) -> Int[np.ndarray, " R"]:

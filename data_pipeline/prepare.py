@@ -23,15 +23,9 @@ from data_pipeline.schema import DataError
 
 
 def prepare(data: Path, out: Path, *, beam_options: Sequence[str] = ()) -> Path:
-    """Builds the TFDS data set `coco_person` of a data directory.
+    """Builds the TFDS data set `coco_person` of a data directory; returns where its records lie.
 
-    Args:
-      data: Directory in a format of `data_pipeline.readers`.
-      out: TFDS data directory; the records go to `out/coco_person/VERSION`.
-      beam_options: Apache Beam's pipeline options as "name=value"; empty works without Beam.
-
-    Returns:
-      The directory of the records.
+    That is `out/coco_person/VERSION`. Without `beam_options` ("name=value"), Beam is not used.
 
     Raises:
       DataError: `data` cannot be read, `out` already holds a prepared data set, or Beam or its

@@ -32,34 +32,22 @@ class MissingDataError(DataError, FileNotFoundError):
 
 @runtime_checkable
 class ImageSource(Protocol):
-    """The encoded pictures of a data set, by row of `Images`."""
+    """The encoded pictures of a data set, by row of `Images`, and where they lie, for messages."""
 
-    def read(self, index: int) -> bytes:
-        """The encoded picture."""
-        ...
+    def read(self, index: int) -> bytes: ...  # noqa: D102
 
-    def name(self, index: int) -> str:
-        """Where the picture lies, for messages."""
-        ...
+    def name(self, index: int) -> str: ...  # noqa: D102
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """One row per picture.
+    """One row per picture."""
 
-    Attributes:
-      id: COCO image ids.
-      file_name: Relative to the image folder.
-      width: Pixels, as the annotations say.
-      height: Pixels.
-      boxes_complete: Every person in the picture has a box.
-    """
-
-    id: Int64[np.ndarray, " M"]
-    file_name: tuple[str, ...]
-    width: Int32[np.ndarray, " M"]
+    id: Int64[np.ndarray, " M"]  # COCO's
+    file_name: tuple[str, ...]  # relative to the image folder
+    width: Int32[np.ndarray, " M"]  # as the annotations say
     height: Int32[np.ndarray, " M"]
-    boxes_complete: Bool[np.ndarray, " M"]
+    boxes_complete: Bool[np.ndarray, " M"]  # every person in the picture has a box
 
     def __len__(self) -> int:
         return len(self.file_name)
@@ -67,25 +55,15 @@ class Images:
 
 @dataclasses.dataclass(frozen=True)
 class People:
-    """One row per annotated person (or crowd), the people of a picture side by side.
+    """One row per annotated person (or crowd), the people of a picture side by side."""
 
-    Attributes:
-      id: COCO annotation ids.
-      image: Row of the picture in `Images`, ascending.
-      box: `(x0, y0, x1, y1)` = COCO's `(x, y, x + w, y + h)`.
-      area: Square pixels of the person's mask, as annotated.
-      is_crowd: The box holds a group.
-      keypoints: Image pixels; (0, 0) where not annotated.
-      visibility: COCO's v: 0 not annotated, 1 hidden, 2 visible.
-    """
-
-    id: Int64[np.ndarray, " N"]
-    image: Int32[np.ndarray, " N"]
-    box: Float[np.ndarray, "N 4"]
-    area: Float[np.ndarray, " N"]
-    is_crowd: Bool[np.ndarray, " N"]
-    keypoints: Float32[np.ndarray, "N K 2"]
-    visibility: UInt8[np.ndarray, "N K"]
+    id: Int64[np.ndarray, " N"]  # COCO's annotation ids
+    image: Int32[np.ndarray, " N"]  # row of the picture in `Images`, ascending
+    box: Float[np.ndarray, "N 4"]  # (x0, y0, x1, y1) = COCO's (x, y, x + w, y + h)
+    area: Float[np.ndarray, " N"]  # square pixels of the person's mask, as annotated
+    is_crowd: Bool[np.ndarray, " N"]  # the box holds a group
+    keypoints: Float32[np.ndarray, "N K 2"]  # image pixels; (0, 0) where not annotated
+    visibility: UInt8[np.ndarray, "N K"]  # COCO's v: 0 not annotated, 1 hidden, 2 visible
 
     def __len__(self) -> int:
         return len(self.id)
@@ -113,25 +91,15 @@ class People:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """One split of one data directory.
-
-    Attributes:
-      directory: Where it was read from.
-      split: "train" or "val".
-      skeleton: Meaning of the K axis.
-      images: The pictures, in the order of the annotation file.
-      people: Their people; see `people_of`.
-      source: The encoded pictures.
-      outlines: Those of the people who have one, by annotation id.
-    """
+    """One split of one data directory."""
 
     directory: Path
-    split: str
-    skeleton: Skeleton
-    images: Images
-    people: People
+    split: str  # "train" or "val"
+    skeleton: Skeleton  # meaning of the K axis
+    images: Images  # in the order of the annotation file
+    people: People  # see `people_of`
     source: ImageSource
-    outlines: Mapping[int, Outline] = dataclasses.field(default_factory=dict)
+    outlines: Mapping[int, Outline] = dataclasses.field(default_factory=dict)  # by annotation id
 
     @cached_property
     def labelled(self) -> Bool[np.ndarray, " K"]:

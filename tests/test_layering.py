@@ -131,6 +131,7 @@ def test_every_import_points_down():
         ("g_rmi/training/loop.py", "from g_rmi.pose.task import X", "g_rmi.training may import"),
         ("g_rmi/training/loop.py", "from g_rmi import pipeline", "g_rmi.training may import"),
         ("g_rmi/pipeline.py", "from data_pipeline import coco", "g_rmi may import only g_rmi"),
+        ("g_rmi/config.py", "from data_pipeline.config import X", "g_rmi.config may import only"),
         ("g_rmi/pipeline.py", "import experiments.train", "g_rmi may import only g_rmi"),
         ("g_rmi/evaluation/pck.py", "import jax", "g_rmi.evaluation must not import jax"),
         ("g_rmi/evaluation/pck.py", "from g_rmi.ops import oks", "g_rmi.evaluation may import"),

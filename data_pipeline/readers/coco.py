@@ -7,7 +7,9 @@ Three layouts of files are understood, tried in this order (SPLIT is "train" or 
     annotations.json                              + images/           train only
 """
 
+import contextlib
 import difflib
+import functools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,14 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.readers.reader import (
-    ImageFolder,
-    Problem,
-    Report,
-    is_inside,
-    load_json,
-    refuse,
-)
+from data_pipeline.readers.reader import ImageFolder, Problem, Report, is_inside, load_json, refuse
 from data_pipeline.schema import (
     SPLITS,
     DataError,
@@ -38,13 +33,11 @@ from g_rmi.skeleton import COCO, Skeleton
 from g_rmi.types import PERSON
 
 Faults = Iterator[tuple[str, str]]  # kinds and texts of a record's problems
+Wrong = Callable[[str, str], None]  # is told of them
 
 
 def find_split(directory: str | Path, split: str) -> tuple[Path, Path]:
-    """Finds the files of one split.
-
-    Returns:
-      The annotation file and the folder of its pictures, both existing.
+    """The annotation file of a split and the folder of its pictures, both existing.
 
     Raises:
       MissingDataError: Something is not there; names what was looked for and the nearest thing
@@ -54,27 +47,28 @@ def find_split(directory: str | Path, split: str) -> tuple[Path, Path]:
     directory = Path(directory)
     if not directory.is_dir():
         raise MissingDataError(f"no data directory {directory}{_existing(directory)}")
-    annotations = directory / "annotations"
+    annotations, single = directory / "annotations", directory / "annotations.json"
     own = annotations / f"person_keypoints_{split}2017.json"
     others = sorted(annotations.glob(f"*_{split}.json"))
     if own.is_file():
-        return own, _folder(directory / f"{split}2017")
-    if len(others) > 1:
+        path, folder = own, directory / f"{split}2017"
+    elif len(others) > 1:
         names = ", ".join(path.name for path in others)
         raise DataError(f"{annotations}: several files fit split {split!r}: {names}")
-    if others:
-        return others[0], _folder(directory / "images")
-    single = directory / "annotations.json"
-    if single.is_file() and split == "train":
-        return single, _folder(directory / "images")
-    if single.is_file():
+    elif others or (single.is_file() and split == "train"):
+        path, folder = (others or [single])[0], directory / "images"
+    elif single.is_file():
         raise MissingDataError(f"{single} has only a train split, not {split!r}")
-    found = sorted(path.name for path in annotations.glob("*.json"))
-    raise MissingDataError(
-        f"{directory}: no annotations of split {split!r}; looked for "
-        f"annotations/{own.name}, annotations/*_{split}.json and annotations.json; "
-        + (f"found annotations/{', annotations/'.join(found)}" if found else "found none")
-    )
+    else:
+        found = sorted(path.name for path in annotations.glob("*.json"))
+        raise MissingDataError(
+            f"{directory}: no annotations of split {split!r}; looked for "
+            f"annotations/{own.name}, annotations/*_{split}.json and annotations.json; "
+            + (f"found annotations/{', annotations/'.join(found)}" if found else "found none")
+        )
+    if not folder.is_dir():
+        raise MissingDataError(f"no image folder {folder}{_existing(folder)}")
+    return path, folder
 
 
 def _existing(path: Path) -> str:
@@ -85,23 +79,14 @@ def _existing(path: Path) -> str:
     return f"; did you mean {parent / close[0]}?" if close else f"; {parent} exists"
 
 
-def _folder(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise MissingDataError(f"no image folder {folder}{_existing(folder)}")
-    return folder
-
-
 def splits(directory: Path) -> tuple[str, ...]:
     """The splits that a directory has in COCO's format."""
-
-    def is_there(split: str) -> bool:
-        try:
+    found = []
+    for split in SPLITS:
+        with contextlib.suppress(MissingDataError):
             find_split(directory, split)
-        except MissingDataError:
-            return False
-        return True
-
-    return tuple(filter(is_there, SPLITS))
+            found.append(split)
+    return tuple(found)
 
 
 def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
@@ -127,40 +112,28 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
     images = _sound("image", content["images"], _image_faults, wrong)
     rows = {record["id"]: row for row, record in enumerate(images)}
     joints = len(skeleton) if "keypoints" in _person_category(content) else 0
-    people = _sound(
-        "annotation",
-        _people_records(content, wrong),
-        lambda record: _person_faults(record, rows, joints),
-        wrong,
-    )
-    people.sort(key=lambda record: rows[record["image_id"]])
-    table = _people(people, rows, joints, skeleton)
-    for record, count in zip(people, table.num_keypoints.tolist() if joints else ()):
+    faults = functools.partial(_person_faults, images=rows, joints=joints)
+    records = _sound("annotation", _people_records(content, wrong), faults, wrong)
+    records.sort(key=lambda record: rows[record["image_id"]])
+    people = _people(records, rows, joints, skeleton)
+    for record, count in zip(records, people.num_keypoints.tolist() if joints else ()):
         if (said := record.get("num_keypoints", count)) != count:
             wrong("num_keypoints", f"annotation {record['id']}: says {said}, has {count}")
     names = tuple(record["file_name"] for record in images)
-    return Dataset(
-        directory=directory,
-        split=split,
-        skeleton=skeleton,
-        images=Images(
-            id=np.array([record["id"] for record in images], np.int64),
-            file_name=names,
-            width=np.array([record["width"] for record in images], np.int32),
-            height=np.array([record["height"] for record in images], np.int32),
-            boxes_complete=np.array([_is_complete(record) for record in images], bool),
-        ),
-        people=table,
-        source=ImageFolder(folder, names),
-        outlines={record["id"]: outline for record in people if (outline := _outline(record))},
+    table = Images(
+        id=np.array([record["id"] for record in images], np.int64),
+        file_name=names,
+        width=np.array([record["width"] for record in images], np.int32),
+        height=np.array([record["height"] for record in images], np.int32),
+        boxes_complete=np.array([_is_complete(record) for record in images], bool),
     )
+    outlines = {record["id"]: outline for record in records if (outline := _outline(record))}
+    source = ImageFolder(folder, names)
+    return Dataset(directory, split, skeleton, table, people, source, outlines)
 
 
 def _sound(
-    what: str,
-    records: list[dict],
-    faults: Callable[[dict], Faults],
-    wrong: Callable[[str, str], None],
+    what: str, records: list[dict], faults: Callable[[dict], Faults], wrong: Wrong
 ) -> list[dict]:
     """The records without a fault, and with an id of their own; of the others it is told."""
     sound: dict[int, dict] = {}
@@ -175,13 +148,6 @@ def _sound(
     return list(sound.values())
 
 
-def _integer_faults(record: Mapping, field: str) -> Faults:
-    value = record.get(field)
-    if type(value) is not int or not -(2**63) <= value < 2**63:
-        problem = "is missing" if field not in record else f"= {value!r} is not an integer"
-        yield "malformed", f"field {field!r} {problem}"
-
-
 def _image_faults(record: Mapping) -> Faults:
     for field in ("width", "height"):
         yield from (found := list(_integer_faults(record, field)))
@@ -193,45 +159,48 @@ def _image_faults(record: Mapping) -> Faults:
         yield kind, f"field 'file_name' = {name!r} is not a path inside the image folder"
 
 
-def _person_faults(record: Mapping, images: Mapping[int, int], joints: int) -> Faults:
+def _person_faults(record: Mapping, *, images: Mapping[int, int], joints: int) -> Faults:
     yield from (found := list(_integer_faults(record, "image_id")))
     if not found and record["image_id"] not in images:
         yield "unknown image", f"image_id {record['image_id']} is not among the images"
     yield from _number_faults(record, "bbox", 4)
-    yield from _number_faults(record, "area", None)
+    if "area" not in record:
+        yield "malformed", "field 'area' is missing"
+    elif not _are_finite([record["area"]]):
+        yield "malformed", f"field 'area' is not a number: {record['area']}"
     if joints:
         yield from (found := list(_number_faults(record, "keypoints", 3 * joints)))
         if not found and not {0, 1, 2}.issuperset(record["keypoints"][2::3]):
             yield "keypoint flag", "a keypoint's v is not 0, 1 or 2"
     polygons = record.get("segmentation")
     if isinstance(polygons, list) and not all(map(_is_polygon, polygons)):
-        yield (
-            "malformed",
-            "field 'segmentation' is not a list of polygons (x0, y0, x1, y1, ...)",
-        )
+        text = "field 'segmentation' is not a list of polygons (x0, y0, x1, y1, ...)"
+        yield "malformed", text
 
 
-def _number_faults(record: Mapping, field: str, count: int | None) -> Faults:
-    """Of a field of `count` finite numbers; None for one that is no list."""
-    wanted = "a number" if count is None else f"{count} numbers"
+def _integer_faults(record: Mapping, field: str) -> Faults:
+    value = record.get(field)
+    if type(value) is not int or not -(2**63) <= value < 2**63:
+        problem = f"= {value!r} is not an integer" if field in record else "is missing"
+        yield "malformed", f"field {field!r} {problem}"
+
+
+def _number_faults(record: Mapping, field: str, count: int) -> Faults:
+    value = record.get(field)
     if field not in record:
         yield "malformed", f"field {field!r} is missing"
-        return
-    value = record[field]
-    values = [value] if count is None else value
-    if not isinstance(values, list) or len(values) != (count or 1):
-        size = f"{len(values)} values" if isinstance(values, list) else repr(value)
+    elif not isinstance(value, list) or len(value) != count:
+        size = f"{len(value)} values" if isinstance(value, list) else repr(value)
         kind = "keypoint count" if field == "keypoints" else "malformed"
-        yield kind, f"field {field!r} has {size}, not {wanted}"
-    elif not _are_finite(values):
-        yield "malformed", f"field {field!r} is not {wanted}: {value}"
+        yield kind, f"field {field!r} has {size}, not {count} numbers"
+    elif not _are_finite(value):
+        yield "malformed", f"field {field!r} is not {count} numbers: {value}"
 
 
 def _are_finite(values: list) -> bool:
-    try:
+    with contextlib.suppress(TypeError, OverflowError, ValueError):
         return math.isfinite(math.fsum(values))  # refuses what is no number
-    except (TypeError, OverflowError, ValueError):
-        return False
+    return False
 
 
 def _is_polygon(flat: Any) -> bool:
@@ -251,7 +220,7 @@ def _person_category(content: Mapping[str, Any]) -> Mapping[str, Any]:
     return (named or [c for c in categories if c.get("id") == PERSON] or [unnamed])[0]
 
 
-def _people_records(content: Mapping[str, Any], wrong: Callable[[str, str], None]) -> list[dict]:
+def _people_records(content: Mapping[str, Any], wrong: Wrong) -> list[dict]:
     person = _person_category(content).get("id", PERSON)
     known = [category.get("id") for category in content.get("categories") or [{"id": PERSON}]]
     people = []
@@ -335,32 +304,35 @@ def as_coco(dataset: Dataset) -> dict[str, Any]:
     """The tables as the content of a COCO annotation file, as its evaluation wants it."""
     images, people = dataset.images, dataset.people
     joints = np.concatenate([people.keypoints, people.visibility[..., None]], axis=-1)
-    columns = zip(
-        people.id.tolist(),
-        images.id[people.image].tolist(),
-        to_xywh(people.box).tolist(),
-        people.area.tolist(),
-        people.is_crowd.astype(int).tolist(),
-        joints.reshape(len(people), 3 * joints.shape[1]).tolist(),
-        people.num_keypoints.tolist(),
+    annotations = _records(
+        id=people.id,
+        image_id=images.id[people.image],
+        bbox=to_xywh(people.box),
+        area=people.area,
+        iscrowd=people.is_crowd.astype(int),
+        keypoints=joints.reshape(len(people), 3 * joints.shape[1]),
+        num_keypoints=people.num_keypoints,
+        category_id=np.full(len(people), PERSON),
     )
-    names = ("id", "image_id", "bbox", "area", "iscrowd", "keypoints", "num_keypoints")
-    image_columns = zip(
-        images.id.tolist(),
-        images.file_name,
-        images.width.tolist(),
-        images.height.tolist(),
-        images.boxes_complete.tolist(),
-    )
-    image_names = ("id", "file_name", "width", "height", "person_boxes_complete")
+    for record in annotations:
+        if outline := dataset.outlines.get(record["id"]):
+            record["segmentation"] = [(polygon + 0.5).ravel().tolist() for polygon in outline]
     return {
-        "images": [dict(zip(image_names, row)) for row in image_columns],
-        "annotations": [
-            dict(zip(names, row), category_id=PERSON, **_segmentation(dataset.outlines.get(row[0])))
-            for row in columns
-        ],
+        "images": _records(
+            id=images.id,
+            file_name=np.array(images.file_name),
+            width=images.width,
+            height=images.height,
+            person_boxes_complete=images.boxes_complete,
+        ),
+        "annotations": annotations,
         "categories": [{"id": PERSON, "name": "person", **_declaration(dataset)}],
     }
+
+
+def _records(**columns: np.ndarray) -> list[dict[str, Any]]:
+    """A dictionary for each row of some columns."""
+    return [dict(zip(columns, row)) for row in zip(*(c.tolist() for c in columns.values()))]
 
 
 def _declaration(dataset: Dataset) -> dict[str, Any]:
@@ -375,23 +347,10 @@ def _declaration(dataset: Dataset) -> dict[str, Any]:
     return names | {"skeleton": limbs, "sigmas": list(skeleton.sigmas)}
 
 
-def _segmentation(outline: Outline | None) -> dict[str, Any]:
-    """The field of an annotation, if the person has an outline; undoes `_outline`."""
-    if outline is None:
-        return {}
-    return {"segmentation": [(polygon + 0.5).ravel().tolist() for polygon in outline]}
-
-
 def write(directory: Path, dataset: Dataset, *, description: str = "") -> Path:
-    """Writes a data set in COCO's own layout: the annotations, and a link to the image folder.
+    """Writes a data set in COCO's own layout: the annotation file, whose path it returns.
 
-    Args:
-      directory: The new data directory; splits that it has already stay.
-      dataset: Of images that are files.
-      description: Goes into the annotation file.
-
-    Returns:
-      The annotation file.
+    The image folder is linked to. Splits that the directory has already stay.
 
     Raises:
       DataError: The images are no files.

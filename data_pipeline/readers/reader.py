@@ -1,5 +1,6 @@
 """What a reader of an annotation format does, and what several of them need."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -22,17 +23,11 @@ REFUSED = {
 
 
 class Problem(NamedTuple):
-    """Something wrong with a data directory.
+    """Something wrong with a data directory."""
 
-    Attributes:
-      kind: What is counted together: a key of `REFUSED`, or of what `data_pipeline.check` adds.
-      file: Where it is.
-      text: One line that names the image or annotation, the field and its value.
-    """
-
-    kind: str
+    kind: str  # what is counted together: a key of `REFUSED`, or of what `data_pipeline.check` adds
     file: str | Path
-    text: str
+    text: str  # one line that names the image or annotation, the field and its value
 
 
 Report = Callable[[Problem], None]
@@ -53,12 +48,9 @@ class Reader(Protocol):
         ...
 
     def read(self, directory: Path, split: str, report: Report = refuse, /) -> Dataset:
-        """Reads a split.
+        """Reads a split, "train" or "val".
 
-        Args:
-          directory: The data directory.
-          split: "train" or "val".
-          report: Is told of every problem; if it returns, what has the problem is left out.
+        `report` is told of every problem; if it returns, what has the problem is left out.
 
         Raises:
           MissingDataError: No such directory or split.
@@ -67,13 +59,12 @@ class Reader(Protocol):
         ...
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class ImageFolder:
     """Encoded images as files, read when asked for."""
 
-    def __init__(self, folder: Path, file_names: tuple[str, ...]):
-        self.folder = folder
-        self._folder = str(folder)
-        self._file_names = file_names
+    folder: Path
+    file_names: tuple[str, ...]
 
     def read(self, index: int) -> bytes:
         """The content of the file."""
@@ -82,7 +73,7 @@ class ImageFolder:
 
     def name(self, index: int) -> str:
         """The path of the file."""
-        return os.path.join(self._folder, self._file_names[index])
+        return os.path.join(self.folder, self.file_names[index])
 
 
 def load_json(path: Path) -> Any:

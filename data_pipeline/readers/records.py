@@ -41,12 +41,14 @@ def _version(path: Path) -> tuple[int, ...]:
 
 def write_tables(directory: Path, dataset: Dataset) -> None:
     """Writes the tables of a split beside its records."""
-    tables = {f"images.{k}": np.asarray(v) for k, v in _columns(dataset.images).items()}
-    tables |= {f"people.{k}": v for k, v in _columns(dataset.people).items()}
-    tables |= _polygons(dataset.outlines)
+    tables = {
+        f"{name}.{field.name}": np.asarray(getattr(table, field.name))
+        for name, table in (("images", dataset.images), ("people", dataset.people))
+        for field in dataclasses.fields(table)
+    }
+    tables["skeleton"] = np.array(json.dumps(dataclasses.asdict(dataset.skeleton)))
     with open(_tables(directory, dataset.split), "wb") as file:
-        tables["skeleton"] = np.array(json.dumps(dataclasses.asdict(dataset.skeleton)))
-        np.savez(file, allow_pickle=False, **tables)
+        np.savez(file, allow_pickle=False, **tables, **_polygons(dataset.outlines))
 
 
 def splits(directory: Path) -> tuple[str, ...]:
@@ -63,26 +65,15 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
         there = ", ".join(splits(directory)) or "none"
         raise MissingDataError(f"{found or directory}: no split {split!r}; found {there}")
     with np.load(_tables(found, split), allow_pickle=False) as tables:
-        skeleton = _skeleton(tables)
+        skeleton = COCO  # which tables do not say that are older than other keypoint sets
+        if "skeleton" in tables:
+            skeleton = Skeleton.from_dict(json.loads(str(tables["skeleton"])))
         columns = {f.name: tables[f"images.{f.name}"] for f in dataclasses.fields(Images)}
-        columns["file_name"] = tuple(map(str, columns["file_name"]))
-        people = {f.name: tables[f"people.{f.name}"] for f in dataclasses.fields(People)}
+        columns["file_name"] = names = tuple(map(str, columns["file_name"]))
+        people = People(**{f.name: tables[f"people.{f.name}"] for f in dataclasses.fields(People)})
         outlines = _outlines(tables)
-    images = Images(**columns)
-    return Dataset(
-        directory=directory,
-        split=split,
-        skeleton=skeleton,
-        images=images,
-        people=People(**people),
-        source=Records(found, split, images.file_name),
-        outlines=outlines,
-    )
-
-
-def _skeleton(tables: Mapping[str, np.ndarray]) -> Skeleton:
-    """Tables written before there were other keypoint sets than COCO's do not say it."""
-    return Skeleton.from_dict(json.loads(str(tables["skeleton"]))) if "skeleton" in tables else COCO
+    source = Records(found, split, names)
+    return Dataset(directory, split, skeleton, Images(**columns), people, source, outlines)
 
 
 def _polygons(outlines: Mapping[int, Outline]) -> dict[str, np.ndarray]:
@@ -164,7 +155,3 @@ def _class_names(node: Any) -> Iterator[str]:
 
 def _tables(directory: Path, split: str) -> Path:
     return directory / f"tables_{split}.npz"
-
-
-def _columns(table: Images | People) -> dict:
-    return {field.name: getattr(table, field.name) for field in dataclasses.fields(table)}

@@ -103,9 +103,7 @@ class CocoPerson(tfds.core.GeneratorBasedBuilder):
         return beam.Create(range(count)) | beam.Reshuffle() | "Read" >> beam.Map(example)
 
 
-@lru_cache
-def _read(directory: Path, split: str) -> Dataset:
-    return read(directory, split)
+_read = lru_cache(read)
 
 
 def _read_example(directory: Path, split: str, i: int) -> tuple[int, dict[str, Any]]:

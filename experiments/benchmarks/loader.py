@@ -20,7 +20,13 @@ import cv2
 import numpy as np
 import tyro
 
-from data_pipeline.detection_examples import sample_window
+from data_pipeline.config import (
+    DetectorAugmentation,
+    DetectorDataConfig,
+    PoseAugmentation,
+    PoseDataConfig,
+)
+from data_pipeline.detection_examples import DetectionExamples
 from data_pipeline.images import DECODE_FLAGS, reduction_of
 from data_pipeline.loader import Batches, detection_batches, pose_batches
 from data_pipeline.pose_examples import PoseExamples
@@ -28,13 +34,7 @@ from data_pipeline.readers import read
 from data_pipeline.schema import DataError, Dataset, ImageSource
 from experiments.benchmarks.timing import RESULTS, Row, Timings, rows, save
 from experiments.parts.data import directories
-from g_rmi.config import (
-    DetectorAugmentation,
-    DetectorDataConfig,
-    PoseAugmentation,
-    PoseDataConfig,
-)
-from g_rmi.geometry import Affine, fit_canvas
+from g_rmi.geometry import Affine
 
 POSE = {
     "paper": PoseAugmentation(),
@@ -72,13 +72,14 @@ def crops(dataset: Dataset, ids: Iterable[int], *, height: int, width: int) -> l
 def pictures(dataset: Dataset, ids: Iterable[int], *, canvas: tuple[int, int]) -> list[Cut]:
     """Some pictures, each as large as it fits its canvas, mirrored as in the paper."""
     images, rng = dataset.images, np.random.default_rng(0)
+    config = DetectorDataConfig(augmentation=DETECTOR["paper"])
+    examples = DetectionExamples([dataset], [1.0], canvas, config)
     image = {int(number): i for i, number in enumerate(images.id)}
     cuts = []
     for i in map(image.__getitem__, ids):
-        fit = fit_canvas(int(images.height[i]), int(images.width[i]), canvas=canvas)
-        size = {"resized": fit.size, "room": fit.canvas}
-        window = sample_window(dataset, i, DETECTOR["paper"], rng, **size)
-        cuts.append(Cut(i, window.affine, window.size))
+        room = canvas if images.width[i] >= images.height[i] else canvas[::-1]
+        view = examples.view(room, 0, i, rng)
+        cuts.append(Cut(i, view.affine, view.shown))
     return cuts
 
 

@@ -11,9 +11,9 @@ Ours:      box_AP .059, AP50 .174, AR100 .168 on 125 photographs of COCO val2017
 
 from dataclasses import replace
 
+from data_pipeline.config import DetectorAugmentation
 from experiments.configs import detector_synthetic
 from experiments.parts.experiment import DetectorExperiment
-from g_rmi.config import DetectorAugmentation
 
 
 def get_config() -> DetectorExperiment:

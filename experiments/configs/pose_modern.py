@@ -10,9 +10,10 @@ Ours:      not run: it needs COCO and an accelerator. Its choices are `pose_smal
 
 from dataclasses import replace
 
+from data_pipeline.config import PoseDataConfig
 from experiments.configs import pose_small
 from experiments.parts.experiment import PoseExperiment
-from g_rmi.config import PoseDataConfig, TrainConfig
+from g_rmi.config import TrainConfig
 from g_rmi.pose.config import PoseConfig
 
 

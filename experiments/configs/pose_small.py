@@ -10,9 +10,9 @@ Ours:      AP .070, AP50 .219 on 125 photographs of COCO val2017 with annotated 
 
 from dataclasses import replace
 
+from data_pipeline.config import PoseAugmentation
 from experiments.configs import pose_synthetic
 from experiments.parts.experiment import PoseExperiment
-from g_rmi.config import PoseAugmentation
 from g_rmi.pose.heads.disks import Disks
 
 

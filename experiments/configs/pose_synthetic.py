@@ -8,9 +8,10 @@ Ours:      AP .055, AP50 .206, PCK@.2 .521 on the 200 validation scenes with ann
 
 from dataclasses import replace
 
+from data_pipeline.config import PoseAugmentation, PoseDataConfig
 from experiments.configs import ADAMW
 from experiments.parts.experiment import PoseExperiment
-from g_rmi.config import PoseAugmentation, PoseDataConfig, TrainConfig
+from g_rmi.config import TrainConfig
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads.disks import Disks
 

@@ -6,15 +6,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from g_rmi.config import (
-    DetectorDataConfig,
-    OptimConfig,
-    PoseDataConfig,
-    TrainConfig,
-    from_dict,
-    require,
-    upgrade,
-)
+from data_pipeline.config import DetectorDataConfig, PoseDataConfig
+from g_rmi.config import OptimConfig, TrainConfig, from_dict, require, upgrade
 from g_rmi.detector import DetectorConfig
 from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.pose.config import PoseConfig

@@ -13,9 +13,9 @@ Ours:      AP .410, AP50 .733, PCK .777 on COCO-mini val, annotated boxes; LSPET
 
 from dataclasses import replace
 
+from data_pipeline.config import PoseAugmentation
 from experiments.configs import pose_small
 from experiments.parts.experiment import PoseExperiment
-from g_rmi.config import PoseAugmentation
 from g_rmi.pose.heads.disks import Disks
 
 

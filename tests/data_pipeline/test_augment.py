@@ -1,20 +1,20 @@
 import numpy as np
 import pytest
 
-from data_pipeline.augment import (
+from data_pipeline.augment import Colour, CropScene, Mix, Occlude
+from data_pipeline.windows import (
     AnyRotation,
-    Colour,
-    CropScene,
     Enlarge,
+    Fill,
     Flip,
     HalfBody,
-    Mix,
-    Occlude,
+    Mosaic,
     Person,
+    Resize,
     Rotate,
     Shift,
+    View,
     Window,
-    half_body_box,
     turned_box,
 )
 from g_rmi.skeleton import COCO
@@ -69,6 +69,31 @@ def test_what_is_never_drawn_changes_nothing(transform):
     assert drawn(transform, count=5) == [WINDOW] * 5
 
 
+def test_a_view_is_resized_within_its_range_and_a_tile_fills_its_room():
+    view = View.fit((60, 100), (30, 60))
+    assert view.size == view.shown == (30, 50)
+    sizes = [
+        [sized(view, np.zeros((0, 4)), np.random.default_rng(seed)).size for seed in range(200)]
+        for sized in (Resize((0.5, 2.0)), Fill((0.5, 2.0)))
+    ]
+    rows, columns = np.moveaxis(np.array(sizes), -1, 0)
+    assert (rows[0].min(), rows[0].max()) == (15, 60)
+    assert np.abs(columns - rows * 100 / 60).max() <= 1
+    assert (rows[1].min(), columns[1].min(), rows[1].max()) == (36, 60, 72)
+
+
+def test_the_parts_of_a_mosaic_cover_the_canvas_once():
+    rng = np.random.default_rng(0)
+    count = {len(Mosaic(0.5)((40, 60), rng)) for _ in range(20)}
+    assert count == {1, 4}
+    for _ in range(20):
+        covered = np.zeros((40, 60), int)
+        for part in Mosaic(1.0)((40, 60), rng):
+            covered[part] += 1
+            assert min(covered[part].shape) >= 10
+        assert (covered == 1).all()
+
+
 def test_a_half_body_crop_follows_the_joints_of_one_half():
     points = np.zeros((K, 2), np.float32)
     lower = np.array([name.split("_")[-1] in ("hip", "knee", "ankle") for name in COCO.names])
@@ -77,11 +102,13 @@ def test_a_half_body_crop_follows_the_joints_of_one_half():
     box = np.array([0.0, 0, 60, 100])
     person = Person(box, points, np.ones(K, bool), COCO)
     rng = np.random.default_rng(0)
-    boxes = {tuple(half_body_box(person, rng)) for _ in range(20)}
-    # 1.5 times the extent of the joints around their middle.
-    assert boxes == {(5.0, 80.0, 35.0, 80.0), (37.5, 20.0, 52.5, 20.0)}
-    few = np.arange(K) < 7
-    assert half_body_box(person._replace(visible=few), rng) is box
+    windows = {HalfBody(1.0)(WINDOW, person, rng) for _ in range(20)}
+    # 1.5 times the extent of the joints around their middle, extended to the aspect.
+    shown = {(w.x, w.y, round(w.width, 9), round(w.height, 9), w.whole) for w in windows}
+    assert shown == {(20, 80, 30, 40, False), (45, 20, 15, 20, False)}
+    few = person._replace(visible=np.arange(K) < 7)
+    around = Window.around(box, 4 / 3)._replace(whole=False)
+    assert HalfBody(1.0)(WINDOW, few, rng) == around
 
 
 def test_a_box_turned_by_nothing_is_the_box():

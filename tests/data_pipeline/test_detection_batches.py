@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_pipeline.config import DetectorAugmentation, DetectorDataConfig
 from data_pipeline.images import decode
 from data_pipeline.loader import canvases, detection_batches
 from data_pipeline.readers import read
 from data_pipeline.schema import DataError
-from data_pipeline.stream import Reading, alternate
-from g_rmi.config import DetectorAugmentation, DetectorDataConfig
+from data_pipeline.stream import alternate
 from g_rmi.types import ALONE, DetectionBatch, Share
 
 CANVAS = (32, 48)
@@ -266,9 +266,7 @@ def test_too_many_broken_pictures_stop_the_run(dataset):
 
 
 def evaluated(dataset, **options):
-    return list(
-        canvases(dataset, canvas=CANVAS, **{"batch_size": 4, "reading": Reading(2)} | options)
-    )
+    return list(canvases(dataset, canvas=CANVAS, **{"batch_size": 4, "threads": 2} | options))
 
 
 def test_evaluation_canvases_show_the_whole_picture(dataset):

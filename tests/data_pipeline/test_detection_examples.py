@@ -8,19 +8,18 @@ import numpy as np
 import pytest
 
 from data_pipeline.augment import Regions, covered_shares
+from data_pipeline.config import DetectorAugmentation, DetectorDataConfig
 from data_pipeline.copy_paste import Donors
 from data_pipeline.detection_examples import (
     DetectionExamples,
-    Window,
     as_table,
     look,
-    sample_window,
     trainable_images,
     with_completeness,
 )
 from data_pipeline.images import ImageError
 from data_pipeline.schema import DataError, Dataset, Images, People
-from g_rmi.config import DetectorAugmentation, DetectorDataConfig
+from data_pipeline.windows import Cut, Flip, View
 from g_rmi.skeleton import COCO
 
 K = len(COCO)
@@ -235,8 +234,8 @@ def regions_of(box, *, crowd=False, complete=True, size=(100, 100), min_visible=
     """What a window from (50, 0) on shows of one box in a picture of 100 x 150."""
     scene = painted(100, 150, [], complete=complete)
     dataset = dataset_of((scene[0], [box], [crowd], complete))
-    window = Window(np.array([[1.0, 0, -50], [0, 1, 0]]), size)
-    return look(dataset, 0, window, min_visible=min_visible)
+    view = View(image=(100, 150), room=size, size=(100, 150), corner=(50.0, 0.0))
+    return look(dataset, 0, view, min_visible=min_visible)
 
 
 @pytest.mark.parametrize(
@@ -335,13 +334,11 @@ def test_a_broken_tile_is_named():
 
 
 def test_a_window_lies_inside_the_picture_whatever_the_boxes():
-    dataset = dataset_of((np.zeros((30, 40, 3), np.uint8), [(-50, -9, 900, 1)], [False], True))
+    boxes = np.array([[-50.0, -9, 900, 1]])
     for seed in range(10):
         rng = np.random.default_rng(seed)
-        window = sample_window(
-            dataset, 0, DetectorAugmentation(), rng, resized=(60, 80), room=(20, 30)
-        )
-        (a, _, tx), (_, _, ty) = window.affine
+        view = Flip(0.5)(View(image=(30, 40), room=(20, 30), size=(60, 80)), boxes, rng)
+        (a, _, tx), (_, _, ty) = Cut()(view, boxes, rng).affine
         shift = (-tx if a > 0 else 79 - tx), -ty
         assert -1e-9 <= shift[0] <= 50 + 1e-9
         assert -1e-9 <= shift[1] <= 40 + 1e-9

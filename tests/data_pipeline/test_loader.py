@@ -19,13 +19,12 @@ import pytest
 import data_pipeline
 from data_pipeline import stream
 from data_pipeline.boxes import ground_truth_boxes
+from data_pipeline.config import DetectorDataConfig, PoseAugmentation, PoseDataConfig
 from data_pipeline.images import decode
 from data_pipeline.loader import box_crops, detection_batches, pose_batches, trainable
 from data_pipeline.readers import read
 from data_pipeline.readers.reader import ImageFolder
 from data_pipeline.schema import DataError
-from data_pipeline.stream import Reading
-from g_rmi.config import DetectorDataConfig, PoseAugmentation, PoseDataConfig
 from g_rmi.geometry import box_to_crop, pose_box
 from g_rmi.skeleton import COCO
 from g_rmi.types import ALONE, PoseBatch, Share
@@ -250,7 +249,7 @@ _RESUME = """
 import json, sys, zlib
 from data_pipeline.readers import read
 from data_pipeline.loader import pose_batches
-from g_rmi.config import PoseAugmentation, PoseDataConfig
+from data_pipeline.config import PoseAugmentation, PoseDataConfig
 config = PoseDataConfig(augmentation=PoseAugmentation(rotation=30.0, colour=0.5), threads=2)
 iterator = pose_batches([read(sys.argv[1], "train")], height=33, width=25, config=config,
                         batch_size=4, seed=0)
@@ -395,7 +394,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell i
 from data_pipeline.readers import read
 from data_pipeline.readers import reader
 from data_pipeline.loader import pose_batches
-from g_rmi.config import PoseDataConfig
+from data_pipeline.config import PoseDataConfig
 slow = reader.ImageFolder.read
 reader.ImageFolder.read = lambda *arguments: (time.sleep(0.2), slow(*arguments))[1]
 iterator = pose_batches([read(sys.argv[1], "train")], height=33, width=25,
@@ -423,7 +422,7 @@ _PROCESSES = """
 import multiprocessing, sys, time
 from data_pipeline.readers import read
 from data_pipeline.loader import pose_batches
-from g_rmi.config import PoseDataConfig
+from data_pipeline.config import PoseDataConfig
 iterator = pose_batches([read(sys.argv[1], "train")], height=33, width=25,
                         config=PoseDataConfig(threads=1, processes=2), batch_size=4, seed=0)
 for _ in range(17):  # until both have handed over 32 examples
@@ -475,7 +474,7 @@ def crops_of(dataset, boxes, **options):
         "width": 25,
         "box_scale": 1.25,
         "batch_size": 4,
-        "reading": Reading(2),
+        "threads": 2,
     } | options
     return list(box_crops(dataset, boxes, **options))
 

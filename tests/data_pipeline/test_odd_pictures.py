@@ -7,17 +7,16 @@ import cv2
 import numpy as np
 import pytest
 
+from data_pipeline.config import DetectorAugmentation, DetectorDataConfig
 from data_pipeline.loader import canvases, detection_batches
 from data_pipeline.readers import read
 from data_pipeline.schema import DataError
-from data_pipeline.stream import Reading
-from g_rmi.config import DetectorAugmentation, DetectorDataConfig
 
 CANVAS = (32, 48)
 
 
 def evaluated(dataset):
-    return list(canvases(dataset, canvas=CANVAS, batch_size=1, reading=Reading(2)))
+    return list(canvases(dataset, canvas=CANVAS, batch_size=1, threads=2))
 
 
 def exif_turned(data):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from data_pipeline.config import PoseAugmentation, PoseDataConfig
 from data_pipeline.copy_paste import Donors, outline_mask
 from data_pipeline.pose_examples import PoseExamples, nearest_others
 from data_pipeline.schema import Dataset, Images, People
-from g_rmi.config import PoseAugmentation, PoseDataConfig
 from g_rmi.skeleton import COCO
 
 K = len(COCO)

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from data_pipeline import config as data_config
 from experiments.parts.experiment import (
     DetectorExperiment,
     PoseExperiment,
@@ -58,7 +59,7 @@ def test_either_stage_reads_back():
 def test_json_round_trip():
     experiment = dataclasses.replace(
         PoseExperiment(),
-        data=config.PoseDataConfig(weights=(1.0, 2.0)),
+        data=data_config.PoseDataConfig(weights=(1.0, 2.0)),
         optim=config.OptimConfig(schedule="steps", boundaries=(10, 20)),
     )
     text = json.dumps(config.to_dict(experiment))
@@ -89,13 +90,13 @@ def test_a_wrong_file_is_refused_by_name(values, message):
         (lambda: PoseConfig(crop_width=256), "crop_width = 256: .* for example 257"),
         (lambda: Disks(radius=0.0), "radius = 0.0: must be positive"),
         (lambda: Disks(loss_stride=3), "loss_stride = 3"),
-        (lambda: config.PoseAugmentation(scale=(1.5, 1.0)), "scale"),
+        (lambda: data_config.PoseAugmentation(scale=(1.5, 1.0)), "scale"),
         (lambda: FasterRCNNConfig(canvas=(900, 600)), r"canvas = \(900, 600\)"),
         (lambda: FasterRCNNConfig(roi_size=7), "roi_size = 7: must be even"),
         (lambda: FasterRCNNConfig(rpn_negative=0.8), "rpn_negative = 0.8: .*0.7"),
         (lambda: FasterRCNNConfig(box_iou=1.5), "box_iou = 1.5: must be between 0 and 1"),
-        (lambda: config.DetectorAugmentation(mosaic=2.0), "mosaic = 2.0"),
-        (lambda: config.PoseAugmentation(flip=1.5), "flip = 1.5"),
+        (lambda: data_config.DetectorAugmentation(mosaic=2.0), "mosaic = 2.0"),
+        (lambda: data_config.PoseAugmentation(flip=1.5), "flip = 1.5"),
         (lambda: config.TrainConfig(batch_size=10, accumulate=3), "accumulate = 3: .*divisor"),
         (lambda: config.OptimConfig(schedule="steps"), "boundaries"),
         (lambda: config.OptimConfig(averaging=1.0), "averaging"),

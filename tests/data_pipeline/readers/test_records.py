@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from data_pipeline.config import DetectorDataConfig, PoseDataConfig
 from data_pipeline.loader import detection_batches, pose_batches
 from data_pipeline.prepare import main, prepare
 from data_pipeline.readers import read
 from data_pipeline.readers.records import find_prepared
 from data_pipeline.schema import DataError, MissingDataError
-from g_rmi.config import DetectorDataConfig, PoseDataConfig
 from g_rmi.skeleton import COCO
 
 ROOT = Path(__file__).parents[3]

@@ -1,0 +1,130 @@
+"""How data is read and varied: frozen settings with the paper's values, as in `g_rmi.config`."""
+
+import dataclasses
+from typing import Literal
+
+from g_rmi.config import require
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How the training examples of both stages vary (the paper: scale and flip).
+
+    Attributes:
+      scale: Range of the enlargement.
+      flip: Probability of mirroring.
+      colour: Strength of brightness, contrast, saturation and hue jitter, 0 to 1.
+      copy_paste: Probability of people cut out of other pictures along their outlines (COCO's
+        `segmentation`) being put in; a crop's person before another background, too.
+    """
+
+    scale: tuple[float, float] = (1.0, 1.0)
+    flip: float = 0.5
+    colour: float = 0.0
+    copy_paste: float = 0.0
+
+    def __post_init__(self):
+        low, high = self.scale
+        require(0 < low <= high, "scale", self.scale, "a range (low, high) of positive numbers")
+        for name, value in vars(self).items():
+            if name not in ("scale", "shift", "rotation"):
+                require(0 <= value <= 1, name, value, "between 0 and 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class PoseAugmentation(Augmentation):
+    """How training crops vary (the paper: box scale and flip; the rest is off by default).
+
+    Attributes:
+      scale: Range of the uniform box enlargement.
+      shift: Largest shift of the box centre, as a share of the box's sides.
+      rotation: Largest rotation in degrees, uniform on both sides.
+      rotation_probability: Probability of rotating at all.
+      turned: Probability, where no half body is drawn, of turning a well-labelled person by any
+        angle instead, the box drawn anew around the joints: for people who do not stand.
+      half_body: Probability of a crop around the upper or lower body of a well-labelled person.
+      occlusion: Probability of pasting a noise or picture patch over part of the crop.
+      mixing: Probability of another person's crop shining through or covering a part.
+    """
+
+    scale: tuple[float, float] = (1.0, 1.5)
+    shift: float = 0.0
+    rotation: float = 0.0
+    rotation_probability: float = 0.6
+    turned: float = 0.0
+    half_body: float = 0.0
+    occlusion: float = 0.0
+    mixing: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectorAugmentation(Augmentation):
+    """How training pictures vary (the paper: mirrored; the rest is off by default).
+
+    Attributes:
+      scale: Range of the enlargement, log-uniform. A larger picture is cut to the canvas at a
+        random place, a smaller one leaves the rest of it empty.
+      mosaic: Probability of four pictures on one canvas instead of one.
+      min_visible: A person of whom a smaller share of the box is left becomes a region to ignore.
+    """
+
+    mosaic: float = 0.0
+    min_visible: float = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where the examples come from and how they are read.
+
+    Attributes:
+      augmentation: Variation of the training examples.
+      weights: Mixing weights of the data directories, in their order; empty for equal parts.
+      max_bad_share: Share of undecodable records past which a run stops.
+      threads: Reader threads per host, or per process.
+      processes: Reader processes per host; 0 for threads alone. For many small pictures, of which
+        one process cannot make enough.
+    """
+
+    augmentation: Augmentation = Augmentation()
+    weights: tuple[float, ...] = ()
+    max_bad_share: float = 0.01
+    threads: int = 8
+    processes: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class PoseDataConfig(DataConfig):
+    """Where the crops come from and how they are read.
+
+    Attributes:
+      max_others: Other people per crop whose joints are kept for the loss masks.
+      unlabelled: What a joint with COCO's v = 0 teaches: "negative" (nothing is there: its
+        heatmap target is all zero) or "ignore" (left out of the loss). A joint that a whole data
+        set never labels is always left out.
+      min_keypoints: People with fewer annotated joints are not trained on.
+    """
+
+    augmentation: PoseAugmentation = PoseAugmentation()
+    max_others: int = 8
+    unlabelled: Literal["negative", "ignore"] = "negative"
+    min_keypoints: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectorDataConfig(DataConfig):
+    """Where the pictures come from and how they are read.
+
+    Attributes:
+      processes: Reader processes per host for landscape pictures, and as many for portrait ones; 0
+        for threads alone.
+      max_boxes: Boxes per picture; of more, the largest, and one to ignore around all others.
+      boxes_complete: False for a data directory, in their order, whose pictures show people
+        without a box though its annotations do not say so; empty for none.
+    """
+
+    augmentation: DetectorAugmentation = DetectorAugmentation()
+    max_boxes: int = 100
+    boxes_complete: tuple[bool, ...] = ()
+
+    def __post_init__(self):
+        require(self.max_boxes >= 1, "max_boxes", self.max_boxes, "at least 1")
