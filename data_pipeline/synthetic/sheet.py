@@ -7,6 +7,7 @@ from jaxtyping import UInt8
 
 from data_pipeline.synthetic.backdrop import photograph, photographs
 from data_pipeline.synthetic.compose import scene
+from g_rmi.geometry import from_xywh
 from g_rmi.skeleton import COCO
 from g_rmi.viz import draw
 
@@ -15,14 +16,14 @@ def draw_labels(
     picture: UInt8[np.ndarray, "h w 3"], annotations: list[dict]
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Boxes and skeletons on a copy; joints that nobody can see are hollow."""
-    labels = np.reshape([a["keypoints"] for a in annotations], (-1, len(COCO), 3))
-    corner, size = np.split(np.reshape([a["bbox"] for a in annotations], (-1, 4)), 2, axis=1)
+    joints = np.reshape([a["keypoints"] for a in annotations], (-1, len(COCO), 3))
+    boxes = from_xywh(np.reshape([a["bbox"] for a in annotations], (-1, 4)))
     return draw.draw_people(
         picture,
-        labels[..., :2].astype(float),
-        np.ones(labels.shape[:2]),
-        boxes=np.concatenate([corner, corner + size - 1], axis=1).astype(float),
-        visibility=labels[..., 2].astype(int),
+        joints[..., :2],
+        np.ones(joints.shape[:2]),
+        boxes=boxes - [0, 0, 1, 1],
+        visibility=joints[..., 2].astype(int),
     )
 
 
@@ -35,16 +36,7 @@ def contact_sheet(
     columns: int = 6,
     labels: bool = True,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The first training scenes of a seed as one picture.
-
-    Args:
-      seed: As of `make`.
-      size: (height, width) of a scene.
-      backgrounds: As of `make`.
-      rows: Scenes down.
-      columns: Scenes across.
-      labels: Draw boxes and joints into every second scene.
-    """
+    """The first training scenes of `make` as one picture; every second one has its labels drawn."""
     cells, files = [], photographs(backgrounds) if backgrounds else []
     for index in range(rows * columns):
         rng = np.random.default_rng([seed, 0, index])
