@@ -50,7 +50,8 @@ def main(argv: Sequence[str]) -> int:
         options = [*BENCHMARKS[name], "--out", str(arguments.out)]
         print(f"== {name} {' '.join(options)}", flush=True)
         command = [sys.executable, "-m", f"experiments.benchmarks.{name}", *options]
-        failed += [name] if subprocess.run(command).returncode else []
+        if subprocess.run(command).returncode:
+            failed.append(name)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -9,14 +9,7 @@ import cv2
 import tyro
 from rich.progress import MofNCompleteColumn, Progress
 
-from data_pipeline.synthetic import (
-    DEFAULT_SIZE,
-    DEFAULT_TRAIN,
-    DEFAULT_VAL,
-    contact_sheet,
-    default_directory,
-    make,
-)
+from data_pipeline import synthetic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +28,10 @@ class Arguments:
     """
 
     out: Path | None = None
-    train: Annotated[int, tyro.conf.arg(metavar="N")] = DEFAULT_TRAIN
-    val: Annotated[int, tyro.conf.arg(metavar="M")] = DEFAULT_VAL
+    train: Annotated[int, tyro.conf.arg(metavar="N")] = synthetic.DEFAULT_TRAIN
+    val: Annotated[int, tyro.conf.arg(metavar="M")] = synthetic.DEFAULT_VAL
     seed: int = 0
-    size: tuple[int, int] = DEFAULT_SIZE
+    size: tuple[int, int] = synthetic.DEFAULT_SIZE
     backgrounds: Path | None = None
     workers: int | None = None
     contact_sheet: Path | None = None
@@ -52,7 +45,7 @@ def main() -> None:
     try:
         if args.backgrounds and not args.out:
             raise ValueError("--backgrounds DIR needs --out DIR")
-        out = args.out or default_directory(**options)
+        out = args.out or synthetic.default_directory(**options)
         with Progress(*Progress.get_default_columns(), MofNCompleteColumn()) as bar:
             total = args.train + args.val
             task = bar.add_task("synthetic scenes", total=total)
@@ -61,11 +54,11 @@ def main() -> None:
                 bar.update(task, completed=done)
 
             behind = {"backgrounds": args.backgrounds}
-            make(out, workers=args.workers, progress=progress, **behind, **options)
+            synthetic.make(out, workers=args.workers, progress=progress, **behind, **options)
             progress(total, total)
         print(out)
         if args.contact_sheet:
-            sheet = contact_sheet(**shared, **behind)
+            sheet = synthetic.contact_sheet(**shared, **behind)
             if not cv2.imwrite(str(args.contact_sheet), sheet[..., ::-1]):
                 raise OSError(f"{args.contact_sheet} could not be written")
             print(args.contact_sheet)

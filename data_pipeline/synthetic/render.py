@@ -98,9 +98,8 @@ def _patterns(rng: np.random.Generator) -> list[np.ndarray]:
     for period in (4, 8, 16, 32):
         columns, rows = u % period < period // 2, v % period < period // 2
         tiles += [columns, v % period < period // 4, 0.5 * columns + 0.5 * rows]
-    tiles.append((u // 8 + v // 8) % 2)
-    tiles.append(((u % 16) - 8) ** 2 + ((v % 16) - 8) ** 2 < 14)
-    tiles.append(0.4 * ((u + v) % 4 < 2) + 0.6 * _noise(rng, 8))
+    dots = ((u % 16) - 8) ** 2 + ((v % 16) - 8) ** 2 < 14
+    tiles += [(u // 8 + v // 8) % 2, dots, 0.4 * ((u + v) % 4 < 2) + 0.6 * _noise(rng, 8)]
     for cells in (4, 8, 16, 32):
         noise = _noise(rng, cells)
         tiles += [noise, noise > 0.55]
@@ -136,11 +135,8 @@ def textures() -> tuple[UInt8[np.ndarray, "T n"], UInt8[np.ndarray, " n"], int]:
     bank = np.stack(patterns + decals).reshape(-1, TEXELS * TEXELS)
     folds = 0.55 * _noise(rng, 8) + 0.3 * _noise(rng, 16) + 0.15 * _noise(rng, 32)
     folds = (folds - folds.min()) / np.ptp(folds)
-    return (
-        (255 * np.clip(bank, 0, 1)).astype(np.uint8),
-        (255 * folds).astype(np.uint8).ravel(),
-        len(patterns),
-    )
+    tiles = (255 * np.clip(bank, 0, 1)).astype(np.uint8)
+    return tiles, (255 * folds).astype(np.uint8).ravel(), len(patterns)
 
 
 class Canvas:
@@ -341,10 +337,5 @@ def _root(s: Sweep) -> Float[np.ndarray, "3 3"]:
 def _inverse(root: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
     """Of a lower triangular matrix."""
     (a, _, _), (b, c, _), (d, e, f) = root.tolist()
-    return np.array(
-        [
-            [1 / a, 0, 0],
-            [-b / (a * c), 1 / c, 0],
-            [(b * e - c * d) / (a * c * f), -e / (c * f), 1 / f],
-        ]
-    )
+    last = [(b * e - c * d) / (a * c * f), -e / (c * f), 1 / f]
+    return np.array([[1 / a, 0, 0], [-b / (a * c), 1 / c, 0], last])
