@@ -10,6 +10,6 @@ from data_pipeline.synthetic.compose import scene as scene
 from data_pipeline.synthetic.dataset import DEFAULT_SIZE as DEFAULT_SIZE
 from data_pipeline.synthetic.dataset import DEFAULT_TRAIN as DEFAULT_TRAIN
 from data_pipeline.synthetic.dataset import DEFAULT_VAL as DEFAULT_VAL
+from data_pipeline.synthetic.dataset import contact_sheet as contact_sheet
 from data_pipeline.synthetic.dataset import default_directory as default_directory
 from data_pipeline.synthetic.dataset import make as make
-from data_pipeline.synthetic.sheet import contact_sheet as contact_sheet

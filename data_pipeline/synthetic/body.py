@@ -108,7 +108,7 @@ def dress(rng: np.random.Generator, canvas: Canvas, owner: int, style: Colour | 
     """Draws a person's clothes, hair and skin; `style` is the top's main colour, for teams."""
     bank, _, tiles = textures()
     skin_rgb = skin_colour(rng)
-    skin = Material(owner, skin_rgb, tuple(c * 0.93 for c in skin_rgb), 0, 0.06, 0.1)
+    skin = Material(owner, skin_rgb, tuple(c * 0.93 for c in skin_rgb), 0, 0.06)
     base = style or cloth_colour(rng)
     plain = cloth(rng, owner, base, plain=0.55)
     top = plain

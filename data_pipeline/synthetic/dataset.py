@@ -14,11 +14,15 @@ from typing import Any
 
 import cv2
 import numpy as np
+from jaxtyping import UInt8
 
 from data_pipeline.synthetic.backdrop import photograph, photographs
 from data_pipeline.synthetic.compose import scene
+from g_rmi.geometry import from_xywh
 from g_rmi.skeleton import COCO
 from g_rmi.types import PERSON
+from g_rmi.viz.draw import contact_sheet as draw_cells
+from g_rmi.viz.draw import draw_people
 
 # Raised with every change of what a seed draws, so that no old cache passes for a new data set.
 VERSION = 3
@@ -100,10 +104,10 @@ def make(
 
     Args:
       directory: Where the data set goes; its parents are made.
-      train_images: Pictures in train2017.
-      val_images: Pictures in val2017.
+      train_images: In train2017.
+      val_images: In val2017.
       seed: Of all scenes.
-      size: (height, width) of every picture.
+      size: Height and width of every picture.
       backgrounds: Folder of photographs without people to stand behind the drawn ones; None draws
         what is behind them, too.
       workers: Processes; None for one per available core.
@@ -195,17 +199,47 @@ def _write(
 
 def draw(directory: Path, recipe: Recipe, items: list[tuple[str, int]]) -> Iterator[People]:
     """Draws some of the scenes, writes their pictures and yields their annotations."""
+    for (split, index), (rng, picture, people) in zip(items, _scenes(recipe, items)):
+        quality = int(rng.integers(60, 96))
+        path = directory / f"{split}2017" / f"{image_id(split, index):012d}.jpg"
+        if not cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality]):
+            raise OSError(f"{path} could not be written")
+        yield people
+
+
+def _scenes(recipe: Recipe, items: list[tuple[str, int]]) -> Iterator:
+    """What is left of each scene's random numbers, its picture, its annotations."""
     height, width = recipe.size
     files = photographs(Path(recipe.backgrounds)) if recipe.backgrounds else []
     for split, index in items:
         rng = np.random.default_rng([recipe.seed, _SPLITS.index(split), index])
         background = photograph(rng, files, height, width)
-        picture, annotations = scene(rng, height=height, width=width, background=background)
-        quality = int(rng.integers(60, 96))
-        path = directory / f"{split}2017" / f"{image_id(split, index):012d}.jpg"
-        if not cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality]):
-            raise OSError(f"{path} could not be written")
-        yield annotations
+        yield rng, *scene(rng, height=height, width=width, background=background)
+
+
+def contact_sheet(
+    *,
+    seed: int = 0,
+    size: tuple[int, int],
+    backgrounds: Path | None = None,
+    rows: int = 6,
+    columns: int = 6,
+    labels: bool = True,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The first training scenes of `make` as one picture; every second one has its labels drawn."""
+    recipe = Recipe(seed=seed, size=size, backgrounds=str(backgrounds) if backgrounds else None)
+    cells = []
+    for i, (_, picture, people) in enumerate(_scenes(recipe, recipe.items[: rows * columns])):
+        cells.append(_labelled(picture, people) if labels and i % 2 else picture)
+    return draw_cells(cells, columns=columns, cell=size)
+
+
+def _labelled(picture: UInt8[np.ndarray, "h w 3"], people: People) -> UInt8[np.ndarray, "h w 3"]:
+    """Boxes and skeletons on a copy; joints that nobody can see are hollow."""
+    joints = np.reshape([a["keypoints"] for a in people], (-1, len(COCO), 3))
+    boxes = from_xywh(np.reshape([a["bbox"] for a in people], (-1, 4)))
+    shown = {"boxes": boxes - [0, 0, 1, 1], "visibility": joints[..., 2].astype(int)}
+    return draw_people(picture, joints[..., :2], np.ones(joints.shape[:2]), **shown)
 
 
 def _draw_in_processes(directory: Path, recipe: Recipe, workers: int) -> Iterator[People]:

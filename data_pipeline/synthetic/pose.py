@@ -262,7 +262,7 @@ def sample_figure(rng: np.random.Generator, build: Build) -> Figure:
     side_bend, twist = rng.normal(0, 5), rng.normal(0, 9)
     middle = root @ turn(2, side_bend / 2) @ turn(0, bend / 2) @ turn(1, twist / 2)
     chest = middle @ turn(2, side_bend / 2) @ turn(0, bend / 2) @ turn(1, twist / 2)
-    frames = {"pelvis": root, "middle": middle, "chest": chest}
+    frames = {"pelvis": root, "chest": chest}
     waist = root @ np.array([0, 0.36 * build.torso, 0])
     top = waist + middle @ np.array([0, 0.28 * build.torso, 0])
     neck = top + chest @ np.array([0, 0.42 * build.torso, -0.005])

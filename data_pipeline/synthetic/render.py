@@ -70,7 +70,6 @@ class Material:
       high: RGB where the tile is 1.
       tile: Index of the texture tile.
       folds: Depth of the cloth folds, 0 to 1.
-      gloss: Strength of the highlight.
     """
 
     owner: int
@@ -78,7 +77,6 @@ class Material:
     high: Colour
     tile: int = 0
     folds: float = 0.0
-    gloss: float = 0.0
 
 
 def _noise(rng: np.random.Generator, cells: int) -> Float[np.ndarray, "t t"]:

@@ -8,7 +8,7 @@
 * roi: features of regions and their gradient, against matrices, PyTorch and onnxruntime.
 * evaluation: COCO's numbers, by pycocotools and faster-coco-eval.
 
-Rivals take part where they are installed.
+The rivals are in `tests/oracles`, which a clone has; they take part where they are installed.
 """
 
 import dataclasses
