@@ -23,7 +23,7 @@ BENCHMARKS = {
 class Arguments:
     """Times kernels, training step, loader, pipeline and evaluation against what is installed.
 
-    Rivals (PyTorch, numba, onnxruntime, faster-coco-eval) take part where they are installed.
+    Rivals (PyTorch, numba, onnxruntime, faster-coco-eval) take part in a clone with them installed.
     Writes NAME.json and the same as a table, NAME.md; compare ratios, not milliseconds.
 
     Attributes:
@@ -50,7 +50,8 @@ def main(argv: Sequence[str]) -> int:
         options = [*BENCHMARKS[name], "--out", str(arguments.out)]
         print(f"== {name} {' '.join(options)}", flush=True)
         command = [sys.executable, "-m", f"experiments.benchmarks.{name}", *options]
-        failed += [name] if subprocess.run(command).returncode else []
+        if subprocess.run(command).returncode:
+            failed.append(name)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -6,22 +6,10 @@
 draws one picture with its labels.
 """
 
-from data_pipeline.synthetic.compose import scene
-from data_pipeline.synthetic.dataset import (
-    DEFAULT_SIZE,
-    DEFAULT_TRAIN,
-    DEFAULT_VAL,
-    default_directory,
-    make,
-)
-from data_pipeline.synthetic.sheet import contact_sheet
-
-__all__ = [
-    "DEFAULT_SIZE",
-    "DEFAULT_TRAIN",
-    "DEFAULT_VAL",
-    "contact_sheet",
-    "default_directory",
-    "make",
-    "scene",
-]
+from data_pipeline.synthetic.compose import scene as scene
+from data_pipeline.synthetic.dataset import DEFAULT_SIZE as DEFAULT_SIZE
+from data_pipeline.synthetic.dataset import DEFAULT_TRAIN as DEFAULT_TRAIN
+from data_pipeline.synthetic.dataset import DEFAULT_VAL as DEFAULT_VAL
+from data_pipeline.synthetic.dataset import contact_sheet as contact_sheet
+from data_pipeline.synthetic.dataset import default_directory as default_directory
+from data_pipeline.synthetic.dataset import make as make

@@ -7,23 +7,9 @@ from typing import Annotated
 
 import cv2
 import tyro
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import MofNCompleteColumn, Progress
 
-from data_pipeline.synthetic.dataset import (
-    DEFAULT_SIZE,
-    DEFAULT_TRAIN,
-    DEFAULT_VAL,
-    default_directory,
-    make,
-)
-from data_pipeline.synthetic.sheet import contact_sheet
+from data_pipeline import synthetic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +28,10 @@ class Arguments:
     """
 
     out: Path | None = None
-    train: Annotated[int, tyro.conf.arg(metavar="N")] = DEFAULT_TRAIN
-    val: Annotated[int, tyro.conf.arg(metavar="M")] = DEFAULT_VAL
+    train: Annotated[int, tyro.conf.arg(metavar="N")] = synthetic.DEFAULT_TRAIN
+    val: Annotated[int, tyro.conf.arg(metavar="M")] = synthetic.DEFAULT_VAL
     seed: int = 0
-    size: tuple[int, int] = DEFAULT_SIZE
+    size: tuple[int, int] = synthetic.DEFAULT_SIZE
     backgrounds: Path | None = None
     workers: int | None = None
     contact_sheet: Path | None = None
@@ -54,33 +40,25 @@ class Arguments:
 def main() -> None:
     """The command; bad input ends it with one line."""
     args = tyro.cli(Arguments, prog="python -m data_pipeline.synthetic")
-    options = {
-        "train_images": args.train,
-        "val_images": args.val,
-        "seed": args.seed,
-        "size": args.size,
-    }
-    columns = (
-        TextColumn("synthetic scenes"), BarColumn(), MofNCompleteColumn(),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
+    shared = {"seed": args.seed, "size": args.size}
+    options = {"train_images": args.train, "val_images": args.val, **shared}
     try:
         if args.backgrounds and not args.out:
             raise ValueError("--backgrounds DIR needs --out DIR")
-        out = args.out or default_directory(**options)
-        with Progress(*columns) as bar:
-            task = bar.add_task("", total=args.train + args.val)
-            make(
-                out,
-                backgrounds=args.backgrounds,
-                workers=args.workers,
-                progress=lambda done, _: bar.update(task, completed=done),
-                **options,
-            )
-            bar.update(task, completed=args.train + args.val)
+        out = args.out or synthetic.default_directory(**options)
+        with Progress(*Progress.get_default_columns(), MofNCompleteColumn()) as bar:
+            total = args.train + args.val
+            task = bar.add_task("synthetic scenes", total=total)
+
+            def progress(done: int, _: int) -> None:
+                bar.update(task, completed=done)
+
+            behind = {"backgrounds": args.backgrounds}
+            synthetic.make(out, workers=args.workers, progress=progress, **behind, **options)
+            progress(total, total)
         print(out)
         if args.contact_sheet:
-            sheet = contact_sheet(seed=args.seed, size=args.size, backgrounds=args.backgrounds)
+            sheet = synthetic.contact_sheet(**shared, **behind)
             if not cv2.imwrite(str(args.contact_sheet), sheet[..., ::-1]):
                 raise OSError(f"{args.contact_sheet} could not be written")
             print(args.contact_sheet)

@@ -36,6 +36,9 @@ _WALLS = (
     (94, 100, 108), (176, 190, 196), (206, 184, 148), (140, 150, 132), (70, 66, 64),
     (168, 96, 76), (112, 128, 150),
 )  # fmt: skip
+_GROUNDS = (
+    (92, 118, 58), (128, 124, 120), (196, 176, 138), (60, 100, 122), (226, 230, 236), (120, 90, 66),
+)  # fmt: skip
 
 
 def _rgb(rng: np.random.Generator, low: Number = 20, high: Number = 235) -> np.ndarray:
@@ -84,6 +87,16 @@ def _box(picture: Picture, x: Number, y: Number, w: Number, h: Number, rgb: np.n
     cv2.rectangle(picture, (int(x), int(y)), (int(x + w), int(y + h)), rgb.tolist(), -1)
 
 
+def _line(picture: Picture, start: np.ndarray, end: np.ndarray, rgb: list, *how: int) -> None:
+    cv2.line(picture, start.astype(int).tolist(), end.astype(int).tolist(), rgb, *how)
+
+
+def _inside(picture: Picture, x: Number, y: Number, w: Number, h: Number) -> np.ndarray:
+    """The part of the picture that `_box` covers; a view."""
+    top, bottom, left, right = (max(int(edge), 0) for edge in (y, y + h, x, x + w))
+    return picture[top:bottom, left:right]
+
+
 def _windows(rng: np.random.Generator, picture: Picture, x: int, y: int, w: int, h: int) -> None:
     rgb, step_x, step_y = _rgb(rng), rng.integers(7, 26), rng.integers(9, 30)
     fill_x, fill_y = rng.uniform(0.3, 0.8, 2)
@@ -94,39 +107,21 @@ def _windows(rng: np.random.Generator, picture: Picture, x: int, y: int, w: int,
 
 def _tree(rng: np.random.Generator, picture: Picture, x: float, base: float, size: float) -> None:
     trunk = np.array([84, 62, 44], np.float32) * rng.uniform(0.5, 1.3)
-    cv2.line(
-        picture,
-        (int(x), int(base)),
-        (int(x), int(base - size)),
-        trunk.tolist(),
-        max(1, int(size / 12)),
-    )
+    foot, top, thick = (int(x), int(base)), (int(x), int(base - size)), max(1, int(size / 12))
+    cv2.line(picture, foot, top, trunk.tolist(), thick)
     green = np.array([60, 100, 44], np.float32) * rng.uniform(0.5, 1.4) + rng.normal(0, 12, 3)
     for _ in range(14):
         at = rng.normal((x, base - 0.9 * size), 0.22 * size)
         rgb = (green * rng.uniform(0.7, 1.3)).clip(5, 250)
-        cv2.circle(
-            picture,
-            (int(at[0]), int(at[1])),
-            int(size * rng.uniform(0.08, 0.2)) + 1,
-            rgb.tolist(),
-            -1,
-        )
+        radius = int(size * rng.uniform(0.08, 0.2)) + 1
+        cv2.circle(picture, at.astype(int).tolist(), radius, rgb.tolist(), -1)
 
 
 def _outdoors(rng: np.random.Generator, height: int, width: int, horizon: int) -> Picture:
     sky = np.array([150, 180, 215], np.float32) * rng.uniform(0.5, 1.15)
     picture = _gradient(sky + rng.normal(0, 14, 3), sky * 1.15 + 10, height, width)
     _speckle(rng, picture[:horizon], width / 3, rng.uniform(2, 14))
-    grounds = (
-        (92, 118, 58),
-        (128, 124, 120),
-        (196, 176, 138),
-        (60, 100, 122),
-        (226, 230, 236),
-        (120, 90, 66),
-    )
-    ground = np.array(grounds[rng.integers(len(grounds))], np.float32) * rng.uniform(0.6, 1.15)
+    ground = np.array(_GROUNDS[rng.integers(len(_GROUNDS))], np.float32) * rng.uniform(0.6, 1.15)
     picture[horizon:] = _gradient(ground * 0.9, ground * 1.08, height - horizon, width)
     _speckle(rng, picture[horizon:], rng.uniform(3, 20), rng.uniform(2, 11))
     _pattern(rng, picture[horizon:], rng.uniform(0, 30))
@@ -140,23 +135,15 @@ def _outdoors(rng: np.random.Generator, height: int, width: int, horizon: int) -
             x += w + int(rng.exponential(12))
     else:  # hills, hedges
         for _ in range(rng.integers(1, 4)):
-            ridge = (
-                horizon
-                - 0.2 * height * rng.random()
-                - 0.06 * height * _noise(rng, 2, width, width / 6)[0]
-            )
+            ridge = horizon - 0.2 * height * rng.random()
+            ridge = ridge - 0.06 * height * _noise(rng, 2, width, width / 6)[0]
             points = np.stack([np.arange(width), ridge], 1)
             corners = np.concatenate([points, [[width, horizon + 2], [0, horizon + 2]]])
             rgb = np.array([70, 96, 70], np.float32) * rng.uniform(0.4, 1.4) + rng.normal(0, 10, 3)
             cv2.fillPoly(picture, [corners.astype(np.int32)], rgb.clip(5, 250).tolist())
     for _ in range(rng.integers(0, 6)):
-        _tree(
-            rng,
-            picture,
-            rng.uniform(0, width),
-            horizon + rng.uniform(-2, 14),
-            rng.uniform(0.1, 0.6) * height,
-        )
+        x, base = rng.uniform(0, width), horizon + rng.uniform(-2, 14)
+        _tree(rng, picture, x, base, rng.uniform(0.1, 0.6) * height)
     return picture
 
 
@@ -181,11 +168,7 @@ def _indoors(rng: np.random.Generator, height: int, width: int, horizon: int) ->
         x, y = rng.uniform(-0.1, 1.0) * width, rng.uniform(-0.1, 0.6) * edge
         _box(picture, x - 2, y - 2, w + 4, h + 4, _rgb(rng))
         _box(picture, x, y, w, h, _rgb(rng, 60, 250))
-        inner = (
-            slice(max(int(y), 0), max(int(y + h), 0)),
-            slice(max(int(x), 0), max(int(x + w), 0)),
-        )
-        _pattern(rng, picture[inner], rng.uniform(5, 70))
+        _pattern(rng, _inside(picture, x, y, w, h), rng.uniform(5, 70))
         if rng.random() < 0.3:
             _windows(rng, picture, int(x), int(y), int(w), int(h))
     for _ in range(rng.integers(0, 6)):  # furniture
@@ -194,9 +177,7 @@ def _indoors(rng: np.random.Generator, height: int, width: int, horizon: int) ->
         rgb = _rgb(rng, 20, 180)
         thick = h * rng.uniform(0.2, 0.9)
         _box(picture, x, base - h, w, thick, rgb)
-        top, left = max(int(base - h), 0), max(int(x), 0)
-        inner = (slice(top, max(int(base - h + thick), 0)), slice(left, max(int(x + w), 0)))
-        _pattern(rng, picture[inner], rng.uniform(3, 30))
+        _pattern(rng, _inside(picture, x, base - h, w, thick), rng.uniform(3, 30))
         for leg in (0.02, 0.94):
             _box(picture, x + leg * w, base - h, 0.04 * w + 1, h, rgb * 0.7)
     _speckle(rng, picture, rng.uniform(20, 120), rng.uniform(1, 9))
@@ -217,25 +198,11 @@ def _abstract(rng: np.random.Generator, height: int, width: int) -> Picture:
             cv2.fillPoly(picture, [corners.astype(np.int32)], rgb)
         elif kind == 1:
             axes = (int(size), int(size * rng.uniform(0.2, 1)))
-            cv2.ellipse(
-                picture,
-                (int(centre[0]), int(centre[1])),
-                axes,
-                rng.uniform(0, 180),
-                0,
-                360,
-                rgb,
-                -1,
-            )
+            angle = rng.uniform(0, 180)
+            cv2.ellipse(picture, centre.astype(int).tolist(), axes, angle, 0, 360, rgb, -1)
         elif kind == 2:
-            end = centre + rng.normal(0, 2 * size, 2)
-            cv2.line(
-                picture,
-                centre.astype(int).tolist(),
-                end.astype(int).tolist(),
-                rgb,
-                int(rng.integers(1, 10)),
-            )
+            ends = centre, centre + rng.normal(0, 2 * size, 2)
+            _line(picture, *ends, rgb, int(rng.integers(1, 10)))
         else:
             x, y = centre
             _box(picture, x, y, size, size * rng.uniform(0.3, 2), np.array(rgb))
@@ -252,25 +219,13 @@ def _decoys(rng: np.random.Generator, picture: Picture) -> None:
         for _ in range(rng.integers(1, 4)):
             end = at + thick * rng.uniform(2.5, 6) * np.array([np.cos(angle), np.sin(angle)])
             for share, light in ((1.0, 0.65), (0.65, 0.9), (0.3, 1.08)):
-                line = (at.astype(int).tolist(), end.astype(int).tolist())
-                cv2.line(
-                    picture, *line, (rgb * light).tolist(), max(1, int(thick * share)), cv2.LINE_AA
-                )
+                wide = max(1, int(thick * share))
+                _line(picture, at, end, (rgb * light).tolist(), wide, cv2.LINE_AA)
             at, angle, thick = end, angle + rng.normal(0, 0.9), max(2, 0.8 * thick)
 
 
 def backdrop(rng: np.random.Generator, height: int, width: int, horizon: float) -> Picture:
-    """A background without people.
-
-    Args:
-      rng: Source of randomness.
-      height: Rows.
-      width: Columns.
-      horizon: Row of the eye level.
-
-    Returns:
-      RGB, about 0 to 255.
-    """
+    """A background without people, RGB, about 0 to 255; `horizon` is the row of the eye level."""
     row = int(np.clip(horizon, 2, height - 3))
     kind = rng.random()
     if kind < 0.42:
@@ -281,8 +236,7 @@ def backdrop(rng: np.random.Generator, height: int, width: int, horizon: float) 
         picture = _abstract(rng, height, width)
     _decoys(rng, picture)
     if rng.random() < 0.35:  # out of focus
-        sigma = rng.uniform(0.8, 4.0) * width / 320
-        picture = cv2.GaussianBlur(picture, (0, 0), sigma)
+        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.8, 4.0) * width / 320)
     if rng.random() < 0.7:
         _speckle(rng, picture, rng.uniform(8, 60), rng.uniform(1, 7))
     return picture
@@ -303,16 +257,9 @@ def photographs(folder: Path) -> list[Path]:
 def photograph(
     rng: np.random.Generator, files: Sequence[Path], height: int, width: int
 ) -> Picture | None:
-    """A part of one of the photographs, half of its sides or more, mirrored or not.
+    """A part of one of the photographs, half of its sides or more, mirrored or not; RGB, 0 to 255.
 
-    Args:
-      rng: Source of randomness.
-      files: The photographs.
-      height: Rows of the result.
-      width: Columns of it.
-
-    Returns:
-      RGB, 0 to 255; None, without a random number drawn, if there are no files.
+    None, without a random number drawn, if there are no files.
 
     Raises:
       ValueError: The file cannot be read; names it.

@@ -12,22 +12,12 @@ from data_pipeline.synthetic.render import Canvas, Colour, Material, Number, Swe
 FACE_SCALE = 60.0
 
 _SKIN = (
-    (238, 200, 172),
-    (224, 178, 148),
-    (202, 150, 116),
-    (166, 114, 82),
-    (118, 78, 54),
-    (78, 52, 38),
-)
+    (238, 200, 172), (224, 178, 148), (202, 150, 116), (166, 114, 82), (118, 78, 54), (78, 52, 38),
+)  # fmt: skip
 _HAIR = (
-    (24, 20, 18),
-    (52, 36, 26),
-    (92, 62, 38),
-    (150, 112, 66),
-    (202, 170, 112),
-    (128, 56, 30),
+    (24, 20, 18), (52, 36, 26), (92, 62, 38), (150, 112, 66), (202, 170, 112), (128, 56, 30),
     (150, 148, 146),
-)
+)  # fmt: skip
 _CLOTH = (
     (245, 245, 245), (20, 20, 24), (38, 44, 70), (52, 78, 130), (150, 30, 36), (96, 96, 100),
     (60, 84, 58), (196, 178, 146), (210, 70, 50), (232, 196, 70), (70, 130, 180), (120, 70, 110),
@@ -59,12 +49,8 @@ class View:
 
     def project(self, point: Float[np.ndarray, "3"]) -> tuple[float, float, float]:
         """Camera-frame metres around the hips to (x, y, depth)."""
-        scale = self.scale_at(point[2])
-        return (
-            float(self.x + scale * point[0]),
-            float(self.y + scale * point[1]),
-            float(self.depth + point[2]),
-        )
+        scale, (x, y, z) = self.scale_at(point[2]), point
+        return float(self.x + scale * x), float(self.y + scale * y), float(self.depth + z)
 
 
 def colour(rng: np.random.Generator, palette: tuple, spread: float = 14.0) -> Colour:
@@ -119,17 +105,10 @@ class Wardrobe:
 
 
 def dress(rng: np.random.Generator, canvas: Canvas, owner: int, style: Colour | None) -> Wardrobe:
-    """Draws a person's clothes, hair and skin.
-
-    Args:
-      rng: Source of randomness.
-      canvas: Receives the materials.
-      owner: The person's number.
-      style: Main colour of the top, for teams and uniforms; None for any.
-    """
+    """Draws a person's clothes, hair and skin; `style` is the top's main colour, for teams."""
     bank, _, tiles = textures()
     skin_rgb = skin_colour(rng)
-    skin = Material(owner, skin_rgb, tuple(c * 0.93 for c in skin_rgb), 0, 0.06, 0.1)
+    skin = Material(owner, skin_rgb, tuple(c * 0.93 for c in skin_rgb), 0, 0.06)
     base = style or cloth_colour(rng)
     plain = cloth(rng, owner, base, plain=0.55)
     top = plain
@@ -142,27 +121,23 @@ def dress(rng: np.random.Generator, canvas: Canvas, owner: int, style: Colour | 
     trousers = cloth(rng, owner, cloth_colour(rng), plain=0.8)
     kind = rng.random()
     shorts, skirt = kind < 0.27, 0.27 <= kind < 0.38
+    add = canvas.add
     index = {
-        name: canvas.add(material)
-        for name, material in (
-            ("skin", skin),
-            ("hair", hair),
-            ("top", skin if bare else top),
-            ("sleeve", skin if bare else plain),
-            ("bottom", plain if skirt and rng.random() < 0.5 else trousers),
-            ("shoe", cloth(rng, owner, colour(rng, _CLOTH[:8]), plain=0.8)),
-            ("hat", cloth(rng, owner, cloth_colour(rng), plain=0.8)),
-        )
+        "skin": add(skin),
+        "hair": add(hair),
+        "top": add(skin if bare else top),
+        "sleeve": add(skin if bare else plain),
+        "bottom": add(plain if skirt and rng.random() < 0.5 else trousers),
+        "shoe": add(cloth(rng, owner, colour(rng, _CLOTH[:8]), plain=0.8)),
+        "hat": add(cloth(rng, owner, cloth_colour(rng), plain=0.8)),
     }
     sleeves = rng.random()
+    sleeve_cut = 0.0 if sleeves < 0.1 else rng.uniform(0.25, 0.6) if sleeves < 0.55 else 2.0
+    short = rng.uniform(0.35, 1.05) if shorts else 0.0
     return Wardrobe(
         **index,
-        sleeve_cut=0.0 if sleeves < 0.1 else rng.uniform(0.25, 0.6) if sleeves < 0.55 else 2.0,
-        leg_cut=rng.uniform(0.35, 1.05)
-        if shorts
-        else 0.0
-        if skirt
-        else rng.choice([1.95, 1.95, 1.7]),
+        sleeve_cut=sleeve_cut,
+        leg_cut=short if shorts or skirt else rng.choice([1.95, 1.95, 1.7]),
         skirt=rng.uniform(0.45, 1.6) if skirt else 0.0,
         coat=rng.uniform(0.2, 0.8) if rng.random() < 0.08 else 0.0,
         slack=rng.uniform(1.02, 1.22),
@@ -194,8 +169,8 @@ class Brush:
         **options,
     ) -> None:
         """A sweep between two points of the figure (names or camera-frame metres)."""
-        a = self.figure.points[start] if isinstance(start, str) else start
-        b = self.figure.points[end] if isinstance(end, str) else end
+        points = self.figure.points
+        a, b = (points[p] if isinstance(p, str) else p for p in (start, end))
         local = self.figure.frames[frame]
         first, last = self.view.scale_at(a[2]), self.view.scale_at(b[2])
         scale = (first + last) / 2
@@ -233,24 +208,20 @@ class Sculptor(Brush):
     def torso(self) -> None:
         """Hips, belly, chest and shoulders; a skirt or coat where the wardrobe has one."""
         p, f, w, g = self.figure.points, self.figure.frames, self.wear, self.build.girth
-        build, top = self.build, self.wear.top
-        half = build.shoulder
-        slack = w.slack
+        top, slack = w.top, w.slack
         self.part("left_hip", "right_hip", (0.098 * g, 0.098 * g), w.bottom, frame="pelvis")
         axes = (0.150 * g * slack, 0.09 * g, 0.112 * g * slack)
         low = p["pelvis"] + f["pelvis"][:, 1] * (0.02 if slack < 1.1 else -0.04)
         self.part(low, "waist", (1.02, 0.94), top, frame="pelvis", axes=axes, span=(0.02, 0.4))
-        high = p["thorax"] + f["chest"][:, 1] * 0.21 * build.torso
-        axes = (0.92 * half * slack**0.5, 0.085 * g, 0.118 * g * slack)
+        high = p["thorax"] + f["chest"][:, 1] * 0.21 * self.build.torso
+        axes = (0.92 * self.build.shoulder * slack**0.5, 0.085 * g, 0.118 * g * slack)
         self.part("waist", high, (0.90, 1.0), top, frame="chest", axes=axes, span=(0.4, 0.86))
-        left, right = (p[f"{s}_shoulder"] - f["chest"][:, 1] * 0.012 for s in ("left", "right"))
-        bar = (0.064 * g, 0.064 * g)
+        shoulders = p["left_shoulder"], p["right_shoulder"]
+        left, right = (shoulder - f["chest"][:, 1] * 0.012 for shoulder in shoulders)
+        bar, slope = (0.064 * g, 0.064 * g), (0.062 * g, 0.052 * g)
         self.part(left, right, bar, top, frame="chest", span=(0.9, 0.92))
-        for side, _ in SIDES:
-            self.part(
-                "neck", p[f"{side}_shoulder"], (0.062 * g, 0.052 * g), top, frame="chest",
-                span=(0.96, 0.9),
-            )  # fmt: skip
+        for shoulder in shoulders:
+            self.part("neck", shoulder, slope, top, frame="chest", span=(0.96, 0.9))
         for length, material in ((w.skirt, w.bottom), (w.coat, w.sleeve)):
             if length:
                 self._skirt(length, material)
@@ -293,16 +264,15 @@ class Sculptor(Brush):
         """Upper arm, forearm and hand, in a sleeve down to the wardrobe's cut."""
         p, w, g = self.figure.points, self.wear, self.build.girth
         loose = 0.003 + 0.04 * max(w.slack - 1.0, 0.0)
-        shoulder, elbow, wrist, hand = (
-            p[f"{side}_{name}"] for name in ("shoulder", "elbow", "wrist", "hand")
-        )
+        names = ("shoulder", "elbow", "wrist", "hand")
+        shoulder, elbow, wrist, hand = (p[f"{side}_{name}"] for name in names)
         frame, cut = f"{side}_arm", w.sleeve_cut
         bare = cut == 0.0
+        covered = loose * (not bare)
         self.part(
-            shoulder, elbow, (0.057 * g + loose * (not bare), 0.040 * g + loose * (not bare)),
+            shoulder, elbow, (0.057 * g + covered, 0.040 * g + covered),
             w.skin if bare else w.sleeve, frame=frame, bulge=0.004 * g,
-            beyond=w.skin if not bare and cut < 1 else -1, cut=cut if not bare else 2.0,
-            step=loose, span=(0, 0.6),
+            beyond=w.skin if 0 < cut < 1 else -1, cut=cut or 2.0, step=loose, span=(0, 0.6),
         )  # fmt: skip
         long = cut > 1
         self.part(
@@ -334,10 +304,9 @@ class Sculptor(Brush):
         self.part("neck", "skull_base", neck, w.skin, frame="neck")
         self.part("skull_base", self._at(0, -0.02, -0.01), neck, w.skin, frame="neck")
         self._blob((0, 0.022, -0.004), (0.075, 0.093, 0.096), w.skin)
-        jaw = w.hair if w.beard else w.skin
         self._blob((0, -0.045, 0.028), (0.059, 0.072, 0.066), w.skin)
         if w.beard:
-            self._blob((0, -0.070, 0.024), (0.060, 0.052, 0.068), jaw)
+            self._blob((0, -0.070, 0.024), (0.060, 0.052, 0.068), w.hair)
         for _, sign in SIDES:
             self._blob((0.075 * sign, -0.016, -0.008), (0.010, 0.031, 0.018), w.skin)
         self._hair()
@@ -366,8 +335,7 @@ class Sculptor(Brush):
         red = paint(tuple(np.clip(np.array(skin.low) * (0.82, 0.55, 0.55), 0, 255)))
         dark = paint((26, 20, 18))
         white = paint((225, 222, 218))
-        brow = canvas.materials[w.hair].low
-        brow = paint(tuple(0.7 * c for c in brow))
+        brow = paint(tuple(0.7 * c for c in canvas.materials[w.hair].low))
         nose = FACE["nose"]
         self._blob((0, -0.002, 0.088), (0.010, 0.012, 0.012), w.skin, (0, -0.028, 0.099))
         self._blob((0, nose[1] + 0.002, 0.096), (0.018, 0.013, 0.015), w.skin)
@@ -376,12 +344,8 @@ class Sculptor(Brush):
             x, y, z = FACE[name]
             self._blob((x, y, z - 0.005), (0.016, 0.009, 0.010), white)
             self._blob((x, y, z - 0.001), (0.0075, 0.0085, 0.010), dark)
-            inner, outer = np.sign(x) * 0.014, np.sign(x) * 0.050
-            self._blob(
-                (inner, y + 0.026, z + 0.003),
-                (0.008, 0.006, 0.008),
-                brow,
-                (outer, y + 0.024, z - 0.012),
-            )
+            inner = np.sign(x) * 0.014, y + 0.026, z + 0.003
+            outer = np.sign(x) * 0.050, y + 0.024, z - 0.012
+            self._blob(inner, (0.008, 0.006, 0.008), brow, outer)
             if w.glasses:
                 self._blob((x, y - 0.003, z + 0.004), (0.024, 0.018, 0.010), dark)

@@ -12,15 +12,16 @@ from data_pipeline.synthetic.pose import Build, Figure, sample_build, sample_fig
 from data_pipeline.synthetic.props import accompany, obstruct
 from data_pipeline.synthetic.render import OVERSAMPLE, Canvas
 from g_rmi.skeleton import COCO
+from g_rmi.types import PERSON
 
-# Metres by which a joint may lie under the visible surface and still be seen: its flesh and cloth.
-_COVER = {"nose": 0.03, "eye": 0.025, "ear": 0.045, "shoulder": 0.15, "elbow": 0.11,
-          "wrist": 0.09, "hip": 0.22, "knee": 0.13, "ankle": 0.11}  # fmt: skip
-_COVERS = np.array([_COVER[name.split("_")[-1]] for name in COCO.names])
-# Chance that an annotator marks a joint nobody can see.
-_GUESSED = {"nose": 0.10, "eye": 0.04, "ear": 0.08, "shoulder": 0.6, "elbow": 0.5,
-            "wrist": 0.4, "hip": 0.75, "knee": 0.5, "ankle": 0.45}  # fmt: skip
-_GUESSES = np.array([_GUESSED[name.split("_")[-1]] for name in COCO.names])
+# Metres by which a joint may lie under the visible surface and still be seen: its flesh and cloth;
+# chance that an annotator marks it where nobody can see it.
+_JOINTS = {
+    "nose": (0.03, 0.10), "eye": (0.025, 0.04), "ear": (0.045, 0.08), "shoulder": (0.15, 0.6),
+    "elbow": (0.11, 0.5), "wrist": (0.09, 0.4), "hip": (0.22, 0.75), "knee": (0.13, 0.5),
+    "ankle": (0.11, 0.45),
+}  # fmt: skip
+_COVERS, _GUESSES = np.array([_JOINTS[name.split("_")[-1]] for name in COCO.names]).T
 _PEOPLE = np.array([0.05, 0.30, 0.24, 0.16, 0.10, 0.06, 0.04, 0.03, 0.02])
 _DRAWN_AREA = 60  # visible pixels from which a person is annotated at all
 _KEYPOINT_AREA = 600  # and from which the joints are
@@ -125,8 +126,7 @@ def _place_next(
     smallest = 0.11 * camera.height / (low - high)
     scale = float(np.clip(scale, smallest, 1.6 * camera.height))
     if beside:
-        step = rng.choice([-1, 1]) * rng.uniform(0.3, 1.1)
-        column = near.x + step * scale
+        column = near.x + rng.choice([-1, 1]) * rng.uniform(0.3, 1.1) * scale
     else:
         column = rng.uniform(0.0, 1.0) * camera.width
     foot = camera.horizon + camera.altitude * scale + rng.normal(0, 0.03) * camera.height
@@ -169,10 +169,10 @@ def _draw_people(
     # Nearest first: what they hide is then not worked out in full.
     for owner, person in sorted(zip(owners, people, strict=True), key=lambda p: p[1].view.depth):
         wear = dress(rng, canvas, owner, team)
-        person_brush = Sculptor(canvas, person.figure, person.view, person.build, wear)
-        person_brush.draw()
+        sculptor = Sculptor(canvas, person.figure, person.view, person.build, wear)
+        sculptor.draw()
         if person.view.scale > 20:
-            accompany(rng, person_brush)
+            accompany(rng, sculptor)
 
 
 def _shadows(
@@ -195,16 +195,10 @@ def _shadows(
 def label_joints(
     rng: np.random.Generator, person: Person, canvas: Canvas, mask: Bool[np.ndarray, "h w"]
 ) -> Float[np.ndarray, "17 3"]:
-    """Where the joints are and whether they are seen: the depth buffer and the mask decide.
+    """x, y and COCO's flag of a person's joints; zeros where the flag is 0.
 
-    Args:
-      rng: Decides which hidden joints an annotator would have marked all the same.
-      person: Whose joints.
-      canvas: With everything drawn.
-      mask: The person's visible pixels.
-
-    Returns:
-      x, y and COCO's flag of every joint; zeros where the flag is 0.
+    Whether they are seen, the depth buffer and the mask of the person's visible pixels decide;
+    which of the hidden ones an annotator would have marked all the same, chance.
     """
     height, width = mask.shape
     projected = np.array([person.view.project(person.figure.points[name]) for name in COCO.names])
@@ -225,8 +219,7 @@ def run_lengths(mask: Bool[np.ndarray, "h w"]) -> dict:
     """COCO's uncompressed run lengths: down the columns, starting with the background."""
     flat = mask.ravel(order="F")
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    runs = np.diff(np.concatenate([[0], edges, [flat.size]]))
-    counts = runs.tolist()
+    counts = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
     return {"counts": [0, *counts] if flat[0] else counts, "size": list(mask.shape)}
 
 
@@ -240,7 +233,7 @@ def _annotation(mask: Bool[np.ndarray, "h w"], keypoints: Float[np.ndarray, "17 
         "iscrowd": int(crowd),
         "keypoints": [float(v) for v in keypoints.ravel()],
         "num_keypoints": int((keypoints[:, 2] > 0).sum()),
-        "category_id": 1,
+        "category_id": PERSON,
     }
 
 
@@ -252,17 +245,16 @@ def _develop(
     picture = picture * gain.astype(np.float32) + np.float32(rng.normal(0, 8))
     if rng.random() < 0.3:
         grey = picture.mean(axis=2, keepdims=True)
-        picture = grey + (picture - grey) * np.float32(
-            0.0 if rng.random() < 0.12 else rng.uniform(0.4, 1.4)
-        )
+        saturation = 0.0 if rng.random() < 0.12 else rng.uniform(0.4, 1.4)
+        picture = grey + (picture - grey) * np.float32(saturation)
     if rng.random() < 0.6:
         picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.35, 1.1))
     if rng.random() < 0.07:
         length, angle = rng.uniform(3, 9), rng.uniform(0, np.pi)
         kernel = np.zeros((11, 11), np.float32)
         reach = length / 2 * np.array([np.cos(angle), np.sin(angle)])
-        ends = np.round(5 - reach).astype(int).tolist(), np.round(5 + reach).astype(int).tolist()
-        cv2.line(kernel, *ends, 1.0)
+        start, end = np.round([5 - reach, 5 + reach]).astype(int).tolist()
+        cv2.line(kernel, start, end, 1.0)
         picture = cv2.filter2D(picture, -1, kernel / kernel.sum())
     grain = rng.integers(0, 256, (2, *picture.shape), np.uint8).sum(axis=0, dtype=np.int16) - 255
     picture = picture + grain * np.float32(rng.exponential(3.0) / 104)
@@ -285,9 +277,7 @@ def scene(
       The RGB picture and one COCO annotation per visible person or crowd, without `id` and
       `image_id`.
     """
-    size = {"height": height, "width": width}
-    picture, annotations, _ = scene_with_owners(rng, **size, background=background)
-    return picture, annotations
+    return scene_with_owners(rng, height=height, width=width, background=background)[:2]
 
 
 def scene_with_owners(

@@ -8,17 +8,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from queue import SimpleQueue
+from typing import Any
 
 import cv2
 import numpy as np
+from jaxtyping import UInt8
 
 from data_pipeline.synthetic.backdrop import photograph, photographs
 from data_pipeline.synthetic.compose import scene
+from g_rmi.geometry import from_xywh
 from g_rmi.skeleton import COCO
+from g_rmi.types import PERSON
+from g_rmi.viz.draw import contact_sheet as draw_cells
+from g_rmi.viz.draw import draw_people
 
 # Raised with every change of what a seed draws, so that no old cache passes for a new data set.
 VERSION = 3
@@ -26,7 +30,8 @@ DEFAULT_TRAIN, DEFAULT_VAL, DEFAULT_SIZE = 1500, 200, (256, 320)
 _STAMP = "synthetic.json"
 _SPLITS = ("train", "val")
 _FEW = 24  # scenes up to which starting further processes costs more than it saves
-Record = tuple[str, int, list[dict]]
+People = list[dict]
+"""The annotations of one picture."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +68,11 @@ class Recipe:
         text = json.dumps(self.values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    def count(self, split: str) -> int:
-        """Number of pictures of "train" or "val"."""
-        return self.train_images if split == "train" else self.val_images
+    @property
+    def items(self) -> list[tuple[str, int]]:
+        """Split and number of every picture."""
+        counts = zip(_SPLITS, (self.train_images, self.val_images))
+        return [(split, i) for split, count in counts for i in range(count)]
 
 
 def image_id(split: str, index: int) -> int:
@@ -73,17 +80,10 @@ def image_id(split: str, index: int) -> int:
     return index + 1 + (1_000_000 if split == "val" else 0)
 
 
-def default_directory(
-    *,
-    train_images: int = DEFAULT_TRAIN,
-    val_images: int = DEFAULT_VAL,
-    seed: int = 0,
-    size: tuple[int, int] = DEFAULT_SIZE,
-) -> Path:
-    """Where the embedded data set of these parameters lives, below the user's cache directory."""
+def default_directory(**parameters: Any) -> Path:
+    """Where the embedded data set of these parameters of `make` lives, below the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    recipe = Recipe(train_images, val_images, seed, size)
-    return Path(cache) / "g_rmi" / f"synthetic-{recipe.fingerprint}"
+    return Path(cache) / "g_rmi" / f"synthetic-{Recipe(**parameters).fingerprint}"
 
 
 def make(
@@ -104,17 +104,14 @@ def make(
 
     Args:
       directory: Where the data set goes; its parents are made.
-      train_images: Pictures in train2017.
-      val_images: Pictures in val2017.
+      train_images: In train2017.
+      val_images: In val2017.
       seed: Of all scenes.
-      size: (height, width) of every picture.
+      size: Height and width of every picture.
       backgrounds: Folder of photographs without people to stand behind the drawn ones; None draws
         what is behind them, too.
       workers: Processes; None for one per available core.
       progress: Called with (pictures done, pictures in all) as they are made.
-
-    Returns:
-      The directory.
 
     Raises:
       FileExistsError: The directory holds something else, or a set made with other parameters.
@@ -169,10 +166,10 @@ def _complete(directory: Path, recipe: Recipe) -> bool:
     names = [k for k in {**wanted, **found} if found.get(k) != wanted.get(k)]
     if names:
         differ = ", ".join(f"{k} = {found.get(k)}" for k in names)
+        others = ", ".join(str(wanted.get(k)) for k in names)
         raise FileExistsError(
-            f"{directory} holds a synthetic data set with {differ} (wanted "
-            f"{', '.join(str(wanted.get(k)) for k in names)}): "
-            "remove it or choose another directory"
+            f"{directory} holds a synthetic data set with {differ} (wanted {others}): remove it or "
+            "choose another directory"
         )
     return True
 
@@ -180,7 +177,7 @@ def _complete(directory: Path, recipe: Recipe) -> bool:
 def _write(
     directory: Path, recipe: Recipe, workers: int, progress: Callable[[int, int], None] | None
 ) -> None:
-    items = [(split, i) for split in _SPLITS for i in range(recipe.count(split))]
+    items = recipe.items
     for split in _SPLITS:
         (directory / f"{split}2017").mkdir()
     (directory / "annotations").mkdir()
@@ -188,10 +185,10 @@ def _write(
     if workers == 1:
         records = draw(directory, recipe, items)
     else:
-        records = _draw_in_processes(directory, recipe, items, workers)
-    found: dict[str, dict[int, list[dict]]] = {split: {} for split in _SPLITS}
-    for done, (split, index, annotations) in enumerate(records, 1):
-        found[split][index] = annotations
+        records = _draw_in_processes(directory, recipe, workers)
+    found: dict[str, list[People]] = {split: [] for split in _SPLITS}
+    for done, (people, (split, _)) in enumerate(zip(records, items), 1):
+        found[split].append(people)
         if progress:
             progress(done, len(items))
     for split in _SPLITS:
@@ -200,24 +197,52 @@ def _write(
     (directory / _STAMP).write_text(json.dumps(recipe.values, indent=1) + "\n")
 
 
-def draw(directory: Path, recipe: Recipe, items: list[tuple[str, int]]) -> Iterator[Record]:
+def draw(directory: Path, recipe: Recipe, items: list[tuple[str, int]]) -> Iterator[People]:
     """Draws some of the scenes, writes their pictures and yields their annotations."""
+    for (split, index), (rng, picture, people) in zip(items, _scenes(recipe, items)):
+        quality = int(rng.integers(60, 96))
+        path = directory / f"{split}2017" / f"{image_id(split, index):012d}.jpg"
+        if not cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality]):
+            raise OSError(f"{path} could not be written")
+        yield people
+
+
+def _scenes(recipe: Recipe, items: list[tuple[str, int]]) -> Iterator:
+    """What is left of each scene's random numbers, its picture, its annotations."""
     height, width = recipe.size
     files = photographs(Path(recipe.backgrounds)) if recipe.backgrounds else []
     for split, index in items:
         rng = np.random.default_rng([recipe.seed, _SPLITS.index(split), index])
         background = photograph(rng, files, height, width)
-        picture, annotations = scene(rng, height=height, width=width, background=background)
-        quality = int(rng.integers(60, 96))
-        path = directory / f"{split}2017" / f"{image_id(split, index):012d}.jpg"
-        if not cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality]):
-            raise OSError(f"{path} could not be written")
-        yield split, index, annotations
+        yield rng, *scene(rng, height=height, width=width, background=background)
 
 
-def _draw_in_processes(
-    directory: Path, recipe: Recipe, items: list[tuple[str, int]], workers: int
-) -> Iterator[Record]:
+def contact_sheet(
+    *,
+    seed: int = 0,
+    size: tuple[int, int],
+    backgrounds: Path | None = None,
+    rows: int = 6,
+    columns: int = 6,
+    labels: bool = True,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The first training scenes of `make` as one picture; every second one has its labels drawn."""
+    recipe = Recipe(seed=seed, size=size, backgrounds=str(backgrounds) if backgrounds else None)
+    cells = []
+    for i, (_, picture, people) in enumerate(_scenes(recipe, recipe.items[: rows * columns])):
+        cells.append(_labelled(picture, people) if labels and i % 2 else picture)
+    return draw_cells(cells, columns=columns, cell=size)
+
+
+def _labelled(picture: UInt8[np.ndarray, "h w 3"], people: People) -> UInt8[np.ndarray, "h w 3"]:
+    """Boxes and skeletons on a copy; joints that nobody can see are hollow."""
+    joints = np.reshape([a["keypoints"] for a in people], (-1, len(COCO), 3))
+    boxes = from_xywh(np.reshape([a["bbox"] for a in people], (-1, 4)))
+    shown = {"boxes": boxes - [0, 0, 1, 1], "visibility": joints[..., 2].astype(int)}
+    return draw_people(picture, joints[..., :2], np.ones(joints.shape[:2]), **shown)
+
+
+def _draw_in_processes(directory: Path, recipe: Recipe, workers: int) -> Iterator[People]:
     """`draw` in fresh interpreters that import nothing but this package.
 
     Plain subprocesses and not `multiprocessing`: that would fork a process in which jax runs
@@ -225,65 +250,55 @@ def _draw_in_processes(
     """
     package_root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "data_pipeline.synthetic.worker", str(directory.resolve())]
-    queue: SimpleQueue[str | None] = SimpleQueue()
-
-    def forward(stream) -> None:
-        for line in stream:
-            queue.put(line)
-        queue.put(None)
-
-    processes = []
+    environment = {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", "from data_pipeline.synthetic.dataset import work; work()"]
+    processes: list[Any] = []
     try:
         for worker in range(workers):
-            job = {"recipe": recipe.values, "items": items[worker::workers]}
+            job = json.dumps([str(directory.resolve()), recipe.values, worker, workers])
             process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
-            )  # fmt: skip
+                [*command, job], stdout=subprocess.PIPE, text=True, env=environment
+            )
             processes.append(process)
-            assert process.stdin
-            assert process.stdout
-            process.stdin.write(json.dumps(job))
-            process.stdin.close()
-            threading.Thread(target=forward, args=(process.stdout,), daemon=True).start()
-        running = workers
-        while running:
-            line = queue.get()
-            if line is None:
-                running -= 1
-            else:
-                split, index, annotations = json.loads(line)
-                yield split, index, annotations
-        if any(process.wait() for process in processes):
-            raise RuntimeError("a process that draws synthetic scenes failed; its error is above")
+        for i in range(len(recipe.items)):
+            line = processes[i % workers].stdout.readline()
+            if not line:
+                raise RuntimeError("a process that draws scenes failed; its error is above")
+            yield json.loads(line)
     finally:
         for process in processes:
             process.kill()
             process.wait()
-            if process.stdout:
-                process.stdout.close()
+            process.stdout.close()
 
 
-def _coco(recipe: Recipe, split: str, found: dict[int, list[dict]]) -> dict:
+def work() -> None:
+    """One of several processes: a JSON line for each picture that is its."""
+    cv2.setNumThreads(1)
+    directory, values, worker, workers = json.loads(sys.argv[1])
+    recipe = Recipe(**values | {"size": tuple(values["size"])})
+    for people in draw(Path(directory), recipe, recipe.items[worker::workers]):
+        print(json.dumps(people, separators=(",", ":")), flush=True)
+
+
+def _coco(recipe: Recipe, split: str, found: list[People]) -> dict:
     height, width = recipe.size
     images, annotations = [], []
-    for index in range(recipe.count(split)):
+    for index, people in enumerate(found):
         number = image_id(split, index)
         name = f"{number:012d}.jpg"
         images.append({"id": number, "file_name": name, "height": height, "width": width})
-        for rank, annotation in enumerate(found[index]):
+        for rank, annotation in enumerate(people):
             annotations.append({"id": 100 * number + rank, "image_id": number, **annotation})
     category = {
         "supercategory": "person",
-        "id": 1,
+        "id": PERSON,
         "name": "person",
         "keypoints": list(COCO.names),
         "skeleton": [[a + 1, b + 1] for a, b in COCO.limbs],
     }
-    info = {"description": "synthetic people", **recipe.values}
     return {
-        "info": info,
+        "info": {"description": "synthetic people", **recipe.values},
         "licenses": [],
         "images": images,
         "annotations": annotations,

@@ -161,9 +161,7 @@ _POSTURES = {
         "hang any up chest hold",
     ),
 }  # fmt: skip
-_NAMES = tuple(_POSTURES)
 _WEIGHTS = np.array([p.weight for p in _POSTURES.values()])
-_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 
 def _reach(
@@ -187,26 +185,19 @@ def _arms(
     choices = modes.split()
     both = rng.choice(choices)
     symmetric = rng.random() < 0.5
-    chest, reach = frames["chest"], build.upper_arm + build.forearm
+    chest, bones = frames["chest"], (build.upper_arm, build.forearm)
     for side, sign in SIDES:
         mode = both if symmetric else rng.choice(choices)
-        mean, spread = _HANDS[mode]
-        offset = rng.normal(mean, spread) * reach
+        offset = rng.normal(*_HANDS[mode]) * sum(bones)
         hint = np.array([0.55, -0.5, -0.6]) + rng.normal(0, 0.25, 3)
         if mode == "pocket":
             hint = np.array([0.8, 0.0, -0.6]) + rng.normal(0, 0.2, 3)
         mirror = np.array([sign, 1.0, 1.0])
         shoulder = points[f"{side}_shoulder"]
-        elbow, wrist = _reach(
-            shoulder,
-            shoulder + chest @ (mirror * offset),
-            chest @ (mirror * hint),
-            build.upper_arm,
-            build.forearm,
-        )
+        hand = shoulder + chest @ (mirror * offset)
+        elbow, wrist = _reach(shoulder, hand, chest @ (mirror * hint), *bones)
         along = (wrist - elbow) / np.linalg.norm(wrist - elbow)
-        curl = chest @ (mirror * rng.normal((-0.2, 0.0, 0.2), 0.25))
-        palm = along + curl
+        palm = along + chest @ (mirror * rng.normal((-0.2, 0.0, 0.2), 0.25))
         points[f"{side}_elbow"], points[f"{side}_wrist"] = elbow, wrist
         points[f"{side}_hand"] = wrist + palm / np.linalg.norm(palm) * 0.055 * build.height
         frames[f"{side}_arm"] = chest
@@ -260,29 +251,22 @@ def _head(rng: np.random.Generator, points: dict[str, Vector], frames: dict, bui
 
 
 def sample_figure(rng: np.random.Generator, build: Build) -> Figure:
-    """Draws a posture and its joints in the body frame, facing forward and upright.
+    """Draws a posture: COCO's joints and the further points the drawing needs, in the body frame.
 
-    Args:
-      rng: Source of all randomness.
-      build: The lengths of the body.
-
-    Returns:
-      A figure with COCO's 17 joints and the further points the drawing needs. A lying figure is
-      already turned onto its back, front or side.
+    It faces forward, upright; a lying figure is already turned onto its back, front or side.
     """
-    name = _NAMES[rng.choice(len(_NAMES), p=_WEIGHTS)]
+    name = list(_POSTURES)[rng.choice(len(_POSTURES), p=_WEIGHTS / _WEIGHTS.sum())]
     p = _POSTURES[name]
     root = turn(2, rng.normal(0, p.tilt)) @ turn(0, rng.normal(*p.lean))
     bend = rng.normal(*p.spine)
     side_bend, twist = rng.normal(0, 5), rng.normal(0, 9)
     middle = root @ turn(2, side_bend / 2) @ turn(0, bend / 2) @ turn(1, twist / 2)
     chest = middle @ turn(2, side_bend / 2) @ turn(0, bend / 2) @ turn(1, twist / 2)
-    points = {"pelvis": np.zeros(3)}
-    frames = {"pelvis": root, "middle": middle, "chest": chest}
-    points["waist"] = root @ np.array([0, 0.36 * build.torso, 0])
-    top = points["waist"] + middle @ np.array([0, 0.28 * build.torso, 0])
-    points["thorax"] = top
-    points["neck"] = top + chest @ np.array([0, 0.42 * build.torso, -0.005])
+    frames = {"pelvis": root, "chest": chest}
+    waist = root @ np.array([0, 0.36 * build.torso, 0])
+    top = waist + middle @ np.array([0, 0.28 * build.torso, 0])
+    neck = top + chest @ np.array([0, 0.42 * build.torso, -0.005])
+    points = {"pelvis": np.zeros(3), "waist": waist, "thorax": top, "neck": neck}
     shrug = rng.normal(0, 0.012, 2)
     for (side, sign), lift in zip(SIDES, shrug, strict=True):
         points[f"{side}_hip"] = root @ np.array([sign * build.hip, 0, 0])

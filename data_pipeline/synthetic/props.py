@@ -3,7 +3,6 @@
 import numpy as np
 
 from data_pipeline.synthetic.body import Brush, cloth, cloth_colour, skin_colour
-from data_pipeline.synthetic.pose import Figure
 from data_pipeline.synthetic.render import OBJECT, OVERSAMPLE, Canvas, Material, Number, Sweep
 
 _CARRIED = ("bag", "backpack", "stick", "racket", "ball", "board", "phone", "box")
@@ -21,8 +20,7 @@ def accompany(rng: np.random.Generator, brush: Brush) -> None:
 
 
 def _seat(rng: np.random.Generator, brush: Brush, material: int) -> None:
-    figure: Figure = brush.figure
-    frame, pelvis = figure.frames["pelvis"], figure.points["pelvis"]
+    frame, pelvis = brush.figure.frames["pelvis"], brush.figure.points["pelvis"]
     base = pelvis + frame @ np.array([0, -0.15, 0.1])
     wide = rng.uniform(0.22, 0.6)
     brush.part(base, base, (1, 1), material, frame="pelvis", axes=(wide, 0.05, 0.28))
@@ -75,11 +73,7 @@ def _carry(rng: np.random.Generator, brush: Brush, material: int, kind: str) -> 
 def obstruct(rng: np.random.Generator, canvas: Canvas, depth: float, row: float) -> None:
     """Puts something in front of whoever is farther than `depth` metres.
 
-    Args:
-      rng: Source of randomness.
-      canvas: Where to draw.
-      depth: Metres.
-      row: Sample row of the ground at that depth, for things that stand on it.
+    `row` is the sample row of the ground at that depth, for things that stand on it.
     """
     height, width = canvas.depth.shape
     material = canvas.add(cloth(rng, OBJECT, cloth_colour(rng), plain=0.55))
@@ -93,14 +87,8 @@ def obstruct(rng: np.random.Generator, canvas: Canvas, depth: float, row: float)
         corners[:2, 0] *= rng.uniform(0.6, 1.05)
         corners += np.array([x, min(row, height * 1.02) - h / 2])
         canvas.polygon(corners, depth, material, texel_size=texel, level=level)
-        top = np.array(
-            [
-                corners[0],
-                corners[1],
-                corners[1] - [0.1 * w, 0.1 * h],
-                corners[0] + [0.1 * w, -0.1 * h],
-            ]
-        )
+        top = corners[[0, 1, 1, 0]]
+        top[2:] += [[-0.1 * w, -0.1 * h], [0.1 * w, -0.1 * h]]
         canvas.polygon(top, depth, material, texel_size=texel, level=1.15 * level)
     elif kind < 0.6:  # pole, trunk, rail
         thick = np.exp(rng.uniform(np.log(1.5), np.log(14))) * OVERSAMPLE / 2

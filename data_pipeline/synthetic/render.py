@@ -70,7 +70,6 @@ class Material:
       high: RGB where the tile is 1.
       tile: Index of the texture tile.
       folds: Depth of the cloth folds, 0 to 1.
-      gloss: Strength of the highlight.
     """
 
     owner: int
@@ -78,7 +77,6 @@ class Material:
     high: Colour
     tile: int = 0
     folds: float = 0.0
-    gloss: float = 0.0
 
 
 def _noise(rng: np.random.Generator, cells: int) -> Float[np.ndarray, "t t"]:
@@ -96,16 +94,13 @@ def _patterns(rng: np.random.Generator) -> list[np.ndarray]:
     v, u = np.meshgrid(np.arange(TEXELS), np.arange(TEXELS), indexing="ij")
     tiles: list[np.ndarray] = [0.15 * _noise(rng, 32) + 0.1 * _noise(rng, 64)]
     for period in (4, 8, 16, 32):
-        tiles.append((u % period < period // 2).astype(np.float32))
-        tiles.append((v % period < period // 4).astype(np.float32))
-        tiles.append(0.5 * (u % period < period // 2) + 0.5 * (v % period < period // 2))
-    tiles.append(((u // 8 + v // 8) % 2).astype(np.float32))
-    tiles.append((((u % 16) - 8) ** 2 + ((v % 16) - 8) ** 2 < 14).astype(np.float32))
-    tiles.append(0.4 * ((u + v) % 4 < 2) + 0.6 * _noise(rng, 8))
+        columns, rows = u % period < period // 2, v % period < period // 2
+        tiles += [columns, v % period < period // 4, 0.5 * columns + 0.5 * rows]
+    dots = ((u % 16) - 8) ** 2 + ((v % 16) - 8) ** 2 < 14
+    tiles += [(u // 8 + v // 8) % 2, dots, 0.4 * ((u + v) % 4 < 2) + 0.6 * _noise(rng, 8)]
     for cells in (4, 8, 16, 32):
         noise = _noise(rng, cells)
-        tiles.append(noise)
-        tiles.append((noise > 0.55).astype(np.float32))
+        tiles += [noise, noise > 0.55]
     return tiles
 
 
@@ -113,22 +108,21 @@ def _decals(rng: np.random.Generator) -> list[np.ndarray]:
     """Patterns of a torso, with the middle of the chest at row 1/4 and of the back at 3/4."""
     v, u = np.meshgrid(np.arange(TEXELS) / TEXELS, np.arange(TEXELS) / TEXELS, indexing="ij")
     front, back = np.abs(v - 0.25), np.abs(v - 0.75)
-    text = (_noise(rng, 32) > 0.5).astype(np.float32)
-    tiles = [
-        (front < 0.06).astype(np.float32),  # open jacket
-        ((front < 0.035) | ((front < 0.10) & (u > 0.86))).astype(np.float32),
-        ((front < 0.018) & (u > 0.1)).astype(np.float32),  # tie
-        ((front < 0.006) | ((front < 0.012) & (u % 0.12 < 0.03))).astype(np.float32),  # buttons
-        ((front < 0.09) & (np.abs(u - 0.68) < 0.10)) * text,  # print
-        ((front < 0.11) & (np.abs(u - 0.60) < 0.05)) * text,
-        ((back < 0.08) & (np.abs(u - 0.65) < 0.16)) * text,  # number
-        (u > 0.62).astype(np.float32),
-        (u < 0.35).astype(np.float32),
-        (np.abs(u - 0.55) < 0.07).astype(np.float32),
-        ((front > 0.12) & (back > 0.12)).astype(np.float32),  # side panels
-        (np.abs((front + 0.15) - 0.3 * u) < 0.025).astype(np.float32),  # straps
+    text = _noise(rng, 32) > 0.5
+    return [
+        front < 0.06,  # open jacket
+        (front < 0.035) | ((front < 0.10) & (u > 0.86)),
+        (front < 0.018) & (u > 0.1),  # tie
+        (front < 0.006) | ((front < 0.012) & (u % 0.12 < 0.03)),  # buttons
+        (front < 0.09) & (np.abs(u - 0.68) < 0.10) & text,  # print
+        (front < 0.11) & (np.abs(u - 0.60) < 0.05) & text,
+        (back < 0.08) & (np.abs(u - 0.65) < 0.16) & text,  # number
+        u > 0.62,
+        u < 0.35,
+        np.abs(u - 0.55) < 0.07,
+        (front > 0.12) & (back > 0.12),  # side panels
+        np.abs((front + 0.15) - 0.3 * u) < 0.025,  # straps
     ]
-    return tiles
 
 
 @functools.cache
@@ -139,11 +133,8 @@ def textures() -> tuple[UInt8[np.ndarray, "T n"], UInt8[np.ndarray, " n"], int]:
     bank = np.stack(patterns + decals).reshape(-1, TEXELS * TEXELS)
     folds = 0.55 * _noise(rng, 8) + 0.3 * _noise(rng, 16) + 0.15 * _noise(rng, 32)
     folds = (folds - folds.min()) / np.ptp(folds)
-    return (
-        (255 * np.clip(bank, 0, 1)).astype(np.uint8),
-        (255 * folds).astype(np.uint8).ravel(),
-        len(patterns),
-    )
+    tiles = (255 * np.clip(bank, 0, 1)).astype(np.uint8)
+    return tiles, (255 * folds).astype(np.uint8).ravel(), len(patterns)
 
 
 class Canvas:
@@ -206,33 +197,23 @@ class Canvas:
         ey = (by - ay) / root[1, 1] - (bx - ax) * skew
         square = max(ex * ex + ey * ey, 1e-12)
         raw = qx * np.float32(ex / square) + qy * np.float32(ey / square)
-        t = np.maximum(raw, 0)
-        np.minimum(t, 1, out=t)
-        dx = t * np.float32(-ex)
-        dx += qx
-        dy = t * np.float32(-ey)
-        dy += qy
-        size = t * np.float32(s.radii[1] - s.radii[0])
-        size += np.float32(s.radii[0])
+        t = np.clip(raw, 0, 1)
+        dx = t * np.float32(-ex) + qx
+        dy = t * np.float32(-ey) + qy
+        size = t * np.float32(s.radii[1] - s.radii[0]) + np.float32(s.radii[0])
         if s.bulge:
             size += np.float32(4 * s.bulge) * (t * (1 - t))
         if s.step:
             size -= np.float32(s.step) * (t > s.cut)
         # The ball's height above the picture plane, squared; not positive outside the outline.
-        bulk = size * size
-        bulk -= dx * dx
-        bulk -= dy * dy
+        bulk = size * size - dx * dx - dy * dy
         seen = bulk > 0
-        np.maximum(bulk, 0, out=bulk)
-        np.sqrt(bulk, out=bulk)
+        bulk = np.sqrt(np.maximum(bulk, 0))
         slope_x, slope_y, slope = root[2].astype(np.float32)
         z = bulk * -slope
         if slope_x or slope_y:
-            z += slope_x * dx
-            z += slope_y * dy
-        t *= np.float32(bz - az)
-        z += t
-        z += np.float32(az)
+            z = z + slope_x * dx + slope_y * dy
+        z = z + t * np.float32(bz - az) + np.float32(az)
         seen &= z < self.depth[y0:y1, x0:x1]
         row, column = seen.nonzero()
         if not row.size:
@@ -280,14 +261,9 @@ class Canvas:
         texel_size: float,
         level: float = 1.0,
     ) -> None:
-        """Draws a flat convex polygon that faces the camera.
+        """Draws a flat convex polygon that faces the camera; corners are in samples.
 
-        Args:
-          corners: In samples.
-          depth: Metres.
-          material: Index of the material.
-          texel_size: Samples per texel.
-          level: Its brightness.
+        A texel is `texel_size` samples wide, `level` the brightness.
         """
         height, width = self.depth.shape
         low = np.maximum(np.floor(corners.min(0)), 0).astype(int)
@@ -298,19 +274,14 @@ class Canvas:
         mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
         cv2.fillConvexPoly(mask, np.round(corners - low).astype(np.int32), 1)
         mask = (mask > 0) & (self.depth[window] > depth)
-        u = ((np.arange(low[1], high[1]) - low[1]) / texel_size).astype(np.int32) % TEXELS
-        v = ((np.arange(low[0], high[0]) - low[0]) / texel_size).astype(np.int32) % TEXELS
+        v, u = ((np.arange(n) / texel_size).astype(np.int32) % TEXELS for n in high - low)
         code = (material << (2 * _BITS)) | (v[None, :] * TEXELS + u[:, None])
         np.copyto(self.depth[window], np.float32(depth), where=mask)
         np.copyto(self._code[window], code.astype(np.int32), where=mask)
         np.copyto(self._light_level[window], np.float32(level), where=mask)
 
     def resolve(self) -> tuple[Float[np.ndarray, "h w 3"], Float[np.ndarray, "h w"]]:
-        """Colours what was drawn and averages the samples.
-
-        Returns:
-          RGB from 0 to 255, premultiplied by the coverage; the coverage from 0 to 1.
-        """
+        """RGB from 0 to 255, premultiplied by the coverage; the coverage from 0 to 1."""
         bank, folds, _ = textures()
         drawn = np.flatnonzero(self._code)
         code = self._code.ravel()[drawn]
@@ -318,9 +289,8 @@ class Canvas:
         # One table of 256 mixtures per material, so that a sample costs one look-up.
         low = np.array([m.low for m in self.materials], np.float32)[:, None]
         high = np.array([m.high for m in self.materials], np.float32)[:, None]
-        mixtures = (low + (high - low) * np.linspace(0, 1, 256, dtype=np.float32)[:, None]).reshape(
-            -1, 3
-        )
+        shares = np.linspace(0, 1, 256, dtype=np.float32)[:, None]
+        mixtures = (low + (high - low) * shares).reshape(-1, 3)
         tile = np.array([m.tile for m in self.materials], np.int32) << (2 * _BITS)
         mix = bank.ravel()[tile[material] | texel]
         fold_depth = np.array([m.folds for m in self.materials], np.float32) / 255
@@ -365,10 +335,5 @@ def _root(s: Sweep) -> Float[np.ndarray, "3 3"]:
 def _inverse(root: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
     """Of a lower triangular matrix."""
     (a, _, _), (b, c, _), (d, e, f) = root.tolist()
-    return np.array(
-        [
-            [1 / a, 0, 0],
-            [-b / (a * c), 1 / c, 0],
-            [(b * e - c * d) / (a * c * f), -e / (c * f), 1 / f],
-        ]
-    )
+    last = [(b * e - c * d) / (a * c * f), -e / (c * f), 1 / f]
+    return np.array([[1 / a, 0, 0], [-b / (a * c), 1 / c, 0], last])

@@ -8,7 +8,7 @@
 * roi: features of regions and their gradient, against matrices, PyTorch and onnxruntime.
 * evaluation: COCO's numbers, by pycocotools and faster-coco-eval.
 
-Rivals take part where they are installed.
+The rivals are in `tests/oracles`, which a clone has; they take part where they are installed.
 """
 
 import dataclasses
@@ -24,19 +24,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks import rivals
-from experiments.benchmarks.made import (
-    Grid,
-    Maps,
-    Regions,
-    chain,
-    made_maps,
-    made_proposals,
-    made_regions,
-    made_results,
-    read_maps,
-)
-from experiments.benchmarks.timing import RESULTS, Call, Case, Row, available, compare, save
+from experiments.benchmarks import made, timing
+from experiments.benchmarks.made import Grid, Maps, Regions
+from experiments.benchmarks.timing import RESULTS, Call, Case, Row
 from experiments.parts import cli
 from g_rmi.config import nearest
 from g_rmi.evaluation.truth import Backend, Truth, evaluate_boxes, evaluate_keypoints
@@ -91,6 +81,15 @@ class Arguments:
     out: Path = RESULTS
 
 
+def rivals(makers: dict[str, str], *given: Any, **options: Any) -> dict[str, Call]:
+    """Those of `tests/oracles/rivals.py` that can be had, by what they are called."""
+
+    def make(maker: str) -> Call:
+        return getattr(timing.oracle("rivals"), maker)(*given, **options)
+
+    return timing.available(make, makers)
+
+
 def decode_cases(maps: Maps, grid: Grid) -> Iterator[Case]:
     """Maxima of the votes by `decode` and its rivals; the ways of decoding beside each other."""
     crops = [[jnp.asarray(m) for m in crop] for crop in zip(*maps)]
@@ -114,11 +113,8 @@ def decode_cases(maps: Maps, grid: Grid) -> Iterator[Case]:
         votes = HoughVotes(grid.radius).whole(logits, offset, size).reshape(-1, joints)
         return jnp.argmax(votes, axis=0), jnp.max(votes, axis=0)
 
-    calls = {
-        "decode": on_crops(found),
-        "whole vote maps": on_crops(whole),
-        **available({"numba": partial(rivals.numba_decode, maps, grid)}),
-    }
+    calls = {"decode": on_crops(found), "whole vote maps": on_crops(whole)}
+    calls |= rivals({"numba": "numba_decode"}, maps, grid)
     yield Case("decode", calls, len(crops), other_maxima, 0.01)
     ways = {way: on_crops(partial(decode, way=way)) for way in head.decodings(disks)}
     yield Case("ways of decoding", ways, len(crops))
@@ -127,8 +123,7 @@ def decode_cases(maps: Maps, grid: Grid) -> Iterator[Case]:
 def other_maxima(ours: Any, theirs: Any) -> float:
     """Share of joints with another maximum, ties within rounding; infinite if scores differ."""
     (places, scores), (other_places, other_scores) = (
-        [np.concatenate([np.asarray(x) for x in part]) for part in zip(*crops)]
-        for crops in (ours, theirs)
+        [np.concatenate(part) for part in zip(*crops)] for crops in (ours, theirs)
     )
     if not np.allclose(scores, other_scores, rtol=1e-3, atol=1e-5):
         return math.inf
@@ -137,22 +132,17 @@ def other_maxima(ours: Any, theirs: Any) -> float:
 
 def nms_cases(count: int, *, proposals: int = 300, detections: int = 100) -> Iterator[Case]:
     """The detector's suppressions, and a chain."""
-    for name, scored, threshold, limit in (
-        (f"{count} proposals", made_proposals(count), 0.7, count),
-        (f"{count} proposals, best {proposals}", made_proposals(count), 0.7, proposals),
-        (f"{count} proposals, best {proposals}", made_proposals(count), 0.6, proposals),
-        (f"{proposals} detections", made_proposals(proposals), 0.6, detections),
-        (f"a chain of {count}", chain(count), 0.3, count),
+    for name, given, threshold, limit in (
+        (f"{count} proposals", made.made_proposals(count), 0.7, count),
+        (f"{count} proposals, best {proposals}", made.made_proposals(count), 0.7, proposals),
+        (f"{count} proposals, best {proposals}", made.made_proposals(count), 0.6, proposals),
+        (f"{proposals} detections", made.made_proposals(proposals), 0.6, detections),
+        (f"a chain of {count}", made.chain(count), 0.3, count),
     ):
-        given = scored, threshold, limit
-        arrays = (*(jnp.asarray(x) for x in scored), jnp.ones(len(scored.scores), bool))
-        calls = {
-            "box_nms": partial(
-                jax.jit(partial(box_nms, threshold=threshold, limit=limit)), *arrays
-            ),
-            "numpy loop": partial(rivals.numpy_nms, *given),
-            **available({"onnxruntime": partial(rivals.onnx_nms, *given)}),
-        }
+        arrays = (*map(jnp.asarray, given), jnp.ones(len(given[1]), bool))
+        ours = jax.jit(partial(box_nms, threshold=threshold, limit=limit))
+        others = {"numpy loop": "numpy_nms", "onnxruntime": "onnx_nms"}
+        calls = {"box_nms": partial(ours, *arrays), **rivals(others, *given, threshold, limit)}
         yield Case(f"{name}, IoU {threshold}", calls, 1, kept_by_one)
 
 
@@ -163,31 +153,18 @@ def kept_by_one(ours: Any, theirs: Any) -> float:
 
 def roi_cases(regions: Regions) -> Iterator[Case]:
     """Features of regions, forward and the gradient with respect to the map."""
-    features, boxes = jnp.asarray(regions.features), jnp.asarray(regions.boxes)
-    size = regions.size
+    size, arrays = regions.size, [jnp.asarray(x) for x in regions[:2]]
     crop = partial(crop_boxes, height=size, width=size)
-    matrices = partial(rivals.by_matrices, size=size)
     align = partial(roi_align, output_size=size // 2, spatial_scale=1.0, sampling_ratio=2)
-
-    def forward(kernel: Callable) -> Call:
-        return partial(jax.jit(kernel), features, boxes)
-
-    def gradient(kernel: Callable) -> Call:
-        return partial(jax.jit(jax.grad(lambda f, b: jnp.sum(kernel(f, b) ** 2))), features, boxes)
-
-    crops = {"crop_boxes": forward(crop), "matrices": forward(matrices)}
-    crops |= available({"PyTorch": partial(rivals.torch_crops, regions)})
-    gradients = {"crop_boxes": gradient(crop), "matrices": gradient(matrices)}
-    gradients |= available({"PyTorch": partial(rivals.torch_crops, regions, gradient=True)})
-    aligned = {"roi_align": forward(align)}
-    aligned |= available({"onnxruntime": partial(rivals.onnx_roi_align, regions)})
-    for name, calls in {
-        "crops": crops,
-        "gradient of crops": gradients,
-        "RoIAlign": aligned,
-        "gradient of RoIAlign": {"roi_align": gradient(align)},
-    }.items():
-        yield Case(name, calls, len(regions.boxes), relative, 1e-4)
+    for what, name, kernel, others in (
+        ("crops", "crop_boxes", crop, {"matrices": "matrix_crops", "PyTorch": "torch_crops"}),
+        ("RoIAlign", "roi_align", align, {"onnxruntime": "onnx_roi_align"}),
+    ):
+        squares = jax.grad(lambda *given, kernel=kernel: jnp.sum(kernel(*given) ** 2))
+        for case, ours in ((what, kernel), (f"gradient of {what}", squares)):
+            calls = {name: partial(jax.jit(ours), *arrays)}
+            calls |= rivals(others, regions, gradient=ours is squares)
+            yield Case(case, calls, len(regions.boxes), relative, 1e-4)
 
 
 def relative(ours: Any, theirs: Any) -> float:
@@ -198,18 +175,19 @@ def relative(ours: Any, theirs: Any) -> float:
 
 def evaluation_cases(images: int) -> Iterator[Case]:
     """COCO's numbers of keypoints and boxes by every backend that is installed."""
-    made = made_results(images)
+    annotations, poses, boxes = made.made_results(images)
     backends = list(get_args(Backend))
     if importlib.util.find_spec("faster_coco_eval") is None:
         print("faster: left out (No module named 'faster_coco_eval')")
         backends = ["pycocotools"]
+
     for name, evaluate, results in (
-        ("keypoints", evaluate_keypoints, made.poses),
-        ("boxes", evaluate_boxes, made.boxes),
+        ("keypoints", evaluate_keypoints, poses),
+        ("boxes", evaluate_boxes, boxes),
     ):
 
         def whole(backend, evaluate=evaluate, results=results):
-            return evaluate(Truth(made.annotations, backend=backend), results)
+            return evaluate(Truth(annotations, backend=backend), results)
 
         calls = {backend: partial(whole, backend) for backend in backends}
         yield Case(f"evaluation of {name}", calls, images, of_metrics, 1e-9)
@@ -223,7 +201,7 @@ def of_metrics(ours: dict[str, float], theirs: dict[str, float]) -> float:
 KERNELS: dict[str, Callable[[Size, Maps, Grid], Iterator[Case]]] = {
     "decode": lambda size, maps, grid: decode_cases(maps, grid),
     "nms": lambda size, maps, grid: nms_cases(size.boxes),
-    "roi": lambda size, maps, grid: roi_cases(made_regions(**size.regions)),
+    "roi": lambda size, maps, grid: roi_cases(made.made_regions(**size.regions)),
     "evaluation": lambda size, maps, grid: evaluation_cases(size.images),
 }
 
@@ -239,20 +217,20 @@ def main(argv: Sequence[str]) -> None:
         if name not in KERNELS:
             raise ValueError(f"--only {name}: no such kernel{nearest(name, KERNELS)}")
     size, grid = SIZES[arguments.size], Grid(arguments.height, arguments.width, arguments.radius)
-    made = partial(made_maps, grid, count=size.crops)
-    maps = read_maps(arguments.maps) if arguments.maps else made()
+    path, rounds = arguments.maps, arguments.rounds
+    maps = made.read_maps(path) if path else made.made_maps(grid, count=size.crops)
     clock = time.process_time if arguments.processor_time else time.perf_counter
     table: list[Row] = []
     for name in arguments.only:
         for case in KERNELS[name](size, maps, grid):
-            table += compare(case, rounds=arguments.rounds, clock=clock)[1]
+            table += timing.compare(case, rounds=rounds, clock=clock)[1]
             print(f"{case.name}: done", flush=True)
-    unit = "processor" if arguments.processor_time else "wall"
     note = (
-        f"Milliseconds of {unit} time, {arguments.rounds} rounds, {arguments.size} sizes; "
-        f"{len(maps.logits)} crops of {grid.height} x {grid.width} to decode."
+        f"Milliseconds of {'processor' if arguments.processor_time else 'wall'} time, {rounds} "
+        f"rounds, {arguments.size} sizes; {len(maps.logits)} crops of {grid.height} x {grid.width} "
+        "to decode."
     )
-    save("kernels", table, arguments.out, note=note)
+    timing.save("kernels", table, arguments.out, note=note)
 
 
 if __name__ == "__main__":

@@ -27,13 +27,6 @@ class Maps(NamedTuple):
     offset: Float[np.ndarray, "N h w K 2"]
 
 
-class Scored(NamedTuple):
-    """N boxes to choose from."""
-
-    boxes: Float[np.ndarray, "N 4"]
-    scores: Float[np.ndarray, " N"]
-
-
 class Regions(NamedTuple):
     """A feature map, boxes in its pixels and the samples per side of a box."""
 
@@ -42,12 +35,8 @@ class Regions(NamedTuple):
     size: int
 
 
-class Found(NamedTuple):
-    """Annotations, and poses and boxes found there."""
-
-    annotations: dict
-    poses: list[Result]
-    boxes: list[Result]
+Scored = tuple[Float[np.ndarray, "N 4"], Float[np.ndarray, " N"]]
+"""Boxes to choose from, and their scores."""
 
 
 def made_maps(grid: Grid, *, count: int, stride: int = 8, seed: int = 0) -> Maps:
@@ -64,9 +53,8 @@ def made_maps(grid: Grid, *, count: int, stride: int = 8, seed: int = 0) -> Maps
         joints = centres[:, None] + spread * rng.normal(size=(people, len(COCO), 2))
         away = joints[:, None, None] - positions[:, :, None]
         distance = np.linalg.norm(away, axis=-1) / grid.radius
-        level = rng.uniform(-1, 4, (people, 1, 1, len(COCO))) - 1.5 * np.arange(people).reshape(
-            -1, 1, 1, 1
-        )
+        level = rng.uniform(-1, 4, (people, 1, 1, len(COCO)))
+        level -= 1.5 * np.arange(people)[:, None, None, None]
         logits = np.clip(level * 0.5 + 6 * (1 - distance), -7, level).max(axis=0)
         nearest = distance.argmin(axis=0)[None]
         offset = np.take_along_axis(away, nearest[..., None], axis=0)[0]
@@ -114,14 +102,14 @@ def made_proposals(
     centre = np.where(near, jittered, rng.uniform(size=(count, 2)) * picture)
     corners = np.concatenate([centre - side / 2, centre + side / 2], axis=1)
     boxes = corners.clip(0, np.tile(picture, 2)).astype(np.float32)
-    return Scored(boxes, (2 * near[:, 0] + rng.normal(size=count)).astype(np.float32))
+    return boxes, (2 * near[:, 0] + rng.normal(size=count)).astype(np.float32)
 
 
 def chain(count: int) -> Scored:
     """Boxes in a row, best first, each with IoU 1/3 to its neighbours and 0 to all others."""
     x = 5.0 * np.arange(count)
     boxes = np.stack([x, 0 * x, x + 10, 0 * x + 1], axis=1)
-    return Scored(boxes.astype(np.float32), -np.arange(count, dtype=np.float32))
+    return boxes.astype(np.float32), -np.arange(count, dtype=np.float32)
 
 
 def made_regions(
@@ -138,8 +126,11 @@ def made_regions(
     return Regions(features, boxes.astype(np.float32), size)
 
 
-def made_results(images: int, *, seed: int = 0) -> Found:
-    """People as in COCO, 2.2 a picture, each found one to three times; 5 false ones a picture."""
+def made_results(images: int, *, seed: int = 0) -> tuple[dict, list[Result], list[Result]]:
+    """Annotations of people as in COCO, and the poses and the boxes that were found there.
+
+    2.2 people a picture, each found one to three times, and 5 false ones a picture.
+    """
     rng = np.random.default_rng(seed)
     joints = len(COCO)
 
@@ -172,17 +163,12 @@ def made_results(images: int, *, seed: int = 0) -> Found:
     found = np.repeat(np.arange(len(box)), rng.integers(1, 4, len(box)))
     error = 0.03 * sides[found, 1:] * rng.exponential(size=(len(found), 1))
     false = boxes(5 * images)
-    keypoints = np.concatenate(
-        [points[found] + error[..., None] * rng.normal(size=(len(found), joints, 2)), within(false)]
-    )
+    near = points[found] + error[..., None] * rng.normal(size=(len(found), joints, 2))
+    keypoints = np.concatenate([near, within(false)])
     corners = np.concatenate([box[found] + error * rng.normal(size=(len(found), 4)), false])
     corners[:, 2:] = np.maximum(corners[:, 2:], corners[:, :2] + 1)
     ids = np.concatenate([image[found], rng.integers(images, size=len(false))])
     scores = np.concatenate([rng.uniform(size=len(found)), rng.uniform(size=len(false)) ** 2])
-    ones = np.ones(keypoints.shape[:2])
+    poses = keypoint_results(ids, keypoints, np.ones(keypoints.shape[:2]), scores)
     annotations = {"images": [{"id": i} for i in range(images)], "annotations": people}
-    return Found(
-        annotations,
-        keypoint_results(ids, keypoints, ones, scores),
-        box_results(ids, corners, scores),
-    )
+    return annotations, poses, box_results(ids, corners, scores)

@@ -1,19 +1,28 @@
-"""Memory and work of a config on each device, read from the compiled programs; nothing is run.
+"""Memory and work of a config's steps, read from the compiled programs; nothing is run.
 
     python -m experiments.benchmarks.memory --config NAME --platform tpu --FIELD VALUE ...
+    python -m experiments.benchmarks.memory --config NAME --share 0.4
 
 A row for the training step with the config's batch, and one for the step of an evaluation with its.
 `--platform tpu` compiles for a real TPU without having one; it needs `pip install libtpu`, and
 minutes for each large network.
+
+With `--share`, what the training step would take on machines that are not there. Work and messages
+are those of the step for two virtual CPU devices, the config's batch on each; then
+
+    seconds = FLOPs / (share of the peak x peak) + 2 (n - 1) / n x message bytes / link rate
+
+An all-reduce over n chips sends everything twice; it does not overlap with computing here, so that
+the second term is an upper bound.
 """
 
 import dataclasses
 import importlib.util
+import math
 import os
 import re
 import shlex
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -35,8 +44,42 @@ from g_rmi.training.step import train_step
 
 Program = Literal["training", "evaluation"]
 
-# Bytes of a device that its compiler gives to programs.
-DEVICE_MEMORY = {"TPU v5 lite": int(15.75 * 2**30)}
+
+class Chip(NamedTuple):
+    """A kind of device, as its makers publish it.
+
+    Attributes:
+      peak: Dense bfloat16 FLOP/s.
+      link: Bytes per second that it sends to the others, over all its links.
+      memory: Bytes that the compiler gives to programs, where that was looked up.
+    """
+
+    peak: float
+    link: float
+    memory: int | None = None
+
+
+CHIPS = {
+    "NVIDIA H100 80GB HBM3": Chip(989e12, 450e9),
+    "NVIDIA H200": Chip(989e12, 450e9),
+    "NVIDIA A100-SXM4-80GB": Chip(312e12, 300e9),
+    "TPU v4": Chip(275e12, 150e9),
+    "TPU v5 lite": Chip(197e12, 100e9, int(15.75 * 2**30)),
+    "TPU v5": Chip(459e12, 300e9),
+}
+MACHINES = {
+    "TPU v4-8": (4, CHIPS["TPU v4"]),
+    "TPU v4-64": (32, CHIPS["TPU v4"]),
+    "TPU v5e-16": (16, CHIPS["TPU v5 lite"]),
+    "TPU v5p-16": (8, CHIPS["TPU v5"]),
+    "TPU v5p-256": (128, CHIPS["TPU v5"]),
+    "8 x H100": (8, CHIPS["NVIDIA H100 80GB HBM3"]),
+}
+_BYTES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "s64": 8, "u8": 1, "pred": 1}
+_COLLECTIVE = re.compile(
+    r"= (?P<result>.*?) (?:all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)"
+    r"(?:-start)?\("
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +91,7 @@ class Arguments:
       programs: Steps to compile.
       platform: Compile for this machine, or for a TPU that need not be there.
       topology: The TPU: generation and devices, such as v5e:1x1 or v5e:2x2.
+      share: Predict a training step's time on large machines instead, at this share of their peak.
       out: Folder of the results.
       experiment: The config's values.
     """
@@ -56,6 +100,7 @@ class Arguments:
     programs: tuple[Program, ...] = ("training", "evaluation")
     platform: Literal["cpu", "tpu"] = "cpu"
     topology: str = "v5e:1x1"
+    share: float | None = None
     out: Path = RESULTS
     experiment: Experiment = PoseExperiment()
 
@@ -95,7 +140,6 @@ def devices(platform: str, topology: str) -> list[jax.Device]:
     return list(description.devices)
 
 
-@lru_cache
 def count_parameters(experiment: Experiment) -> int:
     """Numbers that are trained."""
     variables = jax.eval_shape(experiment.model.task().init, jax.random.key(0))
@@ -106,8 +150,8 @@ def _place(shapes: PyTree, where: jax.sharding.Sharding) -> PyTree:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes)
 
 
-def compile_training(experiment: Experiment, mesh: Mesh) -> jax.stages.Compiled:
-    """The training step as the loop compiles it."""
+def training(experiment: Experiment, mesh: Mesh) -> tuple[Callable, PyTree, jax.stages.Wrapped]:
+    """What makes the state, its shapes there, and the step as the loop jits it."""
     task, train, optim = experiment.model.task(), experiment.train, experiment.optim
     sharding.check_batch_size(mesh, train.batch_size, train.accumulate)
     optimizer = make_optimizer(optim, train.steps)
@@ -121,32 +165,21 @@ def compile_training(experiment: Experiment, mesh: Mesh) -> jax.stages.Compiled:
         donate_argnums=0,
         out_shardings=(jax.tree.map(lambda x: x.sharding, state), sharding.replicated(mesh)),
     )
-    batch = jax.eval_shape(lambda: made_up_batch(experiment))
-    return step.lower(state, _place(batch, sharding.batch_sharding(mesh))).compile()
+    return create, state, step
 
 
-def rows_per_device(experiment: Experiment, program: Program, devices: int) -> int:
-    """Crops or pictures of a step on each device."""
+def compile_step(experiment: Experiment, program: Program, mesh: Mesh) -> jax.stages.Compiled:
+    """The training step as the loop compiles it, or an evaluation's from a batch to predictions."""
     if program == "training":
-        return experiment.train.batch_size // devices
-    return STAGES[experiment.stage].rows
-
-
-def compile_evaluation(experiment: Experiment, mesh: Mesh) -> jax.stages.Compiled:
-    """The step of an evaluation: the weights and a batch to people or joints."""
-    task = experiment.model.task()
-    predict = STAGES[experiment.stage].prediction(task)
-    variables = jax.eval_shape(task.init, jax.random.key(0))
-    rows = mesh.size * rows_per_device(experiment, "evaluation", mesh.size)
-    batch = evaluation_batch(experiment, rows)
-    return (
-        prediction_step(predict, mesh)
-        .lower(
-            _place(variables, sharding.replicated(mesh)),
-            _place(batch, sharding.batch_sharding(mesh)),
-        )
-        .compile()
-    )
+        _, state, step = training(experiment, mesh)
+        batch = jax.eval_shape(lambda: made_up_batch(experiment))
+    else:
+        stage, task = STAGES[experiment.stage], experiment.model.task()
+        variables = jax.eval_shape(task.init, jax.random.key(0))
+        state = _place(variables, sharding.replicated(mesh))
+        step = prediction_step(stage.prediction(task), mesh)
+        batch = evaluation_batch(experiment, mesh.size * stage.rows)
+    return step.lower(state, _place(batch, sharding.batch_sharding(mesh))).compile()
 
 
 def use_of(compiled: jax.stages.Compiled) -> Use:
@@ -158,22 +191,17 @@ def use_of(compiled: jax.stages.Compiled) -> Use:
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     if memory is None or cost is None:
         raise ValueError("this platform's compiler does not report memory")
+    arguments, temporaries = memory.argument_size_in_bytes, memory.temp_size_in_bytes
     # What is donated holds results, too: they lie where the arguments were, as far as they alias.
-    peak = (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        - memory.alias_size_in_bytes
-        + memory.temp_size_in_bytes
-        + memory.generated_code_size_in_bytes
-    )
-    return Use(cost["flops"], memory.argument_size_in_bytes, memory.temp_size_in_bytes, peak)
+    results = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    peak = arguments + results + temporaries + memory.generated_code_size_in_bytes
+    return Use(cost["flops"], arguments, temporaries, peak)
 
 
 def measure(experiment: Experiment, program: Program, mesh: Mesh) -> Use | str:
     """Compiles a step and reads it; a string is what the compiler says if it does not fit."""
-    build = compile_training if program == "training" else compile_evaluation
     try:
-        return use_of(build(experiment, mesh))
+        return use_of(compile_step(experiment, program, mesh))
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -183,13 +211,13 @@ def measure(experiment: Experiment, program: Program, mesh: Mesh) -> Use | str:
 def row(name: str, experiment: Experiment, program: Program, mesh: Mesh) -> Row:
     """A row of the table: what the step takes, or what the compiler says if that is too much."""
     use = measure(experiment, program, mesh)
-    kind = mesh.devices.flat[0].device_kind
-    room = DEVICE_MEMORY.get(kind)
+    kind, batch = mesh.devices.flat[0].device_kind, experiment.train.batch_size // mesh.size
+    room = CHIPS[kind].memory if kind in CHIPS else None
     fits = f"in {room / 2**30:.2f} GiB" if room else "fits"
     cells: Row = {
         f"{mesh.size} x {kind}": f"`{name}`",
         "step": program,
-        "batch per device": rows_per_device(experiment, program, mesh.size),
+        "batch per device": batch if program == "training" else STAGES[experiment.stage].rows,
         "parameters": f"{count_parameters(experiment) / 1e6:.1f} M",
         **dict.fromkeys(("GFLOPs", "state and batch", "temporaries", "peak", fits), ""),
     }
@@ -204,13 +232,59 @@ def _size(count: int) -> str:
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
+def work_per_device(experiment: Experiment) -> tuple[float, list[int]]:
+    """FLOPs and `message_sizes` of a training step of two devices, the config's batch on each."""
+    train = dataclasses.replace(experiment.train, batch_size=2 * experiment.train.batch_size)
+    both = dataclasses.replace(experiment, train=train)
+    compiled = compile_step(both, "training", sharding.data_mesh(jax.devices()[:2]))
+    return use_of(compiled).flops, message_sizes(str(compiled.as_text()))
+
+
+def message_sizes(program: str) -> list[int]:
+    """Bytes of the result of each collective operation in an HLO program's text."""
+    return [
+        sum(
+            _BYTES[kind] * math.prod(int(side) for side in shape.split(",") if side)
+            for kind, shape in re.findall(r"\b([a-z]+\d*)\[([\d,]*)\]", found["result"])
+        )
+        for found in _COLLECTIVE.finditer(program)
+    ]
+
+
+def predict(
+    flops: float, message: int, machine: tuple[int, Chip], *, share: float
+) -> tuple[float, float]:
+    """Seconds of computing, at that share of the peak, and of sending."""
+    chips, chip = machine
+    return flops / (share * chip.peak), 2 * (chips - 1) / chips * message / chip.link
+
+
+def prediction(name: str, experiment: Experiment, share: float) -> Row:
+    """The row of a config: its work, and the prediction for each machine."""
+    (flops, messages), rows = work_per_device(experiment), experiment.train.batch_size
+    size = f"{sum(messages) / 2**20:,.0f} MiB in {len(messages)} messages"
+    cells: Row = {
+        "config": f"`{name}`, {rows} each",
+        "per device and step": f"{flops / 1e9:,.0f} GFLOPs, {size}",
+    }
+    for kind, machine in MACHINES.items():
+        compute, send = predict(flops, sum(messages), machine, share=share)
+        rate = machine[0] * rows / (compute + send)
+        cells[kind] = f"{1e3 * compute:.0f} + {1e3 * send:.1f} ms, {rate:,.0f}/s"
+    return cells
+
+
 def main(argv: Sequence[str]) -> None:
     """The program."""
-    arguments = cli.parse(Arguments(), argv, prog="python -m experiments.benchmarks.memory")
-    mesh = sharding.data_mesh(devices(arguments.platform, arguments.topology))
-    name, experiment = arguments.config, arguments.experiment
-    table = [row(name, experiment, program, mesh) for program in arguments.programs]
-    save(f"memory_{name}", table, arguments.out, note=shlex.join(argv))
+    arguments = cli.parse(Arguments(), argv, prog=cli.program("benchmarks.memory"))
+    name, experiment, share = arguments.config, arguments.experiment, arguments.share
+    if share:
+        jax.config.update("jax_num_cpu_devices", 2)
+        table, kind = [prediction(name, experiment, share)], "scaling"
+    else:
+        mesh = sharding.data_mesh(devices(arguments.platform, arguments.topology))
+        table, kind = [row(name, experiment, step, mesh) for step in arguments.programs], "memory"
+    save(f"{kind}_{name}", table, arguments.out, note=shlex.join(argv))
 
 
 if __name__ == "__main__":

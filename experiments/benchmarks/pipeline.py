@@ -7,8 +7,8 @@ weights and rules, in both of PyTorch's memory layouts. All use all usable cores
 all are given the same boxes of people, in which they must find the same poses.
 """
 
-import os
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
-from experiments.benchmarks.rivals import twin
-from experiments.benchmarks.timing import (
-    RESULTS,
-    Call,
-    Case,
-    Row,
-    Timings,
-    available,
-    compare,
-    rows,
-    save,
-)
+from experiments.benchmarks import timing
+from experiments.benchmarks.timing import RESULTS, Call, Case, Seconds
 from experiments.parts import cli
 from g_rmi.geometry import fit_canvas
 from g_rmi.inference.canvas import pack
@@ -39,8 +28,30 @@ from g_rmi.inference.sampling import mipmaps
 from g_rmi.inference.settings import Settings
 from g_rmi.types import Detections
 
-Stages = dict[str, Call]
-LAYOUTS = ("channels_last", "contiguous_format")
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Times both stages on one picture of noise with given numbers of people.
+
+    Attributes:
+      detector: Work directory of a detector. Default: the weights that come with the package.
+      pose: Likewise of a pose network.
+      height: Rows of the picture.
+      width: Columns of the picture.
+      people: Numbers of people.
+      crops_at_once: People who go through our pose network together; PyTorch's takes all at once.
+      rounds: Turns.
+      out: Folder of the results.
+    """
+
+    detector: Path | None = None
+    pose: Path | None = None
+    height: int = 480
+    width: int = 640
+    people: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 30)
+    crops_at_once: int = Settings().crops_at_once
+    rounds: int = 10
+    out: Path = RESULTS
 
 
 def standing_people(count: int, rows: int, size: tuple[int, int]) -> Detections:
@@ -49,71 +60,42 @@ def standing_people(count: int, rows: int, size: tuple[int, int]) -> Detections:
     left = np.linspace(0, 0.85 * width, rows)
     boxes = np.stack([left, 0 * left + 0.1 * height, left + 0.15 * width, 0 * left + height], -1)
     scores, valid = np.linspace(1, 0.5, rows), np.arange(rows) < count
-    return Detections(
-        jnp.asarray(boxes[None], jnp.float32),
-        jnp.asarray(scores[None], jnp.float32),
-        jnp.asarray(valid[None]),
-    )
+    found = Detections(boxes.astype(np.float32), scores.astype(np.float32), valid)
+    return jax.tree.map(lambda x: jnp.asarray(x[None]), found)
 
 
-def our_stages(pipeline: PosePipeline, image: np.ndarray, people: Sequence[int]) -> Stages:
+def our_stages(
+    pipeline: PosePipeline, image: np.ndarray, people: Mapping[int, Detections]
+) -> dict[str, Call]:
     """The stages as compiled programs."""
     assert pipeline.detector is not None
-    size, settings = image.shape[:2], pipeline.settings
+    size, settings, weights = image.shape[:2], pipeline.settings, pipeline.variables
     canvas = pipeline.detector.config.canvas
     pictures = jax.device_put(pack([image], canvas=canvas, count=1))
     oriented = fit_canvas(*size, canvas=canvas).canvas
     first = jax.jit(partial(find_boxes, pipeline.detector, canvas=oriented, settings=settings))
     second = jax.jit(partial(find_poses, pipeline.pose, settings=settings))
     levels = jax.jit(mipmaps)(pictures)
-    calls: Stages = {
+    return {
         "pyramid": partial(jax.jit(mipmaps), pictures),
-        "detector": partial(first, pipeline.variables["detector"], pictures, levels),
+        "detector": partial(first, weights["detector"], pictures, levels),
+        **{
+            f"poses of {count}": partial(second, weights["pose"], pictures, levels, given)
+            for count, given in people.items()
+        },
     }
-    for count in people:
-        given = jax.device_put(standing_people(count, max(people), size))
-        variables = pipeline.variables["pose"]
-        calls[f"poses of {count}"] = partial(second, variables, pictures, levels, given)
-    return calls
-
-
-def torch_stages(
-    pipeline: PosePipeline, image: np.ndarray, people: Sequence[int], *, layout: str
-) -> Stages:
-    """The same in PyTorch, in one of its memory layouts.
-
-    Raises:
-      ImportError: The twin or PyTorch is missing.
-      ValueError: The networks do what the twin does not.
-    """
-    two_stage = twin("torch_two_stage")
-    import torch
-
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    rival = two_stage.TwoStage(pipeline, memory_format=getattr(torch, layout))
-    levels = rival.pyramid(image)
-    calls: Stages = {
-        "pyramid": partial(rival.pyramid, image),
-        "detector": partial(rival.find_boxes, levels),
-    }
-    for count in people:
-        given = standing_people(count, max(people), image.shape[:2])
-        boxes, scores = (torch.tensor(np.asarray(x)[0, :count]) for x in given[:2])
-        found = two_stage.Boxes(boxes, scores)
-        calls[f"poses of {count}"] = partial(rival.find_poses, levels, found)
-    return calls
 
 
 def cases(pipeline: PosePipeline, image: np.ndarray, people: Sequence[int]) -> list[Case]:
     """A case for each stage, ours first."""
-    stages = {"ours": our_stages(pipeline, image, people)}
+    given = {count: standing_people(count, max(people), image.shape[:2]) for count in people}
+    stages = {"ours": our_stages(pipeline, image, given)}
     if jax.default_backend() == "cpu":
-        stages |= available(
-            {
-                f"PyTorch, {layout}": partial(torch_stages, pipeline, image, people, layout=layout)
-                for layout in LAYOUTS
-            }
-        )
+
+        def theirs(layout: str) -> dict[str, Call]:
+            return timing.oracle("torch_two_stage").stages(pipeline, image, given, layout)
+
+        stages |= timing.available(theirs, timing.LAYOUTS)
     else:
         print("PyTorch: left out (the twin runs on processors only)")
     return [
@@ -127,68 +109,45 @@ def cases(pipeline: PosePipeline, image: np.ndarray, people: Sequence[int]) -> l
     ]
 
 
-def whole(stages: dict[str, Timings], count: int) -> Timings:
+def whole(stages: Mapping[str, Seconds], count: int) -> Seconds:
     """The sums of all stages, round by round, for a picture with so many people."""
-    parts = [stages[name].seconds for name in ("pyramid", "detector", f"poses of {count}")]
-    return Timings({whose: [sum(r) for r in zip(*(p[whose] for p in parts))] for whose in parts[0]})
+    parts = [stages[name] for name in ("pyramid", "detector", f"poses of {count}")]
+    return {whose: np.sum([part[whose] for part in parts], axis=0) for whose in parts[0]}
 
 
 def other_joints(ours: Any, theirs: Any) -> float:
-    """Share of joints that are .01 pixels apart or more; infinite if they are not as many people.
+    """Share of joints that are .01 pixels apart or more, of a `PeopleTable` of one and a `People`.
 
-    Some may be where two pixels have the same votes but for rounding.
-
-    Args:
-      ours: `PeopleTable` of one picture.
-      theirs: `People`.
+    Some may be where two pixels have the same votes but for rounding; infinite if they are not as
+    many people.
     """
-    valid = np.asarray(ours.valid[0])
-    keypoints = np.asarray(ours.keypoints[0])[valid]
+    keypoints = np.asarray(ours.keypoints[0])[np.asarray(ours.valid[0])]
     if keypoints.shape != theirs.keypoints.shape:
         return np.inf
     apart = np.linalg.norm(keypoints - theirs.keypoints, axis=-1)
     return float(np.mean(apart >= 0.01)) if apart.size else 0.0
 
 
-def main(
-    *,
-    detector: Path | None = None,
-    pose: Path | None = None,
-    height: int = 480,
-    width: int = 640,
-    people: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 30),
-    crops_at_once: int = Settings().crops_at_once,
-    rounds: int = 10,
-    out: Path = RESULTS,
-) -> None:
-    """Times both stages on one picture of noise with given numbers of people.
-
-    Args:
-      detector: Work directory of a detector. Default: the weights that come with the package.
-      pose: Likewise of a pose network.
-      height: Rows of the picture.
-      width: Columns of the picture.
-      people: Numbers of people.
-      crops_at_once: People who go through our pose network together; PyTorch's takes all at once.
-      rounds: Turns.
-      out: Folder of the results.
-    """
+def main(argv: Sequence[str]) -> None:
+    """The program."""
+    arguments = cli.arguments(Arguments, argv, name="benchmarks.pipeline")
+    people, at_once = arguments.people, arguments.crops_at_once
     # As the paper decodes, which the twin does, whatever the weights ask for.
     settings = Settings(
-        decoding="hough", min_box_score=0.05, max_people=max(people), crops_at_once=crops_at_once
+        decoding="hough", min_box_score=0.05, max_people=max(people), crops_at_once=at_once
     )
-    pipeline = PosePipeline.load(detector, pose, settings=settings)
-    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    table: list[Row] = []
-    stages = {}
+    pipeline = PosePipeline.load(arguments.detector, arguments.pose, settings=settings)
+    size, rounds = (arguments.height, arguments.width), arguments.rounds
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    table, stages = [], {}
     for case in cases(pipeline, image, people):
-        stages[case.name], more = compare(case, rounds=rounds)
+        stages[case.name], more = timing.compare(case, rounds=rounds)
         table += more
     for count in people:
-        table += rows(f"whole, {count} people", whole(stages, count))
-    note = f"One picture of {height} x {width}, {crops_at_once} crops at once, {rounds} rounds."
-    save("pipeline", table, out, note=note)
+        table += timing.rows(f"whole, {count} people", whole(stages, count))
+    note = f"One picture of {size[0]} x {size[1]}, {at_once} crops at once, {rounds} rounds."
+    timing.save("pipeline", table, arguments.out, note=note)
 
 
 if __name__ == "__main__":
-    cli.run(lambda argv: tyro.cli(main, args=argv))
+    cli.run(main)

@@ -1,42 +1,33 @@
 """Measuring on a noisy machine: rivals take turns, agree, and leave their times as values."""
 
 import datetime
+import importlib
 import importlib.metadata
 import json
 import os
 import platform
-import statistics
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 
+from g_rmi.viz.table import markdown
+
 T = TypeVar("T")
 Call = Callable[[], Any]
+Seconds = Mapping[str, np.ndarray]
+"""Of each rival's turns; the first rival is ours."""
 Row = dict[str, Any]
 """Cells of a table by column."""
 
 RESULTS = Path("experiments/results")
+LAYOUTS = {f"PyTorch, {layout}": layout for layout in ("contiguous_format", "channels_last")}
 _PACKAGES = ("jax", "jaxlib", "numpy", "torch", "numba", "onnxruntime", "faster_coco_eval")
-
-
-class Timings(NamedTuple):
-    """Seconds per call: `seconds[name][i]` is the turn of `name` in round i."""
-
-    seconds: dict[str, list[float]]
-
-    def median(self, name: str) -> float:
-        """Median seconds of one call."""
-        return statistics.median(self.seconds[name])
-
-    def ratio(self, name: str, reference: str) -> float:
-        """Median over the rounds of time(name) / time(reference): below 1, `name` is faster."""
-        pairs = zip(self.seconds[name], self.seconds[reference])
-        return statistics.median(a / b for a, b in pairs)
 
 
 class Case(NamedTuple):
@@ -58,44 +49,45 @@ class Case(NamedTuple):
     tolerance: float = 0.0
 
 
-def available(makers: Mapping[str, Callable[[], T]]) -> dict[str, T]:
-    """Makes the rivals that can be had here, and says which cannot, and why."""
+def available(make: Callable[[Any], T], given: Mapping[str, Any]) -> dict[str, T]:
+    """What `make` gives for each value that it can be had for here; says for which not, and why."""
     made = {}
-    for name, make in makers.items():
+    for name, value in given.items():
         try:
-            made[name] = make()
+            made[name] = make(value)
         except (ImportError, ValueError) as error:
             print(f"{name}: left out ({error})")
     return made
 
 
-def time_interleaved(
-    functions: Mapping[str, Call],
+def oracle(name: str) -> ModuleType:
+    """Others' ways, in `tests/oracles`, which a clone has; an ImportError elsewhere."""
+    return importlib.import_module(f"tests.oracles.{name}")
+
+
+def time_in_turns(
+    rivals: Mapping[str, Call],
     *,
-    rounds: int = 20,
-    warmup: int = 2,
-    clock: Callable[[], float] = time.perf_counter,
-) -> Timings:
-    """Times functions in turns, so that a busy neighbour slows all of them alike.
+    rounds: int,
+    clock: Callable[[], Any] = time.perf_counter,
+    items: Callable[[], int] = lambda: 1,
+) -> Seconds:
+    """Seconds of each turn, after one that warms up; a busy neighbour slows all rivals alike.
 
     Args:
-      functions: Name -> a call without arguments; what it returns is waited for.
-      rounds: Turns per function that count.
-      warmup: Turns per function before that: compilation and caches.
-      clock: `time.process_time` counts processor time instead, of all threads together: steadier
-        than wall time where others hold the cores.
-
-    Returns:
-      The seconds of every turn.
+      rivals: Calls by name; what they return is waited for.
+      rounds: Turns of each that count.
+      clock: `time.process_time` counts processor time, of all threads together: steadier than wall
+        time where others hold the cores. An array of several clocks is one more axis.
+      items: By how many a turn's seconds are divided, asked when it is over.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for i in range(warmup + rounds):
-        for name, function in functions.items():
+    seconds: dict[str, list[Any]] = {name: [] for name in rivals}
+    for _ in range(1 + rounds):
+        for name, call in rivals.items():
             start = clock()
-            jax.block_until_ready(function())
-            if i >= warmup:
-                seconds[name].append(clock() - start)
-    return Timings(seconds)
+            jax.block_until_ready(call())
+            seconds[name].append((clock() - start) / items())
+    return {name: np.array(turns[1:]) for name, turns in seconds.items()}
 
 
 def differences(case: Case) -> dict[str, float]:
@@ -117,47 +109,32 @@ def differences(case: Case) -> dict[str, float]:
 
 def compare(
     case: Case, *, rounds: int, clock: Callable[[], float] = time.perf_counter
-) -> tuple[Timings, list[Row]]:
-    """Checks that the rivals agree, then times them in turns.
-
-    Returns:
-      The seconds, and the rows of `rows`.
+) -> tuple[Seconds, list[Row]]:
+    """Checks that the rivals agree, then times them in turns: the seconds, and their `rows`.
 
     Raises:
       ValueError: They do not agree.
     """
     apart = differences(case)
-    timings = time_interleaved(case.rivals, rounds=rounds, warmup=1, clock=clock)
-    return timings, rows(case.name, timings, items=case.items, apart=apart)
+    seconds = time_in_turns(case.rivals, rounds=rounds, clock=clock)
+    return seconds, rows(case.name, seconds, items=case.items, apart=apart)
 
 
 def rows(
-    case: str, timings: Timings, *, items: int = 1, apart: Mapping[str, float] | None = None
+    case: str, seconds: Seconds, *, items: int = 1, apart: Mapping[str, float] | None = None
 ) -> list[Row]:
-    """One row per rival: median and quartiles in milliseconds, and its time divided by the first's.
+    """One row per rival: milliseconds (median, quartiles), and their ratio to the first one's.
 
-    Args:
-      case: What was timed.
-      timings: The seconds.
-      items: Crops, pictures or the like that one call goes through.
-      apart: Differences of the results, by rival.
+    The ratio is the median over the rounds: below 1, the rival is faster. `items` are what one call
+    goes through, `apart` the differences of the results.
     """
-    first, table = next(iter(timings.seconds)), []
-    for name, seconds in timings.seconds.items():
-        low, median, high = 1e3 * np.percentile(seconds, [25, 50, 75])
+    first, table = next(iter(seconds.values())), []
+    for name, turns in seconds.items():
+        low, median, high = 1e3 * np.percentile(turns, [25, 50, 75])
         row = {"case": case, "rival": name, "ms": median, "from": low, "to": high}
-        row |= {"ratio": timings.ratio(name, first), "per_second": 1e3 * items / median}
+        row |= {"ratio": np.median(np.divide(turns, first)), "per_second": 1e3 * items / median}
         table.append(row | {"difference": (apart or {}).get(name, "")})
     return table
-
-
-def markdown(table: Sequence[Row]) -> str:
-    """Rows as a Markdown table; numbers have four digits."""
-    lines = [list(table[0]), ["---"] * len(table[0])] if table else []
-    for row in table:
-        cells = (f"{x:,.4g}" if isinstance(x, float) else str(x) for x in row.values())
-        lines.append([cell.replace("|", "\\|") for cell in cells])
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def save(benchmark: str, table: Sequence[Row], out: Path, *, note: str) -> None:
@@ -177,23 +154,27 @@ def save(benchmark: str, table: Sequence[Row], out: Path, *, note: str) -> None:
         "machine": machine(),
         "versions": _versions(),
     }
-    text = f"{note}\n\n{markdown(table)}"
-    versions = ", ".join(f"{name} {version}" for name, version in _versions().items())
+    cells = [[f"{x:,.4g}" if isinstance(x, float) else str(x) for x in r.values()] for r in table]
+    text = f"{note}\n\n{markdown(list(table[0]), cells)}"
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    head = f"{about['date']}, commit {about['commit']}; {about['machine']}; {versions}"
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{benchmark}.json").write_text(json.dumps({**about, "rows": table}, indent=2) + "\n")
-    (out / f"{benchmark}.md").write_text(
-        f"# {benchmark}\n\n{about['date']}, commit {about['commit']}; {about['machine']}; "
-        f"{versions}\n\n{text}"
-    )
+    (out / f"{benchmark}.md").write_text(f"# {benchmark}\n\n{head}\n\n{text}")
     print(f"\n{about['machine']}\n{text}", flush=True)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def machine() -> str:
     """The machine a number was measured on: device, usable cores, processor, jax."""
     device = jax.devices()[0]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return (
-        f"{len(jax.devices())} x {device.device_kind} ({device.platform}), {cores} cores of "
+        f"{len(jax.devices())} x {device.device_kind} ({device.platform}), {cores()} cores of "
         f"{_processor()}, jax {jax.__version__}, Python {platform.python_version()}"
     )
 
@@ -207,21 +188,16 @@ def _processor() -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    installed = {d.name.replace("-", "_"): d.version for d in importlib.metadata.distributions()}
+    return {name: installed[name] for name in _PACKAGES if name in installed}
 
 
 def _commit() -> str:
     """Of the checkout that these sources are in; "unknown" outside one."""
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    where = Path(__file__).parent
     try:
-        done = subprocess.run(command, cwd=where, capture_output=True, text=True, check=True)
+        return subprocess.check_output(
+            command, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL, text=True
+        ).strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return done.stdout.strip()

@@ -5,11 +5,10 @@
 Both sides are given the same crops, use all usable cores and take turns. The PyTorch twin, which a
 clone has (`tests/oracles/torch_resnet.py`), is a ResNet with one 1x1 convolution on top, so feature
 pyramid and auxiliary head are off on both sides. The last row is our whole training step as
-configured: targets, losses, optimiser and averaging included.
+configured, on one device: targets, losses, optimiser and averaging included.
 """
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -20,26 +19,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks.batches import made_up_batch
-from experiments.benchmarks.rivals import twin
-from experiments.benchmarks.timing import RESULTS, Call, Case, available, compare, save
+from experiments.benchmarks.memory import CHIPS, training
+from experiments.benchmarks.timing import (
+    LAYOUTS,
+    RESULTS,
+    Call,
+    Case,
+    available,
+    compare,
+    oracle,
+    save,
+)
 from experiments.parts import cli
 from experiments.parts.experiment import Experiment, PoseExperiment
 from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.network import PoseNetwork
-from g_rmi.pose.task import PoseTask
-from g_rmi.training.optim import make_optimizer
-from g_rmi.training.state import create_state
-from g_rmi.training.step import train_step
-
-# Dense bfloat16 FLOP/s by device kind, as the makers publish them.
-PEAKS = {
-    "NVIDIA H100 80GB HBM3": 989e12,
-    "NVIDIA H200": 989e12,
-    "NVIDIA A100-SXM4-80GB": 312e12,
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5": 459e12,
-}
+from g_rmi.training.sharding import data_mesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,49 +71,13 @@ def network_gradient(experiment: PoseExperiment, image: np.ndarray) -> Call:
 
         return jax.grad(loss, has_aux=True)(variables["params"])
 
-    crops = jnp.asarray(image)
-    return lambda: gradient(variables, crops)
-
-
-def torch_gradient(experiment: PoseExperiment, image: np.ndarray, *, layout: str) -> Call:
-    """The same in PyTorch, in one of its memory layouts.
-
-    Raises:
-      ImportError: The twin or PyTorch is missing.
-    """
-    torch_resnet = twin("torch_resnet")
-    import torch
-
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    config, order = experiment.model, getattr(torch, layout)
-    trunk = torch_resnet.ResNet(config.depth, config.output_stride, config.width)
-    head = torch.nn.Conv2d(32 * config.width, 51, 1)
-    network = torch.nn.ModuleList([trunk, head]).to(memory_format=order)
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    pixels = torch.from_numpy(np.array(image))  # a copy that may be written to
-
-    def gradient():
-        x = ((pixels / 255.0 - mean) / std).permute(0, 3, 1, 2)
-        maps = network[1](network[0](x.contiguous(memory_format=order))[-1])
-        network.zero_grad()
-        (maps[:, :17].square().mean() + maps[:, 17:].square().mean()).backward()
-
-    return gradient
+    return partial(gradient, variables, jnp.asarray(image))
 
 
 def whole_step(experiment: PoseExperiment) -> tuple[Call, float]:
     """Our training step, each call of which continues from the last one's state; and its FLOPs."""
-    task, optim = PoseTask(experiment.model), experiment.optim
-    batch = made_up_batch(experiment)
-    optimizer = make_optimizer(optim, experiment.train.steps)
-    state = jax.jit(lambda key: create_state(task, optimizer, key, average=optim.averaging > 0))(
-        jax.random.key(0)
-    )
-    accumulate = experiment.train.accumulate
-    step = jax.jit(
-        train_step(task, optimizer, accumulate=accumulate, averaging=optim.averaging),
-        donate_argnums=0,
-    )
+    create, _, step = training(experiment, data_mesh(jax.devices()[:1]))
+    state, batch = jax.jit(create)(), made_up_batch(experiment)
     cost: Any = step.lower(state, batch).cost_analysis()
 
     def advance():
@@ -131,7 +90,7 @@ def whole_step(experiment: PoseExperiment) -> tuple[Call, float]:
 
 def main(argv: Sequence[str]) -> None:
     """The program."""
-    arguments = cli.parse(Arguments(), argv, prog="python -m experiments.benchmarks.train_step")
+    arguments = cli.parse(Arguments(), argv, prog=cli.program("benchmarks.train_step"))
     experiment = arguments.experiment
     if not isinstance(experiment, PoseExperiment):
         raise ValueError(f"--config {arguments.config}: only pose networks have a PyTorch twin")
@@ -140,18 +99,13 @@ def main(argv: Sequence[str]) -> None:
     advance, flops = whole_step(experiment)
     rivals = {
         "ours": network_gradient(experiment, image),
-        **available(
-            {
-                f"PyTorch, {layout}": partial(torch_gradient, experiment, image, layout=layout)
-                for layout in ("contiguous_format", "channels_last")
-            }
-        ),
+        **available(lambda layout: oracle("torch_resnet").gradient(model, image, layout), LAYOUTS),
         "our whole training step": advance,
     }
-    timings, table = compare(Case("gradient", rivals, rows), rounds=arguments.rounds)
-    rate = flops / timings.median("our whole training step")
-    peak = PEAKS.get(jax.devices()[0].device_kind)
-    share = f", {rate / peak / len(jax.devices()):.2f} of the peak" if peak else ""
+    seconds, table = compare(Case("gradient", rivals, rows), rounds=arguments.rounds)
+    rate = flops / np.median(seconds["our whole training step"])
+    chip = CHIPS.get(jax.devices()[0].device_kind)
+    share = f", {rate / chip.peak:.2f} of the peak" if chip else ""
     note = (
         f"{arguments.config}: ResNet-{model.depth}, width {model.width}, output stride "
         f"{model.output_stride}, {rows} x {model.crop_height} x {model.crop_width}, {model.dtype}; "

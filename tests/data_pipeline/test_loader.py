@@ -462,10 +462,13 @@ def test_reader_processes_do_not_outlive_a_killed_run(make_coco):
 def test_the_benchmark_runs(make_coco, capsys, stage, tmp_path):
     from experiments.benchmarks.loader import main
 
-    size = {"height": 33, "width": 25, "canvas": (32, 48)}
-    given = {"data": (make_coco(),), "examples": 24, "rounds": 1, "out": tmp_path / "results"}
-    assert main(stage=stage, **size, **given) == 0
+    size = ["--height=33", "--width=25", "--canvas", "32", "48", "--stage", stage]
+    given = ["--data", str(make_coco()), "--examples=24", "--rounds=1"]
+    main([*size, *given, "--out", str(tmp_path)])
     assert "bare" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "loader.json").read_text())["rows"]
+    assert {row["case"] for row in rows} == {"wall time per picture", "processor time per picture"}
+    assert all(row["ms"] > 0 for row in rows)
 
 
 def crops_of(dataset, boxes, **options):

@@ -147,7 +147,7 @@ def test_a_ball_is_round_and_shaded_by_its_light():
 
 
 def test_workers_do_not_import_jax():
-    code = "import sys, data_pipeline.synthetic.worker; print('jax' in sys.modules)"
+    code = "import sys, data_pipeline.synthetic.dataset; print('jax' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
 

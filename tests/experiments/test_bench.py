@@ -8,19 +8,18 @@ import pytest
 from experiments import bench
 from experiments.benchmarks.timing import (
     Case,
-    Timings,
     available,
     compare,
     differences,
-    markdown,
     rows,
     save,
+    time_in_turns,
 )
 
 
 def test_rows_have_medians_quartiles_and_ratios_to_the_first():
-    timings = Timings({"ours": [0.001, 0.002, 0.003], "theirs": [0.004, 0.004, 0.004]})
-    ours, theirs = rows("x", timings, items=4, apart={"ours": 0.0, "theirs": 0.5})
+    seconds = {"ours": [0.001, 0.002, 0.003], "theirs": [0.004, 0.004, 0.004]}
+    ours, theirs = rows("x", seconds, items=4, apart={"ours": 0.0, "theirs": 0.5})
     assert ours == {
         "case": "x", "rival": "ours", "ms": 2.0, "from": 1.5, "to": 2.5, "ratio": 1.0,
         "per_second": 2000.0, "difference": 0.0,
@@ -49,21 +48,34 @@ def test_rivals_that_cannot_be_had_are_named(capsys):
     def missing():
         raise ImportError("No module named 'numba'")
 
-    assert available({"here": lambda: 1, "numba": missing}) == {"here": 1}
+    makers = {"here": lambda: 1, "numba": missing}
+    assert available(lambda make: make(), makers) == {"here": 1}
     assert capsys.readouterr().out == "numba: left out (No module named 'numba')\n"
+
+
+def test_turns_are_timed_by_every_clock_and_divided_by_their_items():
+    now, items = np.zeros(2), iter([1, 1, 2, 4])
+
+    def call():
+        now[:] += [8, 4]
+
+    seconds = time_in_turns(
+        {"x": call}, rounds=3, clock=lambda: now.copy(), items=lambda: next(items)
+    )
+    np.testing.assert_array_equal(seconds["x"], [[8, 4], [4, 2], [2, 1]])
 
 
 def test_results_are_values_and_a_table(tmp_path, capsys):
     table = [{"case": "a|b", "ms": 1234.567}, {"case": "c", "ms": 0.25}]
-    assert markdown(table) == "| case | ms |\n| --- | --- |\n| a\\|b | 1,235 |\n| c | 0.25 |\n"
+    lines = "| case |    ms |\n| ---- | ----: |\n| a\\|b | 1,235 |\n| c    |  0.25 |\n"
     save("mine", table, tmp_path / "new", note="two rows")
     values = json.loads((tmp_path / "new" / "mine.json").read_text())
     assert values["rows"] == table
     assert values["note"] == "two rows"
     page = (tmp_path / "new" / "mine.md").read_text()
     assert page.startswith(f"# mine\n\n{values['date']}, commit {values['commit']}; ")
-    assert page.endswith(markdown(table))
-    assert markdown(table) in capsys.readouterr().out
+    assert page.endswith(lines)
+    assert lines in capsys.readouterr().out
 
 
 def test_every_benchmark_runs_and_failures_are_named(tmp_path, monkeypatch, capfd):

@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import re
 
 import jax
 import pytest
@@ -58,9 +60,9 @@ def test_the_table_has_a_line_for_each_step(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(memory, "count_parameters", lambda experiment: 42_640_000)
     given = ["--config", "pose_resnet101", "--dtype=bfloat16", "--out", str(tmp_path)]
     memory.main([*given, "--batch-size", "4"])
-    out = capsys.readouterr().out
+    out = re.sub(" +", " ", capsys.readouterr().out)
     assert "| 1 x cpu | step | batch per device | parameters | GFLOPs |" in out
-    line = "| training | 4 | 42.6 M | 2.5 | 3.0 MiB | 1.00 GiB | 1.50 GiB |  |"
+    line = "| training | 4 | 42.6 M | 2.5 | 3.0 MiB | 1.00 GiB | 1.50 GiB | |"
     assert f"| `pose_resnet101` {line}" in out
     assert "| `pose_resnet101` | evaluation | 32 | " in out
     assert len(json.loads((tmp_path / "memory_pose_resnet101.json").read_text())["rows"]) == 2
@@ -81,13 +83,13 @@ def test_wrong_configs(words, message):
 
 
 def test_what_does_not_fit_is_a_line(monkeypatch):
-    def compile_training(experiment, mesh):
+    def compile_step(experiment, program, mesh):
         raise jax.errors.JaxRuntimeError(
             "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total "
             "memory required for HLO temporaries (21.51G) exceeds available HBM (15.75G)."
         )
 
-    monkeypatch.setattr(memory, "compile_training", compile_training)
+    monkeypatch.setattr(memory, "compile_step", compile_step)
     monkeypatch.setattr(memory, "count_parameters", lambda experiment: 1)
     mesh, experiment = data_mesh(jax.devices()[:1]), configs.get("pose_small")
     assert memory.measure(experiment, "training", mesh) == "21.51G of 15.75G"
@@ -128,3 +130,42 @@ def test_against_pytorch(tmp_path):
     ]
     assert all(row["per_second"] > 0 for row in rows)
     jax.clear_caches()
+
+
+PROGRAM = """
+  %all-reduce.1 = (f32[3,4]{1,0}, f32[]) all-reduce(%a, %b), channel_id=1
+  %x = bf16[8,2]{1,0} all-gather(%c), dimensions={0}
+  %y = f32[100]{0} add(%all-reduce.1, %d)
+  ROOT %z = (f32[5]{0}, f32[5]{0}) all-reduce-start(%e)
+"""
+
+
+def test_messages_are_the_results_of_collectives():
+    assert memory.message_sizes(PROGRAM) == [4 * 13, 2 * 16, 4 * 10]
+
+
+def test_prediction_is_the_arithmetic_it_says():
+    chip = memory.Chip(peak=100e12, link=50e9)
+    assert memory.predict(4e12, 10**9, (4, chip), share=0.4) == pytest.approx((0.1, 1.5 / 50))
+    assert memory.predict(4e12, 10**9, (1, chip), share=0.4)[1] == 0
+
+
+def test_the_message_of_a_step_is_its_gradient():
+    experiment = configs.get("pose_synthetic")
+    model = dataclasses.replace(experiment.model, width=4, fpn_channels=8)
+    train = dataclasses.replace(experiment.train, batch_size=2)
+    experiment = dataclasses.replace(experiment, model=model, train=train)
+    _, messages = memory.work_per_device(experiment)
+    task = experiment.model.task()
+    variables = jax.eval_shape(task.init, jax.random.key(0))
+    gradient = sum(4 * x.size for x in jax.tree.leaves(variables["params"]))
+    # Beside it go the batch's statistics and the metrics.
+    assert gradient <= sum(messages) < 1.2 * gradient
+
+
+def test_a_prediction_has_a_cell_for_each_machine(monkeypatch):
+    monkeypatch.setattr(memory, "work_per_device", lambda experiment: (4e12, [2**20, 2**20]))
+    row = memory.prediction("x", configs.get("pose_small"), 0.4)
+    assert list(row) == ["config", "per device and step", *memory.MACHINES]
+    assert row["per device and step"] == "4,000 GFLOPs, 2 MiB in 2 messages"
+    assert row["TPU v4-8"] == "36 + 0.0 ms, 3,519/s"

@@ -1,4 +1,4 @@
-"""onnxruntime's RoiAlign and CropAndResize, run as models of one node.
+"""onnxruntime's operators, run as models of one node.
 
     python -m tests.oracles.onnx_ops    (needs onnx and onnxruntime)
 
@@ -9,23 +9,40 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.benchmarks.onnx_node import onnx_node
-
 FIXTURE = Path(__file__).resolve().parent.parent / "fixtures" / "onnxruntime.npz"
 # Output size, spatial scale, samples per cell and axis.
 ROI_ALIGN = [((7, 7), 0.25, 2), ((3, 5), 0.125, 1), ((1, 2), 0.5, 3)]
 CROPS = [(5, 4), (2, 9)]
 
 
-def roi_align(features, boxes, *, output_size, spatial_scale, sampling_ratio):
-    """[H,W,C], [N,4] -> [N,h,w,C]."""
-    pooled = onnx_node(
+def node(operator, inputs, *, domain="", **attributes):
+    """An operator on given arrays, in its order: a call for the first output."""
+    import onnxruntime
+    from onnx import helper
+
+    values = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
+        for name, x in inputs.items()
+    ]
+    only = helper.make_node(operator, list(inputs), ["output"], domain=domain, **attributes)
+    output = helper.make_empty_tensor_value_info("output")
+    graph = helper.make_graph([only], operator, values, [output])
+    versions = [helper.make_opsetid("", 16), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=versions, ir_version=8).SerializeToString()
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, dict(inputs))[0]
+
+
+def aligned(features, boxes, *, output_size, spatial_scale, sampling_ratio):
+    """A call for RoiAlign: [H,W,C], [N,4] -> [N,h,w,C]."""
+    inputs = {
+        "features": np.ascontiguousarray(features.transpose(2, 0, 1))[None],
+        "boxes": boxes,
+        "image": np.zeros(len(boxes), np.int64),
+    }
+    pooled = node(
         "RoiAlign",
-        {
-            "features": features.transpose(2, 0, 1)[None],
-            "boxes": boxes,
-            "image": np.zeros(len(boxes), np.int64),
-        },
+        inputs,
         mode="avg",
         coordinate_transformation_mode="half_pixel",
         output_height=output_size[0],
@@ -33,14 +50,18 @@ def roi_align(features, boxes, *, output_size, spatial_scale, sampling_ratio):
         spatial_scale=spatial_scale,
         sampling_ratio=sampling_ratio,
     )
-    return pooled().transpose(0, 2, 3, 1)
+    return lambda: pooled().transpose(0, 2, 3, 1)
+
+
+def roi_align(features, boxes, **options):
+    return aligned(features, boxes, **options)()
 
 
 def crop_boxes(image, boxes, *, height, width):
     """[H,W,C], [N,4] -> [N,height,width,C]; it does not fade out at the border as ours does."""
     rows, columns = image.shape[:2]
     shares = boxes[:, [1, 0, 3, 2]] / np.float32([rows - 1, columns - 1] * 2)
-    crops = onnx_node(
+    crops = node(
         "CropAndResize",
         {
             "features": image.transpose(2, 0, 1)[None],

@@ -1,5 +1,8 @@
 """ResNet v1.5 in PyTorch with torchvision's names: an oracle, and the benchmarks' rival."""
 
+import os
+
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -67,6 +70,25 @@ class ResNet(nn.Module):
             x = layer(x)
             outputs.append(x)
         return outputs
+
+
+def gradient(config, image, layout):
+    """A call for the gradient of a simple loss on a pose network's maps, on all usable cores."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    order = getattr(torch, layout)
+    trunk = ResNet(config.depth, config.output_stride, config.width)
+    head = nn.Conv2d(32 * config.width, 51, 1)
+    network = nn.ModuleList([trunk, head]).to(memory_format=order)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    pixels = torch.from_numpy(np.array(image))  # a copy that may be written to
+
+    def run():
+        x = ((pixels / 255.0 - mean) / std).permute(0, 3, 1, 2)
+        maps = head(trunk(x.contiguous(memory_format=order))[-1])
+        network.zero_grad()
+        (maps[:, :17].square().mean() + maps[:, 17:].square().mean()).backward()
+
+    return run
 
 
 def randomise(model, seed):

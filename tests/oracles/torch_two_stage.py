@@ -11,8 +11,9 @@ crops of the picture as one batch, batch norm folded into the convolutions.
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -274,6 +275,21 @@ class TwoStage:
 
     def _input(self, image: Tensor) -> Tensor:
         return normalise(image).contiguous(memory_format=self.memory_format)
+
+
+def stages(pipeline, image, people, layout):
+    """The benchmark's calls on one picture, on all usable cores: pyramid, detector, poses."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    twin = TwoStage(pipeline, memory_format=getattr(torch, layout))
+    levels = twin.pyramid(image)
+    calls = {
+        "pyramid": partial(twin.pyramid, image),
+        "detector": partial(twin.find_boxes, levels),
+    }
+    for count, given in people.items():
+        found = Boxes(*(torch.tensor(np.asarray(x)[0, :count]) for x in given[:2]))
+        calls[f"poses of {count}"] = partial(twin.find_poses, levels, found)
+    return calls
 
 
 def _check(pipeline: PosePipeline) -> None:

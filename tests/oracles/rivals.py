@@ -1,32 +1,21 @@
-"""What others do with the kernels' inputs; makers raise an ImportError where a package is missing.
+"""What others do with the inputs of the kernels' benchmark.
 
-Each maker takes an input of `experiments.benchmarks.made` and gives a call without arguments.
+Each function takes an input of `experiments.benchmarks.made` and gives a call without arguments, or
+an ImportError where a package is missing.
 """
 
-import importlib
 import math
-from types import ModuleType
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
 
-from experiments.benchmarks.made import Grid, Maps, Regions, Scored
-from experiments.benchmarks.onnx_node import onnx_node
-from experiments.benchmarks.timing import Call
+from tests.oracles import onnx_ops
 
 
-def twin(name: str) -> ModuleType:
-    """A PyTorch twin of this project's networks: an oracle of the tests, which a clone has.
-
-    Raises:
-      ImportError: This is no clone, or PyTorch is missing.
-    """
-    return importlib.import_module(f"tests.oracles.{name}")
-
-
-def numba_decode(maps: Maps, grid: Grid) -> Call:
+def numba_decode(maps, grid):
     """Casts the votes of every position of the crops, joint by joint on one core; their maxima."""
     import numba
 
@@ -88,54 +77,58 @@ def numba_decode(maps: Maps, grid: Grid) -> Call:
     return run
 
 
-def numpy_nms(scored: Scored, threshold: float, limit: int) -> list[int]:
+def numpy_nms(boxes, scores, threshold, limit):
     """Keeps the best, drops what overlaps it, and so on; the kept in order of their scores."""
-    boxes, area = scored.boxes, np.prod(scored.boxes[:, 2:] - scored.boxes[:, :2], axis=1)
-    left = np.argsort(-scored.scores, kind="stable")
-    keep = []
-    while left.size and len(keep) < limit:
-        best, left = left[0], left[1:]
-        keep.append(int(best))
-        corner = np.maximum(boxes[best, :2], boxes[left, :2])
-        side = np.maximum(np.minimum(boxes[best, 2:], boxes[left, 2:]) - corner, 0)
-        shared = side[:, 0] * side[:, 1]
-        left = left[shared / (area[best] + area[left] - shared) <= np.float32(threshold)]
-    return keep
+
+    def run():
+        area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+        left = np.argsort(-scores, kind="stable")
+        keep = []
+        while left.size and len(keep) < limit:
+            best, left = left[0], left[1:]
+            keep.append(int(best))
+            corner = np.maximum(boxes[best, :2], boxes[left, :2])
+            side = np.maximum(np.minimum(boxes[best, 2:], boxes[left, 2:]) - corner, 0)
+            shared = side[:, 0] * side[:, 1]
+            left = left[shared / (area[best] + area[left] - shared) <= np.float32(threshold)]
+        return keep
+
+    return run
 
 
-def onnx_nms(scored: Scored, threshold: float, limit: int) -> Call:
+def onnx_nms(boxes, scores, threshold, limit):
     """NonMaxSuppression of onnxruntime."""
-    node = onnx_node(
-        "NonMaxSuppression",
-        {
-            "boxes": scored.boxes[None, :, [1, 0, 3, 2]],
-            "scores": scored.scores[None, None],
-            "most": np.array([limit]),
-            "threshold": np.array([threshold], np.float32),
-        },
-    )
+    inputs = {
+        "boxes": boxes[None, :, [1, 0, 3, 2]],
+        "scores": scores[None, None],
+        "most": np.array([limit]),
+        "threshold": np.array([threshold], np.float32),
+    }
+    node = onnx_ops.node("NonMaxSuppression", inputs)
     return lambda: node()[:, 2].tolist()
 
 
-def by_matrices(
-    features: Float[Array, "H W C"], boxes: Float[Array, "N 4"], *, size: int
-) -> Float[Array, "N size size C"]:
-    """`crop_boxes` as products with dense matrices of bilinear shares."""
-    share = (np.arange(size) / (size - 1)).astype(np.float32)
+def matrix_crops(regions, *, gradient):
+    """`crop_boxes` as products with dense matrices of bilinear shares, or its gradient."""
+    share = np.linspace(0, 1, regions.size, dtype=np.float32)
 
     def shares(start, stop, count):
         position = start * (1 - share) + stop * share
         pixel = np.arange(count, dtype=np.float32)
         return jnp.maximum(1 - jnp.abs(position[:, None] - pixel[None]), 0.0)
 
-    def crop(box):
-        rows = jnp.einsum("ih,hwc->iwc", shares(box[1], box[3], features.shape[0]), features)
-        return jnp.einsum("jw,iwc->ijc", shares(box[0], box[2], features.shape[1]), rows)
+    def crops(features, boxes):
+        def crop(box):
+            rows = jnp.einsum("ih,hwc->iwc", shares(box[1], box[3], features.shape[0]), features)
+            return jnp.einsum("jw,iwc->ijc", shares(box[0], box[2], features.shape[1]), rows)
 
-    return lax.map(crop, boxes)
+        return lax.map(crop, boxes)
+
+    kernel = jax.grad(lambda *given: jnp.sum(crops(*given) ** 2)) if gradient else crops
+    return partial(jax.jit(kernel), jnp.asarray(regions.features), jnp.asarray(regions.boxes))
 
 
-def torch_crops(regions: Regions, *, gradient: bool = False) -> Call:
+def torch_crops(regions, *, gradient):
     """The crops by PyTorch's `grid_sample`, or the gradient of the sum of their squares."""
     import torch
 
@@ -161,19 +154,10 @@ def torch_crops(regions: Regions, *, gradient: bool = False) -> Call:
     return backward if gradient else crops
 
 
-def onnx_roi_align(regions: Regions) -> Call:
+def onnx_roi_align(regions, *, gradient):
     """RoiAlign of onnxruntime, 2 x 2 samples a cell."""
-    node = onnx_node(
-        "RoiAlign",
-        {
-            "features": np.ascontiguousarray(regions.features.transpose(2, 0, 1))[None],
-            "boxes": regions.boxes,
-            "image": np.zeros(len(regions.boxes), np.int64),
-        },
-        mode="avg",
-        coordinate_transformation_mode="half_pixel",
-        output_height=regions.size // 2,
-        output_width=regions.size // 2,
-        sampling_ratio=2,
-    )
-    return lambda: node().transpose(0, 2, 3, 1)
+    if gradient:
+        raise ValueError("it has no gradients")
+    size = (regions.size // 2,) * 2
+    options = {"output_size": size, "spatial_scale": 1.0, "sampling_ratio": 2}
+    return onnx_ops.aligned(regions.features, regions.boxes, **options)
