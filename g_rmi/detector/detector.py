@@ -23,17 +23,14 @@ class Detector(Protocol):
     @property
     def config(self) -> Any:
         """Of the network, its targets, losses and decoding; frozen."""
-        ...
 
     def init(self, key: PRNGKeyArray) -> dict:
         """Fresh variables: {"params": ..., "batch_stats": ...}."""
-        ...
 
     def loss(
         self, params: PyTree, model_state: dict, batch: Any, key: PRNGKeyArray, *, train: bool
     ) -> Any:
         """See `g_rmi.training.task.Task`; the batch is a `g_rmi.types.DetectionBatch`."""
-        ...
 
     def predict(
         self,
@@ -43,26 +40,18 @@ class Detector(Protocol):
         *,
         flip_test: bool = False,
     ) -> Detections:
-        """Finds people.
+        """Finds people: [B, `detections`] rows, boxes in canvas pixels.
 
-        Args:
-          variables: Parameters and statistics.
-          image: RGB canvases in 0..255; what lies beside the pictures never changes a result.
-          size: Rows and columns of the picture on each.
-          flip_test: Look at the mirrored pictures, too; one suppression for what both show.
-
-        Returns:
-          [B, `detections`] rows, boxes in canvas pixels.
+        `image` is RGB canvases in 0..255, `size` rows and columns of the picture on each; what lies
+        beside it never changes a result. `flip_test` looks at the mirrored pictures, too, with one
+        suppression for what both show.
         """
-        ...
 
     def resnet(self, variables: dict) -> dict:
         """The variables of the ResNet alone, as `with_resnet` takes them."""
-        ...
 
     def with_resnet(self, variables: dict, resnet: dict) -> dict:
         """`variables` with an imported ResNet (`g_rmi.pretrained`)."""
-        ...
 
 
 def select(

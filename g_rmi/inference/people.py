@@ -27,7 +27,7 @@ from g_rmi.ops.image import grids
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.task import PoseTask
 from g_rmi.pose.views import turns
-from g_rmi.types import Detections, Poses
+from g_rmi.types import Detections, Grid, Poses
 
 
 class PeopleTable(NamedTuple):
@@ -41,10 +41,11 @@ class PeopleTable(NamedTuple):
 
 
 def find_people(
-    detector: Detector,
+    detector: Detector | None,
     pose: PoseTask,
     variables: dict[str, Any],
     pictures: Letterbox,
+    boxes: Detections | None = None,
     *,
     canvas: tuple[int, int],
     settings: Settings,
@@ -52,17 +53,18 @@ def find_people(
     """The whole method, pure.
 
     Args:
-      detector: The first stage.
+      detector: The first stage; not asked where boxes are given.
       pose: The second.
       variables: Of both, "detector" and "pose".
       pictures: All of one orientation.
+      boxes: In image pixels, if it is known where people are.
       canvas: Rows and columns of the detector's canvas.
       settings: Numbers and thresholds.
     """
     levels = mipmaps(pictures)
-    boxes = find_boxes(
-        detector, variables["detector"], pictures, levels, canvas=canvas, settings=settings
-    )
+    if boxes is None:
+        first = detector, variables["detector"], pictures, levels
+        boxes = find_boxes(*first, canvas=canvas, settings=settings)
     return find_poses(pose, variables["pose"], pictures, levels, boxes, settings=settings)
 
 
@@ -111,16 +113,12 @@ def find_poses(
 ) -> PeopleTable:
     """Second stage: a pose for every valid box of all pictures, rescored and suppressed."""
     config, look = pose.config, settings.look
-    size = {"height": config.crop_height, "width": config.crop_width}
-    pictures_count, per_picture = boxes.valid.shape
-    total = pictures_count * per_picture
-    windows = extend_boxes(
-        boxes.boxes.reshape(total, 4), aspect=config.aspect, scale=config.box_scale
-    )
-    rows, columns = grids(windows, **size)
+    count, per_picture = boxes.valid.shape
+    flat, shape = boxes.boxes.reshape(-1, 4), {"aspect": config.aspect, "scale": config.box_scale}
+    windows = extend_boxes(flat, **shape)
+    rows, columns = grids(windows, **config.grid._asdict())
     cells = (config.crop_height - 1) * (config.crop_width - 1)
     areas = jnp.prod(windows[:, 2:] - windows[:, :2], axis=-1) / cells
-
     turned = _turned_pixels(config, look)
 
     def crop(i):
@@ -135,24 +133,20 @@ def find_poses(
     def chunk(some):
         return predict_crops(pose, variables, lax.map(crop, some), windows[some], look=look)
 
-    poses = in_chunks(chunk, boxes.valid.reshape(total), settings.crops_at_once)
-    poses = jax.tree.map(lambda x: x.reshape(pictures_count, per_picture, *x.shape[1:]), poses)
+    poses = in_chunks(chunk, boxes.valid.reshape(-1), settings.crops_at_once)
+    poses = jax.tree.map(lambda x: x.reshape(count, per_picture, *x.shape[1:]), poses)
     ranked = partial(rank, sigmas=pose.skeleton.sigmas, **rank_options(settings))
-    scores, keep = jax.vmap(ranked)(
-        poses.keypoints, poses.scores, boxes.boxes, boxes.scores, boxes.valid
-    )
+    scores, keep = jax.vmap(ranked)(poses.keypoints, poses.scores, *boxes)
+    order = jnp.argsort(jnp.where(keep, -scores, jnp.inf), axis=1, stable=True)
     table = PeopleTable(poses.keypoints, poses.keypoint_scores, scores, boxes.boxes, keep)
-    return jax.vmap(_best_first)(table)
-
-
-def _best_first(people: PeopleTable) -> PeopleTable:
-    order = jnp.argsort(jnp.where(people.valid, -people.scores, jnp.inf), stable=True)
-    return PeopleTable(*(column[order] for column in people))
+    return jax.tree.map(
+        jax.vmap(lambda column, rows: column[rows]), table, PeopleTable(*[order] * 5)
+    )
 
 
 def turned_views(config: PoseConfig, look: Look) -> tuple[Affine, ...]:
     """Maps from a crop's pixels to those of its other views; none without the rotation test."""
-    return turns(config.crop_height, config.crop_width) if look.rotation_test else ()
+    return turns(config.grid) if look.rotation_test else ()
 
 
 def _turned_pixels(config: PoseConfig, look: Look) -> list[Float[np.ndarray, "2 H W"]]:
@@ -172,27 +166,21 @@ def predict_crops(
     *,
     look: Look,
 ) -> Poses:
-    """Crops to poses in the images' own pixels.
+    """RGB crops in 0..255, each with its `turned_views`, to poses in the images' own pixels.
 
-    Args:
-      pose: The second stage.
-      variables: Its variables.
-      image: RGB crops in 0..255; each with its `turned_views`, if there are some.
-      box: What each crop shows, in image pixels.
-      look: How maps become poses.
+    `box` is what each crop shows, in image pixels.
     """
     views = turned_views(pose.config, look)
     maps = pose.predict(variables, image, flip_test=look.flip_test, turns=views)
     poses = pose.decode(maps, look.decoding)
-    size = pose.grid._asdict()
-    return poses._replace(keypoints=crop_to_image(poses.keypoints, box, **size))
+    return poses._replace(keypoints=crop_to_image(poses.keypoints, box, pose.grid))
 
 
 def crop_to_image(
-    keypoints: Float[Array, "B K 2"], box: Float[Array, "B 4"], *, height: int, width: int
+    keypoints: Float[Array, "B K 2"], box: Float[Array, "B 4"], grid: Grid
 ) -> Float[Array, "B K 2"]:
     """Crop pixels to image points; crop corners lie on box corners (align-corners)."""
-    last = jnp.array([width - 1, height - 1], jnp.float32)
+    last = jnp.array([grid.width - 1, grid.height - 1], jnp.float32)
     scale = (box[:, 2:] - box[:, :2]) / last[None]
     return box[:, None, :2] + keypoints * scale[:, None]
 

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -15,8 +15,7 @@ from g_rmi.detector.detector import Detector
 from g_rmi.geometry import fit_canvas
 from g_rmi.inference.canvas import LARGEST, alike, pack
 from g_rmi.inference.load import SHIPPED, load_settings, load_task
-from g_rmi.inference.people import find_people, find_poses
-from g_rmi.inference.sampling import mipmaps
+from g_rmi.inference.people import find_people
 from g_rmi.inference.settings import Settings
 from g_rmi.pose.task import PoseTask
 from g_rmi.types import Detections, People
@@ -33,27 +32,13 @@ def compiled(
     settings: Settings,
     mesh: Mesh | None,
 ):
-    """The jitted program; with a detector from pictures, else from pictures and boxes."""
-    if detector is None:
-
-        def run(variables, pictures, boxes):
-            levels = mipmaps(pictures)
-            return find_poses(pose, variables["pose"], pictures, levels, boxes, settings=settings)
-
-        specs = (PartitionSpec(), PartitionSpec("data"), PartitionSpec("data"))
-    else:
-
-        def run(variables, pictures):
-            return find_people(
-                detector, pose, variables, pictures, canvas=canvas, settings=settings
-            )
-
-        specs = (PartitionSpec(), PartitionSpec("data"))
+    """The jitted `find_people`; boxes are given or None."""
+    run = partial(find_people, detector, pose, canvas=canvas, settings=settings)
     if mesh is not None:
         # Each device packs the boxes of its own pictures.
-        run = jax.shard_map(
-            run, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("data"), check_vma=False
-        )
+        data = PartitionSpec("data")
+        specs = (PartitionSpec(), data, data)
+        run = jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=data, check_vma=False)
     return jax.jit(run)
 
 
@@ -163,15 +148,13 @@ class PosePipeline:
         count = -(-len(images) // devices) * devices
         canvas = self.detector.config.canvas if self.detector else (1, 1)
         pictures = pack(images, canvas=canvas, count=count)
-        if boxes is not None:
-            run = compiled(None, self.pose, canvas, self.settings, self.mesh)
-            found = run(self.variables, pictures, _given(boxes, count))
+        given = None
+        if boxes is None:
+            canvas = fit_canvas(*images[0].shape[:2], canvas=canvas).canvas
         else:
-            height, width = images[0].shape[:2]
-            oriented = fit_canvas(height, width, canvas=canvas).canvas
-            run = compiled(self.detector, self.pose, oriented, self.settings, self.mesh)
-            found = run(self.variables, pictures)
-        tables = jax.device_get(found)
+            given = _given(boxes, count)
+        run = compiled(self.detector, self.pose, canvas, self.settings, self.mesh)
+        tables = jax.device_get(run(self.variables, pictures, given))
         *columns, valid = tables
         return [People(*(column[i][valid[i]] for column in columns)) for i in range(len(images))]
 

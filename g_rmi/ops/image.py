@@ -186,14 +186,11 @@ def _one_by_one_backward(image, grids, grad):
     return total.reshape(image.shape).astype(image.dtype), to_grids
 
 
-def _together_backward(image, grids, grad):
-    return jax.vjp(_together, image, grids)[1](grad)
-
-
 def _backward(inputs, grad):
-    return lax.platform_dependent(
-        *inputs, grad, cpu=_one_by_one_backward, default=_together_backward
-    )
+    def together(image, grids, grad):
+        return jax.vjp(_together, image, grids)[1](grad)
+
+    return lax.platform_dependent(*inputs, grad, cpu=_one_by_one_backward, default=together)
 
 
 _sample_features = jax.custom_vjp(_sample_grids)

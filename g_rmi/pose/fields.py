@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from g_rmi.ops.image import resize_align_corners
+from g_rmi.types import Grid
 
 
 class Field(NamedTuple):
@@ -28,12 +29,11 @@ class Field(NamedTuple):
 
 
 def resize(
-    maps: Float[Array, "h w *channels"], *, height: int, width: int
+    maps: Float[Array, "h w *channels"], grid: Grid
 ) -> Float[Array, "height width *channels"]:
     """`resize_align_corners` of a map with any axes of channels."""
     flat = maps.reshape(*maps.shape[:2], -1)
-    flat = resize_align_corners(flat, height=height, width=width)
-    return flat.reshape(height, width, *maps.shape[2:])
+    return resize_align_corners(flat, **grid._asdict()).reshape(*grid, *maps.shape[2:])
 
 
 def mirror(
@@ -41,10 +41,7 @@ def mirror(
 ) -> Float[Array, "B h w *channels"]:
     """What the maps of crops say about the mirrored crops, and back; exact.
 
-    Args:
-      maps: Of that field.
-      field: Their kind.
-      flip: The joint that each joint becomes in a mirrored image.
+    `flip` is the joint that each joint becomes in a mirrored image.
     """
     maps = maps[:, :, ::-1]
     for axis in range(3, 3 + field.joints):

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Num
 
 from g_rmi.nn.conv import Conv
 from g_rmi.nn.norm import Norm
-from g_rmi.nn.resnet import ResNet, normalise
+from g_rmi.nn.resnet import normalise
 from g_rmi.ops.image import resize_align_corners
 from g_rmi.pose.config import PoseConfig
 
@@ -55,16 +55,7 @@ class PoseNetwork(nn.Module):
         Cell (i, j) of a map lies on crop pixel (stride * j, stride * i).
         """
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        features = ResNet(
-            depth=config.depth,
-            output_stride=config.output_stride,
-            width=config.width,
-            stem_width=config.stem_width or None,
-            norm=config.norm,
-            dtype=dtype,
-            remat=config.remat,
-            name="trunk",
-        )(normalise(image), train=train)
+        features = config.backbone(name="trunk")(normalise(image), train=train)
         *_, final = blocks = list(features.values())[-4:]
         if config.fpn_channels:
             # Checkpoints know it by its first name.
