@@ -44,7 +44,7 @@ class RPN(nn.Module):
 
 
 class Proposals(NamedTuple):
-    """Regions of the picture that may hold a person, best first; canvas pixels, zeros if invalid."""
+    """Regions that may hold a person, best first, in canvas pixels; zeros where not valid."""
 
     boxes: Float[Array, "P 4"]
     valid: Bool[Array, " P"]

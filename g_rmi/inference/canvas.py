@@ -37,12 +37,10 @@ class Letterbox(NamedTuple):
 
 
 def pack(images: Sequence[np.ndarray], *, canvas: tuple[int, int], count: int) -> Letterbox:
-    """Puts pictures of one orientation and size class into buffers.
+    """Puts uint8 RGB pictures of one orientation and size class into `count` buffers.
 
-    Args:
-      images: uint8 RGB of any sizes.
-      canvas: Shorter and longer side of the detector's canvas.
-      count: Buffers; those past the last picture hold a black pixel.
+    Those past the last picture hold a black pixel. `canvas` is the detector's shorter and longer
+    side.
     """
     side = max(_side(image) for image in images)
     buffer = np.zeros((count, side, side, 3), np.uint8)
@@ -62,12 +60,9 @@ def pack(images: Sequence[np.ndarray], *, canvas: tuple[int, int], count: int) -
 def fit_on_device(
     image: UInt8[Array, "B H W 3"], size: Int[Array, "B 2"], *, canvas: tuple[int, int]
 ) -> Letterbox:
-    """`g_rmi.geometry.fit_canvas` for pictures whose sizes only the device knows.
+    """`g_rmi.geometry.fit_canvas` for pictures, in the corner of buffers, of sizes on the device.
 
-    Args:
-      image: Buffers with the pictures in the upper left corner.
-      size: Rows and columns of each picture.
-      canvas: Rows and columns of the detector's canvas.
+    `canvas` is rows and columns of the detector's.
     """
     sides = jnp.array(canvas, jnp.int32)
     # The canvas is to the picture as `sides` to `size`, along its rows or along its columns.

@@ -89,13 +89,7 @@ def _fetch(predicted: Any) -> tuple[np.ndarray, Any]:
 
 
 class FoundBoxes(NamedTuple):
-    """Boxes of many pictures, one row each, by picture, then best first.
-
-    Attributes:
-      image: The number each picture came with.
-      boxes: In the pictures' own pixels.
-      scores: Probability of a person.
-    """
+    """Boxes of many pictures in their own pixels, by the picture's number, then best first."""
 
     image: Int[np.ndarray, " N"]
     boxes: Float[np.ndarray, "N 4"]
@@ -123,14 +117,8 @@ def detect_people(
 ) -> FoundBoxes:
     """Finds the people of every picture.
 
-    Args:
-      task: The detector.
-      variables: Its variables.
-      batches: This host's pictures as `data_pipeline.loader.canvases` makes them: "image", "size",
-        "scale" (image pixels per canvas pixel), "index" (number of the picture), "weight" (0 for
-        filling rows).
-      flip_test: Look at the mirrored pictures, too.
-      mesh: Devices; default all.
+    `batches` are this host's pictures as `data_pipeline.loader.canvases` makes them: "image",
+    "size", "scale" (image pixels per canvas pixel), and what `predict_batches` needs.
     """
     none = FoundBoxes(np.zeros(0, np.int32), np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
     rows = [none]
@@ -163,27 +151,14 @@ def predict_boxes(
     *,
     mesh: Mesh | None = None,
 ) -> People:
-    """Finds a pose in every box of a table.
+    """A person for each box of a table, with the pose score; nobody is dropped.
 
-    Args:
-      task: The pose task.
-      variables: Its variables.
-      batches: This host's crops as `data_pipeline.loader.box_crops` makes them: "image", "box"
-        (enlarged, in image pixels), "index" (row of the table), "weight" (0 for filling rows).
-      boxes: The boxes of the table as they were, before the enlargement.
-      look: How maps become poses.
-      mesh: Devices; default all.
-
-    Returns:
-      A person for each box with the pose score; nobody is dropped.
+    `batches` are this host's crops as `data_pipeline.loader.box_crops` makes them: "image", "box"
+    (enlarged, in image pixels), and what `predict_batches` needs.
     """
-    count, joints = len(boxes), len(task.skeleton)
-    people = People(
-        np.zeros((count, joints, 2), np.float32),
-        np.zeros((count, joints), np.float32),
-        np.zeros(count, np.float32),
-        boxes,
-    )
+    shape = len(boxes), len(task.skeleton)
+    tables = (np.zeros(size, np.float32) for size in ((*shape, 2), shape, shape[:1]))
+    people = People(*tables, boxes)
     predict = make_predict(task, look)
     for rows, poses in predict_batches(predict, variables, batches, mesh=mesh):
         for table, values in zip(people, poses):

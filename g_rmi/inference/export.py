@@ -29,13 +29,8 @@ def export_program(
     The program maps (image [count, rows, columns, 3] uint8, size [count, 2] int32, weights) to a
     dict of the columns of `g_rmi.inference.people.PeopleTable`. The rows and columns are those
     given, rounded up to a multiple of `MARGIN`, and as many of zeros; pictures lie in the upper
-    left corner and may lie or stand.
-
-    Args:
-      pipeline: Both stages and their settings.
-      height: Rows of the largest picture.
-      width: Its columns.
-      count: Pictures of a call.
+    left corner and may lie or stand; `height` and `width` are those of the largest, `count` is how
+    many a call takes.
 
     Returns:
       The program, and the weights to call it with, by name. As constants of the program they would

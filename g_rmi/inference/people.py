@@ -63,6 +63,7 @@ def find_people(
     """
     levels = mipmaps(pictures)
     if boxes is None:
+        assert detector is not None  # what `PosePipeline` sees to
         first = detector, variables["detector"], pictures, levels
         boxes = find_boxes(*first, canvas=canvas, settings=settings)
     return find_poses(pose, variables["pose"], pictures, levels, boxes, settings=settings)
@@ -139,9 +140,8 @@ def find_poses(
     scores, keep = jax.vmap(ranked)(poses.keypoints, poses.scores, *boxes)
     order = jnp.argsort(jnp.where(keep, -scores, jnp.inf), axis=1, stable=True)
     table = PeopleTable(poses.keypoints, poses.keypoint_scores, scores, boxes.boxes, keep)
-    return jax.tree.map(
-        jax.vmap(lambda column, rows: column[rows]), table, PeopleTable(*[order] * 5)
-    )
+    best_first = jax.vmap(lambda order, table: jax.tree.map(lambda column: column[order], table))
+    return best_first(order, table)
 
 
 def turned_views(config: PoseConfig, look: Look) -> tuple[Affine, ...]:

@@ -20,8 +20,7 @@ from g_rmi.inference.settings import Settings
 from g_rmi.pose.task import PoseTask
 from g_rmi.types import Detections, People
 
-BoxTable = tuple[Float[np.ndarray, "_ 4"], Float[np.ndarray, " _"]]
-"""Boxes and their scores."""
+BoxTable = tuple[Float[np.ndarray, "_ 4"], Float[np.ndarray, " _"]]  # and their scores
 
 
 @lru_cache

@@ -75,18 +75,7 @@ def rank_images(
     sigmas: tuple[float, ...],
     settings: Settings,
 ) -> tuple[Float[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
-    """`rank` for the people of many images.
-
-    Args:
-      people: In image pixels, with their pose scores.
-      image_ids: The image each belongs to.
-      box_scores: Scores of the boxes they came from.
-      sigmas: OKS fall-offs.
-      settings: Give the score and the thresholds.
-
-    Returns:
-      Scores, and a mask of the people who stay.
-    """
+    """`rank` for the people of many images, who come with their pose scores."""
     scores, keep = np.zeros(len(image_ids), np.float32), np.zeros(len(image_ids), bool)
     ranked = partial(_rank, sigmas=sigmas, **rank_options(settings))
     order = np.argsort(image_ids, kind="stable")

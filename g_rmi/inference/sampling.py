@@ -18,10 +18,8 @@ _REDUCTIONS = (1, 2, 4, 8)
 def mipmaps(pictures: Letterbox) -> list[Array]:
     """Means of 1, 4, 16 and 64 pixels, the pictures of a level one below the other.
 
-    The last rows and columns are repeated to fill a block.
-
-    Returns:
-      A float [B h, w, 3] for each level; the first one is the uint8 buffer itself.
+    The last rows and columns are repeated to fill a block. A level is a float [B h, w, 3], the
+    first one the uint8 buffer itself.
     """
     image, size = pictures.image, pictures.size
     count, height, width, _ = image.shape
