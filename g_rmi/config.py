@@ -155,7 +155,7 @@ class OptimConfig:
       optimizer: "sgd" (the paper's), "adamw", or "muon": convolutions by orthogonalised momentum
         (Jordan et al., 2024), the rest by adamw; the same learning rates as for adamw.
       learning_rate: Peak learning rate at `batch_size` of the train config.
-      momentum: Of SGD.
+      momentum: Momentum of SGD.
       weight_decay: Decoupled for adamw and muon, L2 for sgd; never on norms and biases.
       schedule: "constant" (the paper's pose network), "cosine" to zero, or "steps".
       boundaries: For "steps": learning rate / 10 at each of these steps.
@@ -191,7 +191,7 @@ class TrainConfig:
       batch_size: Examples per step over all devices and hosts.
       accumulate: Micro-batches per step; batch_size is their sum.
       fsdp: Split parameters, optimiser state and averages over the devices instead of copying them.
-      seed: Of initialisation, data order and augmentation.
+      seed: Seed of initialisation, data order and augmentation.
       log_every: Steps between log lines.
       evaluate_every: Steps between evaluations on the validation set; 0 for the end only.
       checkpoint_every: Steps between checkpoints.
@@ -215,12 +215,8 @@ class TrainConfig:
         for name in ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(self.keep_best >= 0, "keep_best", self.keep_best, "0 or more")
-        require(
-            self.batch_size % self.accumulate == 0,
-            "accumulate",
-            self.accumulate,
-            f"a divisor of batch_size = {self.batch_size}",
-        )
+        even, wanted = self.batch_size % self.accumulate == 0, f"batch_size = {self.batch_size}"
+        require(even, "accumulate", self.accumulate, f"a divisor of {wanted}")
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

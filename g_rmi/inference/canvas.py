@@ -25,15 +25,13 @@ class Letterbox(NamedTuple):
         least `MARGIN` of them.
       size: Rows and columns of the picture.
       canvas_size: Rows and columns of the picture on the canvas.
-      scale: Image pixels per canvas pixel, x and y.
-      offset: Image point of canvas pixel (0, 0).
+      scale: Image pixels per canvas pixel, x and y; the first pixels lie on each other.
     """
 
     image: UInt8[Array, "B H W 3"]
     size: Int[Array, "B 2"]
     canvas_size: Int[Array, "B 2"]
     scale: Float[Array, "B 2"]
-    offset: Float[Array, "B 2"]
 
 
 def pack(images: Sequence[np.ndarray], *, canvas: tuple[int, int], count: int) -> Letterbox:
@@ -45,15 +43,13 @@ def pack(images: Sequence[np.ndarray], *, canvas: tuple[int, int], count: int) -
     side = max(_side(image) for image in images)
     buffer = np.zeros((count, side, side, 3), np.uint8)
     sizes, canvas_sizes = np.ones((count, 2), np.int32), np.ones((count, 2), np.int32)
-    scales, offsets = np.ones((count, 2), np.float32), np.zeros((count, 2), np.float32)
+    scales = np.ones((count, 2), np.float32)
     for i, image in enumerate(images):
-        height, width = image.shape[:2]
+        height, width = sizes[i] = image.shape[:2]
         buffer[i, :height, :width] = image
         fit = fit_canvas(height, width, canvas=canvas)
-        scale = 1 / np.diag(fit.affine[:, :2])
-        sizes[i], canvas_sizes[i] = (height, width), fit.size
-        scales[i], offsets[i] = scale, -scale * fit.affine[:, 2]
-    on_host: Any = (buffer, sizes, canvas_sizes, scales, offsets)
+        canvas_sizes[i], scales[i] = fit.size, 1 / np.diag(fit.affine[:, :2])
+    on_host: Any = (buffer, sizes, canvas_sizes, scales)
     return Letterbox(*on_host)
 
 
@@ -75,7 +71,7 @@ def fit_on_device(
     fitted = jnp.maximum(whole + up.astype(jnp.int32), 1)
     usual = jnp.minimum(size, fitted) > 1
     scale = jnp.where(usual, _ratio(size - 1, fitted - 1), _ratio(size, fitted))[:, ::-1]
-    return Letterbox(image, size, fitted, scale, jnp.zeros_like(scale))
+    return Letterbox(image, size, fitted, scale)
 
 
 def _ratio(a: Int[Array, "B 2"], b: Int[Array, "B 2"]) -> Float[Array, "B 2"]:

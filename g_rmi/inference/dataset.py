@@ -1,7 +1,7 @@
 """A network over a data set, on all devices of all hosts; every host gets all predictions."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -156,9 +156,9 @@ def predict_boxes(
     `batches` are this host's crops as `data_pipeline.loader.box_crops` makes them: "image", "box"
     (enlarged, in image pixels), and what `predict_batches` needs.
     """
-    shape = len(boxes), len(task.skeleton)
-    tables = (np.zeros(size, np.float32) for size in ((*shape, 2), shape, shape[:1]))
-    people = People(*tables, boxes)
+    count, joints = len(boxes), len(task.skeleton)
+    zeros = partial(np.zeros, dtype=np.float32)
+    people = People(zeros((count, joints, 2)), zeros((count, joints)), zeros(count), boxes)
     predict = make_predict(task, look)
     for rows, poses in predict_batches(predict, variables, batches, mesh=mesh):
         for table, values in zip(people, poses):

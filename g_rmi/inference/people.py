@@ -81,21 +81,17 @@ def find_boxes(
     """First stage: pictures and their `mipmaps` to boxes, best first, in image pixels."""
 
     def place(inputs):
-        picture, scale, offset, canvas_size = inputs
-        columns, rows = (
-            jnp.where(
-                jnp.arange(side) < canvas_size[1 - axis],
-                jnp.arange(side, dtype=jnp.float32) * scale[axis] + offset[axis],
-                jnp.nan,
-            )
-            for axis, side in ((0, canvas[1]), (1, canvas[0]))
-        )
-        return sample(levels, pictures.size, picture, rows, columns, jnp.prod(scale))
+        picture, scale, canvas_size = inputs
 
-    count = len(pictures.image)
-    image = lax.map(
-        place, (jnp.arange(count), pictures.scale, pictures.offset, pictures.canvas_size)
-    )
+        def along(axis):
+            steps = jnp.arange(canvas[axis])
+            inside, positions = steps < canvas_size[axis], steps.astype(jnp.float32)
+            return jnp.where(inside, positions * scale[1 - axis], jnp.nan)
+
+        return sample(levels, pictures.size, picture, along(0), along(1), jnp.prod(scale))
+
+    numbers = jnp.arange(len(pictures.image))
+    image = lax.map(place, (numbers, pictures.scale, pictures.canvas_size))
     found = detector.predict(variables, image, pictures.canvas_size, flip_test=settings.flip_test)
     boxes = canvas_to_image(found.boxes, pictures.scale)
     valid = found.valid & (found.scores >= settings.min_box_score)

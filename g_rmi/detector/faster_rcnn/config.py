@@ -91,12 +91,8 @@ class FasterRCNNConfig(ResNetConfig):
         for name in (*shares, "rpn_positive", "rpn_negative", "box_positive"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
         require(self.box_jitter >= 0, "box_jitter", self.box_jitter, "0 or more")
-        require(
-            self.rpn_negative <= self.rpn_positive,
-            "rpn_negative",
-            self.rpn_negative,
-            f"at most rpn_positive = {self.rpn_positive}",
-        )
+        lower, upper = self.rpn_negative, self.rpn_positive
+        require(lower <= upper, "rpn_negative", lower, f"at most rpn_positive = {upper}")
 
     def task(self, skeleton: Skeleton = COCO) -> Any:
         """The `FasterRCNN` of these settings; it finds people, whatever their keypoints."""
