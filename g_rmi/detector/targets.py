@@ -44,12 +44,12 @@ def sample_targets(
     positive_share: float,
     even: bool = False,
 ) -> Targets:
-    """Labels candidates and draws those that enter the loss.
+    """Labels candidates (anchors or proposals, canvas pixels) and draws those that enter the loss.
 
     Args:
       key: Of the draw.
-      candidates: Anchors or proposals, in canvas pixels.
-      usable: Candidates that take part.
+      candidates: The boxes that learn.
+      usable: Those that take part.
       truth: One picture's.
       positive: IoU with a person from which a candidate is positive.
       negative: IoU with every person below which it is background, unless half of it lies in a

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -61,15 +62,14 @@ def predict_batches(
     mesh = data_mesh() if mesh is None else mesh
     run = prediction_step(predict, mesh)
     variables = replicate(mesh, variables)
-    pending = None
-    for batch in batches:
-        predicted = run(variables, put_batch(mesh, _fill(batch, len(mesh.local_devices))))
-        # Fetching one batch late keeps the devices busy while the host reads the next one.
-        if pending is not None:
-            yield _fetch(pending)
-        pending = predicted
-    if pending is not None:
-        yield _fetch(pending)
+    started = (
+        run(variables, put_batch(mesh, _fill(batch, len(mesh.local_devices)))) for batch in batches
+    )
+    # Fetching one batch late keeps the devices busy while the host reads the next one.
+    for predicted, _ in pairwise(chain(started, [None])):
+        index, weight, rows = jax.device_get(predicted)
+        real = weight > 0
+        yield index[real], jax.tree.map(lambda x, real=real: x[real], rows)
 
 
 def _fill(batch: Mapping[str, np.ndarray], devices: int) -> dict[str, np.ndarray]:
@@ -80,12 +80,6 @@ def _fill(batch: Mapping[str, np.ndarray], devices: int) -> dict[str, np.ndarray
     filled["index"] = filled["index"].astype(np.int32)
     filled["weight"][count:] = 0
     return filled
-
-
-def _fetch(predicted: Any) -> tuple[np.ndarray, Any]:
-    index, weight, rows = jax.device_get(predicted)
-    real = weight > 0
-    return index[real], jax.tree.map(lambda x: x[real], rows)
 
 
 class FoundBoxes(NamedTuple):

@@ -149,8 +149,8 @@ def _turned_pixels(config: PoseConfig, look: Look) -> list[Float[np.ndarray, "2 
     """X and y of each turned view's pixels in the crop's box, 0 to 1 from side to side."""
     last = (config.crop_width - 1, config.crop_height - 1)
     pixels = np.stack(np.meshgrid(*(np.arange(side + 1) for side in last)), axis=-1)
-    views = turned_views(config, look)
-    points = (apply_affine(invert_affine(view), pixels) / last for view in views)
+    views = map(invert_affine, turned_views(config, look))
+    points = (apply_affine(view, pixels) / last for view in views)
     return [np.moveaxis(each, -1, 0).astype(np.float32) for each in points]
 
 

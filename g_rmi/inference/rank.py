@@ -26,22 +26,11 @@ def rank(
     box_nms: float | Array | None,
     oks_nms: float | Array | None,
 ) -> tuple[Float[Array, " N"], Bool[Array, " N"]]:
-    """Scores the people of one picture and says who stays.
+    """Scores the people of one picture, in image pixels, and says who stays.
 
-    Args:
-      keypoints: In image pixels.
-      pose_scores: Of each pose.
-      boxes: Where the people were found; their areas are the scale of OKS.
-      box_scores: Of each box.
-      valid: People who take part.
-      sigmas: OKS fall-offs.
-      ranking: What the score is; of two duplicates the one with the higher score stays.
-      min_score: See `Settings`, as the rest; but None keeps all duplicates.
-      box_nms: IoU of two boxes; these are compared before the poses are.
-      oks_nms: OKS of two poses.
-
-    Returns:
-      Scores, and a mask of the people who stay.
+    Options as in `Settings`, but a threshold of None keeps all duplicates. Boxes are compared
+    before the poses are, and their areas are the scale of OKS. Of two duplicates the one with the
+    higher score stays.
     """
     scores = {"pose": pose_scores, "box": box_scores, "product": pose_scores * box_scores}[ranking]
     # Without a least score, a person whose score is nan stays.

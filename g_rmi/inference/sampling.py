@@ -58,7 +58,7 @@ def sample(
     area: Float[Array, ""],
     take: Callable[[Array, Array, Array], Float[Array, "h w 3"]] = _grid,
 ) -> Float[Array, "h w 3"]:
-    """Samples one picture on a grid, bilinear, zeros outside.
+    """Samples one of the pictures on a grid, bilinear, zeros outside.
 
     Args:
       levels: The `mipmaps` of all pictures.

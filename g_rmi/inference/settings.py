@@ -90,9 +90,7 @@ def _misfit(hint: Any, value: Any) -> str | None:
         return None if value is None or isinstance(value, str) else "a text, or None"
     if hint is bool:
         return None if isinstance(value, bool) else "True or False"
-    choices = []
-    for part in typing.get_args(hint):
-        choices += [None] if part is type(None) else typing.get_args(part) or [part]
+    choices = typing.get_args(hint)
     return None if value in choices else f"one of {', '.join(map(repr, choices))}"
 
 

@@ -27,16 +27,18 @@ class FeaturePyramid(nn.Module):
     @nn.compact
     def __call__(self, blocks: list[Array], *, train: bool = False) -> Float[Array, "B h w C"]:
         """Merges `blocks`, finest first."""
+        conv = partial(Conv, self.features, dtype=self.dtype)
+        norm = partial(Norm, self.norm, dtype=self.dtype)
         *finer, x = blocks
-        x = Conv(self.features, 1, dtype=self.dtype, name="top")(x)
+        x = conv(1, name="top")(x)
         for level, lateral in reversed(list(enumerate(finer, 1))):
             height, width = lateral.shape[1:3]
             resize = partial(resize_align_corners, height=height, width=width)
             x = jax.vmap(resize)(x).astype(self.dtype)
-            x = x + Conv(self.features, 1, dtype=self.dtype, name=f"lateral{level}")(lateral)
-            x = nn.relu(Norm(self.norm, dtype=self.dtype, name=f"norm{level}a")(x, train=train))
-            x = Conv(self.features, 3, dtype=self.dtype, name=f"merge{level}")(x)
-            x = nn.relu(Norm(self.norm, dtype=self.dtype, name=f"norm{level}b")(x, train=train))
+            x = x + conv(1, name=f"lateral{level}")(lateral)
+            x = nn.relu(norm(name=f"norm{level}a")(x, train=train))
+            x = conv(3, name=f"merge{level}")(x)
+            x = nn.relu(norm(name=f"norm{level}b")(x, train=train))
         return x
 
 

@@ -85,23 +85,19 @@ class PoseTask:
         flip_test: bool = False,
         turns: Sequence[Affine] = (),
     ) -> dict[str, Float[Array, "B h w ..."]]:
-        """Coarse maps of crops: the head's `fields`, by name.
+        """Coarse maps of RGB crops in 0..255: the head's `fields`, by name.
 
-        Args:
-          variables: Parameters and statistics.
-          image: RGB crops in 0..255; each with its further views behind it, if it has some.
-          flip_test: Average the maps with those of the mirrored crops.
-          turns: Maps from the pixels of a crop to those of its further views, with whose maps the
-            crop's are averaged; see `g_rmi.pose.views`.
+        They are averaged with those of the mirrored crops in the flip test, and of further views,
+        which stand behind each crop: `turns` maps its pixels to theirs (`g_rmi.pose.views`).
 
         Raises:
           ValueError: Crops with other views than `turns` has.
         """
         several = (1 + len(turns),) if turns else ()
         if image.shape[1:-3] != several:
-            wanted = "".join(f"{size}, " for size in several)
+            wanted = f"[B, {''.join(f'{size}, ' for size in several)}H, W, 3]"
             raise ValueError(
-                f"image of shape {image.shape}: {len(turns)} turned views take [B, {wanted}H, W, 3]"
+                f"image of shape {image.shape}: {len(turns)} turned views take {wanted}"
             )
         if turns:
             image = jnp.concatenate(jnp.unstack(image, axis=1))
