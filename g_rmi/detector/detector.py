@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, PyTree
 
+from g_rmi.ops.boxes import clip_boxes, decode_boxes
 from g_rmi.ops.nms import box_nms
 from g_rmi.types import Detections
 
@@ -55,14 +56,18 @@ class Detector(Protocol):
 
 
 def select(
-    boxes: Float[Array, "N 4"],
+    deltas: Float[Array, "N 4"],
+    regions: Float[Array, "N 4"],
     scores: Float[Array, " N"],
     usable: Bool[Array, " N"],
+    size: Int[Array, " 2"],
     *,
     count: int,
     iou: float,
 ) -> Detections:
-    """Non-maximum suppression, then the best `count`."""
+    """The boxes that deltas make of regions, inside a picture; NMS, then the best `count`."""
+    boxes = clip_boxes(decode_boxes(deltas, regions), size)
+    usable = usable & (boxes[:, 2:] > boxes[:, :2]).all(-1)
     keep = box_nms(boxes, scores, usable, threshold=iou, limit=count)
     index, valid = best(scores, keep, count)
     return Detections(

@@ -12,7 +12,6 @@ from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.nn.conv import RARE, Conv, project
 from g_rmi.nn.resnet import picture_mask
 from g_rmi.ops.anchors import anchor_boxes
-from g_rmi.ops.boxes import clip_boxes, decode_boxes
 from g_rmi.types import Grid
 
 
@@ -79,7 +78,6 @@ def propose(
 ) -> Proposals:
     """The network's best boxes on one picture after suppression (paper: 300, IoU .7)."""
     index, valid = best(objectness, usable, config.candidates)
-    boxes = clip_boxes(decode_boxes(deltas[index], anchors[index]), size)
-    valid &= (boxes[:, 2:] > boxes[:, :2]).all(-1)
-    found = select(boxes, objectness[index], valid, count=config.proposals, iou=config.proposal_iou)
+    rows = deltas[index], anchors[index], objectness[index]
+    found = select(*rows, valid, size, count=config.proposals, iou=config.proposal_iou)
     return Proposals(found.boxes, found.valid)

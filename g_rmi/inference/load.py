@@ -30,10 +30,10 @@ def load_task(
     stage: str | None = None,
     average: bool = True,
 ) -> tuple[PoseTask | Detector, Any]:
-    """The task and the evaluation weights of a training.
+    """The task and the evaluation weights of a training: of its directory or weights file.
 
     Args:
-      path: Its work directory, or its weights file.
+      path: Where it is.
       checkpoint: "latest", "best" or a step; see `g_rmi.training.checkpoint.Checkpoints.load`.
       stage: Which it must be, "detector" or "pose"; None takes either.
       average: The average of the weights if there is one; False for the last weights.

@@ -20,7 +20,7 @@ from g_rmi.detector.detector import Detector
 from g_rmi.geometry import Affine, apply_affine, invert_affine
 from g_rmi.inference.canvas import Letterbox, canvas_to_image
 from g_rmi.inference.rank import rank, rank_options
-from g_rmi.inference.sampling import at_points, mipmaps, sample
+from g_rmi.inference.sampling import mipmaps, sample
 from g_rmi.inference.settings import Look, Settings
 from g_rmi.ops.boxes import extend_boxes
 from g_rmi.ops.image import grids
@@ -124,7 +124,7 @@ def find_poses(
         if not turned:
             return straight
         x0, y0, x1, y1 = windows[i]
-        views = (take(y0 + (y1 - y0) * y, x0 + (x1 - x0) * x, take=at_points) for x, y in turned)
+        views = (take(y0 + (y1 - y0) * y, x0 + (x1 - x0) * x) for x, y in turned)
         return jnp.stack([straight, *views])
 
     def chunk(some):

@@ -77,12 +77,10 @@ class PosePipeline:
         """Loads two trainings, or that of the pose network alone.
 
         Args:
-          detector: Work directory of a detector's training, or its weights file; None takes the
-            detector that comes with the package.
+          detector: Work directory of a training, or its weights file; None: the package's own.
           pose: The same of the pose network.
           boxes_given: Whether it will always be told where people are and needs no detector.
-          settings: Numbers and thresholds; None takes those that the pose network's weights were
-            written with, else the defaults.
+          settings: None takes those that the pose network's weights were written with.
           mesh: See the class.
 
         Raises:
@@ -102,10 +100,7 @@ class PosePipeline:
         return cls(tasks.get("detector"), tasks["pose"], variables, settings, mesh)
 
     def __call__(
-        self,
-        image: np.ndarray | Sequence[np.ndarray],
-        boxes: Any = None,
-        box_scores: Any = None,
+        self, image: np.ndarray | Sequence[np.ndarray], boxes: Any = None, box_scores: Any = None
     ) -> People | list[People]:
         """Finds people.
 
@@ -164,8 +159,9 @@ def _given(boxes: list[BoxTable], count: int) -> Detections:
     rows = 1 << max(longest - 1, 31).bit_length()
     table, scores = np.zeros((count, rows, 4), np.float32), np.zeros((count, rows), np.float32)
     valid = np.zeros((count, rows), bool)
-    for i, (some, theirs) in enumerate(boxes):
-        table[i, : len(some)], scores[i, : len(some)], valid[i, : len(some)] = some, theirs, True
+    for i, given in enumerate(boxes):
+        some = slice(len(given[1]))
+        table[i, some], scores[i, some], valid[i, some] = *given, True
     on_host: Any = (table, scores, valid)
     return Detections(*on_host)
 

@@ -110,11 +110,7 @@ class PoseTask:
         return views.merge(maps, seen, self.config.head.fields, flip=flip, grid=self.grid)
 
     def decoding(self, wanted: str | None) -> str:
-        """How maps are read: as wanted, as the config says for None.
-
-        Raises:
-          ValueError: The head has no such decoding.
-        """
+        """How maps are read: as wanted, as the config says for None; see `check_decoding`."""
         return check_decoding(self.config.head, wanted)
 
     def reading(self, decoding: str | None = None) -> Reading:

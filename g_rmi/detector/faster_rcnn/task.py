@@ -15,7 +15,7 @@ from g_rmi.detector.losses import class_loss, localisation_loss, objectness_loss
 from g_rmi.detector.proposals import Proposals, RPNOutputs, canvas_anchors, propose
 from g_rmi.detector.targets import Targets, jitter_boxes, sample_targets
 from g_rmi.metrics import Mean, masked_mean
-from g_rmi.ops.boxes import clip_boxes, decode_boxes
+from g_rmi.ops.boxes import clip_boxes
 from g_rmi.types import DetectionBatch, Detections
 
 
@@ -185,7 +185,8 @@ def detect(
     config: FasterRCNNConfig,
 ) -> Detections:
     """People on one picture from the second stage's outputs (paper: box NMS at IoU .6)."""
-    scores = jax.nn.softmax(logits)[:, 1]
-    boxes = clip_boxes(decode_boxes(deltas, proposals.boxes), size)
-    usable = proposals.valid & (boxes[:, 2:] > boxes[:, :2]).all(-1)
-    return select(boxes, scores, usable, count=config.detections, iou=config.box_iou)
+    scores, options = (
+        jax.nn.softmax(logits)[:, 1],
+        {"count": config.detections, "iou": config.box_iou},
+    )
+    return select(deltas, proposals.boxes, scores, proposals.valid, size, **options)

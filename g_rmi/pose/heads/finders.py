@@ -55,12 +55,9 @@ class HoughVotes:
 
     On CPUs the maxima of f_k are found by branch and bound (`g_rmi.pose.heads.peaks`), elsewhere by
     voting from every position; they are the same.
-
-    Attributes:
-      radius: R in crop pixels.
     """
 
-    radius: float
+    radius: float  # R in crop pixels
 
     def whole(self, logits: Logits, offset: Offset, grid: Grid) -> Whole:
         """f_k."""
@@ -109,14 +106,10 @@ class OksKernel:
     A joint's score is its expected OKS. The pose's score stays the paper's, how well votes agree:
     the mean over the joints of what lies close to l_k. A box on nobody has a place of fair expected
     OKS for most joints, but no votes that agree.
-
-    Attributes:
-      radius: R in crop pixels.
-      sigmas: Standard deviation of each joint's kernel in crop pixels: `kernel_sigmas`.
     """
 
-    radius: float
-    sigmas: tuple[float, ...]
+    radius: float  # R in crop pixels
+    sigmas: tuple[float, ...]  # of each joint's kernel: `kernel_sigmas`
 
     def whole(self, logits: Logits, offset: Offset, grid: Grid) -> Whole:
         """The expected OKS at each pixel."""
