@@ -54,15 +54,15 @@ def canvas_anchors(
 ) -> tuple[Float[Array, "A 4"], Bool[Array, "B A"]]:
     """The anchors of a canvas, and which have their centre on the picture of that `size`."""
     stride = config.output_stride
-    cells = Grid(*image.shape[1:3]).every(stride)._asdict()
+    cells = Grid(*image.shape[1:3]).every(stride)
     anchors = anchor_boxes(
-        **cells,
+        **cells._asdict(),
         stride=stride,
         base=config.anchor_base,
         scales=config.anchor_scales,
         ratios=config.anchor_ratios,
     )
-    mask = picture_mask(size, **cells, stride=stride)
+    mask = picture_mask(size, cells, stride=stride)
     each = len(config.anchor_scales) * len(config.anchor_ratios)
     return anchors, jnp.repeat(mask.reshape(len(size), -1), each, axis=1)
 

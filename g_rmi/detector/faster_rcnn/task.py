@@ -1,6 +1,7 @@
 """Faster R-CNN as the trainer and the programs see it: init, loss, predict."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
@@ -135,15 +136,12 @@ class FasterRCNN:
         best = partial(propose, config=self.config)
         return jax.vmap(best, in_axes=(0, 0, None, 0, 0))(*rpn, anchors, usable, size)
 
-    def _rpn_targets(
-        self, key: Array, anchors: Array, usable: Array, truth: DetectionBatch
-    ) -> Targets:
+    @property
+    def _rpn_targets(self) -> Callable[..., Targets]:
+        """`sample_targets` for the anchors of one picture."""
         c = self.config
-        return sample_targets(
-            key,
-            anchors,
-            usable,
-            truth,
+        return partial(
+            sample_targets,
             positive=c.rpn_positive,
             negative=c.rpn_negative,
             force=True,
@@ -162,11 +160,9 @@ class FasterRCNN:
             annotated = jitter_boxes(draw, annotated, deviation=c.box_jitter)
             annotated = clip_boxes(annotated, truth.size)
         regions = jnp.concatenate([proposals.boxes, annotated])
+        usable = jnp.concatenate([proposals.valid, truth.person])
         targets = sample_targets(
-            key,
-            regions,
-            jnp.concatenate([proposals.valid, truth.person]),
-            truth,
+            *(key, regions, usable, truth),
             positive=c.box_positive,
             negative=c.box_positive,
             force=False,
