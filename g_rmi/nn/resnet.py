@@ -13,7 +13,6 @@ from jaxtyping import Array, Bool, Float, Int, Num
 from g_rmi.nn.conv import Conv
 from g_rmi.nn.norm import Norm
 from g_rmi.nn.rewrites import max_pool
-from g_rmi.types import Grid
 
 # Units of blocks 1-4; depth = conv1 + three convolutions a unit + the classifier (not built here).
 UNITS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -69,14 +68,15 @@ def normalise(image: Num[Array | np.ndarray, "B H W 3"]) -> Float[Array, "B H W 
 
 
 def picture_mask(
-    size: Int[Array, "B 2"], grid: Grid, *, stride: int
+    size: Int[Array, "B 2"], shape: tuple[int, ...], *, stride: int
 ) -> Bool[Array, "B height width 1"]:
     """Positions of a map that lie on the picture, not on the padding beside it.
 
     Position i lies on pixel `stride * i`; `size` is rows and columns of each picture, in pixels.
     """
-    rows = stride * jnp.arange(grid.height)[None, :] < size[:, :1]
-    columns = stride * jnp.arange(grid.width)[None, :] < size[:, 1:]
+    height, width = shape
+    rows = stride * jnp.arange(height)[None, :] < size[:, :1]
+    columns = stride * jnp.arange(width)[None, :] < size[:, 1:]
     return (rows[:, :, None] & columns[:, None, :])[..., None]
 
 
@@ -196,7 +196,7 @@ class ResNet(nn.Module):
                 raise ValueError(f"{name} = {value}: must be one of {', '.join(texts)}")
 
         def mask(x, stride):
-            return None if size is None else picture_mask(size, Grid(*x.shape[1:3]), stride=stride)
+            return None if size is None else picture_mask(size, x.shape[1:3], stride=stride)
 
         x = jnp.asarray(x, self.dtype)
         x = _masked(x, mask(x, 1))
