@@ -60,17 +60,11 @@ def to_xywh(boxes: Real[np.ndarray, "*N 4"]) -> Float[np.ndarray, "*N 4"]:
 
 
 class CanvasFit(NamedTuple):
-    """How a picture lies on its canvas: resized, in the upper left corner.
+    """How a picture lies on its canvas: resized, in the upper left corner."""
 
-    Attributes:
-      canvas: Rows and columns of the canvas.
-      size: Rows and columns of the picture on it.
-      affine: Map from image points to canvas pixels.
-    """
-
-    canvas: tuple[int, int]
-    size: tuple[int, int]
-    affine: Affine
+    canvas: tuple[int, int]  # rows and columns
+    size: tuple[int, int]  # rows and columns of the picture on it
+    affine: Affine  # from image points to canvas pixels
 
 
 def fit_canvas(height: int, width: int, *, canvas: tuple[int, int]) -> CanvasFit:

@@ -16,19 +16,12 @@ _IGNORED_SHARE = 0.5
 
 
 class Targets(NamedTuple):
-    """A sample of S candidates.
-
-    Attributes:
-      index: Of the candidate.
-      valid: The row is used.
-      person: The candidate is a person, else background.
-      deltas: Of that person's box; zero for background.
-    """
+    """A sample of S candidates."""
 
     index: Int[Array, " S"]
-    valid: Bool[Array, " S"]
-    person: Bool[Array, " S"]
-    deltas: Float[Array, "S 4"]
+    valid: Bool[Array, " S"]  # the row is used
+    person: Bool[Array, " S"]  # else background
+    deltas: Float[Array, "S 4"]  # of that person's box; zero for background
 
 
 def sample_targets(

@@ -24,13 +24,9 @@ Arrays = Mapping[str, Any]
 @lru_cache
 def prediction_step(predict: Callable[[Any, Arrays], Any], mesh: Mesh):
     """Each device predicts its rows; then all rows go to all devices. Jitted, made once."""
-    spread = jax.shard_map(
-        predict,
-        mesh=mesh,
-        in_specs=(PartitionSpec(), PartitionSpec("data")),
-        out_specs=PartitionSpec("data"),
-        check_vma=False,
-    )
+    data = PartitionSpec("data")
+    specs = {"in_specs": (PartitionSpec(), data), "out_specs": data}
+    spread = jax.shard_map(predict, mesh=mesh, **specs, check_vma=False)
 
     def run(variables, batch):
         return batch["index"], batch["weight"], spread(variables, batch)
@@ -48,8 +44,7 @@ def predict_batches(
     """Maps a prediction over batches of which each host reads its own part.
 
     Args:
-      predict: Pure function (variables, batch) -> arrays, a row for each of the batch's. Compiled
-        once for each function, mesh and shape.
+      predict: Pure function (variables, batch) -> arrays, a row for each of the batch's.
       variables: Of the network.
       batches: Arrays of this host's rows, as many on every host; among them "index", the number of
         the row in the data set, and "weight", 0 for filling rows. Rows that do not divide over the

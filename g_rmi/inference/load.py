@@ -33,7 +33,7 @@ def load_task(
     """The task and the evaluation weights of a training: of its directory or weights file.
 
     Args:
-      path: Where it is.
+      path: Of either.
       checkpoint: "latest", "best" or a step; see `g_rmi.training.checkpoint.Checkpoints.load`.
       stage: Which it must be, "detector" or "pose"; None takes either.
       average: The average of the weights if there is one; False for the last weights.

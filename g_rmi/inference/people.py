@@ -50,16 +50,10 @@ def find_people(
     canvas: tuple[int, int],
     settings: Settings,
 ) -> PeopleTable:
-    """The whole method, pure.
+    """The whole method for pictures of one orientation, pure.
 
-    Args:
-      detector: The first stage; not asked where boxes are given.
-      pose: The second.
-      variables: Of both, "detector" and "pose".
-      pictures: All of one orientation.
-      boxes: In image pixels, if it is known where people are.
-      canvas: Rows and columns of the detector's canvas.
-      settings: Numbers and thresholds.
+    The variables are those of both stages, "detector" and "pose"; `canvas` is rows and columns of
+    the detector's, which is not asked where boxes (image pixels) are given.
     """
     levels = mipmaps(pictures)
     if boxes is None:

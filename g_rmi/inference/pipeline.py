@@ -148,8 +148,7 @@ class PosePipeline:
         else:
             given = _given(boxes, count)
         run = compiled(self.detector, self.pose, canvas, self.settings, self.mesh)
-        tables = jax.device_get(run(self.variables, pictures, given))
-        *columns, valid = tables
+        *columns, valid = jax.device_get(run(self.variables, pictures, given))
         return [People(*(column[i][valid[i]] for column in columns)) for i in range(len(images))]
 
 

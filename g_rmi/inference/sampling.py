@@ -50,13 +50,9 @@ def sample(
 ) -> Float[Array, "h w 3"]:
     """Samples one of the pictures, bilinear, zeros outside.
 
-    Args:
-      levels: The `mipmaps` of all pictures.
-      sizes: Rows and columns of all pictures.
-      picture: Which one.
-      rows: Y of a grid's rows [h] in image pixels, or of points [h, w] that are no grid.
-      columns: X of its columns [w], or of the points.
-      area: Image pixels between neighbouring samples, squared.
+    `levels` are the `mipmaps` and `sizes` the rows and columns of all pictures. The samples are
+    where rows [h] and columns [w] cross, y and x in image pixels, or points [h, w] that are no
+    grid; `area` is the image pixels between neighbouring ones, squared.
     """
     count = len(sizes)
 

@@ -11,21 +11,13 @@ from g_rmi.types import Grid
 
 
 class Field(NamedTuple):
-    """One kind of map, [B, h, w, *(K,) * joints, *((2,) if vector else ())].
+    """One kind of map, [B, h, w, *(K,) * joints, *((2,) if vector else ())]."""
 
-    Attributes:
-      name: Its key among the network's maps.
-      joints: Axes of joints: 1, or 2 for what a joint says about another one.
-      vector: Holds vectors `(x, y)` in crop pixels.
-      logits: Holds the logits of probabilities.
-      meaning: What a value says, for drawings.
-    """
-
-    name: str
-    joints: int = 1
-    vector: bool = False
-    logits: bool = False
-    meaning: str = ""
+    name: str  # its key among the network's maps
+    joints: int = 1  # axes of joints: 1, or 2 for what a joint says about another one
+    vector: bool = False  # holds vectors `(x, y)` in crop pixels
+    logits: bool = False  # holds the logits of probabilities
+    meaning: str = ""  # what a value says, for drawings
 
 
 def resize(

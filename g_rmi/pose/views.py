@@ -55,15 +55,8 @@ def merge(
 ) -> dict[str, Float[Array, "..."]]:
     """The mean of what some views say about the crops, at each place of those that saw it.
 
-    Args:
-      maps: Of all views, [V B h w ...], one view after the other.
-      views: Maps from the crop's pixels to each view's.
-      fields: The kinds of maps.
-      flip: The joint that each joint becomes in a mirrored image.
-      grid: The crop, and each of its views.
-
-    Returns:
-      Maps of the crops, [B h w ...].
+    The maps of all views, [V B h w ...], one view after the other, become those of the crops,
+    [B h w ...]. `flip` is the joint that each joint becomes in a mirrored image.
     """
     merged = {}
     for field in fields:

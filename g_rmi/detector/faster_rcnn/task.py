@@ -129,8 +129,7 @@ class FasterRCNN:
         features, rpn = run(image, size, method="propose")  # type: ignore[not-iterable]
         anchors, usable = canvas_anchors(self.config, image, size)
         proposals = self._proposals(rpn, anchors, usable, size)  # type: ignore[bad-argument-type]
-        outputs = run(features, proposals.boxes, method="classify")
-        return outputs, proposals  # type: ignore[bad-return]
+        return run(features, proposals.boxes, method="classify"), proposals  # type: ignore[bad-return]
 
     def _proposals(self, rpn: RPNOutputs, anchors: Array, usable: Array, size: Array) -> Proposals:
         best = partial(propose, config=self.config)
@@ -162,7 +161,10 @@ class FasterRCNN:
         regions = jnp.concatenate([proposals.boxes, annotated])
         usable = jnp.concatenate([proposals.valid, truth.person])
         targets = sample_targets(
-            *(key, regions, usable, truth),
+            key,
+            regions,
+            usable,
+            truth,
             positive=c.box_positive,
             negative=c.box_positive,
             force=False,

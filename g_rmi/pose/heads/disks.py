@@ -21,20 +21,15 @@ from g_rmi.types import Grid, PoseBatch, Poses
 class DiskTargets(NamedTuple):
     """Targets of one crop, on a grid of H x W positions.
 
-    Attributes:
-      heatmap: 1 inside the disk of radius R around the centred person's joint, else 0.
-      offset: F_k(x) = l_k - x, in crop pixels.
-      inside: Where the offset counts: the disk.
-      elsewhere: Inside a disk of somebody else's joint k and of none of the centred person's:
-        left out of the auxiliary loss.
-      labelled: The joint takes part in the losses.
+    `elsewhere` is inside a disk of somebody else's joint k and of none of the centred person's:
+    left out of the auxiliary loss.
     """
 
-    heatmap: Float[Array, "H W K"]
-    offset: Float[Array, "H W K 2"]
-    inside: Bool[Array, "H W K"]
+    heatmap: Float[Array, "H W K"]  # 1 within R of the centred person's joint, else 0
+    offset: Float[Array, "H W K 2"]  # F_k(x) = l_k - x, in crop pixels
+    inside: Bool[Array, "H W K"]  # where the offset counts: the disk
     elsewhere: Bool[Array, "H W K"]
-    labelled: Bool[Array, " K"]
+    labelled: Bool[Array, " K"]  # the joint takes part in the losses
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,19 +15,12 @@ Maps = Mapping[str, Array]
 
 
 class Reading(NamedTuple):
-    """How the maps of a crop are read.
+    """How the maps of a crop are read."""
 
-    Attributes:
-      grid: The crop.
-      sigmas: OKS fall-offs of the joints.
-      box_scale: How much larger than the extended box the crop is.
-      decoding: One of the head's.
-    """
-
-    grid: Grid
-    sigmas: tuple[float, ...]
-    box_scale: float
-    decoding: str
+    grid: Grid  # of the crop
+    sigmas: tuple[float, ...]  # OKS fall-offs of the joints
+    box_scale: float  # how much larger than the extended box the crop is
+    decoding: str  # one of the head's
 
 
 @runtime_checkable
