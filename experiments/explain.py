@@ -67,7 +67,7 @@ def titled(task: PoseTask, maps: Maps, k: int, decoding: str) -> dict[str, np.nd
     head, drawn = task.config.head, {}
     for field in head.fields:
         if field.joints == 1:
-            values = resize(maps[field.name][:, :, k], **task.grid._asdict())
+            values = resize(maps[field.name][:, :, k], task.grid)
             title = f"{field.name}: {field.meaning}" if field.meaning else field.name
             drawn[title] = jax.nn.sigmoid(values) if field.logits else values
     evidence = jax.jit(partial(head.evidence, how=task.reading(decoding)))

@@ -9,11 +9,8 @@ import jax
 def enable_compilation_cache() -> pathlib.Path | None:
     """Turns on JAX's persistent compilation cache; entry points call this before any computation.
 
-    A directory that was set before, by JAX_COMPILATION_CACHE_DIR or in `jax.config`, is respected.
-
-    Returns:
-      The directory, by default <XDG_CACHE_HOME or ~/.cache>/g_rmi/xla; None, and no cache, if it
-      cannot be made.
+    A directory that was set before, by JAX_COMPILATION_CACHE_DIR or in `jax.config`, is respected;
+    the default is <XDG_CACHE_HOME or ~/.cache>/g_rmi/xla. None, and no cache, if it cannot be made.
     """
     directory = jax.config.values["jax_compilation_cache_dir"]
     if not directory:

@@ -12,8 +12,6 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
-Norm = Literal["batch", "frozen", "group"]
-
 
 def require(ok: bool, field: str, value: Any, wanted: str) -> None:
     """Refuses a value, with one line that names the field and what it must be."""
@@ -29,7 +27,7 @@ class OptimConfig:
       optimizer: "sgd" (the paper's), "adamw", or "muon": convolutions by orthogonalised momentum
         (Jordan et al., 2024), the rest by adamw; the same learning rates as for adamw.
       learning_rate: Peak learning rate at `batch_size` of the train config.
-      momentum: Of SGD.
+      momentum: Momentum of SGD.
       weight_decay: Decoupled for adamw and muon, L2 for sgd; never on norms and biases.
       schedule: "constant" (the paper's pose network), "cosine" to zero, or "steps".
       boundaries: For "steps": learning rate / 10 at each of these steps.
@@ -65,7 +63,7 @@ class TrainConfig:
       batch_size: Examples per step over all devices and hosts.
       accumulate: Micro-batches per step; batch_size is their sum.
       fsdp: Split parameters, optimiser state and averages over the devices instead of copying them.
-      seed: Of initialisation, data order and augmentation.
+      seed: Seed of initialisation, data order and augmentation.
       log_every: Steps between log lines.
       evaluate_every: Steps between evaluations on the validation set; 0 for the end only.
       checkpoint_every: Steps between checkpoints.
@@ -89,12 +87,8 @@ class TrainConfig:
         for name in ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(self.keep_best >= 0, "keep_best", self.keep_best, "0 or more")
-        require(
-            self.batch_size % self.accumulate == 0,
-            "accumulate",
-            self.accumulate,
-            f"a divisor of batch_size = {self.batch_size}",
-        )
+        even, wanted = self.batch_size % self.accumulate == 0, f"batch_size = {self.batch_size}"
+        require(even, "accumulate", self.accumulate, f"a divisor of {wanted}")
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
@@ -129,12 +123,7 @@ def _check_type(hint: Any, field: str, value: Any) -> None:
 
 
 def default_values(config: Any, default: Any = None) -> dict[str, Any]:
-    """The values that a config of the same types has where nothing is set.
-
-    Args:
-      config: Any.
-      default: What it is by default; that of its type if None.
-    """
+    """The values that a config of the same types has where nothing is set, or as in `default`."""
     default = type(config)() if default is None else default
     values = {}
     for field in dataclasses.fields(config):
@@ -145,17 +134,13 @@ def default_values(config: Any, default: Any = None) -> dict[str, Any]:
     return values
 
 
+# Settings of the head of the paper from before there were others.
+_OF_DISKS = "radius heatmap_weight offset_weight auxiliary_weight huber_delta loss_stride decoding"
 # Old names of fields and where they are today, by stage.
 MOVED = {
     "pose": {
         "model.top_down": "model.fpn_channels",
-        "model.radius": "model.head.radius",
-        "model.heatmap_weight": "model.head.heatmap_weight",
-        "model.offset_weight": "model.head.offset_weight",
-        "model.auxiliary_weight": "model.head.auxiliary_weight",
-        "model.huber_delta": "model.head.huber_delta",
-        "model.loss_stride": "model.head.loss_stride",
-        "model.decoding": "model.head.decoding",
+        **{f"model.{name}": f"model.head.{name}" for name in _OF_DISKS.split()},
     },
     "detector": {"model.min_score": ""},  # which was the inference settings' as well
 }
@@ -170,14 +155,13 @@ def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
     if "model" not in values:
         return values  # no experiment
     stage = values.setdefault("stage", "pose")  # which experiments before the detector did not say
-    there = dict(flatten(values))
     for old, new in MOVED.get(stage, {}).items():
-        if old in there:
-            inner, name = _place(values, old)
-            del inner[name]
+        inner, name = _place(values, old)
+        if name in inner:
+            value = inner.pop(name)
             if new:
                 inner, name = _place(values, new)
-                inner[name] = there[old]
+                inner[name] = value
     if stage in KINDS:
         full, kind = KINDS[stage]
         inner, name = _place(values, full)
@@ -194,12 +178,10 @@ def _place(values: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
 
 
 def from_dict(cls: Any, values: Mapping[str, Any], path: str = "") -> Any:
-    """Reads a config back strictly.
+    """Reads a config back strictly; fields that are missing stay at their defaults.
 
-    Args:
-      cls: A dataclass, or a union of some that the literal field `kind` tells apart.
-      values: Of its fields; those that are missing stay at their defaults.
-      path: Of the values in the whole, for messages.
+    `cls` is a dataclass, or a union of some that the literal field `kind` tells apart; `path` is
+    that of the values in the whole, for messages.
 
     Raises:
       ValueError: A field is unknown (the nearest one is named) or has an impossible value.

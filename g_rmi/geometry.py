@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Real
 
-Affine = Float[np.ndarray, "2 3"]
+Affine = Float[np.ndarray, "2 3"]  # A maps the point (x, y) to A @ (x, y, 1)
 
 
 def pose_box(
@@ -17,16 +17,9 @@ def pose_box(
 ) -> Float[np.ndarray, "... 4"]:
     """Extends a box to a fixed aspect around its centre, then enlarges it (paper, section 3.2.1).
 
-    The shorter side (relative to the aspect) grows; nothing is ever squashed or cut.
-
-    Args:
-      box: `(x0, y0, x1, y1)`, any leading axes.
-      aspect: Height / width of the crop, 353 / 257 in the paper.
-      scale: Enlargement after the extension: 1.25 at evaluation, U(1.0, 1.5) in training.
-
-    Returns:
-      Boxes of the same shape and centres, with height / width == aspect. A box without width and
-      height becomes one pixel high.
+    The side that is too short for the aspect (height / width of the crop, 353 / 257 in the paper)
+    grows; nothing is ever squashed or cut. The scale is 1.25 at evaluation, U(1.0, 1.5) in
+    training. A box without width and height becomes one pixel high.
     """
     box = np.asarray(box, np.float64)
     centre = (box[..., :2] + box[..., 2:]) / 2
@@ -41,18 +34,9 @@ def box_to_crop(
 ) -> Affine:
     """Affine map from image points to crop pixels, align-corners.
 
-    The corners of the box land on the centres of the crop's corner pixels. `angle` turns the crop
-    window around the box's centre; `flip` mirrors the crop left-right after that.
-
-    Args:
-      box: `(x0, y0, x1, y1)` with non-zero sides.
-      height: Crop height in pixels.
-      width: Crop width in pixels.
-      angle: Radians; positive turns the content of the crop clockwise on the screen.
-      flip: Mirror the crop.
-
-    Returns:
-      Matrix A: crop point = A @ (x, y, 1).
+    The corners of the box, whose sides must not be 0, land on the centres of the crop's corner
+    pixels. `angle` (radians) turns the crop window around the box's centre, the content of the crop
+    clockwise on the screen; `flip` mirrors the crop left-right after that.
     """
     x0, y0, x1, y1 = np.asarray(box, np.float64)
     centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
@@ -76,36 +60,23 @@ def to_xywh(boxes: Real[np.ndarray, "*N 4"]) -> Float[np.ndarray, "*N 4"]:
 
 
 class CanvasFit(NamedTuple):
-    """How a picture lies on its canvas: resized, in the upper left corner.
+    """How a picture lies on its canvas: resized, in the upper left corner."""
 
-    Attributes:
-      canvas: Rows and columns of the canvas.
-      size: Rows and columns of the picture on it.
-      affine: Map from image points to canvas pixels.
-    """
-
-    canvas: tuple[int, int]
-    size: tuple[int, int]
-    affine: Affine
+    canvas: tuple[int, int]  # rows and columns
+    size: tuple[int, int]  # rows and columns of the picture on it
+    affine: Affine  # from image points to canvas pixels
 
 
 def fit_canvas(height: int, width: int, *, canvas: tuple[int, int]) -> CanvasFit:
     """Fits a picture to a canvas of its orientation, as large as possible, never squashed.
 
-    Args:
-      height: Rows of the picture.
-      width: Columns of the picture.
-      canvas: Shorter and longer side of the canvas; it lies if the picture is at least as wide
-        as high, else it stands.
+    `canvas` is the shorter and longer side; it lies if the picture is at least as wide as high.
     """
     short, long = canvas
     rows, columns = (short, long) if width >= height else (long, short)
     # Exact, so that every program that does the same rounds the same way.
     scale = min(Fraction(rows, height), Fraction(columns, width))
-    size = (
-        min(max(round(scale * height), 1), rows),
-        min(max(round(scale * width), 1), columns),
-    )
+    size = min(max(round(scale * height), 1), rows), min(max(round(scale * width), 1), columns)
     affine = resize_affine(height, width, rows=size[0], columns=size[1])
     return CanvasFit((rows, columns), size, affine)
 

@@ -44,31 +44,24 @@ class Skeleton:
 
     @classmethod
     def create(
-        cls,
-        names: Sequence[str],
-        *,
-        limbs: Sequence[tuple[str, str]],
-        sigmas: Sequence[float],
+        cls, names: Sequence[str], *, limbs: Sequence[tuple[str, str]], sigmas: Sequence[float]
     ) -> "Skeleton":
         """Builds a skeleton from names alone: `left_x` and `right_x` mirror each other."""
         index = {name: i for i, name in enumerate(names)}
+        opposite = {"left_": "right_", "right_": "left_"}
 
         def mirror(name: str) -> int:
-            if name.startswith("left_"):
-                return index.get("right_" + name[5:], index[name])
-            if name.startswith("right_"):
-                return index.get("left_" + name[6:], index[name])
-            return index[name]
+            side = name[: name.find("_") + 1]
+            return index.get(opposite.get(side, side) + name[len(side) :], index[name])
 
         for limb in limbs:
-            for name in limb:
-                if name not in index:
-                    raise ValueError(
-                        f"limb {limb} names {name!r}, which is not one of {tuple(names)}"
-                    )
+            if strangers := [name for name in limb if name not in index]:
+                raise ValueError(
+                    f"limb {limb} names {strangers[0]!r}, which is not one of {tuple(names)}"
+                )
         return cls(
             names=tuple(names),
-            flip=tuple(mirror(name) for name in names),
+            flip=tuple(map(mirror, names)),
             limbs=tuple((index[a], index[b]) for a, b in limbs),
             sigmas=tuple(float(s) for s in sigmas),
         )
@@ -86,64 +79,26 @@ class Skeleton:
         return np.asarray(self.flip, np.int32)
 
 
+# COCO's joints beside the nose, and their OKS fall-offs.
+_SIGMAS = {
+    "eye": 0.025,
+    "ear": 0.035,
+    "shoulder": 0.079,
+    "elbow": 0.072,
+    "wrist": 0.062,
+    "hip": 0.107,
+    "knee": 0.087,
+    "ankle": 0.089,
+}
+_LIMBS = """
+left_ankle-left_knee left_knee-left_hip right_ankle-right_knee right_knee-right_hip
+left_hip-right_hip left_shoulder-left_hip right_shoulder-right_hip left_shoulder-right_shoulder
+left_shoulder-left_elbow right_shoulder-right_elbow left_elbow-left_wrist right_elbow-right_wrist
+left_eye-right_eye nose-left_eye nose-right_eye left_eye-left_ear right_eye-right_ear
+left_ear-left_shoulder right_ear-right_shoulder
+"""
 COCO = Skeleton.create(
-    names=(
-        "nose",
-        "left_eye",
-        "right_eye",
-        "left_ear",
-        "right_ear",
-        "left_shoulder",
-        "right_shoulder",
-        "left_elbow",
-        "right_elbow",
-        "left_wrist",
-        "right_wrist",
-        "left_hip",
-        "right_hip",
-        "left_knee",
-        "right_knee",
-        "left_ankle",
-        "right_ankle",
-    ),
-    limbs=(
-        ("left_ankle", "left_knee"),
-        ("left_knee", "left_hip"),
-        ("right_ankle", "right_knee"),
-        ("right_knee", "right_hip"),
-        ("left_hip", "right_hip"),
-        ("left_shoulder", "left_hip"),
-        ("right_shoulder", "right_hip"),
-        ("left_shoulder", "right_shoulder"),
-        ("left_shoulder", "left_elbow"),
-        ("right_shoulder", "right_elbow"),
-        ("left_elbow", "left_wrist"),
-        ("right_elbow", "right_wrist"),
-        ("left_eye", "right_eye"),
-        ("nose", "left_eye"),
-        ("nose", "right_eye"),
-        ("left_eye", "left_ear"),
-        ("right_eye", "right_ear"),
-        ("left_ear", "left_shoulder"),
-        ("right_ear", "right_shoulder"),
-    ),
-    sigmas=(
-        0.026,
-        0.025,
-        0.025,
-        0.035,
-        0.035,
-        0.079,
-        0.079,
-        0.072,
-        0.072,
-        0.062,
-        0.062,
-        0.107,
-        0.107,
-        0.087,
-        0.087,
-        0.089,
-        0.089,
-    ),
+    names=("nose", *(f"{side}_{part}" for part in _SIGMAS for side in ("left", "right"))),
+    limbs=[(a, b) for a, b in (limb.split("-") for limb in _LIMBS.split())],
+    sigmas=(0.026, *np.repeat(list(_SIGMAS.values()), 2)),
 )

@@ -29,12 +29,7 @@ PERSON = 1  # COCO's category id of people, to which its results format is bound
 
 
 class Share(NamedTuple):
-    """The part of some data that one of several hosts reads.
-
-    Attributes:
-      host: Index of the host.
-      hosts: Number of hosts.
-    """
+    """The part of some data that one of several hosts reads: its index, and their number."""
 
     host: int
     hosts: int
@@ -43,10 +38,21 @@ class Share(NamedTuple):
 ALONE = Share(0, 1)
 
 
+class Grid(NamedTuple):
+    """Rows and columns of a crop or of its maps, in pixels."""
+
+    height: int
+    width: int
+
+    def every(self, stride: int) -> "Grid":
+        """Those of the align-corners grid of every `stride`-th pixel."""
+        return Grid((self.height - 1) // stride + 1, (self.width - 1) // stride + 1)
+
+
 class PoseBatch(NamedTuple):
     """Person crops and their labels; the host sends them, targets are made on the device.
 
-    One crop alone is an example for the loader.
+    One crop alone is an example for the loader, and what a head makes its targets from.
 
     Attributes:
       image: RGB crops.

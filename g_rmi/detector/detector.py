@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, PyTree
 
+from g_rmi.ops.boxes import clip_boxes, decode_boxes
 from g_rmi.ops.nms import box_nms
 from g_rmi.types import Detections
 
@@ -23,17 +24,14 @@ class Detector(Protocol):
     @property
     def config(self) -> Any:
         """Of the network, its targets, losses and decoding; frozen."""
-        ...
 
     def init(self, key: PRNGKeyArray) -> dict:
         """Fresh variables: {"params": ..., "batch_stats": ...}."""
-        ...
 
     def loss(
         self, params: PyTree, model_state: dict, batch: Any, key: PRNGKeyArray, *, train: bool
     ) -> Any:
         """See `g_rmi.training.task.Task`; the batch is a `g_rmi.types.DetectionBatch`."""
-        ...
 
     def predict(
         self,
@@ -43,37 +41,33 @@ class Detector(Protocol):
         *,
         flip_test: bool = False,
     ) -> Detections:
-        """Finds people.
+        """Finds people: [B, `detections`] rows, boxes in canvas pixels.
 
-        Args:
-          variables: Parameters and statistics.
-          image: RGB canvases in 0..255; what lies beside the pictures never changes a result.
-          size: Rows and columns of the picture on each.
-          flip_test: Look at the mirrored pictures, too; one suppression for what both show.
-
-        Returns:
-          [B, `detections`] rows, boxes in canvas pixels.
+        `image` is RGB canvases in 0..255, `size` rows and columns of the picture on each; what lies
+        beside it never changes a result. `flip_test` looks at the mirrored pictures, too, with one
+        suppression for what both show.
         """
-        ...
 
     def resnet(self, variables: dict) -> dict:
         """The variables of the ResNet alone, as `with_resnet` takes them."""
-        ...
 
     def with_resnet(self, variables: dict, resnet: dict) -> dict:
         """`variables` with an imported ResNet (`g_rmi.pretrained`)."""
-        ...
 
 
 def select(
-    boxes: Float[Array, "N 4"],
+    deltas: Float[Array, "N 4"],
+    regions: Float[Array, "N 4"],
     scores: Float[Array, " N"],
     usable: Bool[Array, " N"],
+    size: Int[Array, " 2"],
     *,
     count: int,
     iou: float,
 ) -> Detections:
-    """Non-maximum suppression, then the best `count`."""
+    """The boxes that deltas make of regions, inside a picture; NMS, then the best `count`."""
+    boxes = clip_boxes(decode_boxes(deltas, regions), size)
+    usable = usable & (boxes[:, 2:] > boxes[:, :2]).all(-1)
     keep = box_nms(boxes, scores, usable, threshold=iou, limit=count)
     index, valid = best(scores, keep, count)
     return Detections(

@@ -20,10 +20,10 @@ def class_loss(logits: Float[Array, "S 2"], targets: Targets) -> Float[Array, ""
 
 
 def localisation_loss(
-    codes: Float[Array, "S 4"], targets: Targets, *, delta: float
+    deltas: Float[Array, "S 4"], targets: Targets, *, delta: float
 ) -> Float[Array, ""]:
-    """Huber loss of the box codes, summed over coordinates and people and divided by S."""
-    losses = huber(jnp.abs(codes - targets.codes), delta).sum(-1)
+    """Huber loss of the box deltas, linear from `delta` on, summed over people, divided by S."""
+    losses = huber(jnp.abs(deltas - targets.deltas), delta).sum(-1)
     return _mean(jnp.where(targets.person, losses, 0.0), targets)
 
 

@@ -25,49 +25,40 @@ class Letterbox(NamedTuple):
         least `MARGIN` of them.
       size: Rows and columns of the picture.
       canvas_size: Rows and columns of the picture on the canvas.
-      scale: Image pixels per canvas pixel, x and y.
-      offset: Image point of canvas pixel (0, 0).
+      scale: Image pixels per canvas pixel, x and y; the first pixels lie on each other.
     """
 
     image: UInt8[Array, "B H W 3"]
     size: Int[Array, "B 2"]
     canvas_size: Int[Array, "B 2"]
     scale: Float[Array, "B 2"]
-    offset: Float[Array, "B 2"]
 
 
 def pack(images: Sequence[np.ndarray], *, canvas: tuple[int, int], count: int) -> Letterbox:
-    """Puts pictures of one orientation and size class into buffers.
+    """Puts uint8 RGB pictures of one orientation and size class into `count` buffers.
 
-    Args:
-      images: uint8 RGB of any sizes.
-      canvas: Shorter and longer side of the detector's canvas.
-      count: Buffers; those past the last picture hold a black pixel.
+    Those past the last picture hold a black pixel. `canvas` is the detector's shorter and longer
+    side.
     """
     side = max(_side(image) for image in images)
     buffer = np.zeros((count, side, side, 3), np.uint8)
     sizes, canvas_sizes = np.ones((count, 2), np.int32), np.ones((count, 2), np.int32)
-    scales, offsets = np.ones((count, 2), np.float32), np.zeros((count, 2), np.float32)
+    scales = np.ones((count, 2), np.float32)
     for i, image in enumerate(images):
-        height, width = image.shape[:2]
+        height, width = sizes[i] = image.shape[:2]
         buffer[i, :height, :width] = image
         fit = fit_canvas(height, width, canvas=canvas)
-        scale = 1 / np.diag(fit.affine[:, :2])
-        sizes[i], canvas_sizes[i] = (height, width), fit.size
-        scales[i], offsets[i] = scale, -scale * fit.affine[:, 2]
-    on_host: Any = (buffer, sizes, canvas_sizes, scales, offsets)
+        canvas_sizes[i], scales[i] = fit.size, 1 / np.diag(fit.affine[:, :2])
+    on_host: Any = (buffer, sizes, canvas_sizes, scales)
     return Letterbox(*on_host)
 
 
 def fit_on_device(
     image: UInt8[Array, "B H W 3"], size: Int[Array, "B 2"], *, canvas: tuple[int, int]
 ) -> Letterbox:
-    """`g_rmi.geometry.fit_canvas` for pictures whose sizes only the device knows.
+    """`g_rmi.geometry.fit_canvas` for pictures, in the corner of buffers, of sizes on the device.
 
-    Args:
-      image: Buffers with the pictures in the upper left corner.
-      size: Rows and columns of each picture.
-      canvas: Rows and columns of the detector's canvas.
+    `canvas` is rows and columns of the detector's.
     """
     sides = jnp.array(canvas, jnp.int32)
     # The canvas is to the picture as `sides` to `size`, along its rows or along its columns.
@@ -80,7 +71,7 @@ def fit_on_device(
     fitted = jnp.maximum(whole + up.astype(jnp.int32), 1)
     usual = jnp.minimum(size, fitted) > 1
     scale = jnp.where(usual, _ratio(size - 1, fitted - 1), _ratio(size, fitted))[:, ::-1]
-    return Letterbox(image, size, fitted, scale, jnp.zeros_like(scale))
+    return Letterbox(image, size, fitted, scale)
 
 
 def _ratio(a: Int[Array, "B 2"], b: Int[Array, "B 2"]) -> Float[Array, "B 2"]:

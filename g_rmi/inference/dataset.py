@@ -1,7 +1,8 @@
 """A network over a data set, on all devices of all hosts; every host gets all predictions."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -23,13 +24,9 @@ Arrays = Mapping[str, Any]
 @lru_cache
 def prediction_step(predict: Callable[[Any, Arrays], Any], mesh: Mesh):
     """Each device predicts its rows; then all rows go to all devices. Jitted, made once."""
-    spread = jax.shard_map(
-        predict,
-        mesh=mesh,
-        in_specs=(PartitionSpec(), PartitionSpec("data")),
-        out_specs=PartitionSpec("data"),
-        check_vma=False,
-    )
+    data = PartitionSpec("data")
+    specs = {"in_specs": (PartitionSpec(), data), "out_specs": data}
+    spread = jax.shard_map(predict, mesh=mesh, **specs, check_vma=False)
 
     def run(variables, batch):
         return batch["index"], batch["weight"], spread(variables, batch)
@@ -47,8 +44,7 @@ def predict_batches(
     """Maps a prediction over batches of which each host reads its own part.
 
     Args:
-      predict: Pure function (variables, batch) -> arrays, a row for each of the batch's. Compiled
-        once for each function, mesh and shape.
+      predict: Pure function (variables, batch) -> arrays, a row for each of the batch's.
       variables: Of the network.
       batches: Arrays of this host's rows, as many on every host; among them "index", the number of
         the row in the data set, and "weight", 0 for filling rows. Rows that do not divide over the
@@ -61,15 +57,14 @@ def predict_batches(
     mesh = data_mesh() if mesh is None else mesh
     run = prediction_step(predict, mesh)
     variables = replicate(mesh, variables)
-    pending = None
-    for batch in batches:
-        predicted = run(variables, put_batch(mesh, _fill(batch, len(mesh.local_devices))))
-        # Fetching one batch late keeps the devices busy while the host reads the next one.
-        if pending is not None:
-            yield _fetch(pending)
-        pending = predicted
-    if pending is not None:
-        yield _fetch(pending)
+    started = (
+        run(variables, put_batch(mesh, _fill(batch, len(mesh.local_devices)))) for batch in batches
+    )
+    # Fetching one batch late keeps the devices busy while the host reads the next one.
+    for predicted, _ in pairwise(chain(started, [None])):
+        index, weight, rows = jax.device_get(predicted)
+        real = weight > 0
+        yield index[real], jax.tree.map(lambda x, real=real: x[real], rows)
 
 
 def _fill(batch: Mapping[str, np.ndarray], devices: int) -> dict[str, np.ndarray]:
@@ -82,20 +77,8 @@ def _fill(batch: Mapping[str, np.ndarray], devices: int) -> dict[str, np.ndarray
     return filled
 
 
-def _fetch(predicted: Any) -> tuple[np.ndarray, Any]:
-    index, weight, rows = jax.device_get(predicted)
-    real = weight > 0
-    return index[real], jax.tree.map(lambda x: x[real], rows)
-
-
 class FoundBoxes(NamedTuple):
-    """Boxes of many pictures, one row each, by picture, then best first.
-
-    Attributes:
-      image: The number each picture came with.
-      boxes: In the pictures' own pixels.
-      scores: Probability of a person.
-    """
+    """Boxes of many pictures in their own pixels, by the picture's number, then best first."""
 
     image: Int[np.ndarray, " N"]
     boxes: Float[np.ndarray, "N 4"]
@@ -123,14 +106,8 @@ def detect_people(
 ) -> FoundBoxes:
     """Finds the people of every picture.
 
-    Args:
-      task: The detector.
-      variables: Its variables.
-      batches: This host's pictures as `data_pipeline.loader.canvases` makes them: "image", "size",
-        "scale" (image pixels per canvas pixel), "index" (number of the picture), "weight" (0 for
-        filling rows).
-      flip_test: Look at the mirrored pictures, too.
-      mesh: Devices; default all.
+    `batches` are this host's pictures as `data_pipeline.loader.canvases` makes them: "image",
+    "size", "scale" (image pixels per canvas pixel), and what `predict_batches` needs.
     """
     none = FoundBoxes(np.zeros(0, np.int32), np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
     rows = [none]
@@ -163,27 +140,14 @@ def predict_boxes(
     *,
     mesh: Mesh | None = None,
 ) -> People:
-    """Finds a pose in every box of a table.
+    """A person for each box of a table, with the pose score; nobody is dropped.
 
-    Args:
-      task: The pose task.
-      variables: Its variables.
-      batches: This host's crops as `data_pipeline.loader.box_crops` makes them: "image", "box"
-        (enlarged, in image pixels), "index" (row of the table), "weight" (0 for filling rows).
-      boxes: The boxes of the table as they were, before the enlargement.
-      look: How maps become poses.
-      mesh: Devices; default all.
-
-    Returns:
-      A person for each box with the pose score; nobody is dropped.
+    `batches` are this host's crops as `data_pipeline.loader.box_crops` makes them: "image", "box"
+    (enlarged, in image pixels), and what `predict_batches` needs.
     """
     count, joints = len(boxes), len(task.skeleton)
-    people = People(
-        np.zeros((count, joints, 2), np.float32),
-        np.zeros((count, joints), np.float32),
-        np.zeros(count, np.float32),
-        boxes,
-    )
+    zeros = partial(np.zeros, dtype=np.float32)
+    people = People(zeros((count, joints, 2)), zeros((count, joints)), zeros(count), boxes)
     predict = make_predict(task, look)
     for rows, poses in predict_batches(predict, variables, batches, mesh=mesh):
         for table, values in zip(people, poses):

@@ -14,8 +14,6 @@ from g_rmi.inference.canvas import MARGIN, fit_on_device
 from g_rmi.inference.people import find_boxes, find_poses
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.sampling import mipmaps
-from g_rmi.inference.settings import Settings
-from g_rmi.pose.task import PoseTask
 from g_rmi.types import Detections
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -29,13 +27,8 @@ def export_program(
     The program maps (image [count, rows, columns, 3] uint8, size [count, 2] int32, weights) to a
     dict of the columns of `g_rmi.inference.people.PeopleTable`. The rows and columns are those
     given, rounded up to a multiple of `MARGIN`, and as many of zeros; pictures lie in the upper
-    left corner and may lie or stand.
-
-    Args:
-      pipeline: Both stages and their settings.
-      height: Rows of the largest picture.
-      width: Its columns.
-      count: Pictures of a call.
+    left corner and may lie or stand; `height` and `width` are those of the largest, `count` is how
+    many a call takes.
 
     Returns:
       The program, and the weights to call it with, by name. As constants of the program they would
@@ -55,7 +48,7 @@ def export_program(
             f"{count} pictures of {height} x {width} pixels are too many: 2^31 or more"
         )
     weights: dict[str, Any] = flatten_dict(pipeline.variables, sep="/")
-    program = jax.jit(partial(_find_people, pipeline.detector, pipeline.pose, pipeline.settings))
+    program = jax.jit(partial(_find_people, pipeline.detector, pipeline))
     exported = export.export(program, platforms=PLATFORMS)(
         jax.ShapeDtypeStruct((count, rows, columns, 3), jnp.uint8),
         jax.ShapeDtypeStruct((count, 2), jnp.int32),
@@ -66,13 +59,12 @@ def export_program(
 
 def _find_people(
     detector: Detector,
-    pose: PoseTask,
-    settings: Settings,
+    pipeline: PosePipeline,
     image: UInt8[Array, "B H W 3"],
     size: Int[Array, "B 2"],
     weights: dict[str, Array],
 ) -> dict[str, Array]:
-    variables = unflatten_dict(weights, sep="/")
+    variables, settings = unflatten_dict(weights, sep="/"), pipeline.settings
     short, long = detector.config.canvas
     lying = size[:, 1] >= size[:, 0]
 
@@ -91,4 +83,5 @@ def _find_people(
         boxes((short, long), lying),
         boxes((long, short), ~lying),
     )
-    return find_poses(pose, variables["pose"], pictures, levels, found, settings=settings)._asdict()
+    second = pipeline.pose, variables["pose"], pictures, levels, found
+    return find_poses(*second, settings=settings)._asdict()

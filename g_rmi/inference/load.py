@@ -30,10 +30,10 @@ def load_task(
     stage: str | None = None,
     average: bool = True,
 ) -> tuple[PoseTask | Detector, Any]:
-    """The task and the evaluation weights of a training.
+    """The task and the evaluation weights of a training: of its directory or weights file.
 
     Args:
-      path: Its work directory, or its weights file.
+      path: Of either.
       checkpoint: "latest", "best" or a step; see `g_rmi.training.checkpoint.Checkpoints.load`.
       stage: Which it must be, "detector" or "pose"; None takes either.
       average: The average of the weights if there is one; False for the last weights.
@@ -64,15 +64,13 @@ def skeleton_of(values: Mapping[str, Any]) -> Skeleton:
 
 
 def load_settings(path: str | os.PathLike | None = None) -> Settings:
-    """The settings that the weights of a pose network were written with, else the defaults.
+    """The settings that a weights file of a pose network was written with, else the defaults.
 
-    Args:
-      path: A weights file; None: that of the package. The directory of a training has none.
+    None is the package's own file; the directory of a training has no settings.
 
     Raises:
       ValueError: The file cannot be read, or its settings are not of this version.
     """
     path = Path(path or SHIPPED["pose"])
-    return (
-        settings.from_dict(read_config(path).get("settings", {})) if path.is_file() else Settings()
-    )
+    values = read_config(path).get("settings", {}) if path.is_file() else {}
+    return settings.from_dict(values)

@@ -20,14 +20,14 @@ from g_rmi.detector.detector import Detector
 from g_rmi.geometry import Affine, apply_affine, invert_affine
 from g_rmi.inference.canvas import Letterbox, canvas_to_image
 from g_rmi.inference.rank import rank, rank_options
-from g_rmi.inference.sampling import at_points, mipmaps, sample
+from g_rmi.inference.sampling import mipmaps, sample
 from g_rmi.inference.settings import Look, Settings
 from g_rmi.ops.boxes import extend_boxes
 from g_rmi.ops.image import grids
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.task import PoseTask
 from g_rmi.pose.views import turns
-from g_rmi.types import Detections, Poses
+from g_rmi.types import Detections, Grid, Poses
 
 
 class PeopleTable(NamedTuple):
@@ -41,28 +41,25 @@ class PeopleTable(NamedTuple):
 
 
 def find_people(
-    detector: Detector,
+    detector: Detector | None,
     pose: PoseTask,
     variables: dict[str, Any],
     pictures: Letterbox,
+    boxes: Detections | None = None,
     *,
     canvas: tuple[int, int],
     settings: Settings,
 ) -> PeopleTable:
-    """The whole method, pure.
+    """The whole method for pictures of one orientation, pure.
 
-    Args:
-      detector: The first stage.
-      pose: The second.
-      variables: Of both, "detector" and "pose".
-      pictures: All of one orientation.
-      canvas: Rows and columns of the detector's canvas.
-      settings: Numbers and thresholds.
+    The variables are those of both stages, "detector" and "pose"; `canvas` is rows and columns of
+    the detector's, which is not asked where boxes (image pixels) are given.
     """
     levels = mipmaps(pictures)
-    boxes = find_boxes(
-        detector, variables["detector"], pictures, levels, canvas=canvas, settings=settings
-    )
+    if boxes is None:
+        assert detector is not None  # what `PosePipeline` sees to
+        first = detector, variables["detector"], pictures, levels
+        boxes = find_boxes(*first, canvas=canvas, settings=settings)
     return find_poses(pose, variables["pose"], pictures, levels, boxes, settings=settings)
 
 
@@ -78,21 +75,17 @@ def find_boxes(
     """First stage: pictures and their `mipmaps` to boxes, best first, in image pixels."""
 
     def place(inputs):
-        picture, scale, offset, canvas_size = inputs
-        columns, rows = (
-            jnp.where(
-                jnp.arange(side) < canvas_size[1 - axis],
-                jnp.arange(side, dtype=jnp.float32) * scale[axis] + offset[axis],
-                jnp.nan,
-            )
-            for axis, side in ((0, canvas[1]), (1, canvas[0]))
-        )
-        return sample(levels, pictures.size, picture, rows, columns, jnp.prod(scale))
+        picture, scale, canvas_size = inputs
 
-    count = len(pictures.image)
-    image = lax.map(
-        place, (jnp.arange(count), pictures.scale, pictures.offset, pictures.canvas_size)
-    )
+        def along(axis):
+            steps = jnp.arange(canvas[axis])
+            inside, positions = steps < canvas_size[axis], steps.astype(jnp.float32)
+            return jnp.where(inside, positions * scale[1 - axis], jnp.nan)
+
+        return sample(levels, pictures.size, picture, along(0), along(1), jnp.prod(scale))
+
+    numbers = jnp.arange(len(pictures.image))
+    image = lax.map(place, (numbers, pictures.scale, pictures.canvas_size))
     found = detector.predict(variables, image, pictures.canvas_size, flip_test=settings.flip_test)
     boxes = canvas_to_image(found.boxes, pictures.scale)
     valid = found.valid & (found.scores >= settings.min_box_score)
@@ -111,16 +104,12 @@ def find_poses(
 ) -> PeopleTable:
     """Second stage: a pose for every valid box of all pictures, rescored and suppressed."""
     config, look = pose.config, settings.look
-    size = {"height": config.crop_height, "width": config.crop_width}
-    pictures_count, per_picture = boxes.valid.shape
-    total = pictures_count * per_picture
-    windows = extend_boxes(
-        boxes.boxes.reshape(total, 4), aspect=config.aspect, scale=config.box_scale
-    )
-    rows, columns = grids(windows, **size)
+    count, per_picture = boxes.valid.shape
+    flat, shape = boxes.boxes.reshape(-1, 4), {"aspect": config.aspect, "scale": config.box_scale}
+    windows = extend_boxes(flat, **shape)
+    rows, columns = grids(windows, **config.grid._asdict())
     cells = (config.crop_height - 1) * (config.crop_width - 1)
     areas = jnp.prod(windows[:, 2:] - windows[:, :2], axis=-1) / cells
-
     turned = _turned_pixels(config, look)
 
     def crop(i):
@@ -129,38 +118,33 @@ def find_poses(
         if not turned:
             return straight
         x0, y0, x1, y1 = windows[i]
-        views = (take(y0 + (y1 - y0) * y, x0 + (x1 - x0) * x, take=at_points) for x, y in turned)
+        views = (take(y0 + (y1 - y0) * y, x0 + (x1 - x0) * x) for x, y in turned)
         return jnp.stack([straight, *views])
 
     def chunk(some):
         return predict_crops(pose, variables, lax.map(crop, some), windows[some], look=look)
 
-    poses = in_chunks(chunk, boxes.valid.reshape(total), settings.crops_at_once)
-    poses = jax.tree.map(lambda x: x.reshape(pictures_count, per_picture, *x.shape[1:]), poses)
+    poses = in_chunks(chunk, boxes.valid.reshape(-1), settings.crops_at_once)
+    poses = jax.tree.map(lambda x: x.reshape(count, per_picture, *x.shape[1:]), poses)
     ranked = partial(rank, sigmas=pose.skeleton.sigmas, **rank_options(settings))
-    scores, keep = jax.vmap(ranked)(
-        poses.keypoints, poses.scores, boxes.boxes, boxes.scores, boxes.valid
-    )
+    scores, keep = jax.vmap(ranked)(poses.keypoints, poses.scores, *boxes)
+    order = jnp.argsort(jnp.where(keep, -scores, jnp.inf), axis=1, stable=True)
     table = PeopleTable(poses.keypoints, poses.keypoint_scores, scores, boxes.boxes, keep)
-    return jax.vmap(_best_first)(table)
-
-
-def _best_first(people: PeopleTable) -> PeopleTable:
-    order = jnp.argsort(jnp.where(people.valid, -people.scores, jnp.inf), stable=True)
-    return PeopleTable(*(column[order] for column in people))
+    best_first = jax.vmap(lambda order, table: jax.tree.map(lambda column: column[order], table))
+    return best_first(order, table)
 
 
 def turned_views(config: PoseConfig, look: Look) -> tuple[Affine, ...]:
     """Maps from a crop's pixels to those of its other views; none without the rotation test."""
-    return turns(config.crop_height, config.crop_width) if look.rotation_test else ()
+    return turns(config.grid) if look.rotation_test else ()
 
 
 def _turned_pixels(config: PoseConfig, look: Look) -> list[Float[np.ndarray, "2 H W"]]:
     """X and y of each turned view's pixels in the crop's box, 0 to 1 from side to side."""
     last = (config.crop_width - 1, config.crop_height - 1)
     pixels = np.stack(np.meshgrid(*(np.arange(side + 1) for side in last)), axis=-1)
-    views = turned_views(config, look)
-    points = (apply_affine(invert_affine(view), pixels) / last for view in views)
+    views = map(invert_affine, turned_views(config, look))
+    points = (apply_affine(view, pixels) / last for view in views)
     return [np.moveaxis(each, -1, 0).astype(np.float32) for each in points]
 
 
@@ -172,27 +156,21 @@ def predict_crops(
     *,
     look: Look,
 ) -> Poses:
-    """Crops to poses in the images' own pixels.
+    """RGB crops in 0..255, each with its `turned_views`, to poses in the images' own pixels.
 
-    Args:
-      pose: The second stage.
-      variables: Its variables.
-      image: RGB crops in 0..255; each with its `turned_views`, if there are some.
-      box: What each crop shows, in image pixels.
-      look: How maps become poses.
+    `box` is what each crop shows, in image pixels.
     """
     views = turned_views(pose.config, look)
     maps = pose.predict(variables, image, flip_test=look.flip_test, turns=views)
     poses = pose.decode(maps, look.decoding)
-    size = pose.grid._asdict()
-    return poses._replace(keypoints=crop_to_image(poses.keypoints, box, **size))
+    return poses._replace(keypoints=crop_to_image(poses.keypoints, box, pose.grid))
 
 
 def crop_to_image(
-    keypoints: Float[Array, "B K 2"], box: Float[Array, "B 4"], *, height: int, width: int
+    keypoints: Float[Array, "B K 2"], box: Float[Array, "B 4"], grid: Grid
 ) -> Float[Array, "B K 2"]:
     """Crop pixels to image points; crop corners lie on box corners (align-corners)."""
-    last = jnp.array([width - 1, height - 1], jnp.float32)
+    last = jnp.array([grid.width - 1, grid.height - 1], jnp.float32)
     scale = (box[:, 2:] - box[:, :2]) / last[None]
     return box[:, None, :2] + keypoints * scale[:, None]
 

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -15,14 +15,12 @@ from g_rmi.detector.detector import Detector
 from g_rmi.geometry import fit_canvas
 from g_rmi.inference.canvas import LARGEST, alike, pack
 from g_rmi.inference.load import SHIPPED, load_settings, load_task
-from g_rmi.inference.people import find_people, find_poses
-from g_rmi.inference.sampling import mipmaps
+from g_rmi.inference.people import find_people
 from g_rmi.inference.settings import Settings
 from g_rmi.pose.task import PoseTask
 from g_rmi.types import Detections, People
 
-BoxTable = tuple[Float[np.ndarray, "_ 4"], Float[np.ndarray, " _"]]
-"""Boxes and their scores."""
+BoxTable = tuple[Float[np.ndarray, "_ 4"], Float[np.ndarray, " _"]]  # and their scores
 
 
 @lru_cache
@@ -33,27 +31,13 @@ def compiled(
     settings: Settings,
     mesh: Mesh | None,
 ):
-    """The jitted program; with a detector from pictures, else from pictures and boxes."""
-    if detector is None:
-
-        def run(variables, pictures, boxes):
-            levels = mipmaps(pictures)
-            return find_poses(pose, variables["pose"], pictures, levels, boxes, settings=settings)
-
-        specs = (PartitionSpec(), PartitionSpec("data"), PartitionSpec("data"))
-    else:
-
-        def run(variables, pictures):
-            return find_people(
-                detector, pose, variables, pictures, canvas=canvas, settings=settings
-            )
-
-        specs = (PartitionSpec(), PartitionSpec("data"))
+    """The jitted `find_people`; boxes are given or None."""
+    run = partial(find_people, detector, pose, canvas=canvas, settings=settings)
     if mesh is not None:
         # Each device packs the boxes of its own pictures.
-        run = jax.shard_map(
-            run, mesh=mesh, in_specs=specs, out_specs=PartitionSpec("data"), check_vma=False
-        )
+        data = PartitionSpec("data")
+        specs = (PartitionSpec(), data, data)
+        run = jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=data, check_vma=False)
     return jax.jit(run)
 
 
@@ -93,12 +77,10 @@ class PosePipeline:
         """Loads two trainings, or that of the pose network alone.
 
         Args:
-          detector: Work directory of a detector's training, or its weights file; None takes the
-            detector that comes with the package.
+          detector: Work directory of a training, or its weights file; None: the package's own.
           pose: The same of the pose network.
           boxes_given: Whether it will always be told where people are and needs no detector.
-          settings: Numbers and thresholds; None takes those that the pose network's weights were
-            written with, else the defaults.
+          settings: None takes those that the pose network's weights were written with.
           mesh: See the class.
 
         Raises:
@@ -118,10 +100,7 @@ class PosePipeline:
         return cls(tasks.get("detector"), tasks["pose"], variables, settings, mesh)
 
     def __call__(
-        self,
-        image: np.ndarray | Sequence[np.ndarray],
-        boxes: Any = None,
-        box_scores: Any = None,
+        self, image: np.ndarray | Sequence[np.ndarray], boxes: Any = None, box_scores: Any = None
     ) -> People | list[People]:
         """Finds people.
 
@@ -163,16 +142,13 @@ class PosePipeline:
         count = -(-len(images) // devices) * devices
         canvas = self.detector.config.canvas if self.detector else (1, 1)
         pictures = pack(images, canvas=canvas, count=count)
-        if boxes is not None:
-            run = compiled(None, self.pose, canvas, self.settings, self.mesh)
-            found = run(self.variables, pictures, _given(boxes, count))
+        given = None
+        if boxes is None:
+            canvas = fit_canvas(*images[0].shape[:2], canvas=canvas).canvas
         else:
-            height, width = images[0].shape[:2]
-            oriented = fit_canvas(height, width, canvas=canvas).canvas
-            run = compiled(self.detector, self.pose, oriented, self.settings, self.mesh)
-            found = run(self.variables, pictures)
-        tables = jax.device_get(found)
-        *columns, valid = tables
+            given = _given(boxes, count)
+        run = compiled(self.detector, self.pose, canvas, self.settings, self.mesh)
+        *columns, valid = jax.device_get(run(self.variables, pictures, given))
         return [People(*(column[i][valid[i]] for column in columns)) for i in range(len(images))]
 
 
@@ -182,8 +158,9 @@ def _given(boxes: list[BoxTable], count: int) -> Detections:
     rows = 1 << max(longest - 1, 31).bit_length()
     table, scores = np.zeros((count, rows, 4), np.float32), np.zeros((count, rows), np.float32)
     valid = np.zeros((count, rows), bool)
-    for i, (some, theirs) in enumerate(boxes):
-        table[i, : len(some)], scores[i, : len(some)], valid[i, : len(some)] = some, theirs, True
+    for i, given in enumerate(boxes):
+        some = slice(len(given[1]))
+        table[i, some], scores[i, some], valid[i, some] = *given, True
     on_host: Any = (table, scores, valid)
     return Detections(*on_host)
 

@@ -26,22 +26,11 @@ def rank(
     box_nms: float | Array | None,
     oks_nms: float | Array | None,
 ) -> tuple[Float[Array, " N"], Bool[Array, " N"]]:
-    """Scores the people of one picture and says who stays.
+    """Scores the people of one picture, in image pixels, and says who stays.
 
-    Args:
-      keypoints: In image pixels.
-      pose_scores: Of each pose.
-      boxes: Where the people were found; their areas are the scale of OKS.
-      box_scores: Of each box.
-      valid: People who take part.
-      sigmas: OKS fall-offs.
-      ranking: What the score is; of two duplicates the one with the higher score stays.
-      min_score: See `Settings`, as the rest; but None keeps all duplicates.
-      box_nms: IoU of two boxes; these are compared before the poses are.
-      oks_nms: OKS of two poses.
-
-    Returns:
-      Scores, and a mask of the people who stay.
+    Options as in `Settings`, but a threshold of None keeps all duplicates. Boxes are compared
+    before the poses are, and their areas are the scale of OKS. Of two duplicates the one with the
+    higher score stays.
     """
     scores = {"pose": pose_scores, "box": box_scores, "product": pose_scores * box_scores}[ranking]
     # Without a least score, a person whose score is nan stays.
@@ -75,18 +64,7 @@ def rank_images(
     sigmas: tuple[float, ...],
     settings: Settings,
 ) -> tuple[Float[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
-    """`rank` for the people of many images.
-
-    Args:
-      people: In image pixels, with their pose scores.
-      image_ids: The image each belongs to.
-      box_scores: Scores of the boxes they came from.
-      sigmas: OKS fall-offs.
-      settings: Give the score and the thresholds.
-
-    Returns:
-      Scores, and a mask of the people who stay.
-    """
+    """`rank` for the people of many images, who come with their pose scores."""
     scores, keep = np.zeros(len(image_ids), np.float32), np.zeros(len(image_ids), bool)
     ranked = partial(_rank, sigmas=sigmas, **rank_options(settings))
     order = np.argsort(image_ids, kind="stable")

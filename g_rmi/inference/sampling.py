@@ -1,6 +1,6 @@
 """Samples pictures on the device, from the mipmap whose pixels lie about as far apart."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -18,10 +18,8 @@ _REDUCTIONS = (1, 2, 4, 8)
 def mipmaps(pictures: Letterbox) -> list[Array]:
     """Means of 1, 4, 16 and 64 pixels, the pictures of a level one below the other.
 
-    The last rows and columns are repeated to fill a block.
-
-    Returns:
-      A float [B h, w, 3] for each level; the first one is the uint8 buffer itself.
+    The last rows and columns are repeated to fill a block. A level is a float [B h, w, 3], the
+    first one the uint8 buffer itself.
     """
     image, size = pictures.image, pictures.size
     count, height, width, _ = image.shape
@@ -42,15 +40,6 @@ def mipmaps(pictures: Letterbox) -> list[Array]:
     return [level.reshape(-1, *level.shape[2:]) for level in levels]
 
 
-def _grid(level: Array, rows: Float[Array, " h"], columns: Float[Array, " w"]) -> Array:
-    return sample_grid(level, rows[None], columns[None])[0]
-
-
-def at_points(level: Array, y: Float[Array, "h w"], x: Float[Array, "h w"]) -> Array:
-    """`take` of `sample` for points that are no grid."""
-    return sample_points(level, jnp.stack([x, y], axis=-1))
-
-
 def sample(
     levels: Sequence[Array],
     sizes: Int[Array, "B 2"],
@@ -58,18 +47,12 @@ def sample(
     rows: Float[Array, "..."],
     columns: Float[Array, "..."],
     area: Float[Array, ""],
-    take: Callable[[Array, Array, Array], Float[Array, "h w 3"]] = _grid,
 ) -> Float[Array, "h w 3"]:
-    """Samples one picture on a grid, bilinear, zeros outside.
+    """Samples one of the pictures, bilinear, zeros outside.
 
-    Args:
-      levels: The `mipmaps` of all pictures.
-      sizes: Rows and columns of all pictures.
-      picture: Which one.
-      rows: Y of the grid's rows [h] in image pixels; with `take = at_points` of its points [h, w].
-      columns: X, likewise.
-      area: Image pixels between neighbouring samples, squared.
-      take: `at_points` for points that are no grid.
+    `levels` are the `mipmaps` and `sizes` the rows and columns of all pictures. The samples are
+    where rows [h] and columns [w] cross, y and x in image pixels, or points [h, w] that are no
+    grid; `area` is the image pixels between neighbouring ones, squared.
     """
     count = len(sizes)
 
@@ -85,8 +68,10 @@ def sample(
             return jnp.where((positions > -1) & (positions < side), positions, jnp.nan)
 
         y, x = along(rows, sizes[picture, 0]), along(columns, sizes[picture, 1])
-        offset = (picture * height).astype(jnp.float32)
-        return take(level, y + offset, x)
+        y += (picture * height).astype(jnp.float32)
+        if y.ndim == 1:
+            return sample_grid(level, y[None], x[None])[0]
+        return sample_points(level, jnp.stack([x, y], axis=-1))
 
     wanted = sum((area >= r * r).astype(jnp.int32) for r in _REDUCTIONS[1:])
     return lax.switch(wanted, [partial(from_level, n) for n in range(len(_REDUCTIONS))])

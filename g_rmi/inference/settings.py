@@ -90,9 +90,7 @@ def _misfit(hint: Any, value: Any) -> str | None:
         return None if value is None or isinstance(value, str) else "a text, or None"
     if hint is bool:
         return None if isinstance(value, bool) else "True or False"
-    choices = []
-    for part in typing.get_args(hint):
-        choices += [None] if part is type(None) else typing.get_args(part) or [part]
+    choices = typing.get_args(hint)
     return None if value in choices else f"one of {', '.join(map(repr, choices))}"
 
 
@@ -103,16 +101,18 @@ def from_dict(values: Mapping[str, Any]) -> Settings:
       ValueError: A name is unknown, the message names the nearest, or a value is impossible.
     """
     names = [field.name for field in dataclasses.fields(Settings)]
+    renamed = {}
     for name, value in values.items():
-        if RENAMED.get(name, name) not in names:
+        now = RENAMED.get(name, name)
+        if now not in names:
             raise ValueError(f"unknown setting {name!r}{nearest(name, names)}")
         try:
-            Settings(**{RENAMED.get(name, name): value})
+            Settings(**{now: value})
         except ValueError as error:
-            now = RENAMED.get(name)
-            text = str(error).replace(now, f"{name} (now {now})", 1) if now else str(error)
-            raise ValueError(text) from None
-    return Settings(**{RENAMED.get(name, name): value for name, value in values.items()})
+            said = now if now == name else f"{name} (now {now})"
+            raise ValueError(str(error).replace(now, said, 1)) from None
+        renamed[now] = value
+    return Settings(**renamed)
 
 
 # Average precision counts everybody, the most doubtful ones last.

@@ -19,16 +19,10 @@ def conv2d(
     stride: int = 1,
     dilation: int = 1,
 ) -> Float[Array, "B h w D"]:
-    """Cross-correlation with PyTorch's padding of `dilation * (k // 2)` zeros on each side.
+    """Cross-correlation with PyTorch's padding of `dilation * (k // 2)` zeros on each side; k odd.
 
-    Args:
-      x: Maps.
-      kernel: Square, of odd size k.
-      stride: Of the output; its position i is centred on input position `stride * i`.
-      dilation: Distance between the kernel's taps.
-
-    Returns:
-      Maps of `(H - 1) // stride + 1` rows.
+    Output position i is centred on input position `stride * i`; there are `(H - 1) // stride + 1`
+    rows.
     """
     size = kernel.shape[0]
     if size == 1:
@@ -41,18 +35,7 @@ def conv2d(
 
 
 class Conv(nn.Module):
-    """A convolution with float32 weights and arithmetic in `dtype`.
-
-    Attributes:
-      features: Output channels.
-      size: Side k of the kernel, odd.
-      stride: See `conv2d`.
-      dilation: See `conv2d`.
-      use_bias: Add a learned value per channel.
-      dtype: Type of the arithmetic and of the result.
-      kernel_init: Initialiser of the kernel.
-      bias_init: Initialiser of the bias.
-    """
+    """A convolution with float32 weights and arithmetic in `dtype`; see `conv2d`."""
 
     features: int
     size: int
@@ -78,3 +61,20 @@ class Conv(nn.Module):
             bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
             x = x + jnp.asarray(bias, self.dtype)[None, None, None]
         return x
+
+
+# For outputs of which few are positive: starting from p = .01 instead of .5 spares the first steps.
+RARE = nn.initializers.constant(-4.6)
+
+
+def project(
+    features: Float[Array, "B h w C"],
+    channels: int,
+    *,
+    name: str,
+    dtype: DTypeLike,
+    bias_init: jax.nn.initializers.Initializer = nn.initializers.zeros,
+) -> Float[Array, "B h w channels"]:
+    """A 1x1 convolution to float32 maps, called inside a network."""
+    options = {"kernel_init": nn.initializers.normal(0.01), "bias_init": bias_init, "name": name}
+    return Conv(channels, 1, use_bias=True, dtype=dtype, **options)(features).astype(jnp.float32)

@@ -29,10 +29,7 @@ class Norm(nn.Module):
     * "group": by the statistics of each example over groups of channels, 32 or the largest
       number below that divides the channels; nothing depends on the batch.
 
-    Attributes:
-      kind: "batch", "frozen" or "group".
-      dtype: Type of the result.
-      scale_init: Initialiser of the scale.
+    `dtype` is that of the result.
     """
 
     kind: str
@@ -41,11 +38,7 @@ class Norm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool = False) -> Array:
-        """Normalises `x`.
-
-        Args:
-          x: Maps.
-          train: Use and record the statistics of the batch ("batch" only).
+        """Normalises maps; in training "batch" uses and records the statistics of the batch.
 
         Raises:
           ValueError: `kind` is unknown.
@@ -92,14 +85,8 @@ def batch_norm(
 ) -> tuple[Float[Array, "B H W C"], tuple[Float[Array, " C"], Float[Array, " C"]]]:
     """Normalises each channel by its own mean and variance over the batch.
 
-    Args:
-      x: Maps.
-      scale: Of the result.
-      bias: Likewise.
-      dtype: Type of the result.
-
-    Returns:
-      The result, and in float32 the mean and the biased variance, through which no gradient passes.
+    The result is of type `dtype`; the mean and the biased variance come along in float32, and no
+    gradient passes through them.
     """
     return _batch_norm_forward(x, scale, bias, dtype)[0]
 

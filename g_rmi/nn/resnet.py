@@ -1,6 +1,8 @@
 """Fully convolutional residual networks (He et al. 2016) with a choice of output stride."""
 
+import dataclasses
 from collections import OrderedDict
+from typing import Any, Literal
 
 import numpy as np
 from flax import linen as nn
@@ -23,6 +25,42 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
+@dataclasses.dataclass(frozen=True)
+class ResNetConfig:
+    """The settings that every network on a ResNet shares.
+
+    Attributes:
+      depth: ResNet depth: 101 or 50 as in the paper, 26 for CPUs.
+      width: Channels of the ResNet's first block; 64 is the standard.
+      stem_width: Channels of its stem; 0 for as many as `width`.
+      output_stride: Stride of the ResNet's last block; dilation keeps it low.
+      norm: "batch" (synchronised over the mesh), "frozen" (imported statistics) or "group".
+      dtype: Type of the network's arithmetic; parameters, targets and losses stay float32.
+      remat: Recompute each residual unit in the backward pass instead of storing it.
+    """
+
+    depth: Literal[26, 50, 101, 152] = 101
+    width: int = 64
+    stem_width: int = 0
+    output_stride: Literal[8, 16, 32] = 8
+    norm: Literal["batch", "frozen", "group"] = "batch"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: bool = False
+
+    def backbone(self, **options: Any) -> "ResNet":
+        """The linen module; `options` are further ones of `ResNet`."""
+        return ResNet(
+            depth=self.depth,
+            output_stride=self.output_stride,
+            width=self.width,
+            stem_width=self.stem_width or None,
+            norm=self.norm,
+            dtype=jnp.dtype(self.dtype),
+            remat=self.remat,
+            **options,
+        )
+
+
 def normalise(image: Num[Array | np.ndarray, "B H W 3"]) -> Float[Array, "B H W 3"]:
     """RGB in 0..255 to what the networks take."""
     mean, std = (np.array(v, np.float32)[None, None, None] for v in (MEAN, STD))
@@ -30,16 +68,13 @@ def normalise(image: Num[Array | np.ndarray, "B H W 3"]) -> Float[Array, "B H W 
 
 
 def picture_mask(
-    size: Int[Array, "B 2"], *, height: int, width: int, stride: int
+    size: Int[Array, "B 2"], shape: tuple[int, ...], *, stride: int
 ) -> Bool[Array, "B height width 1"]:
-    """Positions of a map at a stride that lie on the picture, not on the padding beside it.
+    """Positions of a map that lie on the picture, not on the padding beside it.
 
-    Args:
-      size: Rows and columns of each picture, in pixels.
-      height: Rows of the map.
-      width: Columns of the map.
-      stride: Position i lies on pixel `stride * i`.
+    Position i lies on pixel `stride * i`; `size` is rows and columns of each picture, in pixels.
     """
+    height, width = shape
     rows = stride * jnp.arange(height)[None, :] < size[:, :1]
     columns = stride * jnp.arange(width)[None, :] < size[:, 1:]
     return (rows[:, :, None] & columns[:, None, :])[..., None]
@@ -56,14 +91,9 @@ def middle_unit(depth: int) -> int:
 
 
 class Unit(nn.Module):
-    """Bottleneck unit: 1x1, 3x3, 1x1 convolutions around a shortcut; stride in the 3x3 ("v1.5").
+    """Bottleneck unit: 1x1, 3x3, 1x1 convolutions around a shortcut.
 
-    Attributes:
-      width: Channels of the 3x3 convolution.
-      stride: Of the unit.
-      dilation: Of the 3x3 convolution.
-      norm: Policy of `g_rmi.nn.norm.Norm`.
-      dtype: Type of the arithmetic.
+    Width, stride ("v1.5") and dilation are those of the 3x3 convolution.
     """
 
     width: int
@@ -98,11 +128,7 @@ def _masked(x: Array, mask: Array | None) -> Array:
 
 
 class Block4(nn.Module):
-    """The last block by itself at stride 1, for the features of regions; weights as in `ResNet`.
-
-    Attributes:
-      depth: As in `ResNet`, as all others.
-    """
+    """The last block by itself at stride 1, for the features of regions; all as in `ResNet`."""
 
     depth: int
     width: int = 64
@@ -123,22 +149,13 @@ class Block4(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The trunk of both stages, without the classifier.
+    """The backbone of both stages, without the classifier.
 
     Padding, strides and dilations are those of PyTorch's ResNets ("v1.5"; below stride 32 its
     `replace_stride_with_dilation`), so imported weights give the same features.
 
-    Attributes:
-      depth: 50, 101 or 152; 26 is a small one for CPUs.
-      output_stride: Stride of the last block, 8, 16 or 32. Blocks past it keep their field of view
-        by dilation.
-      width: Channels of the 3x3 convolutions of block 1, doubled from block to block; 64 is the
-        standard.
-      stem_width: Channels of the stem; None: as many as `width`.
-      norm: "batch", "frozen" or "group"; see `g_rmi.nn.norm.Norm`.
-      dtype: Type of the arithmetic and the outputs; weights stay float32.
-      remat: Store only the outputs of the units and compute the rest again in the backward pass.
-      blocks: How many of the four are built.
+    Settings as in `ResNetConfig`. The width, that of the 3x3 convolutions of block 1, doubles from
+    block to block; a `stem_width` of None is as many. `blocks` says how many of the four are built.
     """
 
     depth: int
@@ -158,14 +175,11 @@ class ResNet(nn.Module):
         train: bool = False,
         size: Int[Array, "B 2"] | None = None,
     ) -> dict[str, Float[Array, "B _ _ _"]]:
-        """Computes the features.
+        """Computes the features of normalised RGB images.
 
-        Args:
-          x: Normalised RGB images.
-          train: Normalise by the statistics of the batch and record them (norm "batch").
-          size: Rows and columns of each picture in the upper left corner of `x`. What lies beside
-            it is padding: features are those of the picture alone, and 0 on the padding (group norm
-            and the statistics of a batch still see it). None: everything is picture.
+        `size` is rows and columns of each picture in the upper left corner of `x`. What lies beside
+        it is padding: features are those of the picture alone, and 0 on the padding (group norm and
+        the statistics of a batch still see it). None: everything is picture.
 
         Returns:
           In this order: "stem" at stride 2 (before the max-pool), "middle" (see `middle_unit`), and
@@ -176,16 +190,13 @@ class ResNet(nn.Module):
         Raises:
           ValueError: `depth` or `output_stride` is not one of the choices.
         """
-        if self.depth not in UNITS:
-            raise ValueError(f"depth = {self.depth}: must be one of {', '.join(map(str, UNITS))}")
-        if self.output_stride not in OUTPUT_STRIDES:
-            choices = ", ".join(map(str, OUTPUT_STRIDES))
-            raise ValueError(f"output_stride = {self.output_stride}: must be one of {choices}")
+        for name, choices in (("depth", UNITS), ("output_stride", OUTPUT_STRIDES)):
+            value, texts = getattr(self, name), map(str, choices)
+            if value not in choices:
+                raise ValueError(f"{name} = {value}: must be one of {', '.join(texts)}")
 
         def mask(x, stride):
-            if size is None:
-                return None
-            return picture_mask(size, height=x.shape[1], width=x.shape[2], stride=stride)
+            return None if size is None else picture_mask(size, x.shape[1:3], stride=stride)
 
         x = jnp.asarray(x, self.dtype)
         x = _masked(x, mask(x, 1))

@@ -36,15 +36,11 @@ def spatial(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
     return correlate(x, kernel, stride, dilation)
 
 
-def _spatial_forward(
-    x: Array, kernel: Array, stride: int, dilation: int
-) -> tuple[Array, tuple[Array, Array]]:
+def _spatial_forward(x, kernel, stride, dilation):
     return correlate(x, kernel, stride, dilation), (x, kernel)
 
 
-def _spatial_backward(
-    stride: int, dilation: int, residuals: tuple[Array, Array], grad: Array
-) -> tuple[Array, Array]:
+def _spatial_backward(stride, dilation, residuals, grad):
     def automatic(x, kernel, grad):
         forward = partial(correlate, stride=stride, dilation=dilation)
         return jax.vjp(forward, x, kernel)[1](grad)
@@ -78,11 +74,8 @@ def _kernel_gradient(x: Array, spread: Array, size: int, stride: int, dilation: 
     moved = jnp.concatenate([x[:, i : i + last : stride] for i in starts], -1)
     against = jnp.concatenate([grad[:, :, j : j + columns] for j in reversed(starts)], -1)
     channels, features = x.shape[-1], grad.shape[-1]
-    product = lax.dot_general(
-        moved.reshape(-1, size * channels),
-        against.reshape(-1, size * features),
-        (((0,), (0,)), ((), ())),
-    )
+    rows, grads = moved.reshape(-1, size * channels), against.reshape(-1, size * features)
+    product = lax.dot_general(rows, grads, (((0,), (0,)), ((), ())))
     return product.reshape(size, channels, size, features).transpose(0, 2, 1, 3)
 
 
@@ -110,11 +103,11 @@ def pointwise(x: Float[Array, "B H W C"], kernel: Float[Array, "C D"]) -> Float[
     return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], -1)
 
 
-def _pointwise_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+def _pointwise_forward(x, kernel):
     return pointwise(x, kernel), (x, kernel)
 
 
-def _pointwise_backward(residuals: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+def _pointwise_backward(residuals, grad):
     # Automatic differentiation asks for the transposed weights' gradient, and XLA's CPU backend
     # then writes the transpose of every incoming gradient.
     x, kernel = residuals
@@ -128,9 +121,8 @@ pointwise.defvjp(_pointwise_forward, _pointwise_backward)
 
 def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
     """3x3 maximum at stride 2; the border of 1 never wins."""
-    window = functools.partial(
-        nn.max_pool, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1))
-    )
+    options = {"window_shape": (3, 3), "strides": (2, 2), "padding": ((1, 1), (1, 1))}
+    window = partial(nn.max_pool, **options)
     return lax.platform_dependent(x, cpu=_max_pool_by_pairs, default=window)
 
 

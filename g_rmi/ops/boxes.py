@@ -1,4 +1,4 @@
-"""Boxes `(x0, y0, x1, y1)`: how much they overlap, how they are coded, where they are cut."""
+"""Boxes `(x0, y0, x1, y1)`: how much they overlap, their deltas to others, where they are cut."""
 
 import math
 
@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Real
 
-# Codes can enlarge an anchor this many times at most, so that exp never overflows.
+# Deltas can enlarge an anchor this many times at most, so that exp never overflows.
 _MAX_ENLARGEMENT = 1000.0 / 16.0
-# Sides shorter than this count as this long in a code.
+# Sides shorter than this count as this long in a delta.
 _MIN_SIDE = 1e-6
 
 
@@ -53,49 +53,47 @@ def encode_boxes(
     *,
     scales: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0),
 ) -> Float[Array, "N 4"]:
-    """Codes of boxes relative to anchors (Faster R-CNN, eq. 2), times the scales.
+    """Deltas of boxes relative to anchors (Faster R-CNN, eq. 2), times the scales.
 
         t_x = (x - x_a) / w_a    t_y = (y - y_a) / h_a    t_w = log(w / w_a)    t_h = log(h / h_a)
 
     Args:
       boxes: The boxes; (x, y) is the centre, w and h are the sides.
-      anchors: What each is coded relative to, in the same frame.
+      anchors: What each is relative to, in the same frame.
       scales: Factors of t_x, t_y, t_w, t_h.
 
     Returns:
-      The codes (t_x, t_y, t_w, t_h); finite for boxes and anchors without area, too.
+      The deltas (t_x, t_y, t_w, t_h); finite for boxes and anchors without area, too.
     """
     boxes, anchors = (jnp.asarray(x, jnp.float32) for x in (boxes, anchors))
     centre, side = _centre_and_side(boxes)
     anchor_centre, anchor_side = _centre_and_side(anchors)
     side, anchor_side = (jnp.maximum(x, _MIN_SIDE) for x in (side, anchor_side))
-    code = jnp.concatenate(
-        [(centre - anchor_centre) / anchor_side, jnp.log(side / anchor_side)], axis=-1
-    )
-    return code * jnp.asarray(scales, jnp.float32)[None]
+    deltas = [(centre - anchor_centre) / anchor_side, jnp.log(side / anchor_side)]
+    return jnp.concatenate(deltas, axis=-1) * jnp.asarray(scales, jnp.float32)[None]
 
 
 def decode_boxes(
-    codes: Real[ArrayLike, "N 4"],
+    deltas: Real[ArrayLike, "N 4"],
     anchors: Real[ArrayLike, "N 4"],
     *,
     scales: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0),
 ) -> Float[Array, "N 4"]:
-    """The boxes that codes stand for: the inverse of `encode_boxes`.
+    """The boxes that deltas lead to: the inverse of `encode_boxes`.
 
     Args:
-      codes: (t_x, t_y, t_w, t_h), times the scales. Sides grow to 62.5 times the anchor's at most.
-      anchors: What each is coded relative to.
+      deltas: (t_x, t_y, t_w, t_h), times the scales. Sides grow to 62.5 times the anchor's at most.
+      anchors: What each is relative to.
       scales: Factors of t_x, t_y, t_w, t_h.
 
     Returns:
       Boxes in the frame of the anchors.
     """
-    codes, anchors = (jnp.asarray(x, jnp.float32) for x in (codes, anchors))
-    codes = codes / jnp.asarray(scales, jnp.float32)[None]
+    deltas, anchors = (jnp.asarray(x, jnp.float32) for x in (deltas, anchors))
+    deltas = deltas / jnp.asarray(scales, jnp.float32)[None]
     anchor_centre, anchor_side = _centre_and_side(anchors)
-    centre = anchor_centre + codes[:, :2] * anchor_side
-    half = jnp.exp(jnp.minimum(codes[:, 2:], math.log(_MAX_ENLARGEMENT))) * anchor_side / 2.0
+    centre = anchor_centre + deltas[:, :2] * anchor_side
+    half = jnp.exp(jnp.minimum(deltas[:, 2:], math.log(_MAX_ENLARGEMENT))) * anchor_side / 2.0
     return jnp.concatenate([centre - half, centre + half], axis=-1)
 
 
@@ -111,6 +109,27 @@ def clip_boxes(boxes: Real[ArrayLike, "N 4"], size: Real[ArrayLike, "2"]) -> Flo
     """
     boxes, size = (jnp.asarray(x, jnp.float32) for x in (boxes, size))
     return jnp.clip(boxes, 0.0, jnp.tile(size[::-1], 2)[None])
+
+
+def extend_boxes(
+    boxes: Real[ArrayLike, "N 4"], *, aspect: float, scale: float
+) -> Float[Array, "N 4"]:
+    """`g_rmi.geometry.pose_box` on the device: a fixed aspect, then larger, same centre.
+
+    Args:
+      boxes: `(x0, y0, x1, y1)`, any unit.
+      aspect: Height / width of the result; the side that is too short grows.
+      scale: Enlargement after that.
+
+    Returns:
+      The boxes; one without width and height becomes one unit high.
+    """
+    boxes = jnp.asarray(boxes, jnp.float32)
+    centre, side = _centre_and_side(boxes)
+    width, height = jnp.abs(side).T
+    height = scale * jnp.maximum(jnp.maximum(height, width * aspect), 1.0)
+    half = jnp.stack([height / aspect, height], axis=-1) / 2
+    return jnp.concatenate([centre - half, centre + half], axis=-1)
 
 
 def _area(boxes):
@@ -131,24 +150,3 @@ def _ratio(part, whole):
 
 def _centre_and_side(boxes):
     return (boxes[..., :2] + boxes[..., 2:]) / 2.0, boxes[..., 2:] - boxes[..., :2]
-
-
-def extend_boxes(
-    boxes: Real[ArrayLike, "N 4"], *, aspect: float, scale: float
-) -> Float[Array, "N 4"]:
-    """`g_rmi.geometry.pose_box` on the device: a fixed aspect, then larger, same centre.
-
-    Args:
-      boxes: `(x0, y0, x1, y1)`, any unit.
-      aspect: Height / width of the result; the side that is too short grows.
-      scale: Enlargement after that.
-
-    Returns:
-      The boxes; one without width and height becomes one unit high.
-    """
-    boxes = jnp.asarray(boxes, jnp.float32)
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    width, height = jnp.abs(boxes[:, 2:] - boxes[:, :2]).T
-    height = scale * jnp.maximum(jnp.maximum(height, width * aspect), 1.0)
-    half = jnp.stack([height / aspect, height], axis=-1) / 2
-    return jnp.concatenate([centre - half, centre + half], axis=-1)

@@ -1,4 +1,4 @@
-"""Keypoints to disk heatmaps and offset fields."""
+"""Keypoints to heatmaps, of disks with offset fields or of Gaussians."""
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -30,14 +30,8 @@ def disk_targets(
       The heatmap; the offset `(x, y)`, filled everywhere for visible joints and 0 for the others;
       and the disk as a mask.
     """
-    keypoints = jnp.asarray(keypoints, jnp.float32)
     radius = jnp.asarray(radius, jnp.float32)
-    visible = jnp.asarray(visible) & jnp.isfinite(keypoints).all(axis=-1)
-    x = jnp.arange(width, dtype=jnp.float32)[None, :, None]
-    y = jnp.arange(height, dtype=jnp.float32)[:, None, None]
-    # Coordinates apart: who needs the disk alone never builds the field.
-    dx = keypoints[None, None, :, 0] - x
-    dy = keypoints[None, None, :, 1] - y
+    dx, dy, visible = _from_pixels(keypoints, visible, height, width)
     inside = (dx**2 + dy**2 <= radius**2) & visible[None, None, :]
     offset = jnp.stack(jnp.broadcast_arrays(dx, dy), axis=-1)
     offset = jnp.where(visible[None, None, :, None], offset, 0.0)
@@ -69,12 +63,17 @@ def gaussian_targets(
     Returns:
       The heatmaps.
     """
+    dx, dy, visible = _from_pixels(keypoints, visible, height, width)
+    # Scaled before they are squared: far joints must not overflow.
+    dx, dy = (d / jnp.asarray(sigma, jnp.float32) for d in (dx, dy))
+    return jnp.where(visible[None, None], jnp.exp(-(dx**2 + dy**2) / 2), 0.0)
+
+
+def _from_pixels(keypoints, visible, height, width):
+    """How far each joint lies from each pixel along x and y, and which joints have a place."""
     keypoints = jnp.asarray(keypoints, jnp.float32)
-    sigma = jnp.asarray(sigma, jnp.float32)
-    visible = jnp.asarray(visible) & jnp.isfinite(keypoints).all(axis=-1)
     x = jnp.arange(width, dtype=jnp.float32)[None, :, None]
     y = jnp.arange(height, dtype=jnp.float32)[:, None, None]
-    # Scaled before they are squared: far joints must not overflow.
-    dx = (keypoints[None, None, :, 0] - x) / sigma
-    dy = (keypoints[None, None, :, 1] - y) / sigma
-    return jnp.where(visible[None, None], jnp.exp(-(dx**2 + dy**2) / 2), 0.0)
+    # Coordinates apart: who needs the disk alone never builds the field.
+    dx, dy = keypoints[None, None, :, 0] - x, keypoints[None, None, :, 1] - y
+    return dx, dy, jnp.asarray(visible) & jnp.isfinite(keypoints).all(axis=-1)

@@ -135,13 +135,8 @@ def sample_points(
     height, width, channels = image.shape
     if 0 in (height, width):
         return jnp.zeros((*points.shape[:-1], channels), jnp.float32)
-    pixels = image.reshape(height * width, channels)
     x, y = points.reshape(-1, 2).T
-    samples = jnp.zeros((len(x), channels), jnp.float32)
-    for i, row_share in _taps(y, height):
-        for j, column_share in _taps(x, width):
-            taken = pixels.at[i * width + j].get(mode="promise_in_bounds")
-            samples += (row_share * column_share)[:, None] * taken.astype(jnp.float32)
+    samples = _blend(image, _shares(y, x, height, width))
     return samples.reshape(*points.shape[:-1], channels)
 
 
@@ -160,13 +155,8 @@ def _together(image, grids):
 
 
 def _sample(image, grid):
-    height, width, channels = image.shape
-    pixels = image.reshape(height * width, channels)
-    samples = jnp.zeros((len(grid[0]) * len(grid[1]), channels), jnp.float32)
-    for index, share in _shares(grid, height, width):
-        taken = pixels.at[index].get(mode="promise_in_bounds")
-        samples += share * taken.astype(jnp.float32)
-    return samples.reshape(len(grid[0]), len(grid[1]), channels)
+    shares = _grid_shares(image, grid)
+    return _blend(image, shares).reshape(*map(len, grid), image.shape[2])
 
 
 def _one_by_one_backward(image, grids, grad):
@@ -177,7 +167,7 @@ def _one_by_one_backward(image, grids, grad):
         grid, grad = item
         to_grid = jax.vjp(partial(_sample, image), grid)[1](grad)[0]
         grad = grad.reshape(-1, channels)
-        for index, share in _shares(grid, height, width):
+        for index, share in _grid_shares(image, grid):
             total = total.at[index].add(share * grad, mode="promise_in_bounds")
         return total, to_grid
 
@@ -186,26 +176,36 @@ def _one_by_one_backward(image, grids, grad):
     return total.reshape(image.shape).astype(image.dtype), to_grids
 
 
-def _together_backward(image, grids, grad):
-    return jax.vjp(_together, image, grids)[1](grad)
-
-
 def _backward(inputs, grad):
-    return lax.platform_dependent(
-        *inputs, grad, cpu=_one_by_one_backward, default=_together_backward
-    )
+    def together(image, grids, grad):
+        return jax.vjp(_together, image, grids)[1](grad)
+
+    return lax.platform_dependent(*inputs, grad, cpu=_one_by_one_backward, default=together)
 
 
 _sample_features = jax.custom_vjp(_sample_grids)
 _sample_features.defvjp(lambda *inputs: (_sample_grids(*inputs), inputs), _backward)
 
 
-def _shares(grid, height, width):
-    """The four pixels around each sample of a grid, row by row, and what they count."""
-    for i, row_share in _taps(grid[0], height):
-        for j, column_share in _taps(grid[1], width):
-            index = (i[:, None] * width + j[None, :]).reshape(-1)
-            yield index, (row_share[:, None] * column_share[None, :]).reshape(-1, 1)
+def _blend(image, shares):
+    """The sum of some pixels of an image, each times its share."""
+    height, width, channels = image.shape
+    pixels, samples = image.reshape(height * width, channels), jnp.zeros((), jnp.float32)
+    for index, share in shares:
+        taken = pixels.at[index].get(mode="promise_in_bounds")
+        samples += share * taken.astype(jnp.float32)
+    return samples
+
+
+def _grid_shares(image, grid):
+    return _shares(grid[0][:, None], grid[1][None], *image.shape[:2])
+
+
+def _shares(y, x, height, width):
+    """The four pixels around each point, row by row, and what they count."""
+    for i, row_share in _taps(y, height):
+        for j, column_share in _taps(x, width):
+            yield (i * width + j).reshape(-1), (row_share * column_share).reshape(-1, 1)
 
 
 def _taps(position, size):

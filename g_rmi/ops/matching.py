@@ -12,17 +12,11 @@ _ROUNDING = 2.0**-20
 
 
 class Match(NamedTuple):
-    """What each anchor is matched with.
+    """What each anchor learns; those that are neither positive nor negative teach nothing."""
 
-    Attributes:
-      index: The valid ground truth it overlaps most; 0 where there is none.
-      positive: It learns to be that.
-      negative: It learns to be background. Anchors that are neither teach nothing.
-    """
-
-    index: Int32[Array, " A"]
-    positive: Bool[Array, " A"]
-    negative: Bool[Array, " A"]
+    index: Int32[Array, " A"]  # the valid ground truth it overlaps most; 0 where there is none
+    positive: Bool[Array, " A"]  # it learns to be that
+    negative: Bool[Array, " A"]  # it learns to be background
 
 
 def match(

@@ -1,11 +1,11 @@
 """Greedy non-maximum suppression: the result of the sequential algorithm, found in parallel."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, Real
+from jaxtyping import Array, Bool, Real
 
 from g_rmi.ops.boxes import iou
 from g_rmi.ops.oks import pairwise_oks
@@ -98,19 +98,10 @@ def oks_nms(
     return greedy_nms(similarity, scores, valid, threshold=threshold)
 
 
-def _greedy(
-    among: Callable[
-        [Int[Array, " block"]], tuple[Float[Array, "block block"], Float[Array, "block N"]]
-    ],
-    scores: Real[ArrayLike, " N"],
-    valid: Bool[ArrayLike, " N"],
-    *,
-    threshold: Real[ArrayLike, ""],
-    limit: int | None = None,
-) -> Bool[Array, " N"]:
+def _greedy(among, scores, valid, *, threshold, limit=None):
     """Greedy suppression, block by block of the best that are left.
 
-    `among` gives the similarities of a block with itself and with everybody.
+    `among` gives the similarities of the rows of a block with each other and with everybody.
     """
     scores = jnp.asarray(scores, jnp.float32)
     pending = jnp.asarray(valid) & ~jnp.isnan(scores)
@@ -148,9 +139,7 @@ def _greedy(
     return keep.at[order].set(ranked & (jnp.cumsum(ranked) <= limit))
 
 
-def _settle(
-    candidates: Bool[Array, " block"], drops: Bool[Array, "block block"]
-) -> Bool[Array, " block"]:
+def _settle(candidates, drops):
     """Solves keep[j] = candidates[j] and not any_i(keep[i] and drops[i, j]), drops[i, j] => i < j.
 
     Each sweep settles at least the first unsettled candidate for good, so the solution is unique

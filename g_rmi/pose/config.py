@@ -1,42 +1,30 @@
 """Settings of the pose network: backbone, crop and head."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
-from g_rmi.config import Norm, require
+from g_rmi.config import require
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.pose.heads import Head
 from g_rmi.pose.heads.disks import Disks
 from g_rmi.skeleton import COCO, Skeleton
+from g_rmi.types import Grid
 
 
 @dataclasses.dataclass(frozen=True)
-class PoseConfig:
+class PoseConfig(ResNetConfig):
     """The pose network, its crop and its head (paper, section 3.2).
 
     Attributes:
-      depth: ResNet depth: 101 or 50 as in the paper, 26 for CPUs.
-      width: Channels of the ResNet's first block; 64 is the standard.
-      stem_width: Channels of its stem; 0 for as many as `width`.
-      output_stride: Stride of the ResNet's last block; dilation keeps it low.
       fpn_channels: Channels of a feature pyramid that brings the maps to stride 4; 0 for none (the
         paper has none).
-      norm: "batch" (synchronised over the mesh), "frozen" (imported statistics) or "group".
-      dtype: Type of the network's arithmetic; parameters, targets and losses stay float32.
-      remat: Recompute each residual unit in the backward pass instead of storing it.
       crop_height: Crop rows in pixels; `8 n + 1` makes the up-sampling exact.
       crop_width: Crop columns in pixels.
       box_scale: Enlargement of the box at evaluation.
       head: What is predicted from the features, and how joints are read off it.
     """
 
-    depth: Literal[26, 50, 101, 152] = 101
-    width: int = 64
-    stem_width: int = 0
-    output_stride: Literal[8, 16, 32] = 8
     fpn_channels: int = 0
-    norm: Norm = "batch"
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: bool = False
     crop_height: int = 353
     crop_width: int = 257
     box_scale: float = 1.25
@@ -55,6 +43,11 @@ class PoseConfig:
         from g_rmi.pose.task import PoseTask  # which reads this file
 
         return PoseTask(self, skeleton)
+
+    @property
+    def grid(self) -> Grid:
+        """Rows and columns of the crop."""
+        return Grid(self.crop_height, self.crop_width)
 
     @property
     def aspect(self) -> float:

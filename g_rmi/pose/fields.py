@@ -7,33 +7,25 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from g_rmi.ops.image import resize_align_corners
+from g_rmi.types import Grid
 
 
 class Field(NamedTuple):
-    """One kind of map, [B, h, w, *(K,) * joints, *((2,) if vector else ())].
+    """One kind of map, [B, h, w, *(K,) * joints, *((2,) if vector else ())]."""
 
-    Attributes:
-      name: Its key among the network's maps.
-      joints: Axes of joints: 1, or 2 for what a joint says about another one.
-      vector: Holds vectors `(x, y)` in crop pixels.
-      logits: Holds the logits of probabilities.
-      meaning: What a value says, for drawings.
-    """
-
-    name: str
-    joints: int = 1
-    vector: bool = False
-    logits: bool = False
-    meaning: str = ""
+    name: str  # its key among the network's maps
+    joints: int = 1  # axes of joints: 1, or 2 for what a joint says about another one
+    vector: bool = False  # holds vectors `(x, y)` in crop pixels
+    logits: bool = False  # holds the logits of probabilities
+    meaning: str = ""  # what a value says, for drawings
 
 
 def resize(
-    maps: Float[Array, "h w *channels"], *, height: int, width: int
+    maps: Float[Array, "h w *channels"], grid: Grid
 ) -> Float[Array, "height width *channels"]:
     """`resize_align_corners` of a map with any axes of channels."""
     flat = maps.reshape(*maps.shape[:2], -1)
-    flat = resize_align_corners(flat, height=height, width=width)
-    return flat.reshape(height, width, *maps.shape[2:])
+    return resize_align_corners(flat, **grid._asdict()).reshape(*grid, *maps.shape[2:])
 
 
 def mirror(
@@ -41,10 +33,7 @@ def mirror(
 ) -> Float[Array, "B h w *channels"]:
     """What the maps of crops say about the mirrored crops, and back; exact.
 
-    Args:
-      maps: Of that field.
-      field: Their kind.
-      flip: The joint that each joint becomes in a mirrored image.
+    `flip` is the joint that each joint becomes in a mirrored image.
     """
     maps = maps[:, :, ::-1]
     for axis in range(3, 3 + field.joints):

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Num
 
 from g_rmi.nn.conv import Conv
 from g_rmi.nn.norm import Norm
-from g_rmi.nn.resnet import ResNet, normalise
+from g_rmi.nn.resnet import normalise
 from g_rmi.ops.image import resize_align_corners
 from g_rmi.pose.config import PoseConfig
 
@@ -27,16 +27,18 @@ class FeaturePyramid(nn.Module):
     @nn.compact
     def __call__(self, blocks: list[Array], *, train: bool = False) -> Float[Array, "B h w C"]:
         """Merges `blocks`, finest first."""
+        conv = partial(Conv, self.features, dtype=self.dtype)
+        norm = partial(Norm, self.norm, dtype=self.dtype)
         *finer, x = blocks
-        x = Conv(self.features, 1, dtype=self.dtype, name="top")(x)
+        x = conv(1, name="top")(x)
         for level, lateral in reversed(list(enumerate(finer, 1))):
             height, width = lateral.shape[1:3]
             resize = partial(resize_align_corners, height=height, width=width)
             x = jax.vmap(resize)(x).astype(self.dtype)
-            x = x + Conv(self.features, 1, dtype=self.dtype, name=f"lateral{level}")(lateral)
-            x = nn.relu(Norm(self.norm, dtype=self.dtype, name=f"norm{level}a")(x, train=train))
-            x = Conv(self.features, 3, dtype=self.dtype, name=f"merge{level}")(x)
-            x = nn.relu(Norm(self.norm, dtype=self.dtype, name=f"norm{level}b")(x, train=train))
+            x = x + conv(1, name=f"lateral{level}")(lateral)
+            x = nn.relu(norm(name=f"norm{level}a")(x, train=train))
+            x = conv(3, name=f"merge{level}")(x)
+            x = nn.relu(norm(name=f"norm{level}b")(x, train=train))
         return x
 
 
@@ -55,16 +57,7 @@ class PoseNetwork(nn.Module):
         Cell (i, j) of a map lies on crop pixel (stride * j, stride * i).
         """
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        features = ResNet(
-            depth=config.depth,
-            output_stride=config.output_stride,
-            width=config.width,
-            stem_width=config.stem_width or None,
-            norm=config.norm,
-            dtype=dtype,
-            remat=config.remat,
-            name="trunk",
-        )(normalise(image), train=train)
+        features = config.backbone(name="trunk")(normalise(image), train=train)
         *_, final = blocks = list(features.values())[-4:]
         if config.fpn_channels:
             # Checkpoints know it by its first name.

@@ -21,10 +21,6 @@ def to_onnx(task: PoseTask, variables: Any) -> tuple[bytes, float]:
     Its input is "crops", float32 RGB in 0..255, [B, H, W, 3] with any B; its outputs are the maps
     of the head, such as "heatmap" [B, h, w, K] and "offset" [B, h, w, K, 2].
 
-    Args:
-      task: The pose task.
-      variables: Its variables.
-
     Returns:
       The model, and the greatest difference between onnxruntime's maps and jax's on random crops.
 
@@ -49,7 +45,7 @@ def to_onnx(task: PoseTask, variables: Any) -> tuple[bytes, float]:
         maps = task.predict(variables, crops)
         return tuple(maps[name] for name in names)
 
-    shape = config.crop_height, config.crop_width, 3
+    shape = *config.grid, 3
     model = jax2onnx.to_onnx(
         network, [("B", *shape)], opset=OPSET, input_names=["crops"], output_names=names
     )

@@ -13,10 +13,10 @@ from g_rmi.geometry import Affine
 from g_rmi.metrics import Mean, masked_mean
 from g_rmi.pose import views
 from g_rmi.pose.config import PoseConfig
-from g_rmi.pose.heads.head import CropLabels, Grid, Maps, Reading, check_decoding
+from g_rmi.pose.heads.head import Maps, Reading, check_decoding
 from g_rmi.pose.network import PoseNetwork
 from g_rmi.skeleton import COCO, Skeleton
-from g_rmi.types import PoseBatch, Poses
+from g_rmi.types import Grid, PoseBatch, Poses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,20 +34,19 @@ class PoseTask:
 
     @property
     def grid(self) -> Grid:
-        """Rows and columns of a crop."""
-        return Grid(self.config.crop_height, self.config.crop_width)
+        """Of a crop."""
+        return self.config.grid
 
     def init(self, key: PRNGKeyArray) -> dict:
         """Fresh variables: {"params": ..., "batch_stats": ...}."""
-        image = jnp.zeros((1, self.config.crop_height, self.config.crop_width, 3), jnp.uint8)
-        return dict(self.network.init(key, image))
+        return dict(self.network.init(key, jnp.zeros((1, *self.grid, 3), jnp.uint8)))
 
     def resnet(self, variables: dict) -> dict:
         """The variables of the ResNet alone, as `with_resnet` takes them."""
         return {name: tree["trunk"] for name, tree in variables.items()}
 
     def with_resnet(self, variables: dict, resnet: dict) -> dict:
-        """`variables` with the trunk of an imported ResNet (`g_rmi.pretrained`)."""
+        """`variables` with an imported ResNet (`g_rmi.pretrained`)."""
         return {
             name: {**tree, "trunk": resnet[name]} if name in resnet else tree
             for name, tree in variables.items()
@@ -55,8 +54,7 @@ class PoseTask:
 
     def targets(self, batch: PoseBatch) -> PyTree:
         """What the head's maps of a batch should say."""
-        labels = CropLabels(**{name: getattr(batch, name) for name in CropLabels._fields})
-        return jax.vmap(lambda crop: self.config.head.targets(crop, self.grid))(labels)
+        return jax.vmap(partial(self.config.head.targets, grid=self.grid))(batch)
 
     def loss(
         self, params: dict, model_state: dict, batch: PoseBatch, key: PRNGKeyArray, *, train: bool
@@ -72,8 +70,8 @@ class PoseTask:
         )
         head, targets = self.config.head, self.targets(batch)
         terms = jax.vmap(partial(head.losses, grid=self.grid))(maps, targets)
-        weighted = [head.weights[name] * term for name, term in terms.items()]
         metrics = {name: masked_mean(term, batch.weight) for name, term in terms.items()}
+        weighted = [head.weights[name] * term for name, term in terms.items()]
         total = jnp.sum(jnp.stack(weighted), axis=0)
         metrics["loss"] = loss = masked_mean(total, batch.weight)
         # A batch of nothing but filling rows has loss 0, not nan.
@@ -87,23 +85,19 @@ class PoseTask:
         flip_test: bool = False,
         turns: Sequence[Affine] = (),
     ) -> dict[str, Float[Array, "B h w ..."]]:
-        """Coarse maps of crops: the head's `fields`, by name.
+        """Coarse maps of RGB crops in 0..255: the head's `fields`, by name.
 
-        Args:
-          variables: Parameters and statistics.
-          image: RGB crops in 0..255; each with its further views behind it, if it has some.
-          flip_test: Average the maps with those of the mirrored crops.
-          turns: Maps from the pixels of a crop to those of its further views, with whose maps the
-            crop's are averaged; see `g_rmi.pose.views`.
+        They are averaged with those of the mirrored crops in the flip test, and of further views,
+        which stand behind each crop: `turns` maps its pixels to theirs (`g_rmi.pose.views`).
 
         Raises:
           ValueError: Crops with other views than `turns` has.
         """
         several = (1 + len(turns),) if turns else ()
         if image.shape[1:-3] != several:
-            wanted = "".join(f"{size}, " for size in several)
+            wanted = f"[B, {''.join(f'{size}, ' for size in several)}H, W, 3]"
             raise ValueError(
-                f"image of shape {image.shape}: {len(turns)} turned views take [B, {wanted}H, W, 3]"
+                f"image of shape {image.shape}: {len(turns)} turned views take {wanted}"
             )
         if turns:
             image = jnp.concatenate(jnp.unstack(image, axis=1))
@@ -113,21 +107,16 @@ class PoseTask:
             seen += [views.mirrored(view, width=self.grid.width) for view in seen]
         maps: Maps = self.network.apply(variables, image)  # type: ignore[bad-assignment]
         flip = self.skeleton.flip_index
-        return views.merge(maps, seen, self.config.head.fields, flip=flip, **self.grid._asdict())
+        return views.merge(maps, seen, self.config.head.fields, flip=flip, grid=self.grid)
 
     def decoding(self, wanted: str | None) -> str:
-        """How maps are read: as wanted, as the config says for None.
-
-        Raises:
-          ValueError: The head has no such decoding.
-        """
+        """How maps are read: as wanted, as the config says for None; see `check_decoding`."""
         return check_decoding(self.config.head, wanted)
 
     def reading(self, decoding: str | None = None) -> Reading:
         """What the head needs to know to read maps; raises as `decoding` does."""
-        config = self.config
-        sigmas = self.skeleton.sigmas
-        return Reading(self.grid, sigmas, config.box_scale, self.decoding(decoding))
+        scale, decoding = self.config.box_scale, self.decoding(decoding)
+        return Reading(self.grid, self.skeleton.sigmas, scale, decoding)
 
     def decode(self, maps: Maps, decoding: str | None = None) -> Poses:
         """The poses of a batch of maps, each in the pixels of its crop."""

@@ -27,23 +27,17 @@ from g_rmi.geometry import (
 )
 from g_rmi.ops.image import sample_points
 from g_rmi.pose.fields import Field, mirror
+from g_rmi.types import Grid
 
 # About as far as crops are turned in training; 15 and 45 degrees gain less.
 _ANGLE = math.radians(30)
 STRAIGHT: Affine = np.eye(2, 3)
 
 
-def turns(height: int, width: int) -> tuple[Affine, ...]:
-    """Maps from the pixels of a crop to those of its turned views, clockwise and counterclockwise.
-
-    Args:
-      height: Rows of the crop and of the views.
-      width: Columns.
-    """
-    whole = np.array([0, 0, width - 1, height - 1])
-    return tuple(
-        box_to_crop(whole, height=height, width=width, angle=angle) for angle in (_ANGLE, -_ANGLE)
-    )
+def turns(grid: Grid) -> tuple[Affine, ...]:
+    """Maps from the pixels of a crop to those of its turned views, clockwise, counterclockwise."""
+    whole = np.array([0, 0, grid.width - 1, grid.height - 1])
+    return tuple(box_to_crop(whole, **grid._asdict(), angle=angle) for angle in (_ANGLE, -_ANGLE))
 
 
 def mirrored(view: Affine, *, width: int) -> Affine:
@@ -57,42 +51,31 @@ def merge(
     fields: Sequence[Field],
     *,
     flip: Int[np.ndarray, " K"],
-    height: int,
-    width: int,
+    grid: Grid,
 ) -> dict[str, Float[Array, "..."]]:
     """The mean of what some views say about the crops, at each place of those that saw it.
 
-    Args:
-      maps: Of all views, [V B h w ...], one view after the other.
-      views: Maps from the crop's pixels to each view's.
-      fields: The kinds of maps.
-      flip: The joint that each joint becomes in a mirrored image.
-      height: Rows of the crop and of its views.
-      width: Columns.
-
-    Returns:
-      Maps of the crops, [B h w ...].
+    The maps of all views, [V B h w ...], one view after the other, become those of the crops,
+    [B h w ...]. `flip` is the joint that each joint becomes in a mirrored image.
     """
     merged = {}
     for field in fields:
         parts = jnp.split(maps[field.name], len(views))
-        each = [
-            _bring_back(part, field, view, flip, height, width) for part, view in zip(parts, views)
-        ]
+        each = [_bring_back(part, field, view, flip, grid) for part, view in zip(parts, views)]
         total, seen = (sum(rest, first) for first, *rest in zip(*each))
         merged[field.name] = total / seen.reshape(1, *seen.shape, *(1,) * (total.ndim - 3))
     return merged
 
 
-def _bring_back(maps, field: Field, view: Affine, flip, height: int, width: int):
+def _bring_back(maps, field: Field, view: Affine, flip, grid: Grid):
     """One view's maps as maps of the crops, and how far each place lies inside the view, 0 to 1."""
     if np.linalg.det(view[:, :2]) < 0:
-        maps, view = mirror(maps, field, flip=flip), mirrored(view, width=width)
+        maps, view = mirror(maps, field, flip=flip), mirrored(view, width=grid.width)
     rows, columns = maps.shape[1:3]
     whole = jnp.ones((rows, columns, 1))
     if np.allclose(view, STRAIGHT, rtol=0, atol=1e-9):  # without samples: exact
         return maps, whole[..., 0]
-    to_crop = resize_affine(rows, columns, rows=height, columns=width)
+    to_crop = resize_affine(rows, columns, rows=grid.height, columns=grid.width)
     cells = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1)
     there = compose_affine(invert_affine(to_crop), compose_affine(view, to_crop))
     points = apply_affine(there, cells).astype(np.float32)

@@ -51,9 +51,9 @@ def load_resnet(
     Args:
       source: A `.safetensors` file, or a state dict: torchvision's or timm's names to arrays
         (numpy, or what numpy converts, PyTorch's tensors among them).
-      depth: Of the network that the weights are for.
-      width: Of the network, as in `ResNet`.
-      stem_width: Likewise.
+      depth: Of the network that the weights are for, as all others.
+      width: As in `ResNet`.
+      stem_width: As in `ResNet`.
 
     Returns:
       `{"params": ..., "batch_stats": ...}`, float32, for `ResNet(depth).apply` with norm

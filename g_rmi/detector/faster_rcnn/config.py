@@ -3,25 +3,20 @@
 import dataclasses
 from typing import Any, Literal
 
-from g_rmi.config import Norm, require
+from g_rmi.config import require
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.skeleton import COCO, Skeleton
 
 
 @dataclasses.dataclass(frozen=True)
-class FasterRCNNConfig:
+class FasterRCNNConfig(ResNetConfig):
     """Faster R-CNN on an atrous ResNet (paper, section 3.1).
 
     What the paper leaves open follows its authors' public framework.
 
     Attributes:
       kind: The name of this detector.
-      depth: ResNet depth: 101 in the paper, 26 for CPUs.
-      width: Channels of the ResNet's first block; 64 is the standard.
-      stem_width: Channels of its stem; 0 for as many as `width`.
       output_stride: Stride of the features that proposals are made from; dilation keeps it low.
-      norm: "batch" (synchronised over the mesh), "frozen" (imported statistics) or "group".
-      dtype: Type of the network's arithmetic; parameters, boxes and losses stay float32.
-      remat: Recompute each residual unit in the backward pass instead of storing it.
       canvas: Shorter and longer side that pictures are resized to fit in: (800, 1200) is the
         paper's "accurate", (600, 900) its "fast".
       anchor_base: Side of the square anchor of scale 1, in canvas pixels.
@@ -49,17 +44,12 @@ class FasterRCNNConfig:
       detections: Most people of a picture.
       localisation_weight: Weight of both Huber losses.
       class_weight: Weight of both classification losses.
-      huber_delta: Where the Huber loss turns linear, in units of the box code.
+      huber_delta: Where the Huber loss turns linear, in units of the box deltas.
     """
 
     kind: Literal["faster_rcnn"] = "faster_rcnn"
-    depth: Literal[26, 50, 101, 152] = 101
-    width: int = 64
-    stem_width: int = 0
     output_stride: Literal[8, 16] = 8
-    norm: Norm = "frozen"
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: bool = False
+    norm: Literal["batch", "frozen", "group"] = "frozen"
     canvas: tuple[int, int] = (800, 1200)
     anchor_base: float = 256.0
     anchor_scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
@@ -101,12 +91,8 @@ class FasterRCNNConfig:
         for name in (*shares, "rpn_positive", "rpn_negative", "box_positive"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
         require(self.box_jitter >= 0, "box_jitter", self.box_jitter, "0 or more")
-        require(
-            self.rpn_negative <= self.rpn_positive,
-            "rpn_negative",
-            self.rpn_negative,
-            f"at most rpn_positive = {self.rpn_positive}",
-        )
+        lower, upper = self.rpn_negative, self.rpn_positive
+        require(lower <= upper, "rpn_negative", lower, f"at most rpn_positive = {upper}")
 
     def task(self, skeleton: Skeleton = COCO) -> Any:
         """The `FasterRCNN` of these settings; it finds people, whatever their keypoints."""

@@ -1,6 +1,7 @@
 """Faster R-CNN as the trainer and the programs see it: init, loss, predict."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
@@ -15,7 +16,7 @@ from g_rmi.detector.losses import class_loss, localisation_loss, objectness_loss
 from g_rmi.detector.proposals import Proposals, RPNOutputs, canvas_anchors, propose
 from g_rmi.detector.targets import Targets, jitter_boxes, sample_targets
 from g_rmi.metrics import Mean, masked_mean
-from g_rmi.ops.boxes import clip_boxes, decode_boxes
+from g_rmi.ops.boxes import clip_boxes
 from g_rmi.types import DetectionBatch, Detections
 
 
@@ -50,9 +51,9 @@ class FasterRCNN:
         filled = dict(variables)
         for name, tree in resnet.items():
             last = {unit: value for unit, value in tree.items() if unit.startswith("block4")}
-            trunk = {unit: value for unit, value in tree.items() if unit not in last}
+            rest = {unit: value for unit, value in tree.items() if unit not in last}
             head = {**variables[name]["box_head"], "block4": last}
-            filled[name] = {**variables[name], "trunk": trunk, "box_head": head}
+            filled[name] = {**variables[name], "trunk": rest, "box_head": head}
         return filled
 
     def loss(
@@ -78,20 +79,18 @@ class FasterRCNN:
         )
         anchors, usable = canvas_anchors(c, batch.image, batch.size)
         keys = jax.random.split(key, (2, batch.image.shape[0]))
-        matched = self._rpn_targets(keys[0], anchors, usable, batch)
+        matched = jax.vmap(self._rpn_targets, (0, None, 0, 0))(keys[0], anchors, usable, batch)
         proposals = self._proposals(jax.lax.stop_gradient(rpn), anchors, usable, batch.size)
-        regions, drawn = jax.vmap(self._box_targets)(
-            keys[1], proposals, batch.boxes, batch.person, batch.ignore, batch.size
-        )
+        regions, drawn = jax.vmap(self._box_targets)(keys[1], proposals, batch)
         outputs, state = run({"params": params, **state}, features, regions, method="classify")
 
         def example(rpn, matched, outputs, drawn):
             huber = partial(localisation_loss, delta=c.huber_delta)
             return {
                 "objectness": objectness_loss(rpn.objectness[matched.index], matched),
-                "proposal": huber(rpn.codes[matched.index], matched),
+                "proposal": huber(rpn.deltas[matched.index], matched),
                 "class": class_loss(outputs.logits, drawn),
-                "box": huber(outputs.codes, drawn),
+                "box": huber(outputs.deltas, drawn),
             }
 
         terms = jax.vmap(example)(rpn, matched, outputs, drawn)
@@ -116,7 +115,7 @@ class FasterRCNN:
         if flip_test:
             outputs, proposals = self._look(variables, mirror_pictures(image, size), size)
             mirrored = (
-                outputs._replace(codes=mirror_deltas(outputs.codes)),
+                outputs._replace(deltas=mirror_deltas(outputs.deltas)),
                 proposals._replace(boxes=mirror_boxes(proposals.boxes, size)),
             )
             seen = jax.tree.map(lambda *x: jnp.concatenate(x, 1), seen, mirrored)
@@ -130,18 +129,17 @@ class FasterRCNN:
         features, rpn = run(image, size, method="propose")  # type: ignore[not-iterable]
         anchors, usable = canvas_anchors(self.config, image, size)
         proposals = self._proposals(rpn, anchors, usable, size)  # type: ignore[bad-argument-type]
-        outputs = run(features, proposals.boxes, method="classify")
-        return outputs, proposals  # type: ignore[bad-return]
+        return run(features, proposals.boxes, method="classify"), proposals  # type: ignore[bad-return]
 
     def _proposals(self, rpn: RPNOutputs, anchors: Array, usable: Array, size: Array) -> Proposals:
         best = partial(propose, config=self.config)
         return jax.vmap(best, in_axes=(0, 0, None, 0, 0))(*rpn, anchors, usable, size)
 
-    def _rpn_targets(
-        self, keys: Array, anchors: Array, usable: Array, batch: DetectionBatch
-    ) -> Targets:
+    @property
+    def _rpn_targets(self) -> Callable[..., Targets]:
+        """`sample_targets` for the anchors of one picture."""
         c = self.config
-        targets = partial(
+        return partial(
             sample_targets,
             positive=c.rpn_positive,
             negative=c.rpn_negative,
@@ -150,33 +148,23 @@ class FasterRCNN:
             positive_share=c.rpn_positive_share,
             even=c.rpn_even,
         )
-        return jax.vmap(targets, in_axes=(0, None, 0, 0, 0, 0))(
-            keys, anchors, usable, batch.boxes, batch.person, batch.ignore
-        )
 
     def _box_targets(
-        self,
-        key: Array,
-        proposals: Proposals,
-        boxes: Array,
-        person: Array,
-        ignore: Array,
-        size: Array,
+        self, key: Array, proposals: Proposals, truth: DetectionBatch
     ) -> tuple[Float[Array, "S 4"], Targets]:
         """Regions of one picture. The annotated boxes are among them: proposals begin poor."""
-        c = self.config
-        annotated = boxes
+        c, annotated = self.config, truth.boxes
         if c.box_jitter:
             key, draw = jax.random.split(key)
-            annotated = clip_boxes(jitter_boxes(draw, boxes, deviation=c.box_jitter), size)
+            annotated = jitter_boxes(draw, annotated, deviation=c.box_jitter)
+            annotated = clip_boxes(annotated, truth.size)
         regions = jnp.concatenate([proposals.boxes, annotated])
+        usable = jnp.concatenate([proposals.valid, truth.person])
         targets = sample_targets(
             key,
             regions,
-            jnp.concatenate([proposals.valid, person]),
-            boxes,
-            person,
-            ignore,
+            usable,
+            truth,
             positive=c.box_positive,
             negative=c.box_positive,
             force=False,
@@ -188,25 +176,15 @@ class FasterRCNN:
 
 def detect(
     logits: Float[Array, "P 2"],
-    codes: Float[Array, "P 4"],
+    deltas: Float[Array, "P 4"],
     proposals: Proposals,
     size: Int[Array, " 2"],
     *,
     config: FasterRCNNConfig,
 ) -> Detections:
-    """People from the second stage's outputs (paper: box NMS at IoU .6).
-
-    Args:
-      logits: Of background and person.
-      codes: Boxes relative to the proposals.
-      proposals: The regions.
-      size: Rows and columns of the picture.
-      config: Numbers and thresholds.
-
-    Returns:
-      Boxes in canvas pixels, probabilities.
-    """
-    scores = jax.nn.softmax(logits)[:, 1]
-    boxes = clip_boxes(decode_boxes(codes, proposals.boxes), size)
-    usable = proposals.valid & (boxes[:, 2:] > boxes[:, :2]).all(-1)
-    return select(boxes, scores, usable, count=config.detections, iou=config.box_iou)
+    """People on one picture from the second stage's outputs (paper: box NMS at IoU .6)."""
+    scores, options = (
+        jax.nn.softmax(logits)[:, 1],
+        {"count": config.detections, "iou": config.box_iou},
+    )
+    return select(deltas, proposals.boxes, scores, proposals.valid, size, **options)

@@ -6,35 +6,30 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
 from g_rmi.config import require
+from g_rmi.nn.conv import RARE, project
 from g_rmi.nn.losses import huber, logistic
 from g_rmi.ops.heatmaps import disk_targets
 from g_rmi.pose.fields import Field, resize
 from g_rmi.pose.heads.finders import Finder, HoughVotes, Maximum, OksKernel, kernel_sigmas
-from g_rmi.pose.heads.head import CropLabels, Grid, Maps, Reading, check_decoding, project
-from g_rmi.types import Poses
+from g_rmi.pose.heads.head import Maps, Reading, check_decoding
+from g_rmi.types import Grid, PoseBatch, Poses
 
 
 class DiskTargets(NamedTuple):
     """Targets of one crop, on a grid of H x W positions.
 
-    Attributes:
-      heatmap: 1 inside the disk of radius R around the centred person's joint, else 0.
-      offset: F_k(x) = l_k - x, in crop pixels.
-      inside: Where the offset counts: the disk.
-      elsewhere: Inside a disk of somebody else's joint k and of none of the centred person's:
-        left out of the auxiliary loss.
-      labelled: The joint takes part in the losses.
+    `elsewhere` is inside a disk of somebody else's joint k and of none of the centred person's:
+    left out of the auxiliary loss.
     """
 
-    heatmap: Float[Array, "H W K"]
-    offset: Float[Array, "H W K 2"]
-    inside: Bool[Array, "H W K"]
+    heatmap: Float[Array, "H W K"]  # 1 within R of the centred person's joint, else 0
+    offset: Float[Array, "H W K 2"]  # F_k(x) = l_k - x, in crop pixels
+    inside: Bool[Array, "H W K"]  # where the offset counts: the disk
     elsewhere: Bool[Array, "H W K"]
-    labelled: Bool[Array, " K"]
+    labelled: Bool[Array, " K"]  # the joint takes part in the losses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,29 +85,24 @@ class Disks:
         self, features: Maps, joints: int, *, dtype: jnp.dtype, train: bool
     ) -> dict[str, Array]:
         """One 1x1 convolution each."""
-        # Starting from "nowhere" (p = .01) instead of p = .5 spares the first steps.
-        rare = nn.initializers.constant(-4.6)
-        final, middle = features["final"], features["middle"]
-        offset = project(final, 2 * joints, name="offset", dtype=dtype)
+        disks = partial(project, channels=joints, dtype=dtype, bias_init=RARE)
+        offset = project(features["final"], 2 * joints, name="offset", dtype=dtype)
         maps = {
-            "heatmap": project(final, joints, name="heatmap", dtype=dtype, bias_init=rare),
+            "heatmap": disks(features["final"], name="heatmap"),
             "offset": offset.reshape(*offset.shape[:-1], joints, 2),
         }
         if self.auxiliary_weight and train:
-            maps["auxiliary"] = project(
-                middle, joints, name="auxiliary", dtype=dtype, bias_init=rare
-            )
+            maps["auxiliary"] = disks(features["middle"], name="auxiliary")
         return maps
 
-    def targets(self, labels: CropLabels, grid: Grid) -> DiskTargets:
+    def targets(self, crop: PoseBatch, grid: Grid) -> DiskTargets:
         """Targets on the grid of the losses."""
         stride = self.loss_stride
         disks = partial(disk_targets, **grid.every(stride)._asdict(), radius=self.radius / stride)
-        visible = labels.visible & labels.labelled
-        heatmap, offset, inside = disks(labels.keypoints / stride, visible)
+        heatmap, offset, inside = disks(crop.keypoints / stride, crop.visible & crop.labelled)
         others = jax.vmap(lambda points, flags: disks(points / stride, flags)[2])
-        elsewhere = others(labels.other_keypoints, labels.other_visible).any(axis=0)
-        return DiskTargets(heatmap, offset * stride, inside, elsewhere & ~inside, labels.labelled)
+        elsewhere = others(crop.other_keypoints, crop.other_visible).any(axis=0)
+        return DiskTargets(heatmap, offset * stride, inside, elsewhere & ~inside, crop.labelled)
 
     def losses(self, maps: Maps, targets: DiskTargets, grid: Grid) -> dict[str, Float[Array, ""]]:
         """Sums over labelled joints and grid positions, divided by the constant K H W.
@@ -120,21 +110,17 @@ class Disks:
         So the terms keep the paper's proportions whatever is labelled.
         """
         del grid  # that of the targets
-        shape = rows, columns, _ = targets.heatmap.shape
-        full = partial(resize, height=rows, width=columns)
+        shape = targets.heatmap.shape
+        full = {name: resize(m, Grid(*shape[:2])) for name, m in maps.items()}
         labelled = jnp.broadcast_to(targets.labelled[None, None], shape)
+        offset = full["offset"], targets.offset, targets.inside & labelled
         terms = {
-            "heatmap": heatmap_loss(full(maps["heatmap"]), targets.heatmap, labelled),
-            "offset": offset_loss(
-                full(maps["offset"]),
-                targets.offset,
-                targets.inside & labelled,
-                delta=self.huber_delta,
-            ),
+            "heatmap": heatmap_loss(full["heatmap"], targets.heatmap, labelled),
+            "offset": offset_loss(*offset, delta=self.huber_delta),
         }
         if "auxiliary" in maps:
             include = labelled & ~targets.elsewhere
-            terms["auxiliary"] = heatmap_loss(full(maps["auxiliary"]), targets.heatmap, include)
+            terms["auxiliary"] = heatmap_loss(full["auxiliary"], targets.heatmap, include)
         return {name: term / targets.heatmap.size for name, term in terms.items()}
 
     def evidence(self, maps: Maps, how: Reading) -> Float[Array, "H W K"]:
@@ -186,14 +172,7 @@ def offset_loss(
 ) -> Float[Array, ""]:
     """Huber loss of the distance ||F_k(x) - (l_k - x)||, summed over the included positions.
 
-    Args:
-      offset: Predicted F_k, in crop pixels.
-      target: l_k - x, in crop pixels.
-      include: Positions within R of the joint.
-      delta: Where the loss turns linear, in crop pixels.
-
-    Returns:
-      The sum, with a zero gradient where the prediction is exact.
+    All in crop pixels; linear from `delta` on, with a zero gradient where the offset is exact.
     """
     square = jnp.sum((offset - target) ** 2, axis=-1)
     # The root's gradient at 0 is infinite; Huber's there is 0. Keep the root away from it.

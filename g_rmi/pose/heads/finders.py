@@ -1,9 +1,13 @@
-"""Where a joint is, given heatmap and offsets: three ways to find it (paper, section 3.2.3)."""
+"""Where a joint is, given heatmap and offsets: three ways to find it (paper, section 3.2.3).
+
+Each sees the finite coarse maps of one crop: heatmap logits, and F_k as `(x, y)` in crop pixels.
+`whole` is the score of each joint at each pixel, `find` the places of the greatest.
+"""
 
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +19,8 @@ from jaxtyping import Array, Float, Float32, Real
 from g_rmi.ops.hough import gaussian_vote, hough_vote, mean_shift
 from g_rmi.ops.image import resize_align_corners
 from g_rmi.pose.fields import resize
-from g_rmi.pose.heads.head import Grid
 from g_rmi.pose.heads.peaks import Peaks, bounded_peaks, has_cells
+from g_rmi.types import Grid
 
 # What `kernel_sigmas` needs: the root of a person's area (COCO's: of the mask) as a share of the
 # root of the area of the crop around their box, the median of COCO's people; and how much narrower
@@ -35,30 +39,14 @@ Whole = Float[Array, "height width K"]
 
 
 class Found(NamedTuple):
-    """The joints of one crop.
+    """The joints of one crop in its pixels, their scores, and what each adds to the pose's.
 
-    Attributes:
-      points: `(x, y)` in crop pixels; equal maxima go by the lowest row, then column.
-      scores: Of each joint.
-      agreement: What each adds to the pose's score.
+    Equal maxima go by the lowest row, then column.
     """
 
     points: Float[Array, "K 2"]
     scores: Float[Array, " K"]
     agreement: Float[Array, " K"]
-
-
-@runtime_checkable
-class Finder(Protocol):
-    """Finds joints in finite coarse maps: heatmap logits, and F_k as `(x, y)` in crop pixels."""
-
-    def whole(self, logits: Logits, offset: Offset, grid: Grid) -> Whole:
-        """The score of each joint at each pixel."""
-        ...
-
-    def find(self, logits: Logits, offset: Offset, grid: Grid) -> Found:
-        """The places of the greatest scores."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,12 +55,9 @@ class HoughVotes:
 
     On CPUs the maxima of f_k are found by branch and bound (`g_rmi.pose.heads.peaks`), elsewhere by
     voting from every position; they are the same.
-
-    Attributes:
-      radius: R in crop pixels.
     """
 
-    radius: float
+    radius: float  # R in crop pixels
 
     def whole(self, logits: Logits, offset: Offset, grid: Grid) -> Whole:
         """f_k."""
@@ -87,9 +72,9 @@ class HoughVotes:
         # One crop after the other, else every crop would wait for the one with the most votes.
         @sequential_vmap
         def bounded(logits, offset):
-            return bounded_peaks(logits, offset, **grid._asdict(), radius=self.radius)
+            return bounded_peaks(logits, offset, grid, radius=self.radius)
 
-        if has_cells(logits.shape, **grid._asdict()):
+        if has_cells(logits.shape, grid):
             points, values = lax.platform_dependent(logits, offset, cpu=bounded, default=full)
         else:
             points, values = full(logits, offset)
@@ -121,14 +106,10 @@ class OksKernel:
     A joint's score is its expected OKS. The pose's score stays the paper's, how well votes agree:
     the mean over the joints of what lies close to l_k. A box on nobody has a place of fair expected
     OKS for most joints, but no votes that agree.
-
-    Attributes:
-      radius: R in crop pixels.
-      sigmas: Standard deviation of each joint's kernel in crop pixels: `kernel_sigmas`.
     """
 
-    radius: float
-    sigmas: tuple[float, ...]
+    radius: float  # R in crop pixels
+    sigmas: tuple[float, ...]  # of each joint's kernel: `kernel_sigmas`
 
     def whole(self, logits: Logits, offset: Offset, grid: Grid) -> Whole:
         """The expected OKS at each pixel."""
@@ -180,11 +161,7 @@ class OksKernel:
 
 @dataclasses.dataclass(frozen=True)
 class Maximum:
-    """For comparison: the heatmap's maximum, without voting.
-
-    Attributes:
-      moved: Add the offset that is found there.
-    """
+    """For comparison: the heatmap's maximum, without voting; `moved` by the offset found there."""
 
     moved: bool = False
 
@@ -198,8 +175,11 @@ class Maximum:
         points = peaks.points.astype(jnp.float32)
         if self.moved:
             x, y = peaks.points.T
-            points += resize(offset, **grid._asdict())[y, x, jnp.arange(len(x))]
+            points += resize(offset, grid)[y, x, jnp.arange(len(x))]
         return Found(points, peaks.values, peaks.values)
+
+
+Finder = HoughVotes | OksKernel | Maximum
 
 
 def kernel_sigmas(
@@ -207,14 +187,8 @@ def kernel_sigmas(
 ) -> Float32[np.ndarray, " K"]:
     """Width of the kernels of `OksKernel` for somebody whose box fills a crop as boxes mostly do.
 
-    Args:
-      sigmas: OKS fall-offs, `Skeleton.sigmas`.
-      grid: The crop.
-      box_scale: How much larger than the extended box the crop is.
-
-    Returns:
-      Standard deviations in crop pixels: 2 sigma_k s, with s the root of the person's area, and
-      somewhat less.
+    Standard deviations in crop pixels: 2 sigma_k s, with s the root of the person's area, and
+    somewhat less. See `Reading` for the arguments.
     """
     person = _PERSON * math.sqrt(grid.height * grid.width) / box_scale
     return (_NARROWER * person * 2 * np.asarray(sigmas, np.float32)).astype(np.float32)

@@ -8,22 +8,18 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from g_rmi.config import require
+from g_rmi.nn.conv import project
 from g_rmi.ops.heatmaps import gaussian_targets
 from g_rmi.pose.fields import Field, resize
-from g_rmi.pose.heads.head import CropLabels, Grid, Maps, Reading, check_decoding, project
-from g_rmi.types import Poses
+from g_rmi.pose.heads.head import Maps, Reading, check_decoding
+from g_rmi.types import Grid, PoseBatch, Poses
 
 # Of a heatmap, before the logarithm is taken.
 _LEAST = 1e-4
 
 
 class GaussianTargets(NamedTuple):
-    """Targets of one crop, on a grid of H x W positions.
-
-    Attributes:
-      heatmap: A Gaussian around each joint of the centred person.
-      labelled: The joint takes part in the loss.
-    """
+    """Of one crop: a Gaussian around each joint of the centred person, and which joints count."""
 
     heatmap: Float[Array, "H W K"]
     labelled: Bool[Array, " K"]
@@ -68,28 +64,27 @@ class GaussianHeatmaps:
         del train
         return {"heatmap": project(features["final"], joints, name="heatmap", dtype=dtype)}
 
-    def targets(self, labels: CropLabels, grid: Grid) -> GaussianTargets:
+    def targets(self, crop: PoseBatch, grid: Grid) -> GaussianTargets:
         """Targets on the grid of the loss."""
-        size, stride = grid.every(self.loss_stride)._asdict(), self.loss_stride
-        visible = labels.visible & labels.labelled
-        heatmap = gaussian_targets(
-            labels.keypoints / stride, visible, **size, sigma=self.sigma / stride
+        stride, visible = self.loss_stride, crop.visible & crop.labelled
+        size = grid.every(stride)._asdict()
+        points, sigma = crop.keypoints / stride, self.sigma / stride
+        return GaussianTargets(
+            gaussian_targets(points, visible, **size, sigma=sigma), crop.labelled
         )
-        return GaussianTargets(heatmap, labels.labelled)
 
     def losses(
         self, maps: Maps, targets: GaussianTargets, grid: Grid
     ) -> dict[str, Float[Array, ""]]:
         """The sum over labelled joints and grid positions, divided by the constant K H W."""
         del grid  # that of the targets
-        rows, columns, _ = targets.heatmap.shape
-        error = resize(maps["heatmap"], height=rows, width=columns) - targets.heatmap
+        error = resize(maps["heatmap"], Grid(*targets.heatmap.shape[:2])) - targets.heatmap
         total = jnp.sum(jnp.where(targets.labelled[None, None], error**2, 0.0))
         return {"heatmap": total / targets.heatmap.size}
 
     def evidence(self, maps: Maps, how: Reading) -> Float[Array, "H W K"]:
         """The heatmaps, up-sampled."""
-        return resize(jnp.asarray(maps["heatmap"], jnp.float32), **how.grid._asdict())
+        return resize(jnp.asarray(maps["heatmap"], jnp.float32), how.grid)
 
     def decode(self, maps: Maps, how: Reading) -> Poses:
         """The maxima, between positions; their values are the scores, their mean the pose's.

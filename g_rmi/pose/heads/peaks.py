@@ -19,9 +19,7 @@ Nothing is approximate. How much is saved depends on the maps: a trained network
 10 % of the cells; noise leaves them all.
 """
 
-import dataclasses
 import functools
-from functools import cached_property
 from typing import NamedTuple
 
 import jax
@@ -29,6 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
+
+from g_rmi.types import Grid
 
 # Cells with at least this share of their joint's greatest m vote first.
 _FIRST = 0.1
@@ -42,59 +42,37 @@ Corners = tuple[Flat, Flat, Flat, Flat]
 
 
 class Peaks(NamedTuple):
-    """Maxima of vote maps.
-
-    Attributes:
-      points: Position (x, y) of each joint's maximum; the lowest row, then column, among equals.
-      values: f_k there.
-    """
+    """Maxima `(x, y)` of vote maps, the lowest row, then column, among equals; and f_k there."""
 
     points: Int[Array, "K 2"]
     values: Float[Array, " K"]
 
 
-def has_cells(shape: tuple[int, ...], *, height: int, width: int) -> bool:
+def has_cells(shape: tuple[int, ...], grid: Grid) -> bool:
     """Whether maps of shape (h, w, K) sit on every s-th row and column of the crop, s >= 2."""
-    h, w, joints = shape[:3]
+    (h, w, joints), (height, width) = shape[:3], grid
     if min(h, w) < 2 or joints == 0 or height <= h or width <= w:
         return False
     return (height - 1) % (h - 1) == 0 and (width - 1) % (w - 1) == 0
 
 
 def bounded_peaks(
-    logits: Float[Array, "h w K"],
-    offset: Float[Array, "h w K 2"],
-    *,
-    height: int,
-    width: int,
-    radius: float,
+    logits: Float[Array, "h w K"], offset: Float[Array, "h w K 2"], grid: Grid, *, radius: float
 ) -> Peaks:
-    """Maxima of the vote maps of coarse maps that `has_cells`.
-
-    Args:
-      logits: Finite heatmap logits.
-      offset: Finite F_k as `(x, y)` in crop pixels.
-      height: Crop rows.
-      width: Crop columns.
-      radius: R in crop pixels.
-
-    Returns:
-      The maxima.
-    """
-    h, w, joints = logits.shape
-    cells = _Cells(h, w, joints, height, width)
+    """Maxima of the vote maps of finite coarse maps that `has_cells`; offsets, R in crop pixels."""
+    cells = _Cells(logits.shape, grid)
     # Keeps differences finite. Unequal ends, for no sample between them to land in the crop.
     target = jnp.clip(offset + cells.positions, -1e37, 1.7e37)
     maps = tuple(cells.flatten(m) for m in (target[..., 0], target[..., 1], logits))
     x, y, z = (cells.corners(m) for m in maps)
     most = jnp.minimum(_density(x, y, cells), cells.samples.astype(np.float32))
-    mass = jax.nn.sigmoid(_largest(z)) * most
+    mass = jax.nn.sigmoid(functools.reduce(jnp.maximum, z)) * most
     # Without the barrier, XLA computes these again for every scatter that uses them.
     mass, blocks = lax.optimization_barrier((mass, _blocks(x, y, cells)))
 
-    greatest = jnp.max(mass.reshape(joints, -1), axis=1)
+    greatest = jnp.max(mass.reshape(cells.joints, -1), axis=1)
     first = (mass >= _FIRST * greatest[cells.joint]) & (cells.samples > 0)
-    votes = jnp.zeros((joints * cells.map_rows, cells.map_columns), jnp.float32)
+    votes = jnp.zeros((cells.joints * cells.map_rows, cells.map_columns), jnp.float32)
     votes = _vote(votes, maps, first, cells)
 
     so_far = _block_maxima(votes, cells)
@@ -106,7 +84,6 @@ def bounded_peaks(
     return Peaks(points, most / (jnp.pi * radius**2))
 
 
-@dataclasses.dataclass(frozen=True)
 class _Cells:
     """Sizes and index arithmetic. A cell is an index into flat arrays over (joint, row, column).
 
@@ -116,61 +93,25 @@ class _Cells:
     outside the crop is caught there.
     """
 
-    h: int
-    w: int
-    joints: int
-    height: int
-    width: int
-
-    @cached_property
-    def strides(self) -> tuple[int, int]:
-        return (self.height - 1) // (self.h - 1), (self.width - 1) // (self.w - 1)
-
-    @property
-    def columns(self) -> int:
-        return self.w + 1
-
-    @property
-    def count(self) -> int:
-        return self.joints * (self.h + 1) * self.columns
-
-    @property
-    def map_rows(self) -> int:
-        return self.block_shape[1] * self.strides[1] + 3
-
-    @property
-    def map_columns(self) -> int:
-        return self.block_shape[0] * self.strides[0] + 3
-
-    @property
-    def block_shape(self) -> tuple[int, int]:
-        return -(-self.height // self.strides[0]), -(-self.width // self.strides[1])
-
-    @cached_property
-    def positions(self) -> Float[np.ndarray, "h w 1 2"]:
-        """The crop pixel (x, y) of each coarse position."""
-        down, across = self.strides
-        y, x = np.mgrid[: self.h, : self.w].astype(np.float32)
-        return np.stack([across * x, down * y], axis=-1)[:, :, None]
-
-    @cached_property
-    def joint(self) -> Int[np.ndarray, " n"]:
-        return np.repeat(np.arange(self.joints, dtype=np.int32), self.count // self.joints)
-
-    @cached_property
-    def extent(self) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-        """Rows and columns of samples; the last coarse row and column have a single one."""
-        shape = (self.joints, self.h + 1, self.columns)
-        sides = []
-        for axis, size in enumerate((self.h, self.w)):
-            side = np.full(size + 1, self.strides[axis], np.int32)
-            side[size - 1 :] = 1, 0
-            sides.append(np.broadcast_to(side[:, None] if axis == 0 else side, shape).reshape(-1))
-        return sides[0], sides[1]
-
-    @cached_property
-    def samples(self) -> Int[np.ndarray, " n"]:
-        return self.extent[0] * self.extent[1]
+    def __init__(self, shape: tuple[int, ...], grid: Grid):
+        h, w, self.joints = shape
+        self.height, self.width = grid
+        self.strides = down, across = (self.height - 1) // (h - 1), (self.width - 1) // (w - 1)
+        self.block_shape = -(-self.height // down), -(-self.width // across)
+        self.map_rows = self.block_shape[1] * across + 3
+        self.map_columns = self.block_shape[0] * down + 3
+        self.columns = w + 1
+        self.count = self.joints * (h + 1) * self.columns
+        self.joint = np.repeat(np.arange(self.joints, dtype=np.int32), (h + 1) * self.columns)
+        # The crop pixel (x, y) of each coarse position.
+        y, x = np.mgrid[:h, :w].astype(np.float32)
+        self.positions = np.stack([across * x, down * y], axis=-1)[:, :, None]
+        # Rows and columns of samples; the last coarse row and column have a single one.
+        rows = np.array([down] * (h - 1) + [1, 0], np.int32)[:, None]
+        columns = np.array([across] * (w - 1) + [1, 0], np.int32)
+        whole = self.joints, h + 1, self.columns
+        self.extent = [np.broadcast_to(side, whole).reshape(-1) for side in (rows, columns)]
+        self.samples = self.extent[0] * self.extent[1]
 
     def flatten(self, m: Float[Array, "h w K"]) -> Float[Array, " padded"]:
         m = jnp.pad(jnp.moveaxis(m, -1, 0), ((0, 0), (0, 1), (0, 1)), mode="edge")
@@ -179,16 +120,6 @@ class _Cells:
     def corners(self, m: Float[Array, " padded"]) -> Corners:
         a, b, c, d = (m[s : s + self.count] for s in (0, 1, self.columns, self.columns + 1))
         return a, b, c, d
-
-
-def _smallest(corners: Corners) -> Flat:
-    a, b, c, d = corners
-    return jnp.minimum(jnp.minimum(a, b), jnp.minimum(c, d))
-
-
-def _largest(corners: Corners) -> Flat:
-    a, b, c, d = corners
-    return jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
 
 
 def _density(x: Corners, y: Corners, cells: _Cells) -> Flat:
@@ -201,8 +132,9 @@ def _density(x: Corners, y: Corners, cells: _Cells) -> Flat:
     sum to at most (1 + r) / e + 1. The product is a bound; so is that of the columns; so is s^2.
     """
     down, across = cells.strides
-    top, bottom, left, right = (
-        tuple(m[j] - m[i] for m in (x, y)) for i, j in ((0, 1), (2, 3), (0, 2), (1, 3))
+    # The edges of the cell: those that run along x, above and below, and along y.
+    (top_x, top_y), (bottom_x, bottom_y), (left_x, left_y), (right_x, right_y) = (
+        (x[j] - x[i], y[j] - y[i]) for i, j in ((0, 1), (2, 3), (0, 2), (1, 3))
     )
 
     def in_line(a, b, count):
@@ -214,27 +146,22 @@ def _density(x: Corners, y: Corners, cells: _Cells) -> Flat:
         step = jnp.maximum(jnp.maximum(jnp.abs(edge_a), jnp.abs(edge_b)), 1e-3)
         return jnp.clip(count * (1.0 + spread) / step + 1.0, 1.0, count)
 
-    by_rows = in_line(top[0], bottom[0], across) * stacked(
-        top[1], bottom[1], left[1], right[1], down
-    )
-    by_columns = in_line(left[1], right[1], down) * stacked(
-        left[0], right[0], top[0], bottom[0], across
-    )
+    by_rows = in_line(top_x, bottom_x, across) * stacked(top_y, bottom_y, left_y, right_y, down)
+    by_columns = in_line(left_y, right_y, down) * stacked(left_x, right_x, top_x, bottom_x, across)
     return jnp.minimum(by_rows, by_columns)
 
 
 def _blocks(x: Corners, y: Corners, cells: _Cells) -> tuple[Int[Array, " n"], ...]:
     """The blocks with a pixel that a cell's votes can touch.
 
-    Returns:
-      Four indices per cell into prefix sums over blocks: the rectangle's corners, the ends
-      exclusive, in the order + - - + of their signs.
+    Four indices per cell into prefix sums over blocks: the rectangle's corners, the ends exclusive,
+    in the order + - - + of their signs.
     """
 
     def ends(corners, stride, blocks):
         # A vote touches pixels less than 1 away; .01 is for rounding.
-        start = jnp.floor((_smallest(corners) - 0.01) / stride)
-        stop = jnp.floor((_largest(corners) + 1.01) / stride) + 1.0
+        start = jnp.floor((functools.reduce(jnp.minimum, corners) - 0.01) / stride)
+        stop = jnp.floor((functools.reduce(jnp.maximum, corners) + 1.01) / stride) + 1.0
         return tuple(jnp.clip(end, 0, blocks).astype(jnp.int32) for end in (start, stop))
 
     rows, columns = cells.block_shape
@@ -307,9 +234,8 @@ def _indices(mask: Bool[Array, " n"], size: int, cells: _Cells):
     """The indices where the mask holds, in order, with room for a last round, and their number."""
     table = mask.reshape(-1, cells.columns).astype(jnp.float32)
     # Exact: a row's count is small, and rows are added up as integers.
-    within = (table @ np.triu(np.ones((cells.columns, cells.columns), np.float32))).astype(
-        jnp.int32
-    )
+    within = table @ np.triu(np.ones((cells.columns, cells.columns), np.float32))
+    within = within.astype(jnp.int32)
     before = jnp.cumsum(within[:, -1]) - within[:, -1]
     rank = (within + before[:, None]).reshape(-1)
     slots = cells.count + size

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from g_rmi.detector.targets import sample_targets
+from g_rmi.types import DetectionBatch
 
 
 @pytest.mark.parametrize(("even", "small_share"), [(False, 2 / 22), (True, 1 / 2)])
@@ -17,15 +18,21 @@ def test_each_person_or_each_anchor_has_the_same_chance(even, small_share):
     anchors = np.concatenate([np.tile(boxes[0], (20, 1)), np.tile(boxes[1], (2, 1))])
     far = np.array([[300, 300, 310, 310]], np.float32)
     draws = 2000
+    truth = DetectionBatch(
+        image=jnp.zeros((400, 400, 3), jnp.uint8),
+        size=jnp.full(2, 400),
+        boxes=jnp.asarray(boxes),
+        person=jnp.array([True, True, False]),
+        ignore=jnp.zeros(3, bool),
+        weight=jnp.ones(()),
+    )
     targets = jax.jit(
         jax.vmap(
             partial(
                 sample_targets,
                 candidates=jnp.asarray(np.concatenate([anchors, far])),
                 usable=jnp.asarray(np.ones(23, bool)),
-                boxes=jnp.asarray(boxes),
-                person=jnp.asarray(np.array([True, True, False])),
-                ignore=jnp.asarray(np.zeros(3, bool)),
+                truth=truth,
                 positive=0.5,
                 negative=0.5,
                 force=False,

@@ -93,11 +93,10 @@ def shrink(image, window):
 @functools.cache
 def stages():
     """The jitted stages: canvas to detections, crops to poses."""
-    size = {"height": 33, "width": 33}
 
     def poses(v, crops, windows):
         found = POSE.decode(POSE.predict(v, crops))
-        return found._replace(keypoints=crop_to_image(found.keypoints, windows, **size))
+        return found._replace(keypoints=crop_to_image(found.keypoints, windows, POSE.grid))
 
     return jax.jit(DETECTOR.predict), jax.jit(poses)
 
@@ -279,12 +278,12 @@ def test_the_rotation_test_looks_at_the_picture_itself(box):
         )
         points = place[:2] + pixels / 32 * (place[2:] - place[:2])
         views.append([[bilinear(small, x, y) for x, y in row] for row in points])
-    maps = jax.jit(functools.partial(POSE.predict, turns=turns(33, 33)))(
+    maps = jax.jit(functools.partial(POSE.predict, turns=turns(POSE.grid)))(
         variables()["pose"], np.array(views, np.float32)[None]
     )
     wanted = POSE.decode(maps)
     window = jnp.asarray(window[None], jnp.float32)
-    place = crop_to_image(wanted.keypoints, window, height=33, width=33)
+    place = crop_to_image(wanted.keypoints, window, POSE.grid)
     np.testing.assert_allclose(found.keypoints, place, atol=1e-3)
     np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-3)
 

@@ -14,9 +14,8 @@ from g_rmi.inference.settings import Settings
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.heads.finders import OksKernel, kernel_sigmas
-from g_rmi.pose.heads.head import Grid
 from g_rmi.pose.task import PoseTask
-from g_rmi.types import People
+from g_rmi.types import Grid, People
 
 # One joint with sigma .1: OKS = exp(-d^2 / (8 * area * sigma^2)), area the mean of both boxes'.
 SIGMAS = (0.1,)

@@ -1,4 +1,4 @@
-"""Overlaps, codes and clipping against the loop oracles and by hand."""
+"""Overlaps, deltas and clipping against the loop oracles and by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -62,19 +62,19 @@ def test_overlaps_by_hand():
 
 @pytest.mark.parametrize("n", [0, 1, 2, 7, 64])
 @pytest.mark.parametrize("scales", [(10.0, 10.0, 5.0, 5.0), (1.0, 2.0, 3.0, 4.0)])
-def test_codes_equal_the_oracle(n, scales):
+def test_deltas_equal_the_oracle(n, scales):
     rng = np.random.default_rng(n)
     boxes, anchors = random_boxes(rng, n), random_boxes(rng, n)
-    codes = encode(boxes, anchors, scales=scales)
+    deltas = encode(boxes, anchors, scales=scales)
     theirs = oracle.encode_boxes(boxes, anchors, scales=scales)
-    np.testing.assert_allclose(codes, theirs, rtol=1e-4, atol=1e-4)
-    codes = rng.normal(scale=8, size=(n, 4)).astype(np.float32)
-    decoded = decode(codes, anchors, scales=scales)
-    theirs = oracle.decode_boxes(codes, anchors, scales=scales)
+    np.testing.assert_allclose(deltas, theirs, rtol=1e-4, atol=1e-4)
+    deltas = rng.normal(scale=8, size=(n, 4)).astype(np.float32)
+    decoded = decode(deltas, anchors, scales=scales)
+    theirs = oracle.decode_boxes(deltas, anchors, scales=scales)
     np.testing.assert_allclose(decoded, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_codes_by_hand():
+def test_deltas_by_hand():
     anchor = np.array([[0.0, 0.0, 10.0, 20.0]])  # centre (5, 10)
     box = np.array([[4.0, 2.0, 10.0, 10.0]])  # centre (7, 6)
     expected = [[10 * 0.2, 10 * -0.2, 5 * np.log(0.6), 5 * np.log(0.4)]]
@@ -90,14 +90,14 @@ def test_decoding_inverts_encoding():
     np.testing.assert_allclose(decode(encode(boxes, anchors), anchors), boxes, atol=1e-4)
 
 
-def test_impossible_codes_and_boxes_stay_finite():
+def test_impossible_deltas_and_boxes_stay_finite():
     box = np.array([[3.0, 3.0, 4.0, 5.0]])
     slope = jax.jit(jax.grad(lambda b, a: jnp.sum(encode_boxes(b, a))))
     for poor in ([2.0, 2.0, 2.0, 2.0], [5.0, 5.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]):
         poor = np.array([poor])
         for boxes, anchors in ((poor, box), (box, poor), (poor, poor)):
-            codes = encode(boxes, anchors)
-            assert np.isfinite(codes).all()
+            deltas = encode(boxes, anchors)
+            assert np.isfinite(deltas).all()
             assert np.isfinite(slope(boxes, anchors)).all()
     huge = decode_boxes(np.array([[0.0, 0.0, 1e6, -1e6]]), box)
     np.testing.assert_allclose(huge, [[3.5 - 31.25, 4, 3.5 + 31.25, 4]], rtol=1e-6)

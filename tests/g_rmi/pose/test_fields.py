@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from g_rmi.pose.fields import Field, mirror, resize
+from g_rmi.types import Grid
 from tests.oracles import image as image_oracle
 
 FLIP = np.array([0, 2, 1])  # nose, left, right
@@ -34,5 +35,5 @@ def test_any_channels_are_resized_one_by_one(channels):
     size = {"height": 13, "width": 9}
     flat = image_oracle.resize_align_corners(maps.reshape(ROWS, COLUMNS, -1), **size)
     np.testing.assert_allclose(
-        resize(jnp.asarray(maps), **size), flat.reshape(13, 9, *channels), atol=1e-5
+        resize(jnp.asarray(maps), Grid(**size)), flat.reshape(13, 9, *channels), atol=1e-5
     )

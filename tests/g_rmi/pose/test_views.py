@@ -16,10 +16,11 @@ from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.task import PoseTask
 from g_rmi.pose.views import STRAIGHT, merge, mirrored, turns
 from g_rmi.skeleton import Skeleton
+from g_rmi.types import Grid
 
 HEIGHT, WIDTH, STRIDE = 49, 33, 4
 ROWS, COLUMNS = 13, 9
-SIZE = {"height": HEIGHT, "width": WIDTH}
+GRID = Grid(HEIGHT, WIDTH)
 FACE = Skeleton.create(
     ("nose", "left_eye", "right_eye"), limbs=[("nose", "left_eye")], sigmas=(0.05, 0.05, 0.05)
 )
@@ -49,7 +50,7 @@ def cells():
 
 
 def test_the_views_are_turned_around_the_middle_of_the_crop():
-    for ours, theirs in zip(turns(**SIZE), opencvs(), strict=True):
+    for ours, theirs in zip(turns(GRID), opencvs(), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-9)
 
 
@@ -66,8 +67,8 @@ def test_views_that_agree_merge_into_what_they_say():
     logits, offsets = (np.array(maps, np.float32)[..., None] for maps in zip(*each, strict=True))
     maps = {"heatmap": jnp.asarray(logits), "offset": jnp.asarray(np.moveaxis(offsets, -1, -2))}
     fields = Disks().fields
-    each = [STRAIGHT, *turns(**SIZE)]
-    merged = jax.jit(lambda m: merge(m, each, fields, flip=np.array([0]), **SIZE))(maps)
+    each = [STRAIGHT, *turns(GRID)]
+    merged = jax.jit(lambda m: merge(m, each, fields, flip=np.array([0]), grid=GRID))(maps)
     assert merged["heatmap"].shape == (1, ROWS, COLUMNS, 1)
     inside = np.full((ROWS, COLUMNS), True)
     for turn in opencvs():
@@ -95,7 +96,7 @@ def predict():
 
     @partial(jax.jit, static_argnames=("flip_test", "turn_test"))
     def predict(variables, crops, flip_test=False, turn_test=False):
-        views = turns(**SIZE) if turn_test else ()
+        views = turns(GRID) if turn_test else ()
         return TASK.predict(variables, crops, flip_test=flip_test, turns=views)
 
     return predict
@@ -148,9 +149,9 @@ def test_both_tests_together_are_exact(variables, predict):
 def test_crops_come_with_their_views(variables):
     crops = jnp.asarray(views(1))
     with pytest.raises(ValueError, match=r"\(1, 49, 33, 3\): 2 turned views take \[B, 3, H, W"):
-        TASK.predict(variables, crops[:, 0], turns=turns(**SIZE))
+        TASK.predict(variables, crops[:, 0], turns=turns(GRID))
     with pytest.raises(ValueError, match=r"\(1, 2, 49, 33, 3\): 2 turned views take"):
-        TASK.predict(variables, crops[:, :2], turns=turns(**SIZE))
+        TASK.predict(variables, crops[:, :2], turns=turns(GRID))
     with pytest.raises(ValueError, match=r"0 turned views take \[B, H, W, 3\]"):
         TASK.predict(variables, crops)
 
@@ -161,7 +162,7 @@ def test_any_view_is_brought_back_by_its_affine_map():
     Each joint says where each other one is; the maps of a view say what is true in the view.
     """
     joints = np.array([[17.0, 9.0], [8.0, 30.0], [24.0, 40.0]])
-    turn = turns(**SIZE)[0]
+    turn = turns(GRID)[0]
     zoom = np.array([[1.25, 0.0, -0.25 * 16], [0.0, 1.25, -0.25 * 24]])
     view = mirrored(compose_affine(turn, zoom), width=WIDTH)
     assert np.linalg.det(view[:, :2]) < 0
@@ -171,7 +172,7 @@ def test_any_view_is_brought_back_by_its_affine_map():
     vectors = seen[None, :] - seen[:, None]  # from joint a to joint b
     maps = np.broadcast_to(vectors, (1, ROWS, COLUMNS, 3, 3, 2)).astype(np.float32)
     field = Field("pairs", joints=2, vector=True)
-    merged = merge({"pairs": jnp.asarray(maps)}, [view], [field], flip=flip, **SIZE)["pairs"]
+    merged = merge({"pairs": jnp.asarray(maps)}, [view], [field], flip=flip, grid=GRID)["pairs"]
     middle = np.asarray(merged)[0, ROWS // 2, COLUMNS // 2]
     np.testing.assert_allclose(middle, joints[None, :] - joints[:, None], atol=1e-4)
 
@@ -181,5 +182,5 @@ def test_a_mirrored_view_is_exact():
     field = Field("heatmap")
     views = [STRAIGHT, mirrored(STRAIGHT, width=WIDTH)]
     flip = FACE.flip_index
-    merged = merge({"heatmap": jnp.asarray(maps)}, views, [field], flip=flip, **SIZE)["heatmap"]
+    merged = merge({"heatmap": jnp.asarray(maps)}, views, [field], flip=flip, grid=GRID)["heatmap"]
     np.testing.assert_array_equal(merged[0], (maps[0] + maps[1][:, ::-1][..., flip]) / 2)

@@ -232,12 +232,11 @@ def test_jittered_boxes_teach_a_correction(deviation):
     boxes = jnp.array([[10.0, 10, 30, 50], [40, 5, 60, 60], [0, 0, 0, 0]])
     person = jnp.array([True, True, False])
     nobody = Proposals(jnp.zeros((4, 4)), jnp.zeros(4, bool))
-    size = jnp.array([64, 90])
-    regions, targets = task._box_targets(
-        jax.random.key(0), nobody, boxes, person, jnp.zeros(3, bool), size
-    )
+    image, size = jnp.zeros((64, 96, 3), jnp.uint8), jnp.array([64, 90])
+    truth = DetectionBatch(image, size, boxes, person, jnp.zeros(3, bool), jnp.ones(()))
+    regions, targets = task._box_targets(jax.random.key(0), nobody, truth)
     assert targets.person.sum() == 2
-    codes, regions = np.asarray(targets.codes[:2]), np.asarray(regions[:2])
-    decoded = np.asarray(decode_boxes(codes, regions))
+    deltas, regions = np.asarray(targets.deltas[:2]), np.asarray(regions[:2])
+    decoded = np.asarray(decode_boxes(deltas, regions))
     np.testing.assert_allclose(decoded[np.argsort(decoded[:, 0])], boxes[:2], atol=1e-3)
-    assert (np.abs(codes) > 0.01).any() == (deviation > 0)
+    assert (np.abs(deltas) > 0.01).any() == (deviation > 0)

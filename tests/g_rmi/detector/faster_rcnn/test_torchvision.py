@@ -16,6 +16,7 @@ from g_rmi.ops.anchors import anchor_boxes
 from g_rmi.ops.boxes import decode_boxes, iou
 from g_rmi.ops.matching import match
 from g_rmi.ops.sampling import sample
+from g_rmi.types import DetectionBatch
 from tests.oracles.torchvision_detection import (
     CANVAS,
     COUNTS,
@@ -57,21 +58,15 @@ def targets(candidates, boxes, **thresholds):
     person = np.arange(ROWS) < len(boxes)
     padded = np.zeros((ROWS, 4), np.float32)
     padded[: len(boxes)] = boxes
-    return targets_of(
-        jax.random.key(0),
-        candidates,
-        everybody,
-        padded,
-        person,
-        np.zeros(ROWS, bool),
-        **thresholds,
-    )
+    image, size = np.zeros((*CANVAS, 3), np.uint8), np.array(PICTURE, np.int32)
+    truth = DetectionBatch(image, size, padded, person, np.zeros(ROWS, bool), np.ones(()))
+    return targets_of(jax.random.key(0), candidates, everybody, truth, **thresholds)
 
 
-def codes_by_index(found):
-    """The codes of people in the order of the candidates."""
+def deltas_by_index(found):
+    """The deltas of people in the order of the candidates."""
     person = np.asarray(found.person)
-    return np.asarray(found.codes)[person][np.argsort(np.asarray(found.index)[person])]
+    return np.asarray(found.deltas)[person][np.argsort(np.asarray(found.index)[person])]
 
 
 def test_anchors(theirs):
@@ -86,7 +81,7 @@ def test_anchors(theirs):
     np.testing.assert_array_equal(ours, theirs["anchors"])
 
 
-def test_decoded_codes(theirs):
+def test_decoded_deltas(theirs):
     ours = decode_boxes(theirs["codes"], theirs["anchors"])
     np.testing.assert_allclose(ours[::16], theirs["decoded"], atol=1e-4)
 
@@ -125,7 +120,7 @@ def test_targets_and_losses_of_anchors(theirs):
         force=True,
     )
     assert np.sum(found.valid) == np.sum(theirs["labels"] >= 0)
-    np.testing.assert_allclose(codes_by_index(found), theirs["target_codes"], atol=1e-4)
+    np.testing.assert_allclose(deltas_by_index(found), theirs["target_codes"], atol=1e-4)
     objectness = objectness_loss(jnp.asarray(theirs["objectness"])[found.index], found)
     assert objectness == pytest.approx(used(found) * theirs["objectness_loss"], rel=1e-5)
     boxes = huber_loss(jnp.asarray(theirs["codes"])[found.index], found) / DELTA
@@ -145,7 +140,7 @@ def test_targets_and_losses_of_regions(theirs):
     labels = np.zeros(len(theirs["regions"]), bool)
     labels[np.asarray(found.index)[valid]] = np.asarray(found.person)[valid]
     np.testing.assert_array_equal(labels, theirs["box_labels"] == 1)
-    np.testing.assert_allclose(codes_by_index(found), theirs["box_target_codes"], atol=1e-4)
+    np.testing.assert_allclose(deltas_by_index(found), theirs["box_target_codes"], atol=1e-4)
     classes = class_loss(jnp.asarray(theirs["box_logits"])[found.index], found)
     assert classes == pytest.approx(used(found) * theirs["class_loss"], rel=1e-5)
     boxes = huber_loss(jnp.asarray(theirs["box_codes"])[found.index], found) / DELTA

@@ -7,7 +7,7 @@ import pytest
 
 from g_rmi.nn.losses import huber
 from g_rmi.pose.heads.disks import Disks, DiskTargets, heatmap_loss, offset_loss
-from g_rmi.pose.heads.head import CropLabels, Grid
+from g_rmi.types import Grid, PoseBatch
 
 HEIGHT, WIDTH, RADIUS = 17, 25, 5.0
 NOSE, EYE = (6.0, 8.0), (20.0, 3.0)
@@ -23,7 +23,8 @@ def make(**changes):
     } | changes
     head = Disks(radius=RADIUS, loss_stride=inputs.pop("stride", 1))
     arrays = {k: jnp.asarray(v, jnp.float32 if "points" in k else bool) for k, v in inputs.items()}
-    return head.targets(CropLabels(**arrays), Grid(HEIGHT, WIDTH))
+    crop = PoseBatch(image=jnp.zeros((HEIGHT, WIDTH, 3), jnp.uint8), weight=jnp.ones(()), **arrays)
+    return head.targets(crop, Grid(HEIGHT, WIDTH))
 
 
 def near(row, column, point, radius=RADIUS):

@@ -11,8 +11,9 @@ from g_rmi.ops.heatmaps import disk_targets
 from g_rmi.ops.oks import oks
 from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.heads.finders import HoughVotes, OksKernel, kernel_sigmas
-from g_rmi.pose.heads.head import Grid, Reading
+from g_rmi.pose.heads.head import Reading
 from g_rmi.skeleton import COCO
+from g_rmi.types import Grid
 from tests.g_rmi.ops.contract import check_contract
 from tests.g_rmi.pose.heads.maps import kinds, peaked_maps
 from tests.oracles import hough as hough_oracle

@@ -15,12 +15,12 @@ from experiments.parts.experiment import PoseExperiment, experiment_from_dict
 from g_rmi.config import flatten, from_dict, to_dict
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads import Head
-from g_rmi.pose.heads.head import CropLabels, Grid, Reading, decodings
+from g_rmi.pose.heads.head import Reading, decodings
 from g_rmi.pose.onnx import to_onnx
 from g_rmi.pose.task import PoseTask
 from g_rmi.pose.views import turns
 from g_rmi.skeleton import Skeleton
-from g_rmi.types import PoseBatch
+from g_rmi.types import Grid, PoseBatch
 
 FACE = Skeleton.create(
     ("nose", "left_eye", "right_eye"), limbs=[("nose", "left_eye")], sigmas=(0.05, 0.05, 0.05)
@@ -54,12 +54,14 @@ def draw(task, seed=0):
 
 def labels(seed=0):
     random = np.random.default_rng(seed)
-    return CropLabels(
+    return PoseBatch(
+        jnp.zeros((*GRID, 3), jnp.uint8),
         jnp.asarray(random.uniform((8, 8), (24, 40), (3, 2)), jnp.float32),
         jnp.ones(3, bool),
         jnp.ones(3, bool),
         jnp.zeros((1, 3, 2), jnp.float32),
         jnp.zeros((1, 3), bool),
+        jnp.ones(()),
     )
 
 
@@ -104,7 +106,7 @@ def test_gradients_reach_all_of_the_head_and_are_finite(kind):
     network, truth = task(kind), labels()
     variables = draw(network)
     image = np.random.default_rng(0).integers(0, 256, (1, *GRID, 3), np.uint8)
-    batch = PoseBatch(jnp.asarray(image), *(x[None] for x in truth), jnp.ones(1))
+    batch = PoseBatch(*(x[None] for x in truth))._replace(image=jnp.asarray(image))
 
     def loss(params):
         return network.loss(params, {}, batch, jax.random.key(0), train=True)[0]
@@ -124,7 +126,7 @@ def test_both_tests_of_views_mirror_exactly(kind):
 
     @jax.jit
     def predict(crops):
-        return network.predict(variables, crops, flip_test=True, turns=turns(*GRID))
+        return network.predict(variables, crops, flip_test=True, turns=turns(GRID))
 
     straight, swapped = predict(image), predict(image[:, [0, 2, 1], :, ::-1])
     for field in network.config.head.fields:

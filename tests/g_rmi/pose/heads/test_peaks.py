@@ -1,6 +1,6 @@
 """Branch and bound against the whole vote maps: the same maxima on maps of every kind."""
 
-from functools import partial
+from functools import lru_cache, partial
 
 import hypothesis.strategies as st
 import jax
@@ -11,8 +11,8 @@ from hypothesis import given, settings
 
 from g_rmi.pose.heads import peaks
 from g_rmi.pose.heads.finders import HoughVotes
-from g_rmi.pose.heads.head import Grid
 from g_rmi.pose.heads.peaks import bounded_peaks, has_cells
+from g_rmi.types import Grid
 from tests.g_rmi.pose.heads.maps import kinds
 
 JOINTS = 5
@@ -27,10 +27,9 @@ GRIDS = {
 @pytest.fixture(scope="module", params=GRIDS, ids=lambda name: name.replace(" ", "-"))
 def case(request):
     grid = GRIDS[request.param]
-    size = {s: (grid[a] - 1) * grid["stride"] + 1 for s, a in (("height", "h"), ("width", "w"))}
-    options = size | {"radius": grid["radius"]}
-    plain = jax.jit(partial(HoughVotes(grid["radius"]).whole, grid=Grid(**size)))
-    fast = jax.jit(partial(bounded_peaks, **options))
+    size = Grid(*((grid[axis] - 1) * grid["stride"] + 1 for axis in "hw"))
+    plain = jax.jit(partial(HoughVotes(grid["radius"]).whole, grid=size))
+    fast = jax.jit(partial(bounded_peaks, grid=size, radius=grid["radius"]))
     maps = [kinds(np.random.default_rng(s), **grid, joints=JOINTS) for s in range(3)]
     return maps, plain, fast
 
@@ -74,7 +73,7 @@ def test_trained_maps_leave_most_cells_out(monkeypatch):
 
     @jax.jit
     def shares(logits, offset):
-        bounded_peaks(logits, offset, height=89, width=65, radius=12.0)
+        bounded_peaks(logits, offset, Grid(89, 65), radius=12.0)
         return voted
 
     first, rest = shares(*maps)
@@ -82,7 +81,7 @@ def test_trained_maps_leave_most_cells_out(monkeypatch):
     assert 0 < rest < 0.4
 
 
-density = jax.jit(peaks._density, static_argnums=2)
+density, cells_of = jax.jit(peaks._density, static_argnums=2), lru_cache(peaks._Cells)
 
 
 @settings(max_examples=200, deadline=None)
@@ -94,7 +93,7 @@ def test_no_pixel_receives_more_than_the_bound(seed, down, across):
     linear = rng.normal(size=(2, 2)) * 10 ** rng.uniform(-2, 0.5)
     folds = rng.normal(size=(4, 2)) * 10 ** rng.uniform(-2, 1)
     corners = square @ (linear + rng.integers(0, 2) * np.eye(2)).T + rng.integers(0, 2) * folds
-    cells = peaks._Cells(2, 2, 1, down + 1, across + 1)
+    cells = cells_of((2, 2, 1), Grid(down + 1, across + 1))
     x, y = (tuple(jnp.float32([value]) for value in corners[:, axis]) for axis in (0, 1))
     bound = float(density(x, y, cells)[0])
     u, v = np.meshgrid(np.arange(across) / across, np.arange(down) / down)
@@ -107,10 +106,10 @@ def test_no_pixel_receives_more_than_the_bound(seed, down, across):
 
 
 def test_which_maps_have_cells():
-    assert has_cells((45, 33, 17), height=353, width=257)
-    assert has_cells((33, 25, 17), height=129, width=97)
-    assert has_cells((5, 4, 1), height=9, width=13)  # a different stride along each axis
-    assert not has_cells((45, 33, 17), height=352, width=257)
-    assert not has_cells((45, 33, 17), height=45, width=33)
-    assert not has_cells((1, 33, 17), height=9, width=257)
-    assert not has_cells((45, 33, 0), height=353, width=257)
+    assert has_cells((45, 33, 17), Grid(353, 257))
+    assert has_cells((33, 25, 17), Grid(129, 97))
+    assert has_cells((5, 4, 1), Grid(9, 13))  # a different stride along each axis
+    assert not has_cells((45, 33, 17), Grid(352, 257))
+    assert not has_cells((45, 33, 17), Grid(45, 33))
+    assert not has_cells((1, 33, 17), Grid(9, 257))
+    assert not has_cells((45, 33, 0), Grid(353, 257))
