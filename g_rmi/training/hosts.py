@@ -46,12 +46,8 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def wait_for_all(name: str, *, seconds: int = 7 * 24 * 3600) -> None:
-    """Waits until all hosts have come here; unlike a collective, however long they take.
-
-    Args:
-      name: Of the place; one for each call.
-      seconds: After which it is an error.
-    """
-    everybody = set(range(jax.process_count()))
-    ocp.multihost.sync_global_processes(name, timeout=seconds, processes=everybody)
+def wait_for_all(name: str) -> None:
+    """Waits until all hosts have come here, however long they take; each call has its own name."""
+    everybody = set(range(jax.process_count()))  # else it is a collective, which times out
+    week = 7 * 24 * 3600
+    ocp.multihost.sync_global_processes(name, timeout=week, processes=everybody)
