@@ -100,17 +100,9 @@ def joint_kinds(
     others = np.arange(len(joints)) != person
     swapped = np.maximum(same, mirrored)[others].max(axis=0, initial=0.0)
     own, inverted = same[person], mirrored[person]
-    return np.select(
-        [
-            ~visible[person],
-            own >= GOOD,
-            own >= NEAR,
-            (inverted >= NEAR) & (inverted >= swapped),
-            swapped >= NEAR,
-        ],
-        [-1, *range(4)],
-        default=4,
-    )
+    inversion, swap = inverted >= np.maximum(swapped, NEAR), swapped >= NEAR
+    cases = [~visible[person], own >= GOOD, own >= NEAR, inversion, swap]
+    return np.select(cases, [-1, *range(4)], default=4)
 
 
 def diagnose(truth: Truth, results: Sequence[Result]) -> Diagnosis:
@@ -140,7 +132,11 @@ def diagnose(truth: Truth, results: Sequence[Result]) -> Diagnosis:
             reached = np.mean(np.array(rest) >= 0)
             facts = areas[n], labels[1][n].sum(), overlapping[n]
             people.append((row, match.image, found, oks, kinds, outscored, reached, *facts))
-    return _diagnosis(people, false_positives, len(truth.skeleton))
+    joint_kind = int, (len(truth.skeleton),)
+    types = [int, int, int, float, joint_kind, bool, float, float, int, int]
+    names = Diagnosis._fields[: len(types)]
+    table = np.array(people, np.dtype({"names": names, "formats": types}))
+    return Diagnosis._make([*(table[name] for name in names), np.array(false_positives, int)])
 
 
 def if_fixed(
@@ -232,11 +228,3 @@ def _fixed(
         unfound = set(diagnosis.person[diagnosis.found < 0].tolist())
         truth = truth.with_people(p for n, p in enumerate(truth.people) if n not in unfound)
     return truth, results
-
-
-def _diagnosis(people: list[tuple], false_positives: list[int], joints: int) -> Diagnosis:
-    kinds = (int, int, int, float, int, bool, float, float, int, int)
-    columns = zip(*people, strict=True) if people else [()] * len(kinds)
-    arrays = [np.array(values, kind) for values, kind in zip(columns, kinds, strict=True)]
-    arrays[4] = arrays[4].reshape(-1, joints)
-    return Diagnosis(*arrays, false_positives=np.array(false_positives, int))

@@ -3,7 +3,6 @@
 The measure of data sets with one labelled person a picture, such as Leeds Sports Pose.
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -48,15 +47,13 @@ def torso_lengths(
     Raises:
       ValueError: The skeleton has no shoulders or hips.
     """
-    lengths = np.full((4, len(keypoints)), np.nan)
-    pairs = itertools.product(("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"))
-    for length, pair in zip(lengths, pairs, strict=True):
-        if missing := [name for name in pair if name not in skeleton.names]:
-            raise ValueError(f"the torso needs {missing[0]!r}, which the skeleton does not have")
-        a, b = (skeleton.names.index(name) for name in pair)
-        known = visible[:, a] & visible[:, b]
-        length[known] = np.linalg.norm(keypoints[known, a] - keypoints[known, b], axis=-1)
-    return np.fmax.reduce(lengths)
+    corners = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
+    if missing := [name for name in corners if name not in skeleton.names]:
+        raise ValueError(f"the torso needs {missing[0]!r}, which the skeleton does not have")
+    rows = [skeleton.names.index(name) for name in corners]
+    shoulders, hips = np.split(np.where(visible[..., None], keypoints, np.nan)[:, rows], 2, axis=1)
+    lengths = np.linalg.norm(shoulders[:, :, None] - hips[:, None], axis=-1)
+    return np.fmax.reduce(lengths, axis=(1, 2))
 
 
 def pck(

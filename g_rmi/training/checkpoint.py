@@ -81,11 +81,9 @@ class Checkpoints:
             # Not Orbax's clean-up, whose thread would exchange messages in the midst of ours.
             for path in self._directory.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
                 shutil.rmtree(path, ignore_errors=True)
-        json_items = {name: ocp.JsonCheckpointHandler() for name in _JSON_ITEMS}
-        self._manager = ocp.CheckpointManager(
-            self._directory,
-            item_handlers={"state": ocp.PyTreeCheckpointHandler(), **json_items},
-        )
+        handlers: Json = {name: ocp.JsonCheckpointHandler() for name in _JSON_ITEMS}
+        handlers["state"] = ocp.PyTreeCheckpointHandler()
+        self._manager = ocp.CheckpointManager(self._directory, item_handlers=handlers)
 
     def __enter__(self) -> "Checkpoints":
         logging.getLogger("absl").addFilter(self._catch)
@@ -119,8 +117,7 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
         except Exception as error:
-            self._errors.append(error)
-            raise self._failure() from error
+            raise self._failure(error) from error
         written = self._saving is None or (self._directory / str(self._saving)).is_dir()
         if not written and jax.process_index() == 0:  # others may see the directory later
             raise self._failure()
@@ -132,8 +129,8 @@ class Checkpoints:
                 shutil.rmtree(self._directory / str(step), ignore_errors=True)
             self._manager.reload()
 
-    def _failure(self) -> OSError:
-        text = " ".join(map(str, self._errors)) or "for an unknown reason"
+    def _failure(self, *errors: Exception) -> OSError:
+        text = " ".join(map(str, (*self._errors, *errors))) or "for an unknown reason"
         known = (os.strerror(number) for number in (ENOSPC, EDQUOT, EFBIG, EROFS, EACCES))
         reason = next((reason for reason in known if reason in text), f"{text:.200}")
         names = [path.name for path in self._directory.iterdir() if path.name.isdecimal()]
@@ -176,8 +173,7 @@ class Checkpoints:
         try:
             self._manager.save(step, args=items, force=True)
         except Exception as error:
-            self._errors.append(error)
-            raise self._failure() from error
+            raise self._failure(error) from error
 
     def restore_latest(
         self,
@@ -223,17 +219,16 @@ class Checkpoints:
             return Restored(step, TrainState(**{**tree, "key": key}), hosts[own])
 
         restored = self._first_readable(self._choose("latest"), read)
-        if restored:
-            self._set_aside([step for step in self._manager.all_steps() if step > restored.step])
+        for step in self._manager.all_steps():
+            if restored and step > restored.step:
+                self._set_aside(step)
         return restored
 
     def load(self, which: str = "latest", *, average: bool = True) -> tuple[Json, Variables] | None:
         """Loads config and variables of a checkpoint; None if "latest" is wanted and there is none.
 
-        Args:
-          which: "latest", the newest that can be read; "best", of those kept the one with the best
-            metric; or a step.
-          average: The average of the weights if there is one; False for the last weights.
+        "latest" is the newest that can be read, "best" of those kept the one with the best metric;
+        or a step. The variables are the average if there is one and it is wanted, else the last.
 
         Raises:
           ValueError: There is no such checkpoint, or none that can be read.
@@ -301,13 +296,12 @@ class Checkpoints:
             raise ValueError(f"no readable checkpoint: {reasons[0]}")
         return None
 
-    def _set_aside(self, steps: list[int]) -> None:
-        for step in steps:
-            if jax.process_index() == 0:
-                name = f"unreadable-{step}-{time.time():.0f}"
-                (self._directory / str(step)).rename(self._directory / name)
-            multihost_utils.sync_global_devices(f"set {step} aside")
-            self._manager.reload()
+    def _set_aside(self, step: int) -> None:
+        if jax.process_index() == 0:
+            name = f"unreadable-{step}-{time.time():.0f}"
+            (self._directory / str(step)).rename(self._directory / name)
+        multihost_utils.sync_global_devices(f"set {step} aside")
+        self._manager.reload()
 
 
 def load_variables(

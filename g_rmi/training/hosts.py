@@ -17,9 +17,8 @@ _TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 def join_hosts(hosts: Hosts) -> None:
     """Makes this process one of its job's; to be called before anything is computed.
 
-    Args:
-      hosts: "one" to work alone, "all" to find the others: by Slurm, Open MPI, Kubernetes or the
-        TPU pod; "auto" finds them where srun or mpirun has started several processes.
+    "one" works alone, "all" finds the others: by Slurm, Open MPI, Kubernetes or the TPU pod; "auto"
+    does where srun or mpirun has started several processes.
 
     Raises:
       ValueError: There should be others, and this process is part of no such job.

@@ -57,23 +57,18 @@ def train(
     mesh: Mesh | None = None,
     init_variables: Variables | None = None,
 ) -> TrainState:
-    """Trains, or continues the training in `workdir`, up to `train_config.steps`.
+    """Trains up to `train_config.steps` on the mesh, by default of all devices.
 
-    Args:
-      task: What is trained.
-      train_config: Steps, batch, intervals.
-      optim_config: Optimiser, schedule, averaging.
-      batches: Endless; each host yields its own rows.
-      workdir: Gets checkpoints, metrics and `config.json`; continued if it has checkpoints.
-      config_dict: The whole experiment as JSON values; must not change on continuation.
-      data_fingerprint: What identifies the data, as JSON values; must not change either.
-      config_defaults: What fields of the experiment were before there were such fields.
-      evaluate: Function (variables, step) -> names and numbers; pictures (uint8 [H, W, 3]) go to
-        TensorBoard. It must not keep the variables: the next step overwrites them.
-      best_by: The number of an evaluation that ranks checkpoints, the larger the better. With it,
-        every evaluated state is saved and the best `train_config.keep_best` are kept.
-      mesh: Devices; default all.
-      init_variables: Weights to start from; used only if `workdir` has no checkpoint.
+    `workdir` gets checkpoints, metrics and `config.json`. If it has a checkpoint, that training is
+    continued: `config_dict`, the whole experiment, and `data_fingerprint`, both JSON values, must
+    be the same. `config_defaults` are what fields of the experiment were before there were such
+    fields. Otherwise it starts from `init_variables`, if given. Batches are endless; each host
+    yields its own rows.
+
+    `evaluate` is a function (variables, step) -> names and numbers; pictures (uint8 [H, W, 3]) go
+    to TensorBoard. It must not keep the variables: the next step overwrites them. `best_by` is the
+    number that ranks checkpoints, the larger the better. With it, every evaluated state is saved
+    and the best `train_config.keep_best` are kept.
 
     Raises:
       ValueError: The batch does not split over the devices, or workdir and config do not match.

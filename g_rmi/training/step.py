@@ -33,14 +33,9 @@ def train_step(
 ) -> Step:
     """The step as a pure function (state, batch) -> (state, metrics); the caller jits it.
 
-    Metrics are the task's, with "gradient_norm" (before clipping) and "finite" (1 if loss and
+    It accumulates so many micro-batches; `averaging` is the decay of the average if the state has
+    one. Metrics are the task's, with "gradient_norm" (before clipping) and "finite" (1 if loss and
     gradients are).
-
-    Args:
-      task: Gives the loss.
-      optimizer: Gives the update.
-      accumulate: Micro-batches per step.
-      averaging: Decay of the average; used if the state has one.
     """
     gradient = jax.grad(task.loss, has_aux=True)
 

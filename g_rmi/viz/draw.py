@@ -59,12 +59,11 @@ def draw_people(
         if boxes is not None:
             _box(canvas, boxes[n], n)
         _person(canvas, keypoints[n], shown[n], hollow[n], n, skeleton)
-    if scores is not None:
-        for n in order:
-            if boxes is not None:
-                _label(canvas, scores[n], boxes[n : n + 1, :2])
-            else:
-                _label(canvas, scores[n], keypoints[n][shown[n]], lines_above=1)
+    for n in order:
+        if boxes is not None:
+            _label(canvas, scores, n, boxes[n : n + 1, :2])
+        else:
+            _label(canvas, scores, n, keypoints[n][shown[n]], lines_above=1)
     return canvas.flatten(_OPACITY)
 
 
@@ -78,9 +77,8 @@ def draw_boxes(
     order = _order(scores, len(boxes))
     for n in order:
         _box(canvas, boxes[n], n)
-    if scores is not None:
-        for n in order:
-            _label(canvas, scores[n], boxes[n : n + 1, :2])
+    for n in order:
+        _label(canvas, scores, n, boxes[n : n + 1, :2])
     return canvas.flatten(_OPACITY)
 
 
@@ -97,14 +95,14 @@ def _box(canvas: Canvas, box: np.ndarray, number: int) -> None:
 
 
 def _label(
-    canvas: Canvas, score: np.floating, points: np.ndarray, *, lines_above: int = 0
+    canvas: Canvas, scores: np.ndarray | None, n: int, points: np.ndarray, *, lines_above: int = 0
 ) -> None:
-    """Writes a score at the upper left of some points."""
-    if len(points) and np.isfinite(points).all():
+    """Writes a score, if there are any, at the upper left of some points."""
+    if scores is not None and len(points) and np.isfinite(points).all():
         x, y = points.min(axis=0).tolist()
         size = max(6.0, 0.02 * canvas.reference)
-        text, bottom = f"{score:.2f}", y - lines_above * size
-        canvas.label(text, x, bottom, size, ink=_PAPER, plate=_PLATE)
+        y -= lines_above * size
+        canvas.label(f"{scores[n]:.2f}", x, y, size, ink=_PAPER, plate=_PLATE)
 
 
 def _person(

@@ -60,14 +60,10 @@ def explain_joint(
 ) -> Picture:
     """The steps to one joint side by side, as in the paper's section 3.2.3.
 
-    Args:
-      crop: uint8 RGB [H, W, 3].
-      maps: By title, at the crop's resolution: [H, W] as colours, or vectors `(x, y)` [H, W, 2] in
-        crop pixels as lines, which begin where the map before them is strong.
-      joint: Its name.
-      found: Where it is, `(x, y)` in crop pixels.
-      score: Its score.
-      height: Of each panel in pixels: the crop with the joint, then each map.
+    Panels of a height in pixels: the crop, uint8 RGB [H, W, 3], with the joint where it was found,
+    `(x, y)` in crop pixels, and its score; then each map, at the crop's resolution: [H, W] as
+    colours, or vectors `(x, y)` [H, W, 2] in crop pixels as lines, which begin where the map before
+    them is strong.
     """
     large = _enlarge(crop, height)
     canvas = Canvas(large)
