@@ -207,7 +207,7 @@ def contact_sheet(
 ) -> Picture:
     """Pictures of any sizes in a grid, row by row, each fitted into its cell, never squashed.
 
-    A cell has height and width in pixels, and a title, if there are any, above it.
+    A cell has height and width in pixels, and a title, if there are any, below it.
 
     Raises:
       ValueError: A picture is not uint8 RGB, or the titles are not as many.
