@@ -77,12 +77,8 @@ def pck(
     labelled = visible & counts[:, None]
     distances = np.linalg.norm(predictions - keypoints, axis=-1)
     correct = labelled & (distances <= threshold * reference[:, None])
-    return Pck(
-        correct=correct.sum(axis=0),
-        labelled=labelled.sum(axis=0),
-        people=int((counts & visible.any(axis=1)).sum()),
-        excluded=int((~counts & visible.any(axis=1)).sum()),
-    )
+    people, excluded = (int((who & visible.any(axis=1)).sum()) for who in (counts, ~counts))
+    return Pck(correct.sum(axis=0), labelled.sum(axis=0), people, excluded)
 
 
 def evaluate_pck(

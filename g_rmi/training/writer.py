@@ -27,8 +27,7 @@ from g_rmi.files import write_whole
 class Writer:
     """Writes the metrics of one run; on hosts other than the first it does nothing.
 
-    Attributes:
-      evaluated: An earlier run has evaluated the step where this one begins.
+    `evaluated` says whether an earlier run has evaluated the step where this one begins.
     """
 
     def __init__(self, workdir: pathlib.Path, *, steps: int, step: int):
