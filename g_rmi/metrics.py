@@ -13,12 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 
 class Mean(NamedTuple):
-    """A weighted mean that has not been divided yet.
-
-    Attributes:
-      total: Sum of the weighted values.
-      count: Sum of the weights.
-    """
+    """A weighted mean that is not divided yet: sums of the weighted values and of the weights."""
 
     total: Any
     count: Any
@@ -32,23 +27,10 @@ class Mean(NamedTuple):
         return float(self.total) / float(self.count) if self.count else float("nan")
 
 
-def mean(values: Float[Array, "*shape"]) -> Mean:
-    """Plain mean of all values."""
-    return Mean(jnp.sum(values, dtype=jnp.float32), jnp.float32(values.size))
-
-
 def masked_mean(
     values: Float[Array, "*shape"], mask: Bool[Array, "*shape"] | Float[Array, "*shape"]
 ) -> Mean:
-    """Weighted mean; what the mask leaves out may even be nan.
-
-    Args:
-      values: Values.
-      mask: Which of them count, or their weights.
-
-    Returns:
-      Mean with the mask's sum as its count.
-    """
+    """Mean of what is in a mask, or by weights; what is left out may even be nan."""
     weights = mask.astype(jnp.float32)
     kept = jnp.where(weights > 0, values.astype(jnp.float32), 0.0)
     return Mean(jnp.sum(weights * kept), jnp.sum(weights))

@@ -12,14 +12,14 @@ PACKAGES = ("g_rmi", "data_pipeline", "experiments")
 
 # The project's own modules that each part may import, besides itself. Parts of g_rmi that are not
 # named here lie on top, and no part below may import them. Nothing may import experiments.
-LEAVES = ("g_rmi.types", "g_rmi.config", "g_rmi.skeleton", "g_rmi.geometry")
+LEAVES = ("g_rmi.types", "g_rmi.config", "g_rmi.files", "g_rmi.skeleton", "g_rmi.geometry")
 STAGE = (*LEAVES, "g_rmi.metrics", "g_rmi.ops", "g_rmi.nn")
 MAY_IMPORT = {
     **dict.fromkeys((*LEAVES, "g_rmi.metrics"), ()),
     "g_rmi.ops": ("g_rmi.types",),
     "g_rmi.nn": ("g_rmi.ops",),
     "g_rmi.pretrained": ("g_rmi.nn",),
-    "g_rmi.training": ("g_rmi.metrics", "g_rmi.config", "g_rmi.types"),
+    "g_rmi.training": ("g_rmi.metrics", "g_rmi.config", "g_rmi.files", "g_rmi.types"),
     "g_rmi.pose": STAGE,
     "g_rmi.detector": STAGE,
     "g_rmi.inference": (
@@ -53,6 +53,7 @@ MUST_NOT_IMPORT = {
     "experiments": ("tensorflow",),
     "tests": ("tensorflow",),
     "g_rmi.config": JAX,
+    "g_rmi.files": JAX,
     "g_rmi.types": JAX,
     "g_rmi.skeleton": JAX,
     "g_rmi.geometry": JAX,

@@ -15,6 +15,7 @@ from experiments.parts.inputs import Source, decode
 from experiments.parts.journal import Journal
 from experiments.parts.videos import Video, VideoFile
 from g_rmi.evaluation.results import box_results, keypoint_results
+from g_rmi.files import write_whole
 from g_rmi.geometry import from_xywh
 from g_rmi.inference.canvas import shape_class
 from g_rmi.inference.pipeline import BoxTable, PosePipeline
@@ -290,11 +291,8 @@ class Run:
         path = self.drawings.get(source.name)
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
         _, data = cv2.imencode(".jpg", self._drawn(image, record)[..., ::-1])
-        part = path.with_name(f".{path.name}.part")
-        part.write_bytes(data.tobytes())
-        part.replace(path)
+        write_whole(path, data.tobytes())
 
     def _drawn(self, image: Picture, record: dict) -> Picture:
         found = record["people"]

@@ -18,6 +18,7 @@ from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import flatten, to_dict
 from g_rmi.evaluation.results import box_results
 from g_rmi.evaluation.truth import Truth, evaluate_boxes
+from g_rmi.files import write_whole
 from g_rmi.inference.load import load_task
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.checkpoint import FREE_FIELDS
@@ -47,14 +48,6 @@ def differences(experiment: Experiment, base: Experiment) -> str:
             text = "x".join(map(str, value)) if isinstance(value, tuple) else f"{value}"
             changed.append(f"{name.rpartition('.')[2]}_{text}")
     return "_".join(changed)[:80]
-
-
-def write(path: Path, text: str) -> None:
-    """Writes a file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text)
-    part.replace(path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,8 +155,8 @@ class Run:
     def save(self, metrics: dict[str, float]) -> None:
         """Writes both files, the numbers last."""
         (self.directory / "metrics.json").unlink(missing_ok=True)
-        write(self.directory / "config.json", json.dumps(self.identity, indent=2) + "\n")
-        write(self.directory / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        write_whole(self.directory / "config.json", json.dumps(self.identity, indent=2) + "\n")
+        write_whole(self.directory / "metrics.json", json.dumps(metrics, indent=2) + "\n")
 
 
 @contextlib.contextmanager
@@ -197,7 +190,7 @@ def find_boxes(detector: Training, directories: Sequence[Path], file: Path) -> N
     dataset, *_ = data.read_split(directories, "val")
     found = measure.find_boxes(task, variables, dataset)
     results = box_results(dataset.images.id[found.image], found.boxes, found.scores)
-    write(file, json.dumps(results))
+    write_whole(file, json.dumps(results))
 
 
 def evaluate_points(runs: Sequence[Run]) -> None:

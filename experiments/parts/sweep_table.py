@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from experiments.parts.sweep_jobs import write
 from g_rmi.evaluation.truth import KEYPOINT_METRICS
+from g_rmi.files import write_whole
 from g_rmi.viz import table
 
 COLUMNS = ("point", *KEYPOINT_METRICS, "minutes", "status")
@@ -74,7 +74,7 @@ def plot(rows: Sequence[Row], title: str) -> Figure:
 
 def save(rows: Sequence[Row], out: Path, *, title: str, command: str) -> None:
     """Writes OUT.md, OUT.csv and, of points that are done, OUT.png."""
-    write(out.with_suffix(".csv"), as_csv(rows))
-    write(out.with_suffix(".md"), as_markdown(rows, title, command))
+    write_whole(out.with_suffix(".csv"), as_csv(rows))
+    write_whole(out.with_suffix(".md"), as_markdown(rows, title, command))
     if any(row.metrics for row in rows):
         plot(rows, title).savefig(out.with_suffix(".png"), dpi=120)

@@ -25,16 +25,19 @@ From memory of the paper, not its text; where that leaves a choice:
 * Groups of people have a recall instead of an AP: a false positive belongs to no group.
 """
 
+import functools
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from pycocotools import mask as coco_mask
 
 from g_rmi.evaluation.keypoint_table import keypoint_similarity
 from g_rmi.evaluation.results import Result, keypoints_of, of_people
 from g_rmi.evaluation.truth import Truth, evaluate_keypoints, matches
+from g_rmi.geometry import to_xywh
 from g_rmi.skeleton import COCO, Skeleton
 
 KINDS = ("good", "jitter", "inversion", "swap", "miss")
@@ -86,18 +89,9 @@ def joint_kinds(
     *,
     skeleton: Skeleton = COCO,
 ) -> Int[np.ndarray, " K"]:
-    """The kind of each joint of a detection.
+    """The kind of each joint of a pose, matched to one of the people of its picture, in pixels.
 
-    Args:
-      pose: The detection, in the picture's pixels.
-      person: Row of the person it is matched to.
-      joints: Of all people in the picture.
-      visible: Which of them are labelled.
-      areas: Of the people, in square pixels.
-      skeleton: Keypoint set: mirror pairs and sigmas.
-
-    Returns:
-      Indices into `KINDS`; -1 where the person's joint is not labelled.
+    Indices into `KINDS`; -1 where the person's joint is not labelled.
     """
     flip = skeleton.flip_index
     same = keypoint_similarity(pose[None], joints, areas, skeleton=skeleton) * visible
@@ -106,17 +100,9 @@ def joint_kinds(
     others = np.arange(len(joints)) != person
     swapped = np.maximum(same, mirrored)[others].max(axis=0, initial=0.0)
     own, inverted = same[person], mirrored[person]
-    return np.select(
-        [
-            ~visible[person],
-            own >= GOOD,
-            own >= NEAR,
-            (inverted >= NEAR) & (inverted >= swapped),
-            swapped >= NEAR,
-        ],
-        [-1, *range(4)],
-        default=4,
-    )
+    inversion, swap = inverted >= np.maximum(swapped, NEAR), swapped >= NEAR
+    cases = [~visible[person], own >= GOOD, own >= NEAR, inversion, swap]
+    return np.select(cases, [-1, *range(4)], default=4)
 
 
 def diagnose(truth: Truth, results: Sequence[Result]) -> Diagnosis:
@@ -133,7 +119,9 @@ def diagnose(truth: Truth, results: Sequence[Result]) -> Diagnosis:
         rows = truth.rows(match.image)
         joints, areas = truth.keypoints[rows], truth.areas[rows]
         labels = joints[..., :2], joints[..., 2] > 0, areas
-        overlapping = (_iou(truth.boxes[rows]) >= OVERLAP).sum(axis=1) - 1
+        boxes = to_xywh(truth.boxes[rows])
+        iou = np.array(coco_mask.iou(boxes, boxes, [False] * len(rows)))
+        overlapping = (iou >= OVERLAP).sum(axis=-1) - 1
         for n, row in enumerate(rows):
             found, *rest = columns[row].tolist()
             kinds, oks = np.full(len(truth.skeleton), -1), 0.0
@@ -144,25 +132,26 @@ def diagnose(truth: Truth, results: Sequence[Result]) -> Diagnosis:
             reached = np.mean(np.array(rest) >= 0)
             facts = areas[n], labels[1][n].sum(), overlapping[n]
             people.append((row, match.image, found, oks, kinds, outscored, reached, *facts))
-    return _diagnosis(people, false_positives, len(truth.skeleton))
+    joint_kind = int, (len(truth.skeleton),)
+    types = [int, int, int, float, joint_kind, bool, float, float, int, int]
+    names = Diagnosis._fields[: len(types)]
+    table = np.array(people, np.dtype({"names": names, "formats": types}))
+    return Diagnosis._make([*(table[name] for name in names), np.array(false_positives, int)])
 
 
 def if_fixed(
     truth: Truth, results: Sequence[Result], diagnosis: Diagnosis
 ) -> dict[str, tuple[float, float]]:
-    """The AP if errors were fixed, from the arguments of `diagnose` and what it returned.
+    """For each of `ERRORS` the AP if it alone were fixed, and if all before it were too.
 
-    Returns:
-      For each of `ERRORS` the AP if it alone were fixed, and if all before it were too. The last
-      number is hardly below 1: good joints keep their last pixels.
+    From the arguments of `diagnose` and what it returned. The last number is hardly below 1: good
+    joints keep their last pixels.
     """
     results = of_people(results)
-    known: dict[frozenset[str], float] = {}
 
+    @functools.cache
     def ap(errors: frozenset[str]) -> float:
-        if errors not in known:
-            known[errors] = evaluate_keypoints(*_fixed(truth, results, diagnosis, errors))["AP"]
-        return known[errors]
+        return evaluate_keypoints(*_fixed(truth, results, diagnosis, errors))["AP"]
 
     return {
         error: (ap(frozenset([error])), ap(frozenset(ERRORS[: i + 1])))
@@ -239,19 +228,3 @@ def _fixed(
         unfound = set(diagnosis.person[diagnosis.found < 0].tolist())
         truth = truth.with_people(p for n, p in enumerate(truth.people) if n not in unfound)
     return truth, results
-
-
-def _iou(boxes: Float[np.ndarray, "P 4"]) -> Float[np.ndarray, "P P"]:
-    low, high = boxes[:, None, :2], boxes[:, None, 2:]
-    shared = np.minimum(high, boxes[:, 2:]) - np.maximum(low, boxes[:, :2])
-    shared = shared.clip(0).prod(axis=-1)
-    areas = np.diagonal(shared)
-    return shared / (areas[:, None] + areas - shared).clip(np.spacing(1))
-
-
-def _diagnosis(people: list[tuple], false_positives: list[int], joints: int) -> Diagnosis:
-    kinds = (int, int, int, float, int, bool, float, float, int, int)
-    columns = zip(*people, strict=True) if people else [()] * len(kinds)
-    arrays = [np.array(values, kind) for values, kind in zip(columns, kinds, strict=True)]
-    arrays[4] = arrays[4].reshape(-1, joints)
-    return Diagnosis(*arrays, false_positives=np.array(false_positives, int))

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from g_rmi.evaluation.results import Result, keypoints_of, of_people
-from g_rmi.evaluation.truth import KEYPOINT_METRICS, Evaluation, Truth, matches, numbers
+from g_rmi.evaluation.truth import Evaluation, Truth, matches, numbers
 from g_rmi.skeleton import COCO, Skeleton
 
 
@@ -42,10 +42,10 @@ def keypoint_table(truth: Truth, results: Sequence[Result]) -> list[KeypointRow]
     """
     whole = truth.evaluate(results, "keypoints", backend="pycocotools")
     labelled, similarity = _similarities(truth, of_people(results), whole)
-    rows = []
-    for k, name in enumerate(truth.skeleton.names):
-        evaluation = _only(truth, k).evaluate(results, "keypoints")
-        rows.append(_row(name, labelled[:, k], similarity[:, k], evaluation))
+    rows = [
+        _row(name, labelled[:, k], similarity[:, k], _only(truth, k).evaluate(results, "keypoints"))
+        for k, name in enumerate(truth.skeleton.names)
+    ]
     return [*rows, _row("all", labelled, similarity, whole)]
 
 
@@ -56,13 +56,10 @@ def keypoint_similarity(
     *,
     skeleton: Skeleton = COCO,
 ) -> Float[np.ndarray, "*L K"]:
-    """Each joint's term of the OKS, exp(-d^2 / (2 area k^2)); leading axes broadcast.
+    """Each joint's term of the OKS, exp(-d^2 / (2 area k^2)) with k = 2 sigma.
 
-    Args:
-      keypoints: Found joints, in pixels.
-      joints: Labelled ones.
-      areas: Of the labelled people, in square pixels.
-      skeleton: Gives k = 2 sigma.
+    Found keypoints and labelled joints are in pixels, the areas of the labelled people in square
+    pixels; leading axes broadcast.
     """
     variances = (2 * np.asarray(skeleton.sigmas)) ** 2
     squares = ((keypoints - joints) ** 2).sum(axis=-1)
@@ -80,7 +77,7 @@ def _row(
         found=len(terms),
         oks=float(terms.mean()) if len(terms) else -1.0,
         within=float((terms >= 0.5).sum() / count) if count else -1.0,
-        ap=numbers(evaluation, KEYPOINT_METRICS)["AP"],
+        ap=numbers(evaluation)["AP"],
     )
 
 
@@ -92,25 +89,20 @@ def _similarities(
     for match in matches(evaluation):
         rows += match.people[match.counts].tolist()
         found += match.found[0, match.counts].tolist()  # the first row: OKS .5
-    joints = truth.keypoints[rows]
-    similarity = np.full(joints.shape[:2], np.nan)
-    is_found = np.array(found, int) >= 0
-    poses = keypoints_of([results[i] for i in found if i >= 0], len(truth.skeleton))
-    similarity[is_found] = keypoint_similarity(
-        poses[..., :2],
-        joints[is_found, :, :2],
-        truth.areas[rows][is_found],
-        skeleton=truth.skeleton,
+    labels, areas = truth.keypoints[rows], truth.areas[rows]
+    joints, poses = labels[..., :2], np.full(labels.shape, np.nan)
+    poses[np.array(found, int) >= 0] = keypoints_of(
+        [results[i] for i in found if i >= 0], len(truth.skeleton)
     )
-    return joints[..., 2] > 0, similarity
+    similarity = keypoint_similarity(poses[..., :2], joints, areas, skeleton=truth.skeleton)
+    return labels[..., 2] > 0, similarity
 
 
 def _only(truth: Truth, k: int) -> Truth:
     """The truth with joint k as the only labelled one."""
     keypoints = truth.keypoints.copy()
     keypoints[:, np.arange(len(truth.skeleton)) != k, 2] = 0
-    labels = zip(truth.people, keypoints, strict=True)
     return truth.with_people(
         person | {"keypoints": joints.ravel().tolist(), "num_keypoints": int(joints[k, 2] > 0)}
-        for person, joints in labels
+        for person, joints in zip(truth.people, keypoints, strict=True)
     )

@@ -3,7 +3,6 @@
 The measure of data sets with one labelled person a picture, such as Leeds Sports Pose.
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -15,13 +14,9 @@ from g_rmi.skeleton import COCO, Skeleton
 
 
 class Pck(NamedTuple):
-    """Counts behind a PCK.
+    """Counts behind a PCK: joints found and looked for, by joint.
 
-    Attributes:
-      correct: Joints found, by joint.
-      labelled: Joints looked for, by joint.
-      people: People who count.
-      excluded: Labelled people who do not, because no shoulder or no hip is labelled.
+    `people` count; the `excluded` are labelled, too, but have no shoulder or no hip labelled.
     """
 
     correct: Int[np.ndarray, " K"]
@@ -52,15 +47,13 @@ def torso_lengths(
     Raises:
       ValueError: The skeleton has no shoulders or hips.
     """
-    lengths = np.full((4, len(keypoints)), np.nan)
-    pairs = itertools.product(("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"))
-    for length, pair in zip(lengths, pairs, strict=True):
-        if missing := [name for name in pair if name not in skeleton.names]:
-            raise ValueError(f"the torso needs {missing[0]!r}, which the skeleton does not have")
-        a, b = (skeleton.names.index(name) for name in pair)
-        known = visible[:, a] & visible[:, b]
-        length[known] = np.linalg.norm(keypoints[known, a] - keypoints[known, b], axis=-1)
-    return np.fmax.reduce(lengths)
+    corners = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
+    if missing := [name for name in corners if name not in skeleton.names]:
+        raise ValueError(f"the torso needs {missing[0]!r}, which the skeleton does not have")
+    rows = [skeleton.names.index(name) for name in corners]
+    shoulders, hips = np.split(np.where(visible[..., None], keypoints, np.nan)[:, rows], 2, axis=1)
+    lengths = np.linalg.norm(shoulders[:, :, None] - hips[:, None], axis=-1)
+    return np.fmax.reduce(lengths, axis=(1, 2))
 
 
 def pck(
@@ -74,15 +67,9 @@ def pck(
 ) -> Pck:
     """Counts the labelled joints whose prediction is within `threshold` times the reference length.
 
-    Args:
-      keypoints: Labelled joints, in pixels.
-      visible: The joint is labelled.
-      predictions: One for each person, in the same pixels; NaN for a joint that was not found,
-        which counts as wrong.
-      threshold: Share of the reference length, which itself is still within.
-      reference: "torso" for `torso_lengths`, or a length in pixels for each person; NaN or zero
-        takes the person out.
-      skeleton: Keypoint set.
+    A prediction for each person, in the same pixels; NaN is a joint that was not found and counts
+    as wrong. The reference is `torso_lengths`, or a length in pixels for each person; NaN or zero
+    takes the person out.
     """
     if isinstance(reference, str):
         reference = torso_lengths(keypoints, visible, skeleton=skeleton)
@@ -90,12 +77,8 @@ def pck(
     labelled = visible & counts[:, None]
     distances = np.linalg.norm(predictions - keypoints, axis=-1)
     correct = labelled & (distances <= threshold * reference[:, None])
-    return Pck(
-        correct=correct.sum(axis=0),
-        labelled=labelled.sum(axis=0),
-        people=int((counts & visible.any(axis=1)).sum()),
-        excluded=int((~counts & visible.any(axis=1)).sum()),
-    )
+    people, excluded = (int((who & visible.any(axis=1)).sum()) for who in (counts, ~counts))
+    return Pck(correct.sum(axis=0), labelled.sum(axis=0), people, excluded)
 
 
 def evaluate_pck(
@@ -107,33 +90,23 @@ def evaluate_pck(
 ) -> Pck:
     """PCK of the torso over all labelled people; crowds are left out.
 
-    Args:
-      truth: Who is labelled.
-      annotation_ids: Whom each prediction is for. A person without one is missed in every joint.
-      predictions: In the pixels of the image.
-      threshold: Share of the torso.
+    Predictions are in the pixels of the image, each for the annotation of that id; a person without
+    one is missed in every joint.
 
     Raises:
       ValueError: An id occurs twice or is not in the truth.
     """
-    rows: dict[int, int] = {}
-    for row, i in enumerate(np.asarray(annotation_ids).tolist()):
-        if i in rows:
-            raise ValueError(f"annotation {i} has two predictions")
-        rows[i] = row
-    ids = [person["original_id"] for person in truth.people]
-    if unknown := sorted(set(rows) - set(ids)):
-        raise ValueError(f"predictions for annotation {unknown[0]}, which the file does not have")
+    rows = {person["original_id"]: row for row, person in enumerate(truth.people)}
     aligned = np.full(truth.keypoints[..., :2].shape, np.nan)
-    for n, i in enumerate(ids):
-        if i in rows:
-            aligned[n] = predictions[rows[i]]
+    seen = set()
+    for i, prediction in zip(np.asarray(annotation_ids).tolist(), predictions, strict=True):
+        if i in seen:
+            raise ValueError(f"annotation {i} has two predictions")
+        if i not in rows:
+            raise ValueError(f"predictions for annotation {i}, which the file does not have")
+        seen.add(i)
+        aligned[rows[i]] = prediction
     counts = [not person["iscrowd"] for person in truth.people]
-    labels = truth.keypoints[counts]
-    return pck(
-        labels[..., :2],
-        labels[..., 2] > 0,
-        aligned[counts],
-        threshold=threshold,
-        skeleton=truth.skeleton,
-    )
+    labels, aligned = truth.keypoints[counts], aligned[counts]
+    places, visible = labels[..., :2], labels[..., 2] > 0
+    return pck(places, visible, aligned, threshold=threshold, skeleton=truth.skeleton)

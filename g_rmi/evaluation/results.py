@@ -8,13 +8,13 @@ import json
 import math
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from g_rmi.config import nearest
+from g_rmi.files import write_whole
 from g_rmi.geometry import to_xywh
 from g_rmi.types import PERSON
 
@@ -29,19 +29,11 @@ def keypoint_results(
     keypoint_scores: Float[np.ndarray, "N K"],
     scores: Float[np.ndarray, " N"],
 ) -> list[Result]:
-    """Poses in COCO's results format.
+    """Poses in pixels as COCO's results, one `{image_id, category_id, keypoints, score}` each.
 
-    The third number of each joint is its score; COCO's evaluation reads only the coordinates.
-    Coordinates keep two decimals; scores keep float32's precision, so that no tie appears.
-
-    Args:
-      image_ids: Image of each pose.
-      keypoints: In the pixels of that image.
-      keypoint_scores: Between 0 and 1.
-      scores: Pose scores, by which the evaluation ranks.
-
-    Returns:
-      One `{image_id, category_id, keypoints, score}` per pose, plain JSON values.
+    The third number of each joint is its score, between 0 and 1; COCO's evaluation reads only the
+    coordinates and ranks by `scores`. Coordinates keep two decimals, pose scores float32's
+    precision, so that no tie appears.
     """
     joints = np.asarray(keypoints, np.float64).round(2)
     joint_scores = np.asarray(keypoint_scores, np.float64).round(4)
@@ -52,38 +44,22 @@ def keypoint_results(
 def box_results(
     image_ids: ImageIds, boxes: Float[np.ndarray, "N 4"], scores: Float[np.ndarray, " N"]
 ) -> list[Result]:
-    """Person boxes in COCO's results format, `xywh` with two decimals.
-
-    Args:
-      image_ids: Image of each box.
-      boxes: `(x0, y0, x1, y1)` in the pixels of that image.
-      scores: By which the evaluation ranks.
-
-    Returns:
-      One `{image_id, category_id, bbox, score}` per box, plain JSON values.
-    """
+    """Person boxes `(x0, y0, x1, y1)` in pixels as COCO's results, `xywh` with two decimals."""
     return _results("bbox", image_ids, to_xywh(np.asarray(boxes, np.float64)).round(2), scores)
 
 
 def _results(kind: Kind, image_ids: ImageIds, rows: np.ndarray, scores: np.ndarray) -> list[Result]:
-    return [
-        {
-            "image_id": image_id,
-            "category_id": PERSON,
-            kind: row,
-            # The shortest decimal that is the same float32.
-            "score": float(str(np.float32(score))),
-        }
-        for image_id, row, score in zip(
-            np.asarray(image_ids).tolist(), rows.tolist(), scores, strict=True
-        )
+    columns = np.asarray(image_ids).tolist(), rows.tolist(), np.asarray(scores, np.float32)
+    return [  # with the shortest decimal that is the same float32
+        {"image_id": image_id, "category_id": PERSON, kind: row, "score": float(str(score))}
+        for image_id, row, score in zip(*columns, strict=True)
     ]
 
 
 def write_results(path: str | os.PathLike, results: Sequence[Result]) -> None:
-    """Writes results as one JSON array, one entry a line."""
+    """Writes results as one JSON array, one entry a line, whole or not at all."""
     lines = ",\n".join(json.dumps(entry, allow_nan=False) for entry in results)
-    Path(path).write_text(f"[{lines}]\n")
+    write_whole(path, f"[{lines}]\n")
 
 
 def of_people(results: Iterable[Result]) -> list[Result]:

@@ -18,25 +18,15 @@ from pycocotools.coco import COCO as CocoIndex
 from pycocotools.cocoeval import COCOeval
 
 from g_rmi.config import nearest
-from g_rmi.evaluation.results import (
-    ImageIds,
-    Kind,
-    Result,
-    check_result,
-    keypoints_of,
-    of_people,
-)
+from g_rmi.evaluation.results import ImageIds, Kind, Result, check_result, keypoints_of, of_people
 from g_rmi.geometry import from_xywh
 from g_rmi.skeleton import COCO, Skeleton
 from g_rmi.types import PERSON
 
 KEYPOINT_METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
-BOX_METRICS = tuple(
-    "box_" + name
-    for name in (
-        *("AP", "AP50", "AP75", "APS", "APM", "APL"),
-        *("AR1", "AR10", "AR100", "ARS", "ARM", "ARL"),
-    )
+BOX_METRICS = (
+    *("box_AP", "box_AP50", "box_AP75", "box_APS", "box_APM", "box_APL"),
+    *("box_AR1", "box_AR10", "box_AR100", "box_ARS", "box_ARM", "box_ARL"),
 )
 
 Backend = Literal["pycocotools", "faster"]
@@ -64,13 +54,9 @@ class Truth:
         *,
         image_ids: ImageIds | None = None,
     ):
-        """Takes the people of a COCO annotation file; `content` is left as it is.
+        """Takes the people of what a COCO annotation file holds, which is left as it is.
 
-        Args:
-          content: What the file holds.
-          skeleton: Its keypoint set.
-          backend: "faster" is faster-coco-eval.
-          image_ids: Images to evaluate; all by default.
+        Evaluates all images unless `image_ids` names some.
 
         Raises:
           ValueError: A field is missing or malformed, `image_ids` names an image that is not there,
@@ -132,14 +118,11 @@ class Truth:
         thresholds: Sequence[float] | None = None,
         backend: Backend | None = None,
     ) -> Evaluation:
-        """Runs COCO's evaluation, up to and including `accumulate`.
+        """Runs COCO's evaluation of poses or boxes, up to and including `accumulate`.
 
-        Args:
-          results: Poses or boxes; entries of other categories are left out.
-          kind: "keypoints" or "bbox".
-          thresholds: Of the OKS or IoU; COCO's .5 to .95 by default.
-          backend: The truth's own by default. The answer of "faster" has the arrays (`eval`) but
-            not the matches.
+        Entries of other categories are left out. The thresholds, of OKS or IoU, are COCO's .5 to
+        .95 by default, the backend is the truth's own; the answer of "faster" has the arrays
+        (`eval`) but not the matches.
 
         Raises:
           ValueError: A result is malformed, or names an image that is not there.
@@ -151,10 +134,7 @@ class Truth:
         entries = [{field: entry[field] for field in fields} for entry in of_people(results)]
         self._check_images((entry["image_id"] for entry in entries), "the results")
         with _silence():
-            if (backend or self.backend) == "pycocotools":
-                make, index = COCOeval, self._index
-            else:
-                make, index = self._faster
+            make, index = self._coco(backend or self.backend)
             evaluation = make(index, index.loadRes(entries) if entries else type(index)(), kind)
             evaluation.params.catIds = [PERSON]
             evaluation.params.imgIds = self.image_ids
@@ -166,26 +146,20 @@ class Truth:
             evaluation.accumulate()
         return evaluation
 
-    @functools.cached_property
-    def _index(self) -> CocoIndex:
-        """The people as pycocotools wants them. It writes `ignore` into them, anew each time."""
-        return self._indexed(CocoIndex())
+    def _coco(self, backend: Backend) -> tuple[Any, Any]:
+        """A backend's evaluation, and the people as it wants them; it writes `ignore` into them."""
+        make, index = COCOeval, CocoIndex()
+        if backend == "faster":
+            import faster_coco_eval
 
-    @functools.cached_property
-    def _faster(self) -> tuple[Any, Any]:
-        """faster-coco-eval's evaluation, and the people as it wants them."""
-        import faster_coco_eval
-
-        return faster_coco_eval.COCOeval_faster, self._indexed(faster_coco_eval.COCO())
-
-    def _indexed(self, index: Any) -> Any:
+            make, index = faster_coco_eval.COCOeval_faster, faster_coco_eval.COCO()
         index.dataset = {
             "images": self._images,
             "annotations": self.people,
             "categories": [{"id": PERSON, "name": "person"}],
         }
         index.createIndex()
-        return index
+        return make, index
 
     def _check_images(self, image_ids: Iterable[int], what: str) -> None:
         if unknown := sorted(set(image_ids) - self._known):
@@ -203,8 +177,7 @@ class Match(NamedTuple):
       people: Rows among the truth's people.
       counts: The person is looked for: no crowd and, of poses, some joint labelled.
       detections: Indices among the results of people; COCO looks at the best 20 poses, 100 boxes.
-      found: Index among the results of people of the detection matched with each person; -1 for
-        none.
+      found: Index of the detection matched with each person; -1 for none.
       right: The detection is matched with somebody, even if that person does not count.
     """
 
@@ -232,36 +205,24 @@ def matches(evaluation: Evaluation) -> Iterator[Match]:
 
 
 def evaluate_keypoints(truth: Truth, results: Sequence[Result]) -> dict[str, float]:
-    """COCO's ten keypoint numbers of poses as `keypoint_results` makes them.
+    """COCO's ten numbers of poses as `keypoint_results` makes them, errors as `Truth.evaluate`'s.
 
-    Returns:
-      `KEYPOINT_METRICS` by name. As COCO does, -1 stands where there is nothing to find (APM
-      without any medium-sized person).
-
-    Raises:
-      ValueError: See `Truth.evaluate`.
+    `KEYPOINT_METRICS` by name; as COCO does, -1 stands where there is nothing to find (APM without
+    any medium-sized person).
     """
-    return numbers(truth.evaluate(results, "keypoints"), KEYPOINT_METRICS)
+    return numbers(truth.evaluate(results, "keypoints"))
 
 
 def evaluate_boxes(truth: Truth, results: Sequence[Result]) -> dict[str, float]:
-    """COCO's twelve numbers of person boxes as `box_results` makes them.
-
-    Returns:
-      `BOX_METRICS` by name; -1 where there is nothing to find.
-
-    Raises:
-      ValueError: See `Truth.evaluate`.
-    """
-    return numbers(truth.evaluate(results, "bbox"), BOX_METRICS)
+    """COCO's twelve numbers of boxes as `box_results` makes them: likewise, `BOX_METRICS`."""
+    return numbers(truth.evaluate(results, "bbox"))
 
 
 def precision_recall(evaluation: Evaluation) -> dict[str, Float[np.ndarray, " R"]]:
     """The curves behind AP: precision at recalls 0, .01, ... 1, all sizes, most detections.
 
-    Returns:
-      For the thresholds .5, .75, .95 and for the mean over all ten, by these names; precision is
-      -1 everywhere if there is nobody to find.
+    For the thresholds ".5", ".75", ".95" and their "mean" over all ten; -1 everywhere if there is
+    nobody to find.
     """
     precision = evaluation.eval["precision"][:, :, 0, 0, -1]
     rows = {f"{t:.2g}": precision[i] for i, t in enumerate(evaluation.params.iouThrs)}
@@ -269,8 +230,9 @@ def precision_recall(evaluation: Evaluation) -> dict[str, Float[np.ndarray, " R"
     return {**curves, "mean": precision.mean(axis=0)}
 
 
-def numbers(evaluation: Evaluation, names: Sequence[str]) -> dict[str, float]:
+def numbers(evaluation: Evaluation) -> dict[str, float]:
     """What pycocotools' `summarize` prints, by name."""
+    names = KEYPOINT_METRICS if evaluation.params.iouType == "keypoints" else BOX_METRICS
     with _silence():
         evaluation.summarize()
     # pycocotools' precision is tp / (tp + fp + 2^-52): perfection may come as 1 - 2^-52.

@@ -1,4 +1,7 @@
-"""Losses of single numbers, which both stages sum in their own ways."""
+"""Losses of single numbers, which both stages sum in their own ways.
+
+Not optax's: its logistic loss takes 1.4 times as long, and inference does without that import.
+"""
 
 import jax
 import jax.numpy as jnp

@@ -12,6 +12,7 @@ and tools), `checkpoints/STEP/{state,iterator,config,data,metric}`, and the metr
 """
 
 import contextlib
+import functools
 import json
 import logging
 import math
@@ -30,6 +31,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from g_rmi.config import nearest, upgrade
+from g_rmi.files import write_whole
 from g_rmi.training.checksum import checksums, verified
 from g_rmi.training.mismatch import FREE_FIELDS, Mismatch, check_same
 from g_rmi.training.state import TrainState
@@ -40,7 +42,6 @@ Json = dict[str, Any]
 T = TypeVar("T")
 
 _JSON_ITEMS = ("iterator", "config", "data", "metric")
-AS_NUMPY = ocp.RestoreArgs(restore_type=np.ndarray)
 
 _log = logging.getLogger(__name__)
 
@@ -54,29 +55,19 @@ class Restored(NamedTuple):
 
 
 def write_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
-    """Writes `config.json`, whole or not at all; the first host does."""
-    if jax.process_index():
-        return
-    workdir.mkdir(parents=True, exist_ok=True)
-    part = workdir / "config.json.part"
-    part.write_text(json.dumps(config, indent=2) + "\n")
-    part.replace(workdir / "config.json")
+    """Writes `config.json`; the first host does."""
+    if jax.process_index() == 0:
+        write_whole(workdir / "config.json", json.dumps(config, indent=2) + "\n")
 
 
 class Checkpoints:
     """The checkpoints of one workdir. Saving is asynchronous; closing waits for it."""
 
     def __init__(self, workdir: pathlib.Path, *, keep: int | None = None, keep_best: int = 0):
-        """Opens the directory.
+        """Opens the directory; a ValueError if it is a file.
 
-        Args:
-          workdir: Directory of the training.
-          keep: Newest checkpoints kept when saving; None for all, and for readers. A number also
-            clears away what killed runs left half-written.
-          keep_best: So many of those with the best metric are kept besides.
-
-        Raises:
-          ValueError: The workdir is a file.
+        Saving keeps the newest `keep`, and besides the `keep_best` with the best metric. A number
+        also clears away what killed runs left half-written; None keeps all, and is for readers.
         """
         if workdir.exists() and not workdir.is_dir():
             raise ValueError(f"{workdir} is not a directory")
@@ -90,11 +81,9 @@ class Checkpoints:
             # Not Orbax's clean-up, whose thread would exchange messages in the midst of ours.
             for path in self._directory.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
                 shutil.rmtree(path, ignore_errors=True)
-        json_items = {name: ocp.JsonCheckpointHandler() for name in _JSON_ITEMS}
-        self._manager = ocp.CheckpointManager(
-            self._directory,
-            item_handlers={"state": ocp.PyTreeCheckpointHandler(), **json_items},
-        )
+        handlers: Json = {name: ocp.JsonCheckpointHandler() for name in _JSON_ITEMS}
+        handlers["state"] = ocp.PyTreeCheckpointHandler()
+        self._manager = ocp.CheckpointManager(self._directory, item_handlers=handlers)
 
     def __enter__(self) -> "Checkpoints":
         logging.getLogger("absl").addFilter(self._catch)
@@ -124,15 +113,11 @@ class Checkpoints:
         """Waits until the last save is complete; only then deletes what is no longer kept.
 
         Orbax deletes the old ones even when it could not write the new one, and may say nothing.
-
-        Raises:
-          OSError: It could not be written.
         """
         try:
             self._manager.wait_until_finished()
         except Exception as error:
-            self._errors.append(error)
-            raise self._failure() from error
+            raise self._failure(error) from error
         written = self._saving is None or (self._directory / str(self._saving)).is_dir()
         if not written and jax.process_index() == 0:  # others may see the directory later
             raise self._failure()
@@ -144,8 +129,8 @@ class Checkpoints:
                 shutil.rmtree(self._directory / str(step), ignore_errors=True)
             self._manager.reload()
 
-    def _failure(self) -> OSError:
-        text = " ".join(map(str, self._errors)) or "for an unknown reason"
+    def _failure(self, *errors: Exception) -> OSError:
+        text = " ".join(map(str, (*self._errors, *errors))) or "for an unknown reason"
         known = (os.strerror(number) for number in (ENOSPC, EDQUOT, EFBIG, EROFS, EACCES))
         reason = next((reason for reason in known if reason in text), f"{text:.200}")
         names = [path.name for path in self._directory.iterdir() if path.name.isdecimal()]
@@ -167,14 +152,9 @@ class Checkpoints:
     ) -> None:
         """Starts to save; the state may be donated as soon as this returns.
 
-        Args:
-          step: Finished steps, `state.step`.
-          state: The state.
-          iterator: Position of this host's data, before the next batch.
-          config: The experiment.
-          data: Fingerprint of the data.
-          metric: Name and value of the one number that ranks checkpoints, the larger the better;
-            None if the state was not evaluated.
+        `iterator` is the position of this host's data before the next batch, `data` the data's
+        fingerprint; `metric` has name and value of the one number that ranks checkpoints, the
+        larger the better, unless the state was not evaluated.
 
         Raises:
           OSError: This or the one before cannot be written. The older ones stay as they are.
@@ -193,8 +173,7 @@ class Checkpoints:
         try:
             self._manager.save(step, args=items, force=True)
         except Exception as error:
-            self._errors.append(error)
-            raise self._failure() from error
+            raise self._failure(error) from error
 
     def restore_latest(
         self,
@@ -207,57 +186,49 @@ class Checkpoints:
         """Restores the newest checkpoint that can be read; None if there is none at all.
 
         Damaged checkpoints that are newer are renamed, so that their steps can be saved again.
-
-        Args:
-          abstract: Shapes, types and shardings; the device count may differ from the saved one.
-          config: The requested experiment; must equal the saved one but for `FREE_FIELDS`.
-          data: The fingerprint of the data; must equal the saved one.
-          defaults: Values of the experiment's fields before there were such fields.
+        `abstract` has shapes, types and shardings; the device count may differ from the saved one.
+        `defaults` are the values of the experiment's fields before there were such fields.
 
         Raises:
-          Mismatch: Config or data differ; the fields are named.
+          Mismatch: Config, but for `FREE_FIELDS`, or data differ; the fields are named.
           ValueError: There are checkpoints, but none can be read.
         """
-        wanted = jax.eval_shape(_to_tree, abstract)
         sharding = abstract.step.sharding
         wanted = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), wanted
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            jax.eval_shape(_to_tree, abstract),
         )
+        same = functools.partial(check_same, self._workdir)
 
         def read(step: int) -> Restored:
             saved = upgrade(self._read_json(step, "config"))
-            options = {"free": FREE_FIELDS, "defaults": defaults}
-            check_same(self._workdir, "another config", saved, upgrade(config), **options)
-            saved = self._read_json(step, "data")
-            check_same(self._workdir, "other data", saved, data, free=frozenset())
+            same("another config", saved, upgrade(config), free=FREE_FIELDS, defaults=defaults)
+            same("other data", self._read_json(step, "data"), data)
             stored = _shapes(self._manager.item_metadata(step)["state"].tree)
             fresh = _shapes(wanted)
             # With one config the optimiser's part differs between versions of the code alone.
             optimizer = frozenset(k for k in stored | fresh if k.startswith("opt_state/"))
-            check_same(self._workdir, "another network", stored, fresh, free=optimizer)
-            check_same(self._workdir, "another optimiser", stored, fresh, free=frozenset())
+            same("another network", stored, fresh, free=optimizer)
+            same("another optimiser", stored, fresh)
             hosts = self._read_json(step, "iterator")["hosts"]
             # On another number of hosts each takes the first one's position.
             own = jax.process_index() if len(hosts) == jax.process_count() else 0
-            restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
-            tree = verified(self._read_arrays(step, wanted, restore_args))
-            return Restored(step, _from_tree(tree), hosts[own])
+            how = ocp.checkpoint_utils.construct_restore_args(wanted)
+            tree = verified(self._read_arrays(step, wanted, how))
+            key = jax.random.wrap_key_data(tree["key"])
+            return Restored(step, TrainState(**{**tree, "key": key}), hosts[own])
 
         restored = self._first_readable(self._choose("latest"), read)
-        if restored:
-            self._set_aside([step for step in self._manager.all_steps() if step > restored.step])
+        for step in self._manager.all_steps():
+            if restored and step > restored.step:
+                self._set_aside(step)
         return restored
 
     def load(self, which: str = "latest", *, average: bool = True) -> tuple[Json, Variables] | None:
-        """Loads config and evaluation variables of a checkpoint.
+        """Loads config and variables of a checkpoint; None if "latest" is wanted and there is none.
 
-        Args:
-          which: "latest", the newest that can be read; "best", of those kept the one with the best
-            metric; or a step.
-          average: The average of the weights if there is one; False for the last weights.
-
-        Returns:
-          None if "latest" is wanted and there is none.
+        "latest" is the newest that can be read, "best" of those kept the one with the best metric;
+        or a step. The variables are the average if there is one and it is wanted, else the last.
 
         Raises:
           ValueError: There is no such checkpoint, or none that can be read.
@@ -268,8 +239,7 @@ class Checkpoints:
             averaged = average and tree["average"] is not None
             names = ("average",) if averaged else ("params", "model_state")
             wanted = {name: tree[name] for name in (*names, "checksums")}
-            as_numpy = jax.tree.map(lambda _: AS_NUMPY, wanted)
-            tree = verified(self._read_arrays(step, wanted, as_numpy))
+            tree = verified(self._read_arrays(step, wanted))
             variables = tree.get("average") or {"params": tree["params"], **tree["model_state"]}
             return upgrade(self._read_json(step, "config")), variables
 
@@ -278,16 +248,14 @@ class Checkpoints:
     def _choose(self, which: str) -> list[int]:
         """Steps to try, in this order."""
         steps = sorted(self._manager.all_steps(), reverse=True)
-        if which == "latest":
-            return steps
-        best = self._best_first(steps)
-        if which == "best" and best:
-            return best[:1]
-        if which in map(str, steps):
-            return [int(which)]
-        names = [*map(str, steps), "latest", *(["best"] if best else [])]
-        choices = ", ".join(names)
-        raise ValueError(f"{self._workdir} has no checkpoint {which!r}; choices: {choices}")
+        choices = {str(step): [step] for step in steps} | {"latest": steps}
+        if best := self._best_first(steps):
+            choices["best"] = best[:1]
+        if which not in choices:
+            raise ValueError(
+                f"{self._workdir} has no checkpoint {which!r}; choices: {', '.join(choices)}"
+            )
+        return choices[which]
 
     def _best_first(self, steps: Iterable[int]) -> list[int]:
         """Those of the steps that were evaluated; of equals the later first."""
@@ -304,8 +272,9 @@ class Checkpoints:
         args = ocp.args.Composite(**{name: ocp.args.JsonRestore()})
         return self._manager.restore(step, args=args)[name]
 
-    def _read_arrays(self, step: int, wanted: Json, restore_args: Json) -> Json:
-        args = ocp.args.PyTreeRestore(wanted, restore_args=restore_args, partial_restore=True)
+    def _read_arrays(self, step: int, wanted: Json, how: Json | None = None) -> Json:
+        how = how or jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+        args = ocp.args.PyTreeRestore(wanted, restore_args=how, partial_restore=True)
         tree = self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
         return jax.tree.map(jnp.asarray, tree)
 
@@ -315,7 +284,7 @@ class Checkpoints:
         for step in steps:
             try:
                 # One array first: when one read of many fails, the others print tracebacks.
-                self._read_arrays(step, {"step": 0}, {"step": AS_NUMPY})
+                self._read_arrays(step, {"step": 0})
                 return read(step)
             except Mismatch:
                 raise
@@ -327,28 +296,21 @@ class Checkpoints:
             raise ValueError(f"no readable checkpoint: {reasons[0]}")
         return None
 
-    def _set_aside(self, steps: list[int]) -> None:
-        for step in steps:
-            if jax.process_index() == 0:
-                name = f"unreadable-{step}-{time.time():.0f}"
-                (self._directory / str(step)).rename(self._directory / name)
-            multihost_utils.sync_global_devices(f"set {step} aside")
-            self._manager.reload()
+    def _set_aside(self, step: int) -> None:
+        if jax.process_index() == 0:
+            name = f"unreadable-{step}-{time.time():.0f}"
+            (self._directory / str(step)).rename(self._directory / name)
+        multihost_utils.sync_global_devices(f"set {step} aside")
+        self._manager.reload()
 
 
 def load_variables(
     workdir: str | pathlib.Path, checkpoint: str = "latest", *, average: bool = True
 ) -> tuple[Json, Variables]:
-    """Loads what evaluation needs: a checkpoint without its optimiser.
+    """Loads what evaluation needs, a checkpoint without its optimiser: config and variables.
 
-    Args:
-      workdir: Directory of a training, or a file of `g_rmi.training.weights`.
-      checkpoint: See `Checkpoints.load`; a file is always "latest".
-      average: The average of the weights if there is one; False for the last weights. A file has
-        one kind.
-
-    Returns:
-      Its config and the (averaged) variables, on the default device.
+    Of a workdir as `Checkpoints.load` does, or of a file of `g_rmi.training.weights`, which is
+    always "latest" and holds one kind of weights; onto the default device.
 
     Raises:
       ValueError: Not a workdir or a weights file, or it holds no such readable checkpoint.
@@ -369,10 +331,8 @@ def load_variables(
 
 def _not_a_workdir(path: pathlib.Path) -> str:
     if not path.exists():
-        siblings = path.parent.glob("*/checkpoints")
-        names = [sibling.parent.name for sibling in siblings]
-        hint = nearest(path.name, names) if names else ""
-        return f"{path} does not exist{hint}"
+        names = [sibling.parent.name for sibling in path.parent.glob("*/checkpoints")]
+        return f"{path} does not exist{nearest(path.name, names) if names else ''}"
     inside = sorted(found.parent for found in path.glob("*/checkpoints"))
     hint = f"; did you mean {str(inside[-1])!r}?" if inside else ""
     return f"{path} is not a workdir: it has no checkpoints{hint}"
@@ -380,24 +340,13 @@ def _not_a_workdir(path: pathlib.Path) -> str:
 
 def _to_tree(state: TrainState) -> Json:
     """A state as the plain tree that is stored: key as numbers, a checksum per entry."""
-    tree = {
-        "step": state.step,
-        "params": state.params,
-        "model_state": state.model_state,
-        "opt_state": state.opt_state,
-        "average": state.average,
-        "key": jax.random.key_data(state.key),
-    }
+    tree = {**vars(state), "key": jax.random.key_data(state.key)}
     return {**tree, "checksums": checksums(tree)}
 
 
 def _shapes(tree: Json) -> Json:
     """The shape of each array under its name."""
     return {name: list(x.shape) for name, x in ocp.tree.to_flat_dict(tree, sep="/").items()}
-
-
-def _from_tree(tree: Json) -> TrainState:
-    return TrainState(**{**tree, "key": jax.random.wrap_key_data(tree["key"])})
 
 
 def _from_all_hosts(value: Json) -> list[Json]:

@@ -12,8 +12,8 @@ Json = dict[str, Any]
 def checksums(tree: Json) -> dict[str, UInt32[Array, ""]]:
     """Per entry sum_i (2 i + 1) word_i modulo 2^32, over the bits of its arrays.
 
-    The files have no checksum of their own and what is missing from them reads as zeros. Integer
-    sums do not depend on the number of devices, and odd factors let no single error vanish.
+    The files have no checksum of their own, and what is missing from them reads as zeros. Integer
+    sums do not depend on the number of devices; odd factors let no single error vanish.
     """
     zero = jnp.uint32(0)
     return {name: sum(map(_checksum, jax.tree.leaves(part)), zero) for name, part in tree.items()}

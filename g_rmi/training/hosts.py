@@ -17,9 +17,8 @@ _TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 def join_hosts(hosts: Hosts) -> None:
     """Makes this process one of its job's; to be called before anything is computed.
 
-    Args:
-      hosts: "one" to work alone, "all" to find the others: by Slurm, Open MPI, Kubernetes or the
-        TPU pod; "auto" finds them where srun or mpirun has started several processes.
+    "one" works alone, "all" finds the others: by Slurm, Open MPI, Kubernetes or the TPU pod; "auto"
+    does where srun or mpirun has started several processes.
 
     Raises:
       ValueError: There should be others, and this process is part of no such job.
@@ -46,12 +45,8 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def wait_for_all(name: str, *, seconds: int = 7 * 24 * 3600) -> None:
-    """Waits until all hosts have come here; unlike a collective, however long they take.
-
-    Args:
-      name: Of the place; one for each call.
-      seconds: After which it is an error.
-    """
-    everybody = set(range(jax.process_count()))
-    ocp.multihost.sync_global_processes(name, timeout=seconds, processes=everybody)
+def wait_for_all(name: str) -> None:
+    """Waits until all hosts have come here, however long they take; each call has its own name."""
+    everybody = set(range(jax.process_count()))  # else it is a collective, which times out
+    week = 7 * 24 * 3600
+    ocp.multihost.sync_global_processes(name, timeout=week, processes=everybody)

@@ -14,10 +14,7 @@ class StopRequest:
     """Listens while the context is open; a second signal interrupts at once.
 
     With several hosts JAX's own preemption notice (SIGTERM) is used, which all of them see at the
-    same step.
-
-    Attributes:
-      signal: The signal that was received.
+    same step. `signal` is the one that was received.
     """
 
     def __init__(self):

@@ -18,7 +18,7 @@ import contextlib
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -57,26 +57,18 @@ def train(
     mesh: Mesh | None = None,
     init_variables: Variables | None = None,
 ) -> TrainState:
-    """Trains, or continues the training in `workdir`, up to `train_config.steps`.
+    """Trains up to `train_config.steps` on the mesh, by default of all devices.
 
-    Args:
-      task: What is trained.
-      train_config: Steps, batch, intervals.
-      optim_config: Optimiser, schedule, averaging.
-      batches: Endless; each host yields its own rows.
-      workdir: Gets checkpoints, metrics and `config.json`; continued if it has checkpoints.
-      config_dict: The whole experiment as JSON values; must not change on continuation.
-      data_fingerprint: What identifies the data, as JSON values; must not change either.
-      config_defaults: What fields of the experiment were before there were such fields.
-      evaluate: Function (variables, step) -> names and numbers; pictures (uint8 [H, W, 3]) go to
-        TensorBoard. It must not keep the variables: the next step overwrites them.
-      best_by: The number of an evaluation that ranks checkpoints, the larger the better. With it,
-        every evaluated state is saved and the best `train_config.keep_best` are kept.
-      mesh: Devices; default all.
-      init_variables: Weights to start from; used only if `workdir` has no checkpoint.
+    `workdir` gets checkpoints, metrics and `config.json`. If it has a checkpoint, that training is
+    continued: `config_dict`, the whole experiment, and `data_fingerprint`, both JSON values, must
+    be the same. `config_defaults` are what fields of the experiment were before there were such
+    fields. Otherwise it starts from `init_variables`, if given. Batches are endless; each host
+    yields its own rows.
 
-    Returns:
-      The final state.
+    `evaluate` is a function (variables, step) -> names and numbers; pictures (uint8 [H, W, 3]) go
+    to TensorBoard. It must not keep the variables: the next step overwrites them. `best_by` is the
+    number that ranks checkpoints, the larger the better. With it, every evaluated state is saved
+    and the best `train_config.keep_best` are kept.
 
     Raises:
       ValueError: The batch does not split over the devices, or workdir and config do not match.
@@ -85,7 +77,7 @@ def train(
     """
     mesh = mesh or sharding.data_mesh()
     sharding.check_batch_size(mesh, train_config.batch_size, train_config.accumulate)
-    workdir, steps = pathlib.Path(workdir), train_config.steps
+    workdir, steps, fsdp = pathlib.Path(workdir), train_config.steps, train_config.fsdp
     records = dict(config_dict), dict(data_fingerprint)
     optimizer = make_optimizer(optim_config, steps)
     averaging = optim_config.averaging
@@ -94,7 +86,7 @@ def train(
         key = jax.random.key(train_config.seed)
         return create_state(task, optimizer, key, average=averaging > 0, given=given)
 
-    shapes = sharding.abstract(create, mesh, None, fsdp=train_config.fsdp)
+    shapes = sharding.abstract(create, mesh, None, fsdp=fsdp)
     one_step = jax.jit(
         train_step(task, optimizer, accumulate=train_config.accumulate, averaging=averaging),
         donate_argnums=0,
@@ -109,7 +101,6 @@ def train(
             state, first = restored.state, restored.step
             batches.set_state(restored.iterator)
         else:
-            fsdp = train_config.fsdp
             state, first = sharding.initialise(create, mesh, init_variables, fsdp=fsdp), 0
         write_config(workdir, records[0])
         writer = Writer(workdir, steps=steps, step=first)
@@ -141,7 +132,10 @@ def train(
             if last:
                 break
             with monitor.waiting():
-                ids, batch = _next(batches, step)
+                given = next(batches, None)
+            if given is None:
+                raise ValueError(f"the training data ended after {step} steps; it must repeat")
+            ids, batch = given
             state, metrics = one_step(state, sharding.put_batch(mesh, batch))
             monitor.dispatched(step + 1, ids, metrics)
 
@@ -152,6 +146,14 @@ def train(
     return state
 
 
+class _Moment(NamedTuple):
+    """When a step was dispatched: seconds since the start but for pauses, and of them waited."""
+
+    step: int
+    time: float
+    waited: float
+
+
 class _Monitor:
     """Metrics on their way from the device to the files; those of one step are outstanding.
 
@@ -160,16 +162,14 @@ class _Monitor:
     """
 
     def __init__(self, writer: Writer, schedule: Schedule, config: TrainConfig, first: int):
-        self._writer = writer
-        self._schedule = schedule
-        self._config = config
-        self._first = first
-        self._outstanding: tuple[int, Any, dict[str, Mean], float, float] | None = None
+        self._writer, self._schedule = writer, schedule
+        self._config, self._first = config, first
+        self._outstanding: tuple[_Moment, Any, dict[str, Mean]] | None = None
         self._window: dict[str, Mean] = {}
         self._clock = -time.perf_counter()  # minus the start and all pauses
         self._waited = 0.0
         self._warned = False
-        self._lap: tuple[int, float, float] = (0, 0.0, 0.0)
+        self._lap = _Moment(0, 0.0, 0.0)
 
     def evaluation_due(self, step: int) -> bool:
         """At every n-th step and the last one, unless an earlier run has done it."""
@@ -194,12 +194,12 @@ class _Monitor:
 
     def dispatched(self, step: int, ids: Int64[np.ndarray, " B"], metrics: PyTree) -> None:
         """Takes the metrics of the step under way, and settles the one before it."""
-        now = self._clock + time.perf_counter()
+        now = _Moment(step, self._clock + time.perf_counter(), self._waited)
         if step == self._first + 1:
-            self._writer.say(f"compiled; first step under way after {now:.1f} s")
-            self._lap = step, now, self._waited
+            self._writer.say(f"compiled; first step under way after {now.time:.1f} s")
+            self._lap = now
         self.settle()
-        self._outstanding = step, ids, metrics, now, self._waited
+        self._outstanding = now, ids, metrics
 
     def settle(self) -> None:
         """Fetches and checks what is outstanding; writes it when it is time.
@@ -209,8 +209,8 @@ class _Monitor:
         """
         if self._outstanding is None:
             return
-        (step, ids, metrics, now, waited), self._outstanding = self._outstanding, None
-        metrics = jax.device_get(metrics)
+        (now, ids, metrics), self._outstanding = self._outstanding, None
+        step, metrics = now.step, jax.device_get(metrics)
         if not metrics.pop("finite").compute():
             values = ", ".join(f"{name} {value:g}" for name, value in compute(metrics).items())
             raise FloatingPointError(
@@ -218,35 +218,24 @@ class _Monitor:
             )
         self._window = merge(self._window, metrics)
         values = compute(self._window)
-        lap_step, lap_start, lap_waited = self._lap
-        done = (step - lap_step) * self._config.batch_size
-        rate = done / (now - lap_start) if done else float("nan")  # after one step nobody knows
+        rate, waiting = float("nan"), float("nan")  # after one step nobody knows
+        if done := (step - self._lap.step) * self._config.batch_size:
+            seconds = now.time - self._lap.time
+            rate, waiting = done / seconds, (now.waited - self._lap.waited) / seconds
         left = (self._config.steps - step) * self._config.batch_size / rate
         written = step % self._config.log_every == 0 or step == self._config.steps
         self._writer.progress(step, values["loss"], rate, left, line=written)
         if written:
             values["learning_rate"] = float(self._schedule(step - 1))
-            values["examples_per_second"] = rate
-            values["waiting"] = (waited - lap_waited) / (now - lap_start) if done else float("nan")
-            self._warn(step, values["waiting"])
+            values |= {"examples_per_second": rate, "waiting": waiting}
+            if waiting > _SLOW_READER and not self._warned:
+                self._warned = True
+                self._writer.say(
+                    f"step {step}: {waiting:.0%} of the time went into waiting for data; the "
+                    "reader is the limit (--threads, --processes, the disk)"
+                )
             self._writer.scalars(step, {f"train/{name}": v for name, v in values.items()})
-            self._window, self._lap = {}, (step, now, waited)
-
-    def _warn(self, step: int, waiting: float) -> None:
-        """Says once that the data loader, not the device, is the limit."""
-        if waiting > _SLOW_READER and not self._warned:
-            self._warned = True
-            self._writer.say(
-                f"step {step}: {waiting:.0%} of the time went into waiting for data; the reader is "
-                "the limit (--threads, --processes, the disk)"
-            )
-
-
-def _next(batches: Batches, step: int) -> tuple[Int64[np.ndarray, " B"], PyTree]:
-    try:
-        return next(batches)
-    except StopIteration:
-        raise ValueError(f"the training data ended after {step} steps; it must repeat") from None
+            self._window, self._lap = {}, now
 
 
 def _evaluate(

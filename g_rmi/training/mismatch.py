@@ -12,19 +12,10 @@ Json = dict[str, Any]
 # Fields of an experiment that may change between a run and its continuation.
 FREE_FIELDS = frozenset(
     {
-        "train.steps",
-        "train.log_every",
-        "train.evaluate_every",
-        "train.checkpoint_every",
-        "train.keep",
-        "train.keep_best",
-        "train.fsdp",
-        "data.threads",
-        "data.processes",
+        *("train.steps", "train.log_every", "train.evaluate_every", "train.checkpoint_every"),
+        *("train.keep", "train.keep_best", "train.fsdp", "data.threads", "data.processes"),
     }
 )
-
-
 _NAMED = 8  # More differences are only counted.
 
 
@@ -38,19 +29,13 @@ def check_same(
     saved: Json,
     wanted: Json,
     *,
-    free: frozenset[str],
+    free: frozenset[str] = frozenset(),
     defaults: Mapping[str, Any] | None = None,
 ) -> None:
     """Checks that a run continues with what it was started with.
 
-    Args:
-      workdir: For the message.
-      what: "another config", "other data", "another network" or "another optimiser", for the
-        message.
-      saved: Values of the checkpoint.
-      wanted: Values of the run that wants to continue it.
-      free: Dotted names of fields that may differ.
-      defaults: Values that fields had which are newer than the checkpoint.
+    Fields whose dotted names are in `free` may differ; `defaults` has the values of fields that are
+    newer than the checkpoint. `what` differs, such as "another config", is for the message.
 
     Raises:
       Mismatch: One line that names the fields that differ, with both values.

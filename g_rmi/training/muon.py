@@ -23,13 +23,7 @@ def orthogonalize(kernel: Float[Array, "*inputs D"]) -> Float[Array, "*inputs D"
     Each step is X <- X P with P = a + b G + c G^2 and G = X^T X (X and G the other way round where
     X has more columns than rows). The next G is P G P, so the steps need G and P alone, which have
     X's shorter side, and X itself is multiplied once, at the end: kernels of 3 x 3 are nine times
-    as long as wide.
-
-    Args:
-      kernel: Seen as a matrix of all inputs by D outputs.
-
-    Returns:
-      The kernel; 0 for a 0.
+    as long as wide. The kernel is seen as a matrix of all inputs by D outputs; a 0 stays 0.
     """
     matrix = kernel.reshape(-1, kernel.shape[-1])
     matrix = matrix / (jnp.linalg.norm(matrix) + 1e-8)

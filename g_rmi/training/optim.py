@@ -18,14 +18,9 @@ Schedule = Callable[[ArrayLike], Array | np.ndarray | np.floating]
 def make_schedule(optim: OptimConfig, steps: int) -> Schedule:
     """Learning rate as a function of the number of finished steps.
 
-    Args:
-      optim: Peak, shape, boundaries and warm-up.
-      steps: Length of the training; only "cosine" depends on it.
-
-    Returns:
-      Function of the step: a linear rise from zero over the warm-up, then constant, a cosine that
-      reaches zero at `steps`, or a tenth from each boundary on. For an `int` it computes on the
-      host, so that logging the rate does not wait for the device.
+    A linear rise from zero over the warm-up, then constant, a cosine that reaches zero at `steps`,
+    the length of the training, or a tenth from each boundary on. For an `int` it computes on the
+    host, so that logging the rate does not wait for the device.
     """
 
     def schedule(step):
@@ -63,12 +58,7 @@ def hidden_kernels(params: PyTree) -> PyTree:
 
 
 def make_optimizer(optim: OptimConfig, steps: int) -> optax.GradientTransformation:
-    """The chain clip -> (L2) -> sgd, adamw or muon -> schedule.
-
-    Args:
-      optim: The optimiser's config.
-      steps: Length of the training, for the schedule.
-    """
+    """The chain clip -> (L2) -> sgd, adamw or muon -> schedule over a training of `steps`."""
     schedule = make_schedule(optim, steps)
     parts = [optax.clip_by_global_norm(optim.clip_norm)] if optim.clip_norm else []
     if optim.optimizer == "sgd":
@@ -78,9 +68,11 @@ def make_optimizer(optim: OptimConfig, steps: int) -> optax.GradientTransformati
     elif optim.optimizer == "muon":
         adam = _promoting(optax.scale_by_adam(nesterov=True))
         both: dict[Hashable, optax.GradientTransformation] = {True: scale_by_muon(), False: adam}
-        parts.append(optax.partition(both, hidden_kernels))
-        parts.append(optax.add_decayed_weights(optim.weight_decay, decay_mask))
-        parts.append(optax.scale_by_learning_rate(schedule))
+        parts += [
+            optax.partition(both, hidden_kernels),
+            optax.add_decayed_weights(optim.weight_decay, decay_mask),
+            optax.scale_by_learning_rate(schedule),
+        ]
     else:
         adamw = optax.adamw(schedule, weight_decay=optim.weight_decay, mask=decay_mask)
         parts.append(_promoting(adamw))
@@ -104,13 +96,7 @@ def averaging_decay(decay: float, step: Int[Array, ""]) -> Float[Array, ""]:
 
 
 def describe(optim: OptimConfig, train: TrainConfig, devices: int) -> str:
-    """One line that says how the learning rate and the batch hang together.
-
-    Args:
-      optim: The optimiser's config.
-      train: Batch, accumulation and length.
-      devices: Devices over all hosts.
-    """
+    """One line that says how the learning rate and the batch over all devices hang together."""
     rate = f"{optim.learning_rate:g} {optim.schedule}"
     if optim.schedule == "steps":
         rate += f" (/ 10 at {', '.join(map(str, optim.boundaries))})"

@@ -44,14 +44,9 @@ def check_batch_size(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
 
 
 def put_batch(mesh: Mesh, batch: PyTree) -> PyTree:
-    """Host arrays -> one global batch, split over the mesh.
+    """This host's rows, numpy arrays -> one global batch of the rows of all, split over the mesh.
 
-    Args:
-      mesh: The mesh.
-      batch: Numpy arrays with the rows of this host; hosts hold equal numbers of rows.
-
-    Returns:
-      Arrays whose leading axis runs over the rows of all hosts.
+    Hosts hold equal numbers of rows.
     """
     sharding = batch_sharding(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
@@ -69,43 +64,28 @@ def replicate(mesh: Mesh, tree: PyTree) -> PyTree:
     return jax.tree.map(place, tree)
 
 
-def state_sharding(mesh: Mesh, shapes: PyTree, *, fsdp: bool = False) -> PyTree:
-    """Where the arrays of a training state live.
+def abstract(init: Callable[..., PyTree], mesh: Mesh, *args: PyTree, fsdp: bool = False) -> PyTree:
+    """Shapes, types and shardings of a state that `init(*args)` makes; computes nothing.
 
-    Args:
-      mesh: The mesh.
-      shapes: The state, or what has its shapes.
-      fsdp: Split parameters, optimiser state and averages over the devices instead of keeping a
-        copy on each (fully sharded data parallelism): large arrays, along their longest axis that
-        the devices divide. The compiler gathers weights where they are used.
-
-    Returns:
-      A sharding for each array.
+    With `fsdp` (fully sharded data parallelism) parameters, optimiser state and averages are split
+    over the devices instead of copied to each: large arrays, along their longest axis that the
+    devices divide. The compiler gathers weights where they are used.
     """
 
-    def sharding(x) -> NamedSharding:
+    def place(x) -> jax.ShapeDtypeStruct:
+        sharding = replicated(mesh)
         axes = [i for i, side in enumerate(x.shape) if side % mesh.size == 0]
-        if not fsdp or not axes or x.size < _SPLIT_FROM:
-            return replicated(mesh)
-        longest = max(axes, key=lambda i: x.shape[i])
-        return NamedSharding(mesh, PartitionSpec(*(None,) * longest, "data"))
+        if fsdp and axes and x.size >= _SPLIT_FROM:
+            longest = max(axes, key=lambda i: x.shape[i])
+            sharding = NamedSharding(mesh, PartitionSpec(*(None,) * longest, "data"))
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
-    return jax.tree.map(sharding, shapes)
-
-
-def abstract(init: Callable[..., PyTree], mesh: Mesh, *args: PyTree, fsdp: bool = False) -> PyTree:
-    """Shapes, types and shardings of what `initialise` would make; computes nothing."""
-    shapes = jax.eval_shape(init, *args)
-    return jax.tree.map(
-        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        shapes,
-        state_sharding(mesh, shapes, fsdp=fsdp),
-    )
+    return jax.tree.map(place, jax.eval_shape(init, *args))
 
 
 def initialise(
     init: Callable[..., PyTree], mesh: Mesh, *args: PyTree, fsdp: bool = False
 ) -> PyTree:
-    """Runs `init(*args)` compiled; its results are born where they will live."""
-    shardings = state_sharding(mesh, jax.eval_shape(init, *args), fsdp=fsdp)
-    return jax.jit(init, out_shardings=shardings)(*args)
+    """Runs `init(*args)` compiled; its results are born where `abstract` says they live."""
+    planned = abstract(init, mesh, *args, fsdp=fsdp)
+    return jax.jit(init, out_shardings=jax.tree.map(lambda x: x.sharding, planned))(*args)

@@ -51,13 +51,8 @@ def create_state(
 ) -> TrainState:
     """The state before the first step.
 
-    Args:
-      task: Gives the variables.
-      optimizer: Gives the optimiser's state.
-      key: Root key.
-      average: Keep an average of the variables.
-      given: Variables that replace the initial ones, such as imported weights; what they leave out
-        keeps its initial value.
+    `given` variables, such as imported weights, replace the initial ones; what they leave out keeps
+    its initial value.
     """
     init_key, train_key = jax.random.split(key)
     variables = overlay(task.init(init_key), given or {})

@@ -21,10 +21,7 @@ def split_rows(batch: PyTree, parts: int) -> PyTree:
     Neighbouring rows go to different parts, so a batch that is sharded over devices splits without
     moving rows between them.
     """
-    return jax.tree.map(
-        lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1),
-        batch,
-    )
+    return jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
 
 
 def train_step(
@@ -34,17 +31,11 @@ def train_step(
     accumulate: int = 1,
     averaging: float = 0.0,
 ) -> Step:
-    """The step as a function (state, batch) -> (state, metrics); the caller jits it.
+    """The step as a pure function (state, batch) -> (state, metrics); the caller jits it.
 
-    Args:
-      task: Gives the loss.
-      optimizer: Gives the update.
-      accumulate: Micro-batches per step.
-      averaging: Decay of the average; used if the state has one.
-
-    Returns:
-      Pure function. Metrics are the task's, with "gradient_norm" (before clipping) and "finite"
-      (1 if loss and gradients are).
+    It accumulates so many micro-batches; `averaging` is the decay of the average if the state has
+    one. Metrics are the task's, with "gradient_norm" (before clipping) and "finite" (1 if loss and
+    gradients are).
     """
     gradient = jax.grad(task.loss, has_aux=True)
 
@@ -85,7 +76,7 @@ def train_step(
         one = jnp.float32(1)
         metrics |= {
             "gradient_norm": Mean(norm, one),
-            "finite": Mean(jnp.where(finite, 1.0, 0.0), one),
+            "finite": Mean(finite.astype(jnp.float32), one),
         }
         state = state.replace(
             step=state.step + 1,

@@ -38,12 +38,8 @@ class Task(Protocol):
         A loss with several terms divides all of them by this one count. A batch of nothing but
         padding has count 0 and a finite loss.
 
-        Args:
-          params: Trained parameters.
-          model_state: The other collections, such as running statistics.
-          batch: Arrays with a leading batch axis.
-          key: For dropout and the like; differs at each step and micro-batch.
-          train: Batch statistics and noise as in training.
+        The key, for dropout and the like, differs at each step and micro-batch; `train` asks for
+        batch statistics and noise as in training.
 
         Returns:
           The loss, float32, and (new model state, metrics); metrics hold at least "loss".

@@ -7,28 +7,23 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax
-import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
 
 from g_rmi.config import upgrade
+from g_rmi.files import write_whole
 from g_rmi.training.task import Variables
 
 SUFFIX = ".safetensors"
 
 
 def write_weights(path: str | os.PathLike, config: Mapping[str, Any], variables: Variables) -> None:
-    """Writes variables and config as a safetensors file; replaces the file as a whole.
+    """Writes config (plain JSON values) and variables as a safetensors file, whole or not at all.
 
     Kernels are rounded to float16, which halves the file; vectors, such as the statistics of norms,
     whose range is wider, stay float32.
-
-    Args:
-      path: The file; its name ends in .safetensors.
-      config: Of the experiment, as plain JSON values.
-      variables: To predict with, such as the averaged ones of `load_variables`.
 
     Raises:
       ValueError: The name has another ending, or a kernel is not finite in float16.
@@ -44,17 +39,11 @@ def write_weights(path: str | os.PathLike, config: Mapping[str, Any], variables:
                 raise ValueError(f"{name}: not finite in float16")
             value = value.astype(np.float16)
         arrays[name] = np.ascontiguousarray(value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(safetensors.numpy.save(arrays, {"config": json.dumps(config)}))
-    partial.replace(path)
+    write_whole(path, safetensors.numpy.save(arrays, {"config": json.dumps(config)}))
 
 
 def read_config(path: str | os.PathLike) -> dict[str, Any]:
-    """The config of a training, under today's names (`g_rmi.config.upgrade`).
-
-    Args:
-      path: Its directory, or its weights file.
+    """The config in a training's directory or weights file, under today's names (`upgrade`).
 
     Raises:
       ValueError: There is none, or it cannot be read.
@@ -77,18 +66,9 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def read_weights(path: str | os.PathLike) -> tuple[dict[str, Any], Variables]:
-    """Reads what `write_weights` wrote.
-
-    Returns:
-      The config and the variables, float32, on the default device.
-
-    Raises:
-      ValueError: As `read_config`.
-    """
+    """Reads config and variables, float32, on the default device; errors as `read_config`'s."""
     config = read_config(path)
     with safetensors.safe_open(path, framework="numpy") as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    variables = jax.tree.map(
-        lambda x: jnp.asarray(x, jnp.float32), flax.traverse_util.unflatten_dict(arrays, sep="/")
-    )
-    return config, variables
+        names = file.keys()
+        arrays = {name: jnp.asarray(file.get_tensor(name), jnp.float32) for name in names}
+    return config, flax.traverse_util.unflatten_dict(arrays, sep="/")

@@ -1,6 +1,7 @@
 """Where metrics go: `metrics.jsonl`, TensorBoard, and the console."""
 
 import contextlib
+import datetime
 import json
 import math
 import os
@@ -20,21 +21,19 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
+from g_rmi.files import write_whole
+
 
 class Writer:
     """Writes the metrics of one run; on hosts other than the first it does nothing.
 
-    Attributes:
-      evaluated: An earlier run has evaluated the step where this one begins.
+    `evaluated` says whether an earlier run has evaluated the step where this one begins.
     """
 
     def __init__(self, workdir: pathlib.Path, *, steps: int, step: int):
-        """Opens the files.
+        """Opens `metrics.jsonl` and `tensorboard/` for a run from `step` on, of `steps` in all.
 
-        Args:
-          workdir: Gets `metrics.jsonl` and `tensorboard/`.
-          steps: Length of the training.
-          step: Where the run begins. Lines of an earlier run past it are dropped.
+        Lines of an earlier run past `step` are dropped.
         """
         self._active = jax.process_index() == 0
         path = workdir / "metrics.jsonl"
@@ -44,9 +43,7 @@ class Writer:
         )
         if not self._active:
             return
-        part = path.with_suffix(".part")
-        part.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        part.replace(path)
+        write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = path.open("ab", buffering=0)
         self._directory = workdir / "tensorboard"
         self._directory.mkdir(exist_ok=True)
@@ -55,7 +52,16 @@ class Writer:
         if step:  # hides what an earlier run has written past it
             restart = SessionLog(status=SessionLog.START)
             self._board.write_event(Event(step=step + 1, session_log=restart))
-        self._console = _Console(steps, step)
+        self._steps, self._printed = steps, time.monotonic()
+        self._bar = None
+        if sys.stdout.isatty():
+            self._bar = rich.progress.Progress(
+                rich.progress.BarColumn(bar_width=20),
+                rich.progress.MofNCompleteColumn(),
+                "{task.fields[status]}",
+            )
+            self._task = self._bar.add_task("", total=steps, completed=step, status="compiling")
+            self._bar.start()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Writes named numbers of one step.
@@ -71,8 +77,7 @@ class Writer:
         with _naming(self._file.name):
             if self._file.write(data) < len(data):
                 raise OSError(ENOSPC, os.strerror(ENOSPC))
-        shown = [summary.scalar(k, v) for k, v in numbers.items() if v is not None]
-        self._events(step, shown)
+        self._events(step, [summary.scalar(k, v) for k, v in numbers.items() if v is not None])
 
     def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """Writes named RGB pictures, uint8 [H, W, 3], for TensorBoard."""
@@ -89,54 +94,16 @@ class Writer:
     def progress(
         self, step: int, loss: float, rate: float, seconds_left: float, *, line: bool
     ) -> None:
-        """Shows how far the training is.
+        """Shows how far the training is, on a terminal as a bar; `rate` is examples per second.
 
-        Args:
-          step: Finished steps.
-          loss: Current loss.
-          rate: Examples per second.
-          seconds_left: Estimate.
-          line: Print a line where there is no terminal; else only if the last one is a minute old.
+        Elsewhere it prints a line, if asked to or if the last one is a minute old.
         """
-        if self._active:
-            self._console.progress(step, loss, rate, seconds_left, line)
-
-    def say(self, text: str) -> None:
-        """Prints a line."""
-        if self._active:
-            self._console.say(text)
-
-    def close(self) -> None:
-        """Closes the files and ends the progress bar."""
-        if self._active:
-            self._file.close()
-            with contextlib.suppress(OSError):  # all that could be written has been
-                self._board.close()
-            self._console.close()
-
-
-class _Console:
-    """A progress bar on a terminal, plain lines elsewhere."""
-
-    def __init__(self, steps: int, step: int):
-        self._steps = steps
-        self._bar = None
-        self._printed = time.monotonic()
-        if sys.stdout.isatty():
-            self._bar = rich.progress.Progress(
-                rich.progress.BarColumn(bar_width=20),
-                rich.progress.MofNCompleteColumn(),
-                "{task.fields[status]}",
-            )
-            self._task = self._bar.add_task(
-                "train", total=steps, completed=step, status="compiling"
-            )
-            self._bar.start()
-
-    def progress(self, step: int, loss: float, rate: float, seconds: float, line: bool) -> None:
+        if not self._active:
+            return
         status = f"loss {loss:.4g}"
         if math.isfinite(rate):
-            status += f"  {rate:.1f} examples/s  {_duration(seconds)} left"
+            left = datetime.timedelta(seconds=round(seconds_left))
+            status += f"  {rate:.1f} examples/s  {left} left"
         if self._bar:
             self._bar.update(self._task, completed=step, status=status)
         elif line or time.monotonic() - self._printed > 60:
@@ -144,12 +111,21 @@ class _Console:
             self._printed = time.monotonic()
 
     def say(self, text: str) -> None:
+        """Prints a line."""
+        if not self._active:
+            return
         if self._bar:
             self._bar.console.print(rich.text.Text(text), soft_wrap=True)
         else:
             print(text, flush=True)
 
     def close(self) -> None:
+        """Closes the files and ends the progress bar."""
+        if not self._active:
+            return
+        self._file.close()
+        with contextlib.suppress(OSError):  # all that could be written has been
+            self._board.close()
         if self._bar:
             self._bar.stop()
 
@@ -161,12 +137,6 @@ def _naming(path: str | pathlib.Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"
 
 
 def _lines_until(path: pathlib.Path, step: int) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ _OUTLINE: Colour = (0, 0, 0, 165)
 _PLATE: Colour = (14, 14, 18, 205)
 _INK: Colour = (16, 16, 20, 255)
 _PAPER: Colour = (245, 245, 245, 255)
+_OPACITY = 0.92
 _FURTHEST = 20_000.0
 
 
@@ -35,12 +36,11 @@ def draw_people(
     visibility: Integer[np.ndarray, "N K"] | None = None,
     skeleton: Skeleton = COCO,
     min_score: float = 0.2,
-    opacity: float = 0.92,
 ) -> Picture:
     """Draws people as sticks and discs; the best score lies on top.
 
     Args:
-      image: uint8 RGB [H, W, 3]; left as it is.
+      image: uint8 RGB [H, W, 3], else a ValueError, here and below; left as it is.
       keypoints: In the image's pixels; may lie outside it.
       keypoint_scores: Joints below `min_score` are not drawn, nor are limbs that end in one.
       scores: Pose scores to write beside the people.
@@ -48,13 +48,6 @@ def draw_people(
       visibility: COCO's v of labelled people: 0 is not drawn, 1 (occluded) is hollow.
       skeleton: Keypoint set.
       min_score: Smallest joint score to draw.
-      opacity: Of everything drawn, 0 to 1.
-
-    Returns:
-      A new picture; pixels that nothing touches are the image's.
-
-    Raises:
-      ValueError: The image is not uint8 RGB.
     """
     canvas = Canvas(image)
     shown = (keypoint_scores >= min_score) & (np.abs(keypoints) < _FURTHEST).all(-1)
@@ -66,44 +59,27 @@ def draw_people(
         if boxes is not None:
             _box(canvas, boxes[n], n)
         _person(canvas, keypoints[n], shown[n], hollow[n], n, skeleton)
-    if scores is not None:
-        for n in order:
-            if boxes is not None:
-                _label(canvas, f"{scores[n]:.2f}", boxes[n : n + 1, :2])
-            else:
-                _label(canvas, f"{scores[n]:.2f}", keypoints[n][shown[n]], lines_above=1)
-    return canvas.flatten(opacity)
+    for n in order:
+        if boxes is not None:
+            _label(canvas, scores, n, boxes[n : n + 1, :2])
+        else:
+            _label(canvas, scores, n, keypoints[n][shown[n]], lines_above=1)
+    return canvas.flatten(_OPACITY)
 
 
 def draw_boxes(
     image: np.ndarray,
     boxes: Float[np.ndarray, "N 4"],
     scores: Float[np.ndarray, " N"] | None = None,
-    *,
-    opacity: float = 0.92,
 ) -> Picture:
-    """Draws boxes; the best score lies on top.
-
-    Args:
-      image: uint8 RGB [H, W, 3]; left as it is.
-      boxes: `(x0, y0, x1, y1)` in the image's pixels; may lie outside it.
-      scores: To write at their corners.
-      opacity: Of everything drawn, 0 to 1.
-
-    Returns:
-      A new picture.
-
-    Raises:
-      ValueError: The image is not uint8 RGB.
-    """
+    """Draws boxes `(x0, y0, x1, y1)`, scores at their corners; the best score lies on top."""
     canvas = Canvas(image)
     order = _order(scores, len(boxes))
     for n in order:
         _box(canvas, boxes[n], n)
-    if scores is not None:
-        for n in order:
-            _label(canvas, f"{scores[n]:.2f}", boxes[n : n + 1, :2])
-    return canvas.flatten(opacity)
+    for n in order:
+        _label(canvas, scores, n, boxes[n : n + 1, :2])
+    return canvas.flatten(_OPACITY)
 
 
 def _order(scores: np.ndarray | None, count: int) -> list[int]:
@@ -118,12 +94,15 @@ def _box(canvas: Canvas, box: np.ndarray, number: int) -> None:
         canvas.box(box, _colour("middle", number), width)
 
 
-def _label(canvas: Canvas, text: str, points: np.ndarray, *, lines_above: int = 0) -> None:
-    """Writes a text at the upper left of some points."""
-    if len(points) and np.isfinite(points).all():
+def _label(
+    canvas: Canvas, scores: np.ndarray | None, n: int, points: np.ndarray, *, lines_above: int = 0
+) -> None:
+    """Writes a score, if there are any, at the upper left of some points."""
+    if scores is not None and len(points) and np.isfinite(points).all():
         x, y = points.min(axis=0).tolist()
         size = max(6.0, 0.02 * canvas.reference)
-        canvas.label(text, x, y - lines_above * size, size, ink=_PAPER, plate=_PLATE)
+        y -= lines_above * size
+        canvas.label(f"{scores[n]:.2f}", x, y, size, ink=_PAPER, plate=_PLATE)
 
 
 def _person(
@@ -141,10 +120,10 @@ def _person(
     width = max(1.1, float(np.clip(0.022 * extent, low, high)))
     edge = max(0.6, 0.22 * width)
     limbs = [limb for limb in skeleton.limbs if shown[list(limb)].all()]
-    for grow, outline in ((2 * edge, True), (0.0, False)):
-        for a, b in limbs:
-            colour = _OUTLINE if outline else _colour(_limb_side(skeleton, a, b), number)
-            canvas.line(joints[a], joints[b], colour, width + grow)
+    for a, b in limbs:
+        canvas.line(joints[a], joints[b], _OUTLINE, width + 2 * edge)
+    for a, b in limbs:
+        canvas.line(joints[a], joints[b], _colour(_limb_side(skeleton, a, b), number), width)
     for k in np.flatnonzero(shown):
         # Discs shrink where joints crowd, as on a small face.
         distances = np.linalg.norm(joints[shown] - joints[k], axis=-1)
@@ -175,26 +154,22 @@ def _colour(side: str, number: int, *, lighter: float = 0.0) -> Colour:
     lightness = min(_LIGHTNESS[number % len(_LIGHTNESS)] + lighter, 0.97)
     angle = np.deg2rad(hue + _TURN[number % len(_TURN)])
     oklab = np.array([lightness, chroma * np.cos(angle), chroma * np.sin(angle)])
-    lms = (_OKLAB_TO_LMS @ oklab) ** 3
-    linear = np.clip(_LMS_TO_RGB @ lms, 0, 1)
+    lms = np.dot(_OKLAB_TO_LMS, oklab) ** 3
+    linear = np.clip(np.dot(_LMS_TO_RGB, lms), 0, 1)
     rgb = np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
     red, green, blue = np.round(255 * rgb).astype(int).tolist()
     return red, green, blue, 255
 
 
-_OKLAB_TO_LMS = np.array(
-    [
-        [1.0, 0.3963377774, 0.2158037573],
-        [1.0, -0.1055613458, -0.0638541728],
-        [1.0, -0.0894841775, -1.2914855480],
-    ]
+_OKLAB_TO_LMS = (
+    (1.0, 0.3963377774, 0.2158037573),
+    (1.0, -0.1055613458, -0.0638541728),
+    (1.0, -0.0894841775, -1.2914855480),
 )
-_LMS_TO_RGB = np.array(
-    [
-        [4.0767416621, -3.3077115913, 0.2309699292],
-        [-1.2684380046, 2.6097574011, -0.3413193965],
-        [-0.0041960863, -0.7034186147, 1.7076147010],
-    ]
+_LMS_TO_RGB = (
+    (4.0767416621, -3.3077115913, 0.2309699292),
+    (-1.2684380046, 2.6097574011, -0.3413193965),
+    (-0.0041960863, -0.7034186147, 1.7076147010),
 )
 
 
@@ -203,21 +178,11 @@ def draw_heatmap(
     heatmap: Float[np.ndarray, "h w"],
     *,
     maximum: float | None = None,
-    opacity: float = 0.8,
 ) -> Picture:
     """Lays a map over a picture in perceptually even colours; where it is zero nothing changes.
 
-    Args:
-      image: uint8 RGB [H, W, 3].
-      heatmap: Of any resolution; its corner cells lie on the image's corner pixels.
-      maximum: Value of the brightest colour; the map's own maximum by default.
-      opacity: Of the brightest colour, 0 to 1.
-
-    Returns:
-      A new picture.
-
-    Raises:
-      ValueError: The image is not uint8 RGB.
+    The map has any resolution; its corner cells lie on the image's corner pixels. `maximum` gets
+    the brightest colour: the map's own by default.
     """
     check(image)
     height, width = image.shape[:2]
@@ -229,7 +194,7 @@ def draw_heatmap(
     top = float(values.max()) if maximum is None else maximum
     share = np.clip(values / top, 0, 1) if top > 0 else np.zeros_like(values)
     bgr = cv2.applyColorMap(np.round(255 * share).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    alpha = opacity * share[..., None] ** 0.75
+    alpha = 0.8 * share[..., None] ** 0.75
     return np.round(image * (1 - alpha) + bgr[..., ::-1] * alpha).astype(np.uint8)
 
 
@@ -240,13 +205,9 @@ def contact_sheet(
     cell: tuple[int, int] = (256, 256),
     titles: Sequence[str] | None = None,
 ) -> Picture:
-    """Pictures in a grid, each fitted into its cell without being squashed.
+    """Pictures of any sizes in a grid, row by row, each fitted into its cell, never squashed.
 
-    Args:
-      images: uint8 RGB pictures of any sizes, row by row.
-      columns: Cells per row.
-      cell: Height and width of a cell in pixels.
-      titles: A line for each picture.
+    A cell has height and width in pixels, and a title, if there are any, below it.
 
     Raises:
       ValueError: A picture is not uint8 RGB, or the titles are not as many.
@@ -289,21 +250,7 @@ def compare(
     skeleton: Skeleton = COCO,
     min_score: float = 0.2,
 ) -> Picture:
-    """Labels on the left, predictions on the right.
-
-    Args:
-      image: uint8 RGB [H, W, 3].
-      truth: Labelled people.
-      visibility: COCO's v of their joints.
-      keypoints: Predicted people.
-      keypoint_scores: Scores of their joints.
-      scores: Pose scores to write beside them.
-      skeleton: Keypoint set of both.
-      min_score: Smallest joint score to draw.
-
-    Returns:
-      A picture twice as wide and a gap more.
-    """
+    """Labels, with COCO's v, on the left, predictions on the right, as `draw_people` draws them."""
     ones = np.ones(visibility.shape)
     left = draw_people(image, truth, ones, visibility=visibility, skeleton=skeleton)
     right = draw_people(
@@ -318,17 +265,7 @@ def compare_boxes(
     boxes: Float[np.ndarray, "N 4"],
     scores: Float[np.ndarray, " N"] | None = None,
 ) -> Picture:
-    """Annotated boxes on the left, found ones with their scores on the right.
-
-    Args:
-      image: uint8 RGB [H, W, 3].
-      truth: Annotated `(x0, y0, x1, y1)`.
-      boxes: Found ones.
-      scores: To write beside them.
-
-    Returns:
-      A picture twice as wide and a gap more.
-    """
+    """Annotated boxes on the left, found ones with their scores on the right."""
     return _pair(draw_boxes(image, truth), draw_boxes(image, boxes, scores))
 
 

@@ -68,16 +68,7 @@ class Section(NamedTuple):
 
 
 def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
-    """The page.
-
-    Args:
-      title: Of the page and its window.
-      subtitle: A line below it.
-      sections: From top to bottom; those without parts are left out.
-
-    Returns:
-      HTML.
-    """
+    """The page as HTML: title, a line below it, and the sections that have parts."""
     body = "".join(_section(section) for section in sections if section.parts)
     return _PAGE.format(
         title=html.escape(title), subtitle=html.escape(subtitle), style=_STYLE, body=body

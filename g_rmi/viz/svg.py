@@ -39,17 +39,9 @@ def line_plot(
     unit_square: bool = False,
     log: bool = False,
 ) -> str:
-    """Curves by name.
+    """Curves by name, abscissae and ordinates, with labels x and y, as an `<svg>` element.
 
-    Args:
-      curves: Abscissae and ordinates.
-      x: Label.
-      y: Label.
-      unit_square: Both axes go from 0 to 1.
-      log: Logarithmic ordinate.
-
-    Returns:
-      An `<svg>` element.
+    In the unit square both axes go from 0 to 1; `log` is of the ordinate.
     """
 
     def draw(axes: Axes) -> None:
@@ -72,11 +64,7 @@ def line_plot(
 
 
 def gain_plot(start: float, ends: Mapping[str, float], *, x: str) -> str:
-    """A bar for each name from `start` to its number, which stands beside it.
-
-    Returns:
-      An `<svg>` element.
-    """
+    """A bar for each name from `start` to its number, which stands beside it, as `<svg>`."""
 
     def draw(axes: Axes) -> None:
         names, values = list(ends), list(ends.values())
@@ -94,16 +82,7 @@ def gain_plot(start: float, ends: Mapping[str, float], *, x: str) -> str:
 
 
 def share_plot(rows: Mapping[str, Sequence[float]], parts: Mapping[str, str], *, x: str) -> str:
-    """A bar of length 1 for each row, cut in parts.
-
-    Args:
-      rows: Shares by name, one for each part.
-      parts: Colour by name.
-      x: Label.
-
-    Returns:
-      An `<svg>` element.
-    """
+    """A bar of length 1 for each row, cut in its shares, one of each coloured part: `<svg>`."""
 
     def draw(axes: Axes) -> None:
         names, left = list(rows), [0.0] * len(rows)

@@ -29,12 +29,7 @@ def number_rows(
 
 
 def markdown(header: Sequence[str], rows: Rows) -> str:
-    """A Markdown table that also reads well as plain text.
-
-    Args:
-      header: Names of the columns; the first one is text.
-      rows: As many cells each.
-    """
+    """A Markdown table that also reads well as plain text; the first column is text."""
     head, *body = [[cell.replace("|", "\\|") for cell in line] for line in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
     right = _are_numbers(header, body)
@@ -47,13 +42,10 @@ def markdown(header: Sequence[str], rows: Rows) -> str:
 
 
 def show(header: Sequence[str], rows: Rows, *, title: str = "", fold: bool = False) -> None:
-    """Prints a table.
+    """Prints a table; the first column is text.
 
-    Args:
-      header: Names of the columns; the first one is text, and is never folded.
-      rows: As many cells each.
-      title: A line above it.
-      fold: Fold long cells at the terminal's width, even if it is less than `WIDTH`.
+    If asked to, folds long cells, but for the first column's, at the terminal's width, even if that
+    is less than `WIDTH`.
     """
     body = list(rows)
     table = Table(title=escape(title) or None, title_justify="left", box=box.SIMPLE)

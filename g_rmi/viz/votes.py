@@ -9,32 +9,22 @@ from jaxtyping import Float, Real
 from g_rmi.viz.canvas import Canvas, Picture
 from g_rmi.viz.draw import contact_sheet, draw_heatmap
 
+_STRONG = 0.3  # Positions with less than this share of the largest h_k are left out.
+_ARROWS = 150  # About how many are drawn, from a regular grid of positions.
 _VOTE, _TARGET, _FOUND = (80, 170, 255, 255), (255, 255, 255, 255), (60, 255, 120, 255)
 
 
 def draw_votes(
-    image: np.ndarray,
-    heatmap: Float[np.ndarray, "h w"],
-    offset: Float[np.ndarray, "h w 2"],
-    *,
-    min_share: float = 0.3,
-    arrows: int = 150,
+    image: np.ndarray, heatmap: Float[np.ndarray, "h w"], offset: Float[np.ndarray, "h w 2"]
 ) -> Picture:
-    """Lines from positions that believe in the joint to where they say it is, F_k(x) long.
+    """Lines from positions that believe in the joint, by h_k, to where F_k says it is: white dots.
 
-    Args:
-      image: uint8 RGB crop [H, W, 3] at any resolution; its corner pixels lie on the maps' corners.
-      heatmap: h_k.
-      offset: F_k as `(x, y)`, in pixels of the map.
-      min_share: Positions with less than this share of the largest h_k are left out.
-      arrows: About how many lines are drawn, from a regular grid of positions.
-
-    Returns:
-      A new picture; a white dot ends each line.
+    F_k is `(x, y)` in pixels of the map. The crop, uint8 RGB [H, W, 3], has any resolution; its
+    corner pixels lie on the maps' corners.
     """
     canvas = Canvas(image)
-    strong = heatmap >= min_share * max(float(heatmap.max(initial=0)), np.finfo(np.float32).tiny)
-    step = max(1, round(np.sqrt(strong.sum() / arrows)))
+    strong = heatmap >= _STRONG * max(float(heatmap.max(initial=0)), np.finfo(np.float32).tiny)
+    step = max(1, round(np.sqrt(strong.sum() / _ARROWS)))
     grid = np.zeros_like(strong)
     grid[::step, ::step] = True
     width = max(0.35, 0.0025 * canvas.reference)
@@ -70,17 +60,10 @@ def explain_joint(
 ) -> Picture:
     """The steps to one joint side by side, as in the paper's section 3.2.3.
 
-    Args:
-      crop: uint8 RGB [H, W, 3].
-      maps: By title, at the crop's resolution: [H, W] as colours, or vectors `(x, y)` [H, W, 2] in
-        crop pixels as lines, which begin where the map before them is strong.
-      joint: Its name.
-      found: Where it is, `(x, y)` in crop pixels.
-      score: Its score.
-      height: Of each panel in pixels.
-
-    Returns:
-      A row of panels: the crop with the joint, then each map.
+    Panels of a height in pixels: the crop, uint8 RGB [H, W, 3], with the joint where it was found,
+    `(x, y)` in crop pixels, and its score; then each map, at the crop's resolution: [H, W] as
+    colours, or vectors `(x, y)` [H, W, 2] in crop pixels as lines, which begin where the map before
+    them is strong.
     """
     large = _enlarge(crop, height)
     canvas = Canvas(large)
@@ -95,5 +78,5 @@ def explain_joint(
         else:
             strength = np.maximum(values, 0)
             panels[title] = draw_heatmap(large, strength)
-    titles, pictures = list(panels), list(panels.values())
-    return contact_sheet(pictures, columns=len(panels), cell=large.shape[:2], titles=titles)
+    options = {"columns": len(panels), "cell": large.shape[:2], "titles": list(panels)}
+    return contact_sheet(list(panels.values()), **options)
