@@ -50,11 +50,7 @@ class Arguments:
 
 
 def best_box(pipeline: PosePipeline, data: bytes, name: str) -> np.ndarray:
-    """The box that the detector is surest of: poor joints are worth a look, too.
-
-    Raises:
-      ValueError: Nobody is found.
-    """
+    """The box that the detector is surest of: poor joints are worth a look, too."""
     by_box = dataclasses.replace(pipeline.settings, ranking="box")
     people: Any = dataclasses.replace(pipeline, settings=by_box)(decode(data))
     if not len(people.boxes):

@@ -4,7 +4,7 @@ import dataclasses
 import io
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from g_rmi import __version__
 from g_rmi.config import from_dict, to_dict
 from g_rmi.detector import DetectorConfig
 from g_rmi.inference.export import PLATFORMS, export_program
-from g_rmi.inference.load import SHIPPED, load_settings, load_task
+from g_rmi.inference.load import MODELS, SHIPPED, load_settings, load_task
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
 from g_rmi.pose.config import PoseConfig
@@ -107,11 +107,7 @@ class OnnxArguments:
 
 
 def averaged(variables: Any, others: Sequence[Path]) -> Any:
-    """The mean of some weights and those of other trainings.
-
-    Raises:
-      ValueError: One is of another network; names it.
-    """
+    """The mean of some weights and those of other trainings of the same network."""
     trees = [variables]
     for path in others:
         _, other = load_task(path)
@@ -122,18 +118,13 @@ def averaged(variables: Any, others: Sequence[Path]) -> Any:
 
 
 def export_weights(argv: Sequence[str]) -> None:
-    """`export weights`.
-
-    Raises:
-      ValueError: The training cannot be read, or the weights do not fit the network asked for.
-    """
+    """`export weights`; a ValueError if they do not fit the network asked for."""
     missing: Any = tyro.MISSING
     default = WeightsArguments(missing, missing)
     values: dict[str, Any] = {}
     if workdir := cli.peek(argv, "workdir"):
         values = read_config(workdir)
-        kind = {"pose": PoseConfig, "detector": DetectorConfig}[values.get("stage", "pose")]
-        model = from_dict(kind, values["model"], "model.")
+        model = from_dict(MODELS[values.get("stage", "pose")], values["model"], "model.")
         default = dataclasses.replace(default, settings=load_settings(workdir), model=model)
     arguments = cli.arguments(
         WeightsArguments,
@@ -145,14 +136,10 @@ def export_weights(argv: Sequence[str]) -> None:
     )
     task, variables = load_task(arguments.workdir, arguments.checkpoint)
     task = dataclasses.replace(task, config=arguments.model)  # type: ignore[bad-argument-type]
-    if jax.tree.map(np.shape, jax.eval_shape(task.init, jax.random.key(0))) != jax.tree.map(
-        np.shape, variables
-    ):
-        changed = [
-            f"{name} = {value}"
-            for name, value in to_dict(arguments.model).items()
-            if value != to_dict(default.model)[name]
-        ]
+    wanted = jax.eval_shape(task.init, jax.random.key(0))
+    if jax.tree.map(np.shape, wanted) != jax.tree.map(np.shape, variables):
+        before, now = to_dict(default.model), to_dict(arguments.model)
+        changed = [f"{name} = {value}" for name, value in now.items() if value != before[name]]
         raise ValueError(f"{', '.join(changed)}: the weights do not fit such a network")
     variables = averaged(variables, arguments.average_with)
     values |= {"model": to_dict(arguments.model), "settings": to_dict(arguments.settings)}
@@ -162,11 +149,7 @@ def export_weights(argv: Sequence[str]) -> None:
 
 
 def check_out(out: Path) -> None:
-    """Makes sure that nothing is there but an earlier export.
-
-    Raises:
-      ValueError: Something is.
-    """
+    """A ValueError if something is there but an earlier export."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out}: is a file, not a directory")
     others = {path.name for path in out.glob("*")} - {*FILES, "__pycache__"}
@@ -175,26 +158,15 @@ def check_out(out: Path) -> None:
 
 
 def whole_program(arguments: ProgramArguments, pipeline: PosePipeline) -> dict[str, bytes]:
-    """The files of the program, by name."""
-    height, width = arguments.size
+    """The files of the program, by name; the last one loads it."""
+    assert pipeline.detector is not None  # which is there to be exported
+    (height, width), skeleton = arguments.size, pipeline.pose.skeleton
     program, weights = export_program(
         pipeline, height=height, width=width, count=arguments.pictures
     )
     table = io.BytesIO()
     np.savez(table, **jax.device_get(weights))
-    return {
-        "program.bin": bytes(program.serialize()),
-        "weights.npz": table.getvalue(),
-        "about.json": (json.dumps(about(arguments, pipeline), indent=1) + "\n").encode(),
-        "find_people.py": LOADER.read_bytes(),
-    }
-
-
-def about(arguments: ProgramArguments, pipeline: PosePipeline) -> dict:
-    """What users of the program want to know about it."""
-    assert pipeline.detector is not None  # which is there to be exported
-    skeleton = pipeline.pose.skeleton
-    return {
+    about = {
         "keypoints": skeleton.names,
         "limbs": skeleton.limbs,
         "largest_picture": arguments.size,
@@ -204,6 +176,12 @@ def about(arguments: ProgramArguments, pipeline: PosePipeline) -> dict:
         "detector": to_dict(pipeline.detector.config),
         "pose": to_dict(pipeline.pose.config),
         "versions": {"g_rmi": __version__, "jax": jax.__version__},
+    }
+    return {
+        "program.bin": bytes(program.serialize()),
+        "weights.npz": table.getvalue(),
+        "about.json": (json.dumps(about, indent=1) + "\n").encode(),
+        "find_people.py": LOADER.read_bytes(),
     }
 
 
@@ -237,10 +215,10 @@ def export_onnx(argv: Sequence[str]) -> None:
     print(f"{arguments.out}: {len(data) / 1e6:.2f} MB; {note}")
 
 
-VERBS: dict[str, Callable[[Sequence[str]], None]] = {
-    "weights": export_weights,
-    "program": export_whole,
-    "onnx": export_onnx,
+VERBS = {
+    "weights": (export_weights, "a training's weights as one small file"),
+    "program": (export_whole, "pictures in, people out, as files that need only jax and numpy"),
+    "onnx": (export_onnx, "the pose network alone, for other runtimes"),
 }
 
 
@@ -248,12 +226,11 @@ def main(argv: Sequence[str]) -> None:
     """The program."""
     verb, *rest = argv or ["--help"]
     if verb in VERBS:
-        return VERBS[verb](rest)
+        return VERBS[verb][0](rest)
     if verb in ("-h", "--help"):
         print(f"usage: {cli.program('export')} {{{','.join(VERBS)}}} ... (each with --help)")
-        print("  weights  a training's weights as one small file")
-        print("  program  pictures in, people out, as files that need only jax and numpy")
-        print("  onnx     the pose network alone, for other runtimes")
+        for name, (_, what) in VERBS.items():
+            print(f"  {name:<9}{what}")
         return None
     if "--onnx" in argv:
         raise ValueError("--onnx: a verb of its own now: export onnx --out FILE.onnx")

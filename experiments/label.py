@@ -58,11 +58,7 @@ class Arguments:
 
 
 def chosen_joints(skeleton: Skeleton, names: Sequence[str]) -> Bool[np.ndarray, " K"]:
-    """Which joints are to be labelled.
-
-    Raises:
-      ValueError: There is no such joint.
-    """
+    """Which joints are to be labelled; a ValueError if there is no such joint."""
     for name in names:
         if name not in skeleton.names:
             raise ValueError(f"--joints {name}: no such joint{nearest(name, skeleton.names)}")
@@ -85,18 +81,7 @@ def add_labels(
     *,
     min_score: float,
 ) -> tuple[Dataset, Bool[np.ndarray, "N K"]]:
-    """Adds what was found in the boxes to the labels of their people.
-
-    Args:
-      dataset: With people who lack labels.
-      boxes: Theirs.
-      found: A pose for each box.
-      joints: Which are to be labelled.
-      min_score: Of a joint that becomes a label.
-
-    Returns:
-      The set with the new labels, and which they are.
-    """
+    """The set with what was found in each box as labels of its person, and which labels are new."""
     people, images = dataset.people, dataset.images
     margin = _MARGIN * (boxes.box[:, 2:] - boxes.box[:, :2])
     last = np.stack([images.width, images.height], axis=1)[boxes.image] - 1
@@ -114,11 +99,7 @@ def add_labels(
 
 
 def main(argv: Sequence[str]) -> None:
-    """The program.
-
-    Raises:
-      ValueError: The weights are a detector's or of other joints, or a directory does not fit.
-    """
+    """The program."""
     arguments = cli.arguments(Arguments, argv, name="label")
     enable_compilation_cache()
     out = arguments.out
@@ -136,15 +117,11 @@ def main(argv: Sequence[str]) -> None:
     # Of all decodings, this one's scores say how good a label will be.
     decoding = "hough_oks" if "hough_oks" in decodings(task.config.head) else None
     look = Look(decoding, arguments.flip_test, arguments.rotation_test)
-    found = measure.predict_poses(
-        task, variables, dataset, boxes, look, batch_size=arguments.batch_size
-    )
-    score = arguments.min_keypoint_score
+    size, score = arguments.batch_size, arguments.min_keypoint_score
+    found = measure.predict_poses(task, variables, dataset, boxes, look, batch_size=size)
     labelled, new = add_labels(dataset, boxes, found, joints, min_score=score)
-    source = (
-        f"{arguments.workdir} labelled joints of {arguments.data} that had no label: {new.sum()}"
-    )
-    path = write(out, labelled, description=source)
+    source = f"{arguments.workdir} labelled joints of {arguments.data} that had no label"
+    path = write(out, labelled, description=f"{source}: {new.sum()}")
     print(f"labelled {new.sum()} joints of {new.any(axis=1).sum()} of {len(boxes)} people: {path}")
 
 

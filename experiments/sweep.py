@@ -67,11 +67,7 @@ class Arguments:
 
 
 def read_experiment(name: str) -> Experiment:
-    """The experiment of a config or of a training's directory.
-
-    Raises:
-      ValueError: It is neither.
-    """
+    """The experiment of a config or of a training's directory; a ValueError if it is neither."""
     if name in configs.names() or not ("/" in name or Path(name).is_dir()):
         return configs.get(name)
     file = Path(name) / "config.json"
@@ -81,11 +77,7 @@ def read_experiment(name: str) -> Experiment:
 
 
 def read_bases(arguments: Arguments) -> Base:
-    """What the sweep varies.
-
-    Raises:
-      ValueError: A name is unknown or of the other stage.
-    """
+    """What the sweep varies; a ValueError if a name is unknown or of the other stage."""
     if not isinstance(arguments.experiment, PoseExperiment):
         raise ValueError(f"--base {arguments.base}: must be of a pose network")
     if arguments.detector is None:
@@ -99,13 +91,9 @@ def read_bases(arguments: Arguments) -> Base:
 def training(
     experiment: Experiment, base: Experiment, source: str, arguments: Arguments
 ) -> Training:
-    """The training of an experiment: the one that was given, if it is of that, or one to make.
+    """The training that a point needs: the one that was given, if it is of that, or one to make.
 
-    Args:
-      experiment: What a point needs.
-      base: What it is a change of.
-      source: Where the base is from.
-      arguments: The program's, with absolute paths.
+    `source` is where the base is from; paths of the program's arguments are absolute.
 
     Raises:
       ValueError: There are ImageNet weights, but none of its depth.
@@ -126,12 +114,7 @@ def training(
 
 
 def plan(points: Sequence[Point], base: Base, arguments: Arguments) -> list[Run]:
-    """The points with the trainings that they need.
-
-    Raises:
-      ValueError: A point changes a field that is not there, or to an impossible value; the
-        message names both.
-    """
+    """The points with the trainings that they need; a ValueError names one that cannot be."""
     out = arguments.out.absolute()
     directories = tuple(path.absolute() for path in data.directories(arguments.data))
     data.read_split(directories, "val")  # better now than after hours of training
@@ -159,11 +142,7 @@ def plan(points: Sequence[Point], base: Base, arguments: Arguments) -> list[Run]
 
 
 def make_jobs(runs: Sequence[Run], sweep: str) -> tuple[list[Job], dict[str, list[Run]]]:
-    """The jobs that points wait for, each evaluation right after what it needs.
-
-    Returns:
-      The jobs, and the points of those that evaluate.
-    """
+    """The jobs that points wait for, each after what it needs, and the points of evaluations."""
     jobs: dict[str, Job] = {}
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -172,17 +151,16 @@ def make_jobs(runs: Sequence[Run], sweep: str) -> tuple[list[Job], dict[str, lis
         name = f"{sweep}_{run.pose.workdir.name}_{boxes}_{weights}"
         groups.setdefault(name, []).append(run)
     for name, group in groups.items():
-        first, needs = group[0], set()
+        first, needs = group[0], []
         if not first.pose.finished:
-            job = Job(f"train_{first.pose.workdir.name}", train_once, (first.pose,))
-            jobs[job.name] = job
-            needs.add(job.name)
+            needs.append(Job(f"train_{first.pose.workdir.name}", train_once, (first.pose,)))
         if first.boxes and not first.boxes[0].exists():
             file, finds = first.boxes
-            job = Job(f"boxes_{finds.workdir.name}", find_boxes, (finds, first.data, file))
-            jobs[job.name] = job
-            needs.add(job.name)
-        jobs[name] = Job(name, evaluate_points, (group,), frozenset(needs))
+            boxes = f"boxes_{finds.workdir.name}"
+            needs.append(Job(boxes, find_boxes, (finds, first.data, file)))
+        names = frozenset(job.name for job in needs)
+        evaluation = Job(name, evaluate_points, (group,), names)
+        jobs |= {job.name: job for job in (*needs, evaluation)}
     return list(jobs.values()), groups
 
 
@@ -198,11 +176,7 @@ def rows(runs: Sequence[Run], errors: dict[str, str]) -> list[Row]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The program.
-
-    Returns:
-      Exit status: 1 if a point failed, 130 after Ctrl-C.
-    """
+    """The program; exit status 1 if a point failed, 130 after Ctrl-C."""
     default = Arguments(config=tyro.MISSING, out=tyro.MISSING)
     arguments = cli.parse(
         default, argv, prog=cli.program("sweep"), option="base", get=read_experiment

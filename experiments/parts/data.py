@@ -15,7 +15,7 @@ def directories(given: Sequence[Path]) -> tuple[Path, ...]:
     """The given data directories, or the embedded synthetic one, made on first use."""
     if given:
         return tuple(given)
-    with Progress(*Progress.get_default_columns(), transient=True) as bars:
+    with Progress(transient=True) as bars:
         bar = bars.add_task("drawing synthetic scenes", total=None)
 
         def progress(done: int, total: int) -> None:

@@ -25,31 +25,28 @@ CELL = (420, 336)  # Height and width of each half of a picture.
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
-    """What was evaluated on what, and what came out.
+    """What was evaluated on what, and what came out."""
 
-    Attributes:
-      workdir: Directory of the training, or a weights file.
-      dataset: What it was evaluated on.
-      truth: Its labels.
-      results: In COCO's results format.
-      metrics: COCO's numbers by name.
-      config: Of the training.
-      options: Of the evaluation.
-      summary: A line on what was evaluated.
-      pictures: So many of each kind.
-      min_box_score: Boxes that score lower are not drawn where nobody was found.
-    """
-
-    workdir: Path
+    workdir: Path  # Or a weights file.
     dataset: Dataset
     truth: Truth
     results: list[Result]
     metrics: dict[str, float]
-    config: dict
-    options: dict
+    config: dict  # Of the training.
+    options: dict  # Of the evaluation.
     summary: str
-    pictures: int
-    min_box_score: float
+    pictures: int  # So many of each kind.
+    min_box_score: float  # Boxes that score lower are not drawn where nobody was found.
+
+    @property
+    def row(self) -> dict[int, int]:
+        """The row of each image, by its id."""
+        return {image: row for row, image in enumerate(self.dataset.images.id.tolist())}
+
+    def found_in(self, row: int) -> list[Result]:
+        """The results of an image."""
+        image = self.dataset.images.id[row]
+        return [entry for entry in self.results if entry["image_id"] == image]
 
 
 def draw_pairs(
@@ -58,14 +55,7 @@ def draw_pairs(
     draw: Callable[[np.ndarray, int], np.ndarray],
     out: Path,
 ) -> None:
-    """Writes truth beside found for some pictures, and one sheet of all of them.
-
-    Args:
-      dataset: Whose pictures they are.
-      rows: Of the pictures.
-      draw: Gives the drawing of a picture, an RGB array, and its row.
-      out: Directory of the drawings.
-    """
+    """Writes truth beside found for the pictures of some rows, and one sheet of all of them."""
     out.mkdir(parents=True, exist_ok=True)
     sheet = []
     for row in map(int, rows):
@@ -131,8 +121,7 @@ class Shown(NamedTuple):
 
 def pose_galleries(evaluated: Evaluated, found: Diagnosis) -> list[Gallery]:
     """The best, the worst, the most confident errors, and who was not found."""
-    images = {image: row for row, image in enumerate(evaluated.dataset.images.id.tolist())}
-    results, count = evaluated.results, evaluated.pictures
+    images, results, count = evaluated.row, evaluated.results, evaluated.pictures
     owner = {i: n for n, i in enumerate(found.found.tolist()) if i >= 0}
 
     def shown(n: int) -> Shown:
@@ -165,13 +154,13 @@ def pose_galleries(evaluated: Evaluated, found: Diagnosis) -> list[Gallery]:
         "Most confident errors, by OKS .5": map(mistaken, wrong[:count]),
         "Largest people nobody found": map(shown, unfound[:count]),
     }
-    return _galleries(kinds, lambda what: _draw_pose(evaluated, what), evaluated.dataset)
+    return _galleries(kinds, _draw_pose, evaluated)
 
 
 def box_galleries(evaluated: Evaluated, evaluation: Evaluation) -> list[Gallery]:
     """The most confident errors of a detector, and who was not found."""
-    images = {image: row for row, image in enumerate(evaluated.dataset.images.id.tolist())}
-    false, unfound, count = [], [], evaluated.pictures
+    images, count = evaluated.row, evaluated.pictures
+    false, unfound = [], []
     for match in matches(evaluation):  # their first row: IoU .5
         row, missed = images[match.image], (match.found[0] < 0) & match.counts
         false += [(row, i) for i in match.detections[~match.right[0]].tolist()]
@@ -179,39 +168,37 @@ def box_galleries(evaluated: Evaluated, evaluation: Evaluation) -> list[Gallery]
     area, results = evaluated.dataset.people.area, evaluated.results
     false.sort(key=lambda pair: -results[pair[1]]["score"])
     unfound.sort(key=lambda pair: -area[pair[1]])
+    scores = ((row, i, f"score {results[i]['score']:.2f}") for row, i in false[:count])
     kinds = {
-        "Most confident errors, by IoU .5": (
-            Shown(row, None, i, f"score {results[i]['score']:.2f}") for row, i in false[:count]
-        ),
+        "Most confident errors, by IoU .5": (Shown(row, None, i, told) for row, i, told in scores),
         "Largest people nobody found": (
             Shown(row, n, None, "nobody found") for row, n in unfound[:count]
         ),
     }
-    return _galleries(kinds, lambda what: _draw_boxes(evaluated, what), evaluated.dataset)
+    return _galleries(kinds, _draw_boxes, evaluated)
 
 
 def _galleries(
-    kinds: Mapping[str, Iterable[Shown]], draw: Callable[[Shown], np.ndarray], dataset: Dataset
+    kinds: Mapping[str, Iterable[Shown]],
+    draw: Callable[[Evaluated, Shown], np.ndarray],
+    evaluated: Evaluated,
 ) -> list[Gallery]:
-    galleries = []
-    for title, things in kinds.items():
-        pictures = [
-            Picture(
-                draw(what), f"{what.caption} – {Path(dataset.images.file_name[what.image]).name}"
-            )
-            for what in things
-        ]
-        if pictures:
-            galleries.append(Gallery(title, pictures))
-    return galleries
+    names = [Path(name).name for name in evaluated.dataset.images.file_name]
+    galleries = [
+        Gallery(
+            title,
+            [Picture(draw(evaluated, s), f"{s.caption} – {names[s.image]}") for s in shown],
+        )
+        for title, shown in kinds.items()
+    ]
+    return [gallery for gallery in galleries if gallery.pictures]
 
 
 def _draw_pose(evaluated: Evaluated, what: Shown) -> np.ndarray:
     """The person's labels beside the detection; beside everybody found there if there is none."""
     dataset, people = evaluated.dataset, evaluated.dataset.people
-    image_id = int(dataset.images.id[what.image])
-    others = [entry for entry in evaluated.results if entry["image_id"] == image_id]
-    poses = others if what.result is None else [evaluated.results[what.result]]
+    one, there = what.result, evaluated.found_in(what.image)
+    poses = there if one is None else [evaluated.results[one]]
     keypoints = keypoints_of(poses, len(dataset.skeleton))
     rows = dataset.people_of(what.image) if what.person is None else [what.person]
     labels = people.take(np.arange(len(people))[rows])
@@ -236,9 +223,8 @@ def _draw_pose(evaluated: Evaluated, what: Shown) -> np.ndarray:
 def _draw_boxes(evaluated: Evaluated, what: Shown) -> np.ndarray:
     """Annotated boxes beside found ones that score no less than the one to look at."""
     dataset, results = evaluated.dataset, evaluated.results
-    image_id = int(dataset.images.id[what.image])
     least = evaluated.min_box_score if what.result is None else results[what.result]["score"]
-    there = [e for e in results if e["image_id"] == image_id and e["score"] >= least]
+    there = [entry for entry in evaluated.found_in(what.image) if entry["score"] >= least]
     found = from_xywh(np.array([e["bbox"] for e in there], np.float64).reshape(-1, 4))
     scores = np.array([entry["score"] for entry in there], np.float64)
     truth = dataset.people.box[dataset.people_of(what.image)].astype(np.float64)

@@ -25,19 +25,12 @@ _NO_LIMIT = 365 * 24 * 60  # Minutes.
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A function call that runs in a process of its own.
+    """A call of a module's function that runs in a process of its own."""
 
-    Attributes:
-      name: Unique, fit for a file name.
-      function: A module's function.
-      arguments: Its arguments.
-      needs: Names of jobs that must have succeeded before.
-    """
-
-    name: str
+    name: str  # Unique, fit for a file name.
     function: Callable[..., None]
     arguments: tuple[Any, ...]
-    needs: frozenset[str] = frozenset()
+    needs: frozenset[str] = frozenset()  # Names of jobs that must have succeeded before.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,20 +83,12 @@ class _Call:
 
 
 class Executor:
-    """Submits jobs through submitit and says how they ended.
-
-    Attributes:
-      launcher: Where they run.
-      folder: Their logs.
-    """
+    """Submits jobs through submitit and says how they ended."""
 
     def __init__(self, launcher: Launcher, folder: Path, resources: Resources):
-        """Prepares the launcher.
+        """Runs them as processes of this machine, on Slurm, or ("debug") in this process.
 
-        Args:
-          launcher: "local" (processes of this machine), "slurm", or "debug" (in this process).
-          folder: Gets the jobs' logs, and what is known of jobs that Slurm has.
-          resources: Of each job.
+        Their logs, and what is known of jobs that Slurm has, go into the folder.
 
         Raises:
           ValueError: There is no Slurm here.
@@ -120,14 +105,14 @@ class Executor:
             )
         except RuntimeError as error:
             raise ValueError(f"--launcher {launcher}: {error}") from None
-        slurm = {"partition": resources.partition, "account": resources.account}
         self._executor.update_parameters(
             timeout_min=_NO_LIMIT if launcher == "local" else round(60 * resources.hours),
             gpus_per_node=1 if resources.gpus is None else resources.gpus,
             cpus_per_task=resources.cpus,
             mem_gb=resources.memory_gb,
+            slurm_partition=resources.partition,
+            slurm_account=resources.account,
             slurm_additional_parameters=resources.slurm or None,
-            **{f"slurm_{name}": value for name, value in slurm.items()},
         )
 
     def submit(self, job: Job, slot: int) -> submitit.Job | Future:
@@ -151,12 +136,10 @@ class Executor:
 
     def error(self, handle: submitit.Job | Future) -> str | None:
         """How a finished job failed, in a line; None if it did not."""
-        if isinstance(handle, Future):
-            return handle.result()
         try:
             return handle.result()
         except submitit.core.utils.UncompletedJobError:
-            return f"the job ended without a result; see {handle.paths.stderr}"
+            return f"the job ended without a result; see {handle.paths.stderr}"  # type: ignore
 
     def stop(self, handles: Sequence[submitit.Job]) -> None:
         """Asks the jobs of this machine to stop, and waits; trainings save their state."""
@@ -201,16 +184,10 @@ def run_jobs(
     limit: int,
     ended: Callable[[Job, str | None], None],
 ) -> dict[str, str | None]:
-    """Runs jobs, each once those that it needs have succeeded.
+    """Runs jobs in order of preference, each once those that it needs have succeeded.
 
-    Args:
-      jobs: In order of preference.
-      executor: Starts them.
-      limit: Most jobs at once.
-      ended: Is told of each job that ended, with its error or None.
-
-    Returns:
-      The error of each job, or None. What needed a failed job has its error.
+    At most `limit` run at once; `ended` is told of each one's end. Returns the error of each job,
+    or None. What needed a failed job has its error.
     """
     waiting, running = list(jobs), {}
     outcomes: dict[str, str | None] = {}

@@ -11,7 +11,7 @@ from data_pipeline.loader import Batches, detection_batches, pose_batches
 from data_pipeline.readers.coco import as_coco
 from data_pipeline.schema import Dataset
 from experiments.parts import evaluation, measure
-from experiments.parts.experiment import DetectorExperiment, PoseExperiment
+from experiments.parts.experiment import DetectorExperiment, Experiment, PoseExperiment
 from g_rmi.detector.detector import Detector
 from g_rmi.evaluation.truth import Truth
 from g_rmi.inference.dataset import make_detect, make_predict
@@ -44,27 +44,22 @@ class Stage(NamedTuple):
     evaluate: Callable[[Any, dict, Dataset, evaluation.Arguments, Path], None]
 
 
+def _reading(experiment: Experiment) -> dict[str, Any]:
+    return {
+        "config": experiment.data,
+        "batch_size": experiment.train.batch_size // jax.process_count(),
+        "seed": experiment.train.seed,
+        "share": hosts.shard(),
+    }
+
+
 def _crops(experiment: PoseExperiment, datasets: list[Dataset]) -> Batches:
-    return pose_batches(
-        datasets,
-        height=experiment.model.crop_height,
-        width=experiment.model.crop_width,
-        config=experiment.data,
-        batch_size=experiment.train.batch_size // jax.process_count(),
-        seed=experiment.train.seed,
-        share=hosts.shard(),
-    )
+    size = experiment.model.crop_height, experiment.model.crop_width
+    return pose_batches(datasets, height=size[0], width=size[1], **_reading(experiment))
 
 
 def _canvases(experiment: DetectorExperiment, datasets: list[Dataset]) -> Batches:
-    return detection_batches(
-        datasets,
-        canvas=experiment.model.canvas,
-        config=experiment.data,
-        batch_size=experiment.train.batch_size // jax.process_count(),
-        seed=experiment.train.seed,
-        share=hosts.shard(),
-    )
+    return detection_batches(datasets, canvas=experiment.model.canvas, **_reading(experiment))
 
 
 def _validate_poses(task: PoseTask, validation: Dataset) -> Evaluate:
@@ -84,7 +79,7 @@ def _validate_boxes(task: Detector, validation: Dataset) -> Evaluate:
     def evaluate(variables: dict, step: int) -> dict[str, float]:
         del step
         found = measure.find_boxes(task, variables, validation)
-        return measure.score_boxes(validation, truth, found).metrics
+        return measure.score_boxes(validation, truth, found)[1]
 
     return evaluate
 

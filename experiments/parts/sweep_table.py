@@ -19,19 +19,12 @@ _DRAWN = {"AP": ("#0072b2", "o"), "AP50": ("#d55e00", "s"), "AR": ("#009e73", "^
 
 
 class Row(NamedTuple):
-    """One point of the table.
-
-    Attributes:
-      name: Of the point.
-      metrics: COCO's numbers; None if there are none.
-      minutes: Training time of its pose network; None if it has not begun.
-      status: "done", "waiting", or "failed: " and why.
-    """
+    """One point of the table."""
 
     name: str
-    metrics: Mapping[str, float] | None
-    minutes: float | None
-    status: str
+    metrics: Mapping[str, float] | None  # COCO's numbers, if they are there.
+    minutes: float | None  # Training time of its pose network, if it has begun.
+    status: str  # "done", "waiting", or "failed: " and why.
 
 
 def _cells(row: Row, *, digits: int = 3, missing: str = "-") -> list[str]:

@@ -56,11 +56,9 @@ class Video:
             self.read += 1
 
     def check_end(self) -> None:
-        """To be called after the last frame.
+        """Raises an ImageError if, after the last, more than a twentieth of the frames is missing.
 
-        Raises:
-          ImageError: More than a twentieth of the frames is missing; what a file says of their
-            number is an estimate in some formats.
+        What a file says of their number is an estimate in some formats.
         """
         if not self.read or self.read < 0.95 * self.count:
             raise ImageError(f"only {self.read} of {self.count} frames can be read")
@@ -70,26 +68,17 @@ class VideoFile:
     """A video to write (MPEG-4), there only when it is complete."""
 
     def __init__(self, path: Path, fps: float):
-        """Nothing is written before the first frame.
-
-        Args:
-          path: The file, `.mp4`.
-          fps: Frames per second.
-        """
+        """Of an `.mp4` file; nothing is written before the first frame."""
         self._path, self._fps = path, fps
         self._part = path.with_name(f".{path.stem}.part{path.suffix}")
         self._writer: Any = None
 
     def write(self, frame: Picture) -> None:
-        """Appends a frame; all must be of one size.
-
-        Raises:
-          OSError: The file cannot be written.
-        """
+        """Appends a frame; all must be of one size. An OSError if the file cannot be written."""
         if self._writer is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            size = (frame.shape[1], frame.shape[0])
             code = cv2.VideoWriter.fourcc(*"mp4v")
+            size = frame.shape[1::-1]
             self._writer = cv2.VideoWriter(str(self._part), code, self._fps, size)
             if not self._writer.isOpened():
                 raise OSError(f"{self._path} cannot be written")

@@ -13,8 +13,8 @@ import pytest
 from data_pipeline import synthetic
 from experiments import configs, evaluate, sweep, train
 from experiments.parts import ablations, measure, sweep_jobs, sweep_table, training
-from experiments.parts.experiment import DetectorExperiment, PoseExperiment
-from experiments.parts.points import Base, Point, check_names, override, resolve, settings_of
+from experiments.parts.experiment import DetectorExperiment, PoseExperiment, override
+from experiments.parts.points import Base, Point, check_names, resolve, settings_of
 from experiments.parts.sweep_jobs import differences
 from g_rmi.inference.settings import Settings
 
