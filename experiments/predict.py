@@ -49,11 +49,7 @@ class Rate(ProgressColumn):
 
 
 def drawings(sources: Sequence[Source], out: Path) -> dict[str, Path]:
-    """A file to draw into for each input: its name with another ending, or after its own.
-
-    Raises:
-      ValueError: An input lies there.
-    """
+    """A file to draw into for each input: its name with another ending, or after its own."""
     endings = {source.name: ".mp4" if source.is_video else ".jpg" for source in sources}
     plain = {name: str(PurePosixPath(name).with_suffix(end)) for name, end in endings.items()}
     count = Counter(plain.values())
@@ -69,11 +65,7 @@ def drawings(sources: Sequence[Source], out: Path) -> dict[str, Path]:
 
 
 def boxes_of(arguments: Arguments, sources: Sequence[Source]) -> dict[str, BoxTable] | None:
-    """Boxes and scores of each picture, of the file that `--boxes` names.
-
-    Raises:
-      ValueError: A source is a video, or the file does not fit.
-    """
+    """Boxes and scores of each picture, of the file that `--boxes` names."""
     if not arguments.boxes:
         return None
     if videos := [source.name for source in sources if source.is_video]:
@@ -117,11 +109,7 @@ def progress_bars() -> Progress:
 
 
 def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
-    """Runs this host's part of the inputs, first the pictures; the first host then knows of all.
-
-    Raises:
-      ValueError: An option, the boxes, a training or the results of an earlier run do not fit.
-    """
+    """Runs this host's part of the inputs, first the pictures; the first host then knows of all."""
     pictures = [source for source in sources if not source.is_video]
     videos = [source for source in sources if source.is_video]
     files = drawings(sources, arguments.out) if arguments.draw else {}

@@ -94,9 +94,6 @@ def training(
     """The training that a point needs: the one that was given, if it is of that, or one to make.
 
     `source` is where the base is from; paths of the program's arguments are absolute.
-
-    Raises:
-      ValueError: There are ImageNet weights, but none of its depth.
     """
     if source not in configs.names() and experiment == read_experiment(source):
         return Training.given(Path(source))

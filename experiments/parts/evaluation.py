@@ -14,13 +14,7 @@ from experiments.parts.report import detector_page, joint_cells, pose_page
 from g_rmi.detector.detector import Detector
 from g_rmi.evaluation.keypoint_table import KeypointRow, keypoint_table
 from g_rmi.evaluation.results import Result, box_results, write_results
-from g_rmi.evaluation.truth import (
-    BOX_METRICS,
-    KEYPOINT_METRICS,
-    Backend,
-    Truth,
-    evaluate_boxes,
-)
+from g_rmi.evaluation.truth import BOX_METRICS, KEYPOINT_METRICS, Backend, Truth, evaluate_boxes
 from g_rmi.inference.load import load_task
 from g_rmi.inference.settings import COUNTING, Settings
 from g_rmi.pose.heads.head import decodings
@@ -83,11 +77,7 @@ class Arguments:
 
 
 def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
-    """The boxes that `--boxes` names.
-
-    Raises:
-      ValueError: The detector is not given, or given though it is not asked for.
-    """
+    """The boxes that `--boxes` names."""
     settings = arguments.settings
     if (arguments.boxes == "detector") != bool(arguments.detector):
         raise ValueError("--boxes detector and --detector DIR go together")
@@ -105,11 +95,7 @@ def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
 def evaluate_detector(
     task: Detector, variables: dict, dataset: Dataset, arguments: Arguments, out: Path
 ) -> None:
-    """Finds people, writes what was found, prints COCO's twelve numbers.
-
-    Raises:
-      ValueError: An option is given that only the pose network reads.
-    """
+    """Finds people, writes what was found, prints COCO's twelve numbers."""
     refuse_pose_options(arguments)
     out.mkdir(parents=True, exist_ok=True)
     found = measure.find_boxes(
@@ -138,9 +124,6 @@ def evaluate_pose(
     """Finds poses in boxes, writes them, prints COCO's ten numbers and the table of joints.
 
     Every host computes all numbers: waiting for the first one would take as long.
-
-    Raises:
-      ValueError: The data set has other joints, or nobody in it has any.
     """
     if dataset.skeleton != task.skeleton:
         theirs, ours = (", ".join(s.names) for s in (dataset.skeleton, task.skeleton))
@@ -281,9 +264,8 @@ def describe_boxes(source: str, metrics: dict[str, float]) -> str:
     """One line on the boxes that the poses were found in."""
     line = f"{metrics['boxes']:.0f} boxes ({source}), person box_AP {metrics['box_AP']:.3f}"
     if "PCK" in metrics:
-        line += (
-            f"; PCK@.2 of the torso {metrics['PCK']:.3f} over {metrics['PCK_people']:.0f} people"
-        )
+        line += f"; PCK@.2 of the torso {metrics['PCK']:.3f}"
+        line += f" over {metrics['PCK_people']:.0f} people"
     return line
 
 
@@ -294,11 +276,7 @@ def show_numbers(numbers: variants.Numbers, columns: Sequence[str], title: str) 
 
 
 def refuse_pose_options(arguments: Arguments) -> None:
-    """A detector must not seem to follow options that only the pose network reads.
-
-    Raises:
-      ValueError: One is given.
-    """
+    """A detector must not seem to follow options that only the pose network reads."""
     only_pose = ("boxes", "detector", "table", "min_keypoint_score")
     default = Arguments(arguments.workdir)
     given = [name for name in only_pose if getattr(arguments, name) != getattr(default, name)]

@@ -50,10 +50,7 @@ class Evaluated:
 
 
 def draw_pairs(
-    dataset: Dataset,
-    rows: Iterable[int],
-    draw: Callable[[np.ndarray, int], np.ndarray],
-    out: Path,
+    dataset: Dataset, rows: Iterable[int], draw: Callable[[np.ndarray, int], np.ndarray], out: Path
 ) -> None:
     """Writes truth beside found for the pictures of some rows, and one sheet of all of them."""
     out.mkdir(parents=True, exist_ok=True)
@@ -186,8 +183,7 @@ def _galleries(
     names = [Path(name).name for name in evaluated.dataset.images.file_name]
     galleries = [
         Gallery(
-            title,
-            [Picture(draw(evaluated, s), f"{s.caption} – {names[s.image]}") for s in shown],
+            title, [Picture(draw(evaluated, s), f"{s.caption} – {names[s.image]}") for s in shown]
         )
         for title, shown in kinds.items()
     ]

@@ -178,11 +178,7 @@ def _handling(number: int, handler: Any) -> Iterator[None]:
 
 
 def run_jobs(
-    jobs: Sequence[Job],
-    executor: Executor,
-    *,
-    limit: int,
-    ended: Callable[[Job, str | None], None],
+    jobs: Sequence[Job], executor: Executor, *, limit: int, ended: Callable[[Job, str | None], None]
 ) -> dict[str, str | None]:
     """Runs jobs in order of preference, each once those that it needs have succeeded.
 

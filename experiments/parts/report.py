@@ -10,12 +10,7 @@ from experiments.parts.gallery import Evaluated, box_galleries, pose_galleries
 from g_rmi.evaluation import diagnosis
 from g_rmi.evaluation.diagnosis import ERRORS, KINDS, Diagnosis
 from g_rmi.evaluation.keypoint_table import KeypointRow
-from g_rmi.evaluation.truth import (
-    KEYPOINT_METRICS,
-    Evaluation,
-    average_precision,
-    precision_recall,
-)
+from g_rmi.evaluation.truth import KEYPOINT_METRICS, Evaluation, average_precision, precision_recall
 from g_rmi.training.writer import read_metrics
 from g_rmi.viz import svg
 from g_rmi.viz.report import Folded, Numbers, Plots, Section, Table, page

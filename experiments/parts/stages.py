@@ -22,25 +22,17 @@ from g_rmi.training.loop import Evaluate
 
 
 class Stage(NamedTuple):
-    """One kind of network and its training.
+    """One kind of network and its training."""
 
-    Attributes:
-      batches: The experiment and its training sets to this host's batches.
-      validate: The task and its validation set to what the loop calls between steps, which gives
-        COCO's numbers.
-      best_by: The number by which the best checkpoint is kept.
-      keypoints: The network is made for a keypoint set, which is saved beside its config.
-      rows: Rows of an evaluation's batch, for each device.
-      prediction: The task to the pure function that an evaluation runs.
-      evaluate: What `evaluate` computes, writes and prints.
-    """
-
+    # The experiment and its training sets to this host's batches.
     batches: Callable[[Any, list[Dataset]], Batches]
+    # The task and its validation set to what the loop calls between steps: COCO's numbers.
     validate: Callable[[Any, Dataset], Evaluate]
-    best_by: str
-    keypoints: bool
-    rows: int
-    prediction: Callable[[Any], Callable]
+    best_by: str  # The number by which the best checkpoint is kept.
+    keypoints: bool  # The network is made for a keypoint set, which is saved beside its config.
+    rows: int  # Of an evaluation's batch, for each device.
+    prediction: Callable[[Any], Callable]  # The task to the function that an evaluation runs.
+    # What `evaluate` computes, writes and prints.
     evaluate: Callable[[Any, dict, Dataset, evaluation.Arguments, Path], None]
 
 

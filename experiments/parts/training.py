@@ -45,11 +45,7 @@ class Arguments:
 
 
 def initial_variables(arguments: Arguments, task: PoseTask | Detector) -> dict | None:
-    """Weights to start from: another training's, its ResNet alone, ImageNet's, or None.
-
-    Raises:
-      ValueError: The ResNets are of different sizes.
-    """
+    """Weights to start from: another training's, its ResNet alone, ImageNet's, or None."""
     if arguments.init:
         other, variables = load_task(arguments.init)
         same_joints = getattr(other, "skeleton", None) == getattr(task, "skeleton", None)
@@ -63,13 +59,9 @@ def initial_variables(arguments: Arguments, task: PoseTask | Detector) -> dict |
     elif arguments.pretrained:
         from g_rmi.pretrained import load_resnet
 
-        config = task.config
-        resnet = load_resnet(
-            arguments.pretrained,
-            depth=config.depth,
-            width=config.width,
-            stem_width=config.stem_width or None,
-        )
+        config, stem = task.config, task.config.stem_width or None
+        size = {"depth": config.depth, "width": config.width, "stem_width": stem}
+        resnet = load_resnet(arguments.pretrained, **size)
     else:
         return None
     return task.with_resnet(jax.device_get(jax.jit(task.init)(jax.random.key(0))), resnet)

@@ -58,13 +58,10 @@ def add_joints(
     person: Mapping[str, Any], found: Sequence[float], arguments: Arguments
 ) -> dict[str, Any]:
     """A person with the joints that are sure and inside their box, where they have none."""
-    joints = np.reshape(person.get("keypoints") or [0] * 3 * len(COCO), (len(COCO), 3)).astype(
-        float
-    )
-    theirs = np.reshape(found, (len(COCO), 3)).astype(float)
-    x, y, width, height = person["bbox"]
-    low = np.array([x - _MARGIN * width, y - _MARGIN * height])
-    high = np.array([x + (1 + _MARGIN) * width, y + (1 + _MARGIN) * height])
+    labels = person.get("keypoints") or [0] * 3 * len(COCO)
+    joints, theirs = (np.reshape(x, (len(COCO), 3)).astype(float) for x in (labels, found))
+    corner, sides = np.split(np.array(person["bbox"], float), 2)
+    low, high = corner - _MARGIN * sides, corner + (1 + _MARGIN) * sides
     inside = ((theirs[:, :2] > low) & (theirs[:, :2] < high)).all(axis=1)
     face = np.arange(len(COCO)) < FACE
     least = np.where(face, arguments.face_score, arguments.body_score)
@@ -94,11 +91,7 @@ def labelled(content: Mapping[str, Any], arguments: Arguments) -> dict[str, Any]
 
 
 def main(argv: Sequence[str]) -> None:
-    """The program.
-
-    Raises:
-      ValueError: The directory is there already.
-    """
+    """The program."""
     arguments = cli.arguments(Arguments, argv, name="preparation.teacher_joints")
     if arguments.out.exists():
         raise ValueError(f"--out {arguments.out}: exists already; name a new directory")
