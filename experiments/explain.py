@@ -72,9 +72,8 @@ def titled(task: PoseTask, maps: Maps, k: int, decoding: str) -> dict[str, np.nd
 
 def main(argv: Sequence[str]) -> None:
     """The program."""
-    missing: Any = tyro.MISSING
-    default = Arguments(missing, missing, settings=load_settings(cli.peek(argv, "pose")))
-    arguments = cli.arguments(Arguments, argv, name="explain", default=default)
+    settings = load_settings(cli.peek(argv, "pose"))
+    arguments = cli.arguments(Arguments, argv, name="explain", settings=settings)
     pipeline = PosePipeline.load(
         arguments.detector,
         arguments.pose,

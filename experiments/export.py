@@ -119,26 +119,25 @@ def averaged(variables: Any, others: Sequence[Path]) -> Any:
 
 def export_weights(argv: Sequence[str]) -> None:
     """`export weights`; a ValueError if they do not fit the network asked for."""
-    missing: Any = tyro.MISSING
-    default = WeightsArguments(missing, missing)
     values: dict[str, Any] = {}
+    defaults: dict[str, Any] = {"model": PoseConfig()}
     if workdir := cli.peek(argv, "workdir"):
         values = read_config(workdir)
         model = from_dict(MODELS[values.get("stage", "pose")], values["model"], "model.")
-        default = dataclasses.replace(default, settings=load_settings(workdir), model=model)
+        defaults = {"settings": load_settings(workdir), "model": model}
     arguments = cli.arguments(
         WeightsArguments,
         argv,
         name="export weights",
-        default=default,
         config=(tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands),
         flat=False,
+        **defaults,
     )
     task, variables = load_task(arguments.workdir, arguments.checkpoint)
     task = dataclasses.replace(task, config=arguments.model)  # type: ignore[bad-argument-type]
     wanted = jax.eval_shape(task.init, jax.random.key(0))
     if jax.tree.map(np.shape, wanted) != jax.tree.map(np.shape, variables):
-        before, now = to_dict(default.model), to_dict(arguments.model)
+        before, now = to_dict(defaults["model"]), to_dict(arguments.model)
         changed = [f"{name} = {value}" for name, value in now.items() if value != before[name]]
         raise ValueError(f"{', '.join(changed)}: the weights do not fit such a network")
     variables = averaged(variables, arguments.average_with)
@@ -187,9 +186,8 @@ def whole_program(arguments: ProgramArguments, pipeline: PosePipeline) -> dict[s
 
 def export_whole(argv: Sequence[str]) -> None:
     """`export program`."""
-    missing: Any = tyro.MISSING
-    default = ProgramArguments(missing, settings=load_settings(cli.peek(argv, "pose")))
-    arguments = cli.arguments(ProgramArguments, argv, name="export program", default=default)
+    settings = load_settings(cli.peek(argv, "pose"))
+    arguments = cli.arguments(ProgramArguments, argv, name="export program", settings=settings)
     out = arguments.out
     check_out(out)
     pipeline = PosePipeline.load(arguments.detector, arguments.pose, settings=arguments.settings)

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -147,9 +146,8 @@ def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
 
 def main(argv: Sequence[str]) -> int:
     """The program."""
-    missing: Any = tyro.MISSING
-    default = Arguments(missing, missing, settings=load_settings(cli.peek(argv, "pose")))
-    arguments = cli.arguments(Arguments, argv, name="predict", default=default)
+    settings = load_settings(cli.peek(argv, "pose"))
+    arguments = cli.arguments(Arguments, argv, name="predict", settings=settings)
     sources = find(arguments.inputs, leave_out=arguments.out)
     join_hosts(arguments.hosts)
     if jax.process_count() > 1 and any(source.path is None for source in sources):

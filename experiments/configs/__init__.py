@@ -1,7 +1,7 @@
 """Experiment configs, found by file name: recipes here, what made the shipped weights in `runs`.
 
 A file's docstring is its lab note: command, hardware, time, the paper's number, ours. Small
-configs are a few changes of the embedded ones, by `dataclasses.replace`.
+configs are a few changes of the embedded ones, by `override`.
 """
 
 import importlib

@@ -8,7 +8,7 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -18,15 +18,6 @@ from g_rmi.config import KINDS, MOVED, flatten, to_dict
 from g_rmi.detector import DetectorConfig
 from g_rmi.inference import settings
 from g_rmi.pose.heads import Head
-
-
-class Arguments(Protocol):
-    """A program's options: a frozen dataclass with an experiment and an option that names it."""
-
-    @property
-    def experiment(self) -> Experiment:
-        """Its values."""
-        ...
 
 
 def _flag(name: str) -> str:
@@ -51,27 +42,27 @@ for _, _, kinds in CHOICES.values():
         hint = kind.__annotations__["kind"]
         kind.__annotations__["kind"] = Annotated[hint, tyro.conf.Suppress]
 
-A = TypeVar("A")
-T = TypeVar("T", bound=Arguments)
+T = TypeVar("T")
 
 
 def arguments(
-    kind: type[A],
+    kind: type[T],
     argv: Sequence[str],
     *,
     name: str,
-    default: A | None = None,
     config: Any = (),
     flat: bool = True,
-) -> A:
+    **defaults: Any,
+) -> T:
     """Parses a program's options, of which `kind` is a frozen dataclass.
 
     `config` are further markers of tyro's. If `flat`, options of what is nested are called by their
-    own name alone.
+    own name alone. Further keywords are defaults that are known at run time alone.
     """
+    needed = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory]
     return tyro.cli(
         kind,
-        default=default,
+        default=kind(**dict.fromkeys(needed, tyro.MISSING) | defaults),
         args=renamed(argv),
         prog=program(name),
         description=summary(kind),
@@ -118,9 +109,11 @@ def parse(
 ) -> T:
     """Parses `--config NAME`, the program's own options, and any field of that config.
 
+    `default` is a frozen dataclass with an `experiment` and an `option` that names it; `get` gives
+    the experiment of a name.
+
     Fields are given by their last name, `--learning-rate 0.01`; the full path,
     `--optim.learning-rate 0.01`, means the same. `--head NAME` puts another head on a pose network.
-    `get` gives the experiment that `option` names.
 
     Raises:
       ValueError: There is no such experiment or head, or the head is for the other stage.

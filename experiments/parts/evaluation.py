@@ -3,7 +3,9 @@
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from data_pipeline.boxes import PersonBoxes, best_boxes, ground_truth_boxes, read_boxes
 from data_pipeline.readers.coco import as_coco
@@ -13,7 +15,7 @@ from experiments.parts.gallery import Evaluated, draw_boxes, draw_poses
 from experiments.parts.report import detector_page, joint_cells, pose_page
 from g_rmi.detector.detector import Detector
 from g_rmi.evaluation.keypoint_table import KeypointRow, keypoint_table
-from g_rmi.evaluation.results import Result, box_results, write_results
+from g_rmi.evaluation.results import box_results, write_results
 from g_rmi.evaluation.truth import BOX_METRICS, KEYPOINT_METRICS, Backend, Truth, evaluate_boxes
 from g_rmi.inference.load import load_task
 from g_rmi.inference.settings import COUNTING, Settings
@@ -113,9 +115,15 @@ def evaluate_detector(
     least = arguments.min_drawn_score
     draw_boxes(dataset, found, out / "pictures", count=arguments.pictures, min_score=least)
     show_numbers({"person boxes": metrics}, BOX_METRICS, title_of(arguments, dataset))
-    summary = f"{len(results)} boxes in {len(dataset.images)} pictures"
-    files = ["boxes.json"]
-    finish(arguments, out, dataset, truth, results, metrics, summary, files, detector_page)
+    evaluated = evaluated_by(
+        arguments,
+        dataset=dataset,
+        truth=truth,
+        results=results,
+        metrics=metrics,
+        summary=f"{len(results)} boxes in {len(dataset.images)} pictures",
+    )
+    finish(evaluated, out, ["boxes.json"], detector_page if arguments.report else None)
 
 
 def evaluate_pose(
@@ -179,12 +187,16 @@ def evaluate_pose(
         write_tables(numbers, out)
     for title, table in numbers.items():
         show_numbers(table, KEYPOINT_METRICS, f"{title_of(arguments, dataset)}; {title}")
-    summary = describe_boxes(arguments.boxes, metrics)
-
-    def page(evaluated: Evaluated) -> str:
-        return pose_page(evaluated, joints)
-
-    finish(arguments, out, dataset, truth, evaluation.results, metrics, summary, files, page)
+    evaluated = evaluated_by(
+        arguments,
+        dataset=dataset,
+        truth=truth,
+        results=evaluation.results,
+        metrics=metrics,
+        summary=describe_boxes(arguments.boxes, metrics),
+    )
+    page = partial(pose_page, joints=joints) if arguments.report else None
+    finish(evaluated, out, files, page)
 
 
 def evaluate_rows(
@@ -218,34 +230,26 @@ def write_tables(tables: dict[str, variants.Numbers], out: Path) -> None:
     (out / "options.md").write_text("\n".join(texts))
 
 
+def evaluated_by(arguments: Arguments, **outcome: Any) -> Evaluated:
+    """The outcome of an evaluation beside what it was asked for."""
+    return Evaluated(
+        workdir=arguments.workdir,
+        config=read_config(arguments.workdir),
+        options=dataclasses.asdict(arguments),
+        pictures=arguments.pictures,
+        min_box_score=arguments.min_drawn_score,
+        **outcome,
+    )
+
+
 def finish(
-    arguments: Arguments,
-    out: Path,
-    dataset: Dataset,
-    truth: Truth,
-    results: list[Result],
-    metrics: dict[str, float],
-    summary: str,
-    files: Sequence[str],
-    page: Callable[[Evaluated], str],
+    evaluated: Evaluated, out: Path, files: Sequence[str], page: Callable[[Evaluated], str] | None
 ) -> None:
     """Writes the numbers and, if it is wanted, the page; says what was written."""
-    write_json(out / "metrics.json", metrics)
-    print(summary)
+    write_json(out / "metrics.json", evaluated.metrics)
+    print(evaluated.summary)
     print(f"wrote {', '.join(['metrics.json', *files])} and pictures/ to {out}")
-    if arguments.report:
-        evaluated = Evaluated(
-            workdir=arguments.workdir,
-            dataset=dataset,
-            truth=truth,
-            results=results,
-            metrics=metrics,
-            config=read_config(arguments.workdir),
-            options=dataclasses.asdict(arguments),
-            summary=summary,
-            pictures=arguments.pictures,
-            min_box_score=arguments.min_drawn_score,
-        )
+    if page:
         (out / "report.html").write_text(page(evaluated))
         print(f"wrote {out / 'report.html'}")
 

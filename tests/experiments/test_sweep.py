@@ -124,6 +124,9 @@ def test_changes_become_part_of_a_file_name():
     changed = override(DetectorExperiment(), fields)
     assert changed.model.canvas == (600, 900)
     assert differences(changed, DetectorExperiment()) == "canvas_600x900_momentum_0.5"
+    fields = {"model.head.kind": "gaussian", "model.head.sigma": 2.5}
+    changed = override(PoseExperiment(), fields)  # whose fields the base's head has not
+    assert differences(changed, PoseExperiment()).startswith("kind_gaussian_sigma_2.5")
 
 
 @pytest.fixture(scope="module")
