@@ -18,9 +18,8 @@ def main(argv: Sequence[str]) -> None:
     """The program."""
     workdir = cli.peek(argv, "workdir")
     settings = load_settings(workdir) if workdir and Path(workdir).is_file() else COUNTING
-    settings = dataclasses.replace(
-        settings, min_box_score=0.0, min_score=0.0
-    )  # AP counts everybody
+    # AP counts everybody.
+    settings = dataclasses.replace(settings, min_box_score=0.0, min_score=0.0)
     arguments = cli.arguments(Arguments, argv, name="evaluate", settings=settings)
     require(arguments.coco_backend)
     join_hosts(arguments.hosts)

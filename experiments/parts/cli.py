@@ -59,7 +59,8 @@ def arguments(
     `config` are further markers of tyro's. If `flat`, options of what is nested are called by their
     own name alone. Further keywords are defaults that are known at run time alone.
     """
-    needed = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory]
+    fields: Any = dataclasses.fields(kind)  # type: ignore[bad-argument-type]
+    needed = [field.name for field in fields if field.default is field.default_factory]
     return tyro.cli(
         kind,
         default=kind(**dict.fromkeys(needed, tyro.MISSING) | defaults),

@@ -67,7 +67,9 @@ def test_the_fields_own_name_goes_on(capsys):
     told = capsys.readouterr().err.splitlines()
     assert told[0] == told[1] == "note: --kind is called --head now"
     assert told[2] == "note: --kind is called --detector-kind now"
-    with pytest.raises(ValueError, match="--detector-kind faster_rcnn: for detectors; .* pose net"):
+    with pytest.raises(
+        ValueError, match=r"--detector-kind faster_rcnn: for detectors; .* pose net"
+    ):
         parse("--detector-kind", "faster_rcnn")
 
 
