@@ -39,11 +39,7 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Experiment:
-    """The config of that name.
-
-    Raises:
-      ValueError: There is none; the message names the nearest.
-    """
+    """The config of that name; a ValueError names the nearest if there is none."""
     modules = _modules()
     if name not in modules:
         raise ValueError(f"no config {name!r}{nearest(name, modules)}")

@@ -25,11 +25,7 @@ def directories(given: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def read_split(directories: Sequence[Path], split: str, *, required: bool = True) -> list[Dataset]:
-    """That split of every directory that has it.
-
-    Raises:
-      MissingDataError: No directory has it though it is required, or one does not exist at all.
-    """
+    """That split of every directory that has it; a MissingDataError if one that must has not."""
     found, missing = [], None
     for directory in directories:
         try:

@@ -65,9 +65,6 @@ def experiment_from_dict(values: Mapping[str, Any]) -> Experiment:
 
     What may stand beside it is no part of it: "skeleton", a keypoint set other than COCO's, and
     "settings", those of inference.
-
-    Raises:
-      ValueError: There is no such stage, or `g_rmi.config.from_dict` refuses the values.
     """
     beside = ("skeleton", "settings")
     values = {name: value for name, value in upgrade(values).items() if name not in beside}

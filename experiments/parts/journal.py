@@ -13,17 +13,11 @@ class Journal:
 
     Each line is on its way to the disk before the next picture begins; one that a kill cut short
     is dropped when the file is opened again. Every host has a file of its own and reads them all.
-
-    Attributes:
-      records: By name, frame (None for a picture) and stamp.
     """
 
     def __init__(self, folder: Path, options: Json, *, host: int = 0):
-        """Opens or starts the journal of a host, whose records all depend on the options.
-
-        Raises:
-          ValueError: A file was made with other options, which the message names, or is none.
-        """
+        """Opens or starts a host's; a ValueError names a file that was made with other options."""
+        # By name, frame (None for a picture) and stamp.
         self.records: dict[tuple, Json] = {}
         self._folder = folder
         self._options = json.loads(json.dumps(options))

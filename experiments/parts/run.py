@@ -132,23 +132,16 @@ def people_of(
 
 @dataclasses.dataclass
 class Run:
-    """Takes each input to its results, or to a line that says why there are none.
-
-    Attributes:
-      drawings: Files to draw into, by name; none to draw nothing.
-      boxes: Of each picture, with their scores; None asks the detector.
-      drawn_from: Score of the keypoints that are drawn.
-      done: Records of the inputs, by name and frame.
-      broken: Names of inputs that had to be left out.
-    """
+    """Takes each input to its results, or to a line that says why there are none."""
 
     arguments: Arguments
     pipeline: PosePipeline
     journal: Journal
     progress: Progress
-    drawings: dict[str, Path]
-    boxes: dict[str, BoxTable] | None
-    drawn_from: float
+    drawings: dict[str, Path]  # Files to draw into, by input; none to draw nothing.
+    boxes: dict[str, BoxTable] | None  # Of each picture, with their scores; None: detect them.
+    drawn_from: float  # Score of the keypoints that are drawn.
+    # Records of the inputs, by name and frame, and names of inputs that had to be left out.
     done: dict[tuple[str, int | None], dict] = dataclasses.field(default_factory=dict)
     broken: set[str] = dataclasses.field(default_factory=set)
     _compiled: set[tuple[bool, int]] = dataclasses.field(default_factory=set)

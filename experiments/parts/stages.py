@@ -57,8 +57,7 @@ def _canvases(experiment: DetectorExperiment, datasets: list[Dataset]) -> Batche
 def _validate_poses(task: PoseTask, validation: Dataset) -> Evaluate:
     truth, boxes = Truth(as_coco(validation), validation.skeleton), ground_truth_boxes(validation)
 
-    def evaluate(variables: dict, step: int) -> dict[str, float]:
-        del step
+    def evaluate(variables: dict, _: int) -> dict[str, float]:
         people = measure.predict_poses(task, variables, validation, boxes, COUNTING.look)
         return measure.score_poses(truth, validation, boxes, people, COUNTING).metrics
 
@@ -68,8 +67,7 @@ def _validate_poses(task: PoseTask, validation: Dataset) -> Evaluate:
 def _validate_boxes(task: Detector, validation: Dataset) -> Evaluate:
     truth = Truth(as_coco(validation), validation.skeleton)
 
-    def evaluate(variables: dict, step: int) -> dict[str, float]:
-        del step
+    def evaluate(variables: dict, _: int) -> dict[str, float]:
         found = measure.find_boxes(task, variables, validation)
         return measure.score_boxes(validation, truth, found)[1]
 

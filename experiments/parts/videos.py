@@ -12,20 +12,10 @@ from data_pipeline.images import MAX_PIXELS, ImageError, Picture
 
 
 class Video:
-    """A video to read, upright.
-
-    Attributes:
-      fps: Frames per second, 25 if the file does not say.
-      count: Frames, by what the file says; 0 if it does not.
-      read: Frames that were passed so far.
-    """
+    """A video to read, upright."""
 
     def __init__(self, path: Path):
-        """Opens it.
-
-        Raises:
-          ImageError: Not a video, of an unknown format, or with frames of more than `MAX_PIXELS`.
-        """
+        """Opens it; an ImageError if it is none, or has frames of more than `MAX_PIXELS`."""
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what is wrong is said by us
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
@@ -35,7 +25,8 @@ class Video:
         if width * height > MAX_PIXELS:
             raise ImageError(f"frames of {width} x {height} are more than {MAX_PIXELS} pixels")
         fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = fps if 0 < fps < 1000 else 25.0
+        self.fps = fps if 0 < fps < 1000 else 25.0  # The file does not say.
+        # Frames by what the file says, 0 if it does not, and those that were passed so far.
         self.count = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
         self.read = 0
 
