@@ -26,13 +26,9 @@ LOW_DISK = 5 * 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Prints versions, devices, memory, compile cache, free disk, and looks at the data.
+    """Prints versions, devices, memory, compile cache, free disk, and looks at the data."""
 
-    Attributes:
-      data: Data directories to look at.
-    """
-
-    data: tuple[Path, ...] = ()
+    data: tuple[Path, ...] = ()  # Data directories to look at.
 
 
 def gigabytes(size: float) -> str:

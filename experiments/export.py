@@ -36,23 +36,18 @@ class WeightsArguments:
 
     The file stands for the directory wherever weights are asked for: evaluate, predict, --init.
     The network's options below say how prediction shall differ from training.
-
-    Attributes:
-      workdir: Directory of the training, or another weights file.
-      out: The file, FILE.safetensors.
-      checkpoint: "latest", "best" or a step; see evaluate.
-      average_with: Further trainings, or weights files, of the same network, whose weights are
-        averaged with these in equal parts. It can be better than each if one began with another's
-        weights (Wortsman et al., "Model soups", 2022).
-      settings: How people shall be looked for where nothing else is asked for; kept in the file.
-      model: The network.
     """
 
-    workdir: Path
-    out: Path
-    checkpoint: str = "latest"
+    workdir: Path  # Directory of the training, or another weights file.
+    out: Path  # The file, FILE.safetensors.
+    checkpoint: str = "latest"  # "latest", "best" or a step; see evaluate.
+    # Further trainings, or weights files, of the same network, whose weights are averaged with
+    # these in equal parts. It can be better than each if one began with another's weights (Wortsman
+    # et al., "Model soups", 2022).
     average_with: tuple[Path, ...] = ()
+    # How people shall be looked for where nothing else is asked for; kept in the file.
     settings: Settings = Settings()
+    # The network.
     model: Annotated[PoseConfig | DetectorConfig, tyro.conf.arg(name="")] = PoseConfig()
 
 
@@ -63,23 +58,18 @@ class ProgramArguments:
     Writes program.bin (one jax.export artefact for CPU, CUDA and TPU), weights.npz, about.json (the
     keypoints' names, limbs, settings) and find_people.py, which loads them: `from find_people
     import find_people; find_people(image)`. Pictures may lie or stand.
-
-    Attributes:
-      out: Where the files go: a new or empty directory, or that of an earlier export.
-      detector: Directory of the detector's training, or its weights file. Default: the detector
-        shipped with the package.
-      pose: The same of the pose network.
-      size: Rows and columns of the largest picture. Smaller ones are padded, which costs a little.
-      pictures: Pictures of a call.
-      settings: How people are looked for. Default: as the weights of the pose network were written
-        with, else those of the package.
     """
 
-    out: Path
+    out: Path  # Where the files go: a new or empty directory, or that of an earlier export.
+    # Directory of the detector's training, or its weights file. Default: the detector shipped with
+    # the package.
     detector: Path | None = None
-    pose: Path | None = None
+    pose: Path | None = None  # The same of the pose network.
+    # Rows and columns of the largest picture. Smaller ones are padded, which costs a little.
     size: tuple[int, int] = (640, 640)
-    pictures: int = 1
+    pictures: int = 1  # Pictures of a call.
+    # How people are looked for. Default: as the weights of the pose network were written with, else
+    # those of the package.
     settings: Settings = Settings()
 
     def __post_init__(self):
@@ -95,14 +85,11 @@ class OnnxArguments:
 
     Needs `pip install jax2onnx onnxruntime`. A net that onnxruntime does not run as jax does is
     refused.
-
-    Attributes:
-      out: The file, FILE.onnx.
-      pose: Directory of the pose network's training, or its weights file. Default: the pose network
-        shipped with the package.
     """
 
-    out: Path
+    out: Path  # The file, FILE.onnx.
+    # Directory of the pose network's training, or its weights file. Default: the pose network
+    # shipped with the package.
     pose: Path | None = None
 
 

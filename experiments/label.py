@@ -32,29 +32,20 @@ class Arguments:
 
     For sets of boxes alone, and for mixtures of sets that label different joints. Labels that are
     there stay as they are. Writes a data directory: the annotations and a link to the pictures.
-
-    Attributes:
-      workdir: Directory of the pose network's training, or a weights file.
-      data: Data directory, in COCO's layout; its training split.
-      out: The new data directory.
-      checkpoint: "latest", "best" or a step; see evaluate.
-      joints: Only these joints, such as nose left_eye; all of them if none is named.
-      min_keypoint_score: Joints of a lower expected OKS stay without a label.
-      flip_test: Look at the mirrored crop, too, and take the mean.
-      rotation_test: Look at the crop turned to either side, too, and take the mean; for weights
-        trained with `--rotation`.
-      batch_size: Crops per batch and device.
     """
 
-    workdir: Path
-    data: Path
-    out: Path
-    checkpoint: str = "latest"
+    workdir: Path  # Directory of the pose network's training, or a weights file.
+    data: Path  # Data directory, in COCO's layout; its training split.
+    out: Path  # The new data directory.
+    checkpoint: str = "latest"  # "latest", "best" or a step; see evaluate.
+    # Only these joints, such as nose left_eye; all of them if none is named.
     joints: tuple[str, ...] = ()
-    min_keypoint_score: float = 0.5
-    flip_test: bool = True
+    min_keypoint_score: float = 0.5  # Joints of a lower expected OKS stay without a label.
+    flip_test: bool = True  # Look at the mirrored crop, too, and take the mean.
+    # Look at the crop turned to either side, too, and take the mean; for weights trained
+    # with `--rotation`.
     rotation_test: bool = False
-    batch_size: int = measure.CROPS
+    batch_size: int = measure.CROPS  # Crops per batch and device.
 
 
 def chosen_joints(skeleton: Skeleton, names: Sequence[str]) -> Bool[np.ndarray, " K"]:

@@ -36,33 +36,26 @@ class Arguments:
     """Trains and evaluates the points of a sweep; the same command goes on where it stopped.
 
     Writes NAME.md, NAME.csv and NAME.png into the output directory, where sweeps share trainings.
-
-    Attributes:
-      config: Name of a function of experiments/parts/ablations.py.
-      out: Gets tables, plots, trainings, each point's numbers, and the jobs' logs.
-      base: What is varied: name of a file in experiments/configs, whose fields are the options
-        below, or directory of a training, which then is not trained again.
-      detector: Likewise the detector, for points that look into its boxes. Default: the config
-        that is named like the base.
-      data: Data directories, as for training; the embedded synthetic set without it. The first
-        with a validation split is evaluated on.
-      pretrained: ImageNet weights to start from, after the depth of the ResNet each is for.
-      max_per_image: Best boxes of each picture that are looked into.
-      launcher: Run jobs on this machine or on Slurm; "debug" runs them in this process.
-      max_parallel: Most jobs at once. Default: 1 on this machine, all on Slurm.
-      resources: What each job gets.
     """
 
-    config: str
-    out: Path
+    config: str  # Name of a function of experiments/parts/ablations.py.
+    out: Path  # Gets tables, plots, trainings, each point's numbers, and the jobs' logs.
+    # What is varied: name of a file in experiments/configs, whose fields are the options below, or
+    # directory of a training, which then is not trained again.
     base: str = "pose_resnet101"
+    # Likewise the detector, for points that look into its boxes. Default: the config that is named
+    # like the base.
     detector: str | None = None
+    # Data directories, as for training; the embedded synthetic set without it. The first with a
+    # validation split is evaluated on.
     data: tuple[Path, ...] = ()
+    # ImageNet weights to start from, after the depth of the ResNet each is for.
     pretrained: dict[int, Path] = dataclasses.field(default_factory=dict)
-    max_per_image: int = 30
+    max_per_image: int = 30  # Best boxes of each picture that are looked into.
+    # Run jobs on this machine or on Slurm; "debug" runs them in this process.
     launcher: Launcher = "local"
-    max_parallel: int | None = None
-    resources: Resources = Resources()
+    max_parallel: int | None = None  # Most jobs at once. Default: 1 on this machine, all on Slurm.
+    resources: Resources = Resources()  # What each job gets.
     experiment: Experiment = PoseExperiment()
 
 

@@ -72,7 +72,7 @@ def arguments(
 
 
 def summary(kind: type) -> str:
-    """A docstring without the list of attributes, which are the options."""
+    """A docstring without a list of attributes, which are the options."""
     return inspect.cleandoc(str(kind.__doc__)).partition("Attributes:")[0].strip()
 
 

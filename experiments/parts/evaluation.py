@@ -32,49 +32,41 @@ class Arguments:
 
     Writes metrics.json, boxes.json and keypoints.json (COCO's results format) and drawn pictures.
     Runs on all devices.
-
-    Attributes:
-      workdir: Directory of the training, or a weights file.
-      checkpoint: "latest", "best" (the largest AP or box_AP of an evaluation while training), or a
-        step.
-      data: Data directory; of several, the first that has the split. The embedded synthetic set
-        without it.
-      split: Which split of it.
-      boxes: Where the pose network looks: "gt", "detector", or a file of person boxes in COCO's
-        results format, such as the detector's boxes.json.
-      detector: Work directory of the detector for "detector".
-      out: Where the results go. Default: WORKDIR/evaluation; a weights file has none.
-      table: Also evaluate the pose network with each setting changed, in the same boxes, and every
-        combination of boxes (these and the annotated ones), score and suppression: options.md,
-        options.json.
-      pictures: Pictures to draw.
-      min_keypoint_score: Keypoints that score lower are not drawn. Default: .3 where scores are an
-        expected OKS, else .02.
-      min_drawn_score: Boxes of the detector that score lower are not drawn.
-      batch_size: Crops or pictures per batch and device. Default: 32 crops, 8 pictures.
-      report: Also write report.html: numbers, curves, errors, pictures, training, config.
-      coco_backend: Who computes COCO's numbers: pycocotools, or faster-coco-eval if installed.
-      hosts: "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun
-        needs nothing. The first host writes. "one" works alone.
-      settings: How people are looked for. Default: as the weights were written with, but nobody is
-        left out for a low score, since AP counts them, too.
     """
 
-    workdir: Path
+    workdir: Path  # Directory of the training, or a weights file.
+    # "latest", "best" (the largest AP or box_AP of an evaluation while training), or a step.
     checkpoint: str = "latest"
+    # Data directory; of several, the first that has the split. The embedded synthetic set without
+    # it.
     data: tuple[Path, ...] = ()
-    split: str = "val"
+    split: str = "val"  # Which split of it.
+    # Where the pose network looks: "gt", "detector", or a file of person boxes in COCO's results
+    # format, such as the detector's boxes.json.
     boxes: str = "gt"
-    detector: Path | None = None
+    detector: Path | None = None  # Work directory of the detector for "detector".
+    # Where the results go. Default: WORKDIR/evaluation; a weights file has none.
     out: Path | None = None
+    # Also evaluate the pose network with each setting changed, in the same boxes, and every
+    # combination of boxes (these and the annotated ones), score and suppression: options.md,
+    # options.json.
     table: bool = False
-    pictures: int = 12
+    pictures: int = 12  # Pictures to draw.
+    # Keypoints that score lower are not drawn. Default: .3 where scores are an expected OKS,
+    # else .02.
     min_keypoint_score: float | None = None
-    min_drawn_score: float = 0.5
+    min_drawn_score: float = 0.5  # Boxes of the detector that score lower are not drawn.
+    # Crops or pictures per batch and device. Default: 32 crops, 8 pictures.
     batch_size: int | None = None
+    # Also write report.html: numbers, curves, errors, pictures, training, config.
     report: bool = False
+    # Who computes COCO's numbers: pycocotools, or faster-coco-eval if installed.
     coco_backend: Backend = "pycocotools"
+    # "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun needs
+    # nothing. The first host writes. "one" works alone.
     hosts: Hosts = "auto"
+    # How people are looked for. Default: as the weights were written with, but nobody is left out
+    # for a low score, since AP counts them, too.
     settings: Settings = COUNTING
 
 

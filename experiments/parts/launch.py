@@ -35,25 +35,18 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
-    """What each job gets.
+    """What each job gets."""
 
-    Attributes:
-      partition: Slurm partition.
-      account: Slurm account.
-      gpus: Accelerators; on this machine, jobs that run side by side take the next ones. Default:
-        all of this machine's, 1 of Slurm's.
-      cpus: Processor cores of a job on Slurm.
-      memory_gb: Memory of a job on Slurm.
-      hours: Time limit on Slurm, after which a job is put back into the queue and continues.
-      slurm: Any other of sbatch's options, as pairs: "constraint a100 qos low".
-    """
-
-    partition: str | None = None
-    account: str | None = None
+    partition: str | None = None  # Slurm partition.
+    account: str | None = None  # Slurm account.
+    # Accelerators; on this machine, jobs that run side by side take the next ones. Default: all of
+    # this machine's, 1 of Slurm's.
     gpus: int | None = None
-    cpus: int = 8
-    memory_gb: float | None = None
+    cpus: int = 8  # Processor cores of a job on Slurm.
+    memory_gb: float | None = None  # Memory of a job on Slurm.
+    # Time limit on Slurm, after which a job is put back into the queue and continues.
     hours: float = 24.0
+    # Any other of sbatch's options, as pairs: "constraint a100 qos low".
     slurm: dict[str, str] = dataclasses.field(default_factory=dict)
 
 

@@ -21,22 +21,17 @@ class Base(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One row of a sweep's table. Points that need the same training share it.
-
-    Attributes:
-      pose: Fields of the pose experiment that differ from the base, {"model.head.radius": 12.5}.
-      boxes: Where the pose network looks: annotated boxes, or those of the detector.
-      detector: Fields of the detector's experiment that differ from the base.
-      settings: Settings of inference that differ from those that AP is counted with.
-      averaged: Evaluate the average of the weights, where there is one, not the last ones.
-    """
+    """One row of a sweep's table. Points that need the same training share it."""
 
     name: str
+    # Fields of the pose experiment that differ from the base, {"model.head.radius": 12.5}.
     pose: Fields = dataclasses.field(default_factory=dict)
-    boxes: Literal["gt", "detector"] = "gt"
+    boxes: Literal["gt", "detector"] = "gt"  # Where the pose network looks.
+    # Fields of the detector's experiment that differ from the base, and settings of inference that
+    # differ from those that AP is counted with.
     detector: Fields = dataclasses.field(default_factory=dict)
     settings: Fields = dataclasses.field(default_factory=dict)
-    averaged: bool = True
+    averaged: bool = True  # Evaluate the average of the weights, if there is one, not the last.
 
 
 def settings_of(point: Point) -> Settings:

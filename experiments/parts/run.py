@@ -34,43 +34,37 @@ class Arguments:
     Writes keypoints.json (COCO's results format, with file names) and a drawn picture or video for
     each input. The same command goes on where an interrupted one stopped. Exit status: 0, or 1 if
     inputs had to be left out, or 2 if nothing could begin.
-
-    Attributes:
-      inputs: Pictures, folders (with all folders below, pictures only), glob patterns, videos, or -
-        for one picture on standard input.
-      out: Where the results go.
-      detector: Directory of the detector's training, or its weights file. Default: the detector
-        shipped with the package.
-      pose: The same of the pose network.
-      boxes: Where to look instead of asking a detector: a JSON file, {"picture.jpg": [[x0, y0, x1,
-        y1], ...]} or COCO's results format with the picture's name, its stem or number as image_id.
-      max_side: Larger pictures are shrunk by the smallest whole factor that makes them fit.
-      every: Of videos, only every n-th frame.
-      draw: Draw what is found.
-      min_keypoint_score: Keypoints that score lower are not drawn. Default: .3 where scores are an
-        expected OKS, as those of the package's weights are, else .02.
-      batch_size: Pictures that go through the networks together, shared out among as many devices
-        of this host as divide it.
-      overwrite: Start anew, also with other options.
-      hosts: "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun
-        needs nothing. Each takes a part of the inputs, the first one gathers the
-        results; all must see --out. "one" works alone.
-      settings: How people are looked for. Default: as the weights of the pose network were written
-        with, else those of the package.
     """
 
+    # Pictures, folders (with all folders below, pictures only), glob patterns, videos, or - for one
+    # picture on standard input.
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT ...")]
-    out: Path
+    out: Path  # Where the results go.
+    # Directory of the detector's training, or its weights file. Default: the detector shipped with
+    # the package.
     detector: Path | None = None
-    pose: Path | None = None
+    pose: Path | None = None  # The same of the pose network.
+    # Where to look instead of asking a detector: a JSON file, {"picture.jpg": [[x0, y0, x1,
+    # y1], ...]} or COCO's results format with the picture's name, its stem or number as
+    # image_id.
     boxes: Path | None = None
+    # Larger pictures are shrunk by the smallest whole factor that makes them fit.
     max_side: int = 2560
-    every: int = 1
-    draw: bool = True
+    every: int = 1  # Of videos, only every n-th frame.
+    draw: bool = True  # Draw what is found.
+    # Keypoints that score lower are not drawn. Default: .3 where scores are an expected OKS, as
+    # those of the package's weights are, else .02.
     min_keypoint_score: float | None = None
+    # Pictures that go through the networks together, shared out among as many devices of this host
+    # as divide it.
     batch_size: int = 4
-    overwrite: bool = False
+    overwrite: bool = False  # Start anew, also with other options.
+    # "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun
+    # needs nothing. Each takes a part of the inputs, the first one gathers the results; all must
+    # see --out. "one" works alone.
     hosts: Hosts = "auto"
+    # How people are looked for. Default: as the weights of the pose network were written with, else
+    # those of the package.
     settings: Settings = Settings()
 
     def __post_init__(self):

@@ -21,25 +21,21 @@ from g_rmi.training.loop import train
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Trains the config's network; continues by itself if the work directory has a checkpoint.
+    """Trains the config's network; continues by itself if the work directory has a checkpoint."""
 
-    Attributes:
-      config: Name of a file in experiments/configs; its fields are the options below.
-      workdir: Gets checkpoints, metrics and config.json. Default: runs/CONFIG.
-      data: Data directories: COCO's layout, or prepared by `tfds build`. Several are mixed. Without
-        any, the embedded synthetic set is made and used.
-      init: Work directory or weights file of another training whose weights to start from, as wide
-        as this network, as deep or less; of the other stage, or of other joints, its ResNet.
-      pretrained: ImageNet weights of the ResNet, .safetensors with torchvision's or timm's names.
-      hosts: "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun
-        needs nothing. "one" works alone.
-    """
-
+    # Name of a file in experiments/configs; its fields are the options below.
     config: str = "pose_synthetic"
-    workdir: Path | None = None
+    workdir: Path | None = None  # Gets checkpoints, metrics and config.json. Default: runs/CONFIG.
+    # Data directories: COCO's layout, or prepared by `tfds build`. Several are mixed. Without any,
+    # the embedded synthetic set is made and used.
     data: tuple[Path, ...] = ()
+    # Work directory or weights file of another training whose weights to start from, as wide as
+    # this network, as deep or less; of the other stage, or of other joints, its ResNet.
     init: Path | None = None
+    # ImageNet weights of the ResNet, .safetensors with torchvision's or timm's names.
     pretrained: Path | None = None
+    # "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun needs
+    # nothing. "one" works alone.
     hosts: Hosts = "auto"
     experiment: Experiment = PoseExperiment()
 

@@ -37,19 +37,12 @@ _SIDE = 225  # Pixels of the squares that the statistics are measured on.
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Converts the weights; the norms get the statistics of a folder of photographs.
+    """Converts the weights; the norms get the statistics of a folder of photographs."""
 
-    Attributes:
-      source: open-nsfw.onnx.
-      images: Folder of photographs.
-      out: The .safetensors file to write, with torchvision's names.
-      count: Photographs to measure.
-    """
-
-    source: tyro.conf.Positional[Path]
-    images: Path
-    out: Path
-    count: int = 512
+    source: tyro.conf.Positional[Path]  # open-nsfw.onnx.
+    images: Path  # Folder of photographs.
+    out: Path  # The .safetensors file to write, with torchvision's names.
+    count: int = 512  # Photographs to measure.
 
 
 def read_onnx(path: Path) -> dict[str, np.ndarray]:

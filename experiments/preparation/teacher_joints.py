@@ -30,28 +30,18 @@ class Arguments:
     """Adds the joints that a network found to people who lack them; writes a data directory.
 
     Labels that are there stay as they are.
-
-    Attributes:
-      annotations: COCO annotations of the set.
-      found: A list of {"annotation_id", "keypoints": [x, y, score] * 17}.
-      images: The folder of its images, to which the directory gets a link.
-      out: The new data directory.
-      doubtful: A list of annotation ids: people whose labels and joints found do not agree.
-      leave_out: Leave doubtful people out; else they keep what labels they have.
-      face_score: Least score of a face joint.
-      body_score: Least score of another joint.
-      mean_score: People whose joints have a lower mean score get none.
     """
 
-    annotations: tyro.conf.Positional[Path]
-    found: Path
-    images: Path
-    out: Path
+    annotations: tyro.conf.Positional[Path]  # COCO annotations of the set.
+    found: Path  # A list of {"annotation_id", "keypoints": [x, y, score] * 17}.
+    images: Path  # The folder of its images, to which the directory gets a link.
+    out: Path  # The new data directory.
+    # A list of annotation ids: people whose labels and joints found do not agree.
     doubtful: Path | None = None
-    leave_out: bool = False
-    face_score: float = 0.5
-    body_score: float = 0.4
-    mean_score: float = 0.3
+    leave_out: bool = False  # Leave doubtful people out; else they keep what labels they have.
+    face_score: float = 0.5  # Least score of a face joint.
+    body_score: float = 0.4  # Least score of another joint.
+    mean_score: float = 0.3  # People whose joints have a lower mean score get none.
 
 
 def add_joints(
