@@ -201,8 +201,7 @@ def main(argv: Sequence[str]) -> int:
             print(f"{rest}; the same command goes on")
             return 128 + signal.SIGINT
     found = rows(runs, errors)
-    sweep_table.save(found, out, title=title, command=command)
-    print(sweep_table.as_markdown(found, title, command))
+    print(sweep_table.save(found, out, title=title, command=command))
     failed = [row.name for row in found if row.metrics is None]
     if failed:
         print(f"failed: {', '.join(failed)}; the same command tries again")

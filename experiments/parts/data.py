@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.progress import Progress
 
@@ -37,8 +36,3 @@ def read_split(directories: Sequence[Path], split: str, *, required: bool = True
     if not found and missing and required:
         raise missing
     return found
-
-
-def fingerprint(datasets: Sequence[Dataset]) -> dict[str, Any]:
-    """What identifies the training data in a checkpoint: names and digests, not paths."""
-    return {f"{i} {d.directory.name} {d.split}": d.fingerprint for i, d in enumerate(datasets)}

@@ -65,9 +65,11 @@ def plot(rows: Sequence[Row], title: str) -> Figure:
     return figure
 
 
-def save(rows: Sequence[Row], out: Path, *, title: str, command: str) -> None:
-    """Writes OUT.md, OUT.csv and, of points that are done, OUT.png."""
+def save(rows: Sequence[Row], out: Path, *, title: str, command: str) -> str:
+    """Writes OUT.md, whose text it gives, OUT.csv and, of points that are done, OUT.png."""
+    text = as_markdown(rows, title, command)
     write(out.with_suffix(".csv"), as_csv(rows))
-    write(out.with_suffix(".md"), as_markdown(rows, title, command))
+    write(out.with_suffix(".md"), text)
     if any(row.metrics for row in rows):
         plot(rows, title).savefig(out.with_suffix(".png"), dpi=120)
+    return text

@@ -77,6 +77,8 @@ def run(arguments: Arguments) -> None:
     if stage.keypoints and skeleton != COCO:
         values["skeleton"] = dataclasses.asdict(skeleton)
     batches = stage.batches(experiment, datasets)
+    # What identifies the training data in a checkpoint: names and digests, not paths.
+    sets = {f"{i} {d.directory.name} {d.split}": d.fingerprint for i, d in enumerate(datasets)}
     if not validation and is_first():
         print("no data directory has a val split: training without evaluation")
     with contextlib.closing(batches):  # else Ctrl-C waits for all that is being read ahead
@@ -88,7 +90,7 @@ def run(arguments: Arguments) -> None:
             workdir=arguments.workdir or Path("runs") / arguments.config,
             config_dict=values,
             config_defaults=default_values(experiment),
-            data_fingerprint=data.fingerprint(datasets),
+            data_fingerprint=sets,
             evaluate=stage.validate(task, validation[0]) if validation else None,
             best_by=stage.best_by if experiment.train.keep_best else None,
             init_variables=initial_variables(arguments, task),
