@@ -19,7 +19,6 @@ from g_rmi.inference.load import load_task
 from g_rmi.inference.settings import Look
 from g_rmi.pose.heads.head import decodings
 from g_rmi.pose.task import PoseTask
-from g_rmi.skeleton import Skeleton
 from g_rmi.types import People
 
 # A joint may lie outside its person's box by this share of the box's sides; not of the picture.
@@ -46,14 +45,6 @@ class Arguments:
     # with `--rotation`.
     rotation_test: bool = False
     batch_size: int = measure.CROPS  # Crops per batch and device.
-
-
-def chosen_joints(skeleton: Skeleton, names: Sequence[str]) -> Bool[np.ndarray, " K"]:
-    """Which joints are to be labelled; a ValueError if there is no such joint."""
-    for name in names:
-        if name not in skeleton.names:
-            raise ValueError(f"--joints {name}: no such joint{nearest(name, skeleton.names)}")
-    return np.array([not names or name in names for name in skeleton.names])
 
 
 def boxes_to_label(dataset: Dataset, joints: Bool[np.ndarray, " K"]) -> PersonBoxes:
@@ -103,7 +94,11 @@ def main(argv: Sequence[str]) -> None:
     dataset = read(arguments.data, "train")
     if dataset.skeleton != task.skeleton:
         raise ValueError(f"{arguments.data} has other joints than {arguments.workdir}")
-    joints = chosen_joints(task.skeleton, arguments.joints)
+    names = arguments.joints or task.skeleton.names
+    for name in names:
+        if name not in task.skeleton.names:
+            raise ValueError(f"--joints {name}: no such joint{nearest(name, task.skeleton.names)}")
+    joints = np.isin(task.skeleton.names, names)
     boxes = boxes_to_label(dataset, joints)
     # Of all decodings, this one's scores say how good a label will be.
     decoding = "hough_oks" if "hough_oks" in decodings(task.config.head) else None

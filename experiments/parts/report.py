@@ -36,7 +36,6 @@ def pose_page(evaluated: Evaluated, joints: Sequence[KeypointRow]) -> str:
         _errors(evaluated, found, fixed),
         Section("Groups of people", _GROUPS, [_group_table(found)]),
         Section("Pictures", _PICTURES, pose_galleries(evaluated, found)),
-        *_common(evaluated),
     ]
     return _page(evaluated, sections)
 
@@ -49,15 +48,19 @@ def detector_page(evaluated: Evaluated) -> str:
         Section("Person boxes", "", [Numbers(evaluated.metrics)]),
         Section("Precision and recall", "", [_precision_plots(evaluation, "IoU")]),
         Section("Pictures", _PICTURES, box_galleries(evaluated, evaluation)),
-        *_common(evaluated),
     ]
     return _page(evaluated, sections)
 
 
 def _page(evaluated: Evaluated, sections: Sequence[Section]) -> str:
+    """The page, with training curves and configs below."""
     dataset = evaluated.dataset
     title = f"{evaluated.workdir.resolve().name} on {dataset.directory.name}, {dataset.split}"
-    return page(title, evaluated.summary, sections)
+    configs = {"Of the training": evaluated.config, "Of the evaluation": evaluated.options}
+    folded = [Folded(name, json.dumps(x, indent=2, default=str)) for name, x in configs.items()]
+    curves = Section("Training", "", _training_plots(evaluated.workdir / "metrics.jsonl"))
+    more = curves, Section("Configuration", "", folded)
+    return page(title, evaluated.summary, [*sections, *more])
 
 
 _JOINTS = (
@@ -87,14 +90,9 @@ def _precision_plots(evaluation: Evaluation, similarity: str) -> Plots:
     }
     thresholds = evaluation.params.iouThrs
     average = {"AP": (thresholds, average_precision(evaluation))}
-    return Plots(
-        {
-            "Precision at each recall": svg.line_plot(
-                curves, x="recall", y="precision", unit_square=True
-            ),
-            f"AP at each {similarity}": svg.line_plot(average, x=similarity, y="AP"),
-        }
-    )
+    precision = svg.line_plot(curves, x="recall", y="precision", unit_square=True)
+    ap = svg.line_plot(average, x=similarity, y="AP")
+    return Plots({"Precision at each recall": precision, f"AP at each {similarity}": ap})
 
 
 def joint_cells(joints: Sequence[KeypointRow]) -> list[tuple[str, ...]]:
@@ -124,11 +122,10 @@ def _errors(
     for name, kinds in zip(labelled, found.kinds.T, strict=True):
         known = max(1, (kinds >= 0).sum())
         shares[name.replace("_", " ")] = [float((kinds == i).sum() / known) for i in range(5)]
+    becomes = svg.share_plot(shares, COLOURS, x="share of found people's labelled joints")
     plots = {
         f"AP, now {number(evaluated.metrics['AP'])}, if one error were fixed": gains,
-        "What becomes of each joint": svg.share_plot(
-            shares, COLOURS, x="share of found people's labelled joints"
-        ),
+        "What becomes of each joint": becomes,
     }
     header = ("error", "how many", "AP if fixed", "with those above")
     return Section("Errors", _ERRORS, [Table(header, rows), Plots(plots)])
@@ -145,19 +142,6 @@ def _group_table(found: Diagnosis) -> Table:
             reached = [f"{share:.0%}", number(float(recall))]
         rows.append((name, str(count), *reached, *shares))
     return Table(("people", "count", "found", "AR", *KINDS), rows)
-
-
-def _common(evaluated: Evaluated) -> list[Section]:
-    """Training curves and configs."""
-    configs = {"Of the training": evaluated.config, "Of the evaluation": evaluated.options}
-    folded = [
-        Folded(title, json.dumps(values, indent=2, default=str))
-        for title, values in configs.items()
-    ]
-    return [
-        Section("Training", "", _training_plots(evaluated.workdir / "metrics.jsonl")),
-        Section("Configuration", "", folded),
-    ]
 
 
 def _training_plots(path: Path) -> list[Plots]:
