@@ -21,19 +21,12 @@ PHOTOGRAPH = "grace_hopper.jpg"
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Finds people with the shipped weights, in a photograph that matplotlib ships and in scenes.
+    """Finds people with the shipped weights, in a photograph of matplotlib's and in scenes."""
 
-    Attributes:
-      out: Where pictures and results go.
-      scenes: Synthetic scenes to draw.
-      seed: Of the scenes.
-      min_score: People who score lower are not reported.
-    """
-
-    out: Path = Path("runs/demo")
-    scenes: int = 5
-    seed: int = 0
-    min_score: float = 0.05  # The boxes on tree trunks score less.
+    out: Path = Path("runs/demo")  # Where pictures and results go.
+    scenes: int = 5  # Synthetic scenes to draw.
+    seed: int = 0  # Of the scenes.
+    min_score: float = 0.05  # People who score lower, as boxes on tree trunks do, are not reported.
 
 
 def main(argv: Sequence[str]) -> int:

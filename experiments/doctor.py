@@ -18,39 +18,22 @@ from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.viz.table import show
 
 PACKAGES = (
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "tensorflow-datasets",
-    "grain",
-    "pycocotools",
-    "numpy",
-    "opencv-python-headless",
+    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint"),
+    *("tensorflow-datasets", "grain", "pycocotools", "numpy", "opencv-python-headless"),
 )
 LOW_DISK = 5 * 2**30
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Prints versions, devices, memory, compile cache, free disk, and looks at the data.
+    """Prints versions, devices, memory, compile cache, free disk, and looks at the data."""
 
-    Attributes:
-      data: Data directories to look at.
-    """
-
-    data: tuple[Path, ...] = ()
+    data: tuple[Path, ...] = ()  # Data directories to look at.
 
 
 def gigabytes(size: float) -> str:
     """Bytes as GiB."""
     return f"{size / 2**30:.1f} GiB"
-
-
-def host_memory() -> int:
-    """Bytes of main memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def machine() -> Iterator[tuple[str, str, bool]]:
@@ -61,7 +44,8 @@ def machine() -> Iterator[tuple[str, str, bool]]:
             yield name, metadata.version(name), True
         except metadata.PackageNotFoundError:
             yield name, "missing: run `make setup`", False
-    yield "cores, memory", f"{os.cpu_count()} cores, {gigabytes(host_memory())}", True
+    memory = gigabytes(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    yield "cores, memory", f"{os.cpu_count()} cores, {memory}", True
     for device in jax.local_devices():
         limit = (device.memory_stats() or {}).get("bytes_limit")
         memory = f", {gigabytes(limit)}" if limit else ""
@@ -75,9 +59,8 @@ def storage() -> Iterator[tuple[str, str, bool]]:
     """Rows about the compile cache and the disk."""
     cache = enable_compilation_cache()
     if cache:
-        files = [f for f in cache.rglob("*") if f.is_file()]
-        size = gigabytes(sum(f.stat().st_size for f in files))
-        yield "compile cache", f"{cache}: {len(files)} files, {size}", True
+        sizes = [f.stat().st_size for f in cache.rglob("*") if f.is_file()]
+        yield "compile cache", f"{cache}: {len(sizes)} files, {gigabytes(sum(sizes))}", True
     else:
         yield "compile cache", "off: its directory cannot be made", False
     free = shutil.disk_usage(Path.cwd()).free
@@ -98,12 +81,9 @@ def data_directory(directory: Path) -> Iterator[tuple[str, str, bool]]:
             yield f"data, {split}", str(error), False
             continue
         found = True
+        count = f"{len(dataset.images)} pictures, {len(dataset.people)} people"
         labelled = int((dataset.people.num_keypoints > 0).sum())
-        summary = (
-            f"{directory}: {len(dataset.images)} pictures, {len(dataset.people)} people, "
-            f"{labelled} with keypoints"
-        )
-        yield f"data, {split}", summary, True
+        yield f"data, {split}", f"{directory}: {count}, {labelled} with keypoints", True
     if found:
         yield "data, closer", f"python -m data_pipeline.check {directory}", True
 

@@ -3,9 +3,6 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import tyro
 
 from experiments.parts import cli, data
 from experiments.parts.evaluation import Arguments
@@ -17,18 +14,13 @@ from g_rmi.inference.settings import COUNTING
 from g_rmi.training.hosts import join_hosts
 
 
-def defaults(argv: Sequence[str]) -> Arguments:
-    """The options if none is given; AP counts everybody."""
-    workdir = cli.peek(argv, "workdir")
-    settings = load_settings(workdir) if workdir and Path(workdir).is_file() else COUNTING
-    settings = dataclasses.replace(settings, min_box_score=0.0, min_score=0.0)
-    missing: Any = tyro.MISSING
-    return Arguments(missing, settings=settings)
-
-
 def main(argv: Sequence[str]) -> None:
     """The program."""
-    arguments = cli.arguments(Arguments, argv, name="evaluate", default=defaults(argv))
+    workdir = cli.peek(argv, "workdir")
+    settings = load_settings(workdir) if workdir and Path(workdir).is_file() else COUNTING
+    # AP counts everybody.
+    settings = dataclasses.replace(settings, min_box_score=0.0, min_score=0.0)
+    arguments = cli.arguments(Arguments, argv, name="evaluate", settings=settings)
     require(arguments.coco_backend)
     join_hosts(arguments.hosts)
     enable_compilation_cache()

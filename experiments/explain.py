@@ -27,34 +27,22 @@ from g_rmi.viz.votes import explain_joint
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Draws what the pose network says about one joint of one person, and how the votes meet.
+    """Draws what the pose network says about one joint of one person, and how the votes meet."""
 
-    Attributes:
-      picture: A JPEG or PNG file.
-      out: The drawing.
-      joint: Which joint.
-      box: x0 y0 x1 y1 of the person; the detector's best person without it.
-      detector: Directory of the detector's training, or its weights file. Default: the detector
-        shipped with the package.
-      pose: The same of the pose network.
-      settings: How people are looked for.
-    """
-
-    picture: Annotated[Path, tyro.conf.Positional]
-    out: Path
-    joint: str = "nose"
+    picture: Annotated[Path, tyro.conf.Positional]  # A JPEG or PNG file.
+    out: Path  # The drawing.
+    joint: str = "nose"  # Which joint.
+    # x0 y0 x1 y1 of the person; the detector's best person without it.
     box: tuple[float, float, float, float] | None = None
+    # Directory of the detector's training, or its weights file. Default: the detector shipped with
+    # the package.
     detector: Path | None = None
-    pose: Path | None = None
-    settings: Settings = Settings()
+    pose: Path | None = None  # The same of the pose network.
+    settings: Settings = Settings()  # How people are looked for.
 
 
 def best_box(pipeline: PosePipeline, data: bytes, name: str) -> np.ndarray:
-    """The box that the detector is surest of: poor joints are worth a look, too.
-
-    Raises:
-      ValueError: Nobody is found.
-    """
+    """The box that the detector is surest of: poor joints are worth a look, too."""
     by_box = dataclasses.replace(pipeline.settings, ranking="box")
     people: Any = dataclasses.replace(pipeline, settings=by_box)(decode(data))
     if not len(people.boxes):
@@ -76,9 +64,8 @@ def titled(task: PoseTask, maps: Maps, k: int, decoding: str) -> dict[str, np.nd
 
 def main(argv: Sequence[str]) -> None:
     """The program."""
-    missing: Any = tyro.MISSING
-    default = Arguments(missing, missing, settings=load_settings(cli.peek(argv, "pose")))
-    arguments = cli.arguments(Arguments, argv, name="explain", default=default)
+    settings = load_settings(cli.peek(argv, "pose"))
+    arguments = cli.arguments(Arguments, argv, name="explain", settings=settings)
     pipeline = PosePipeline.load(
         arguments.detector,
         arguments.pose,

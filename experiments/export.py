@@ -4,7 +4,7 @@ import dataclasses
 import io
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from g_rmi import __version__
 from g_rmi.config import from_dict, to_dict
 from g_rmi.detector import DetectorConfig
 from g_rmi.inference.export import PLATFORMS, export_program
-from g_rmi.inference.load import SHIPPED, load_settings, load_task
+from g_rmi.inference.load import MODELS, SHIPPED, load_settings, load_task
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
 from g_rmi.pose.config import PoseConfig
@@ -36,23 +36,18 @@ class WeightsArguments:
 
     The file stands for the directory wherever weights are asked for: evaluate, predict, --init.
     The network's options below say how prediction shall differ from training.
-
-    Attributes:
-      workdir: Directory of the training, or another weights file.
-      out: The file, FILE.safetensors.
-      checkpoint: "latest", "best" or a step; see evaluate.
-      average_with: Further trainings, or weights files, of the same network, whose weights are
-        averaged with these in equal parts. It can be better than each if one began with another's
-        weights (Wortsman et al., "Model soups", 2022).
-      settings: How people shall be looked for where nothing else is asked for; kept in the file.
-      model: The network.
     """
 
-    workdir: Path
-    out: Path
-    checkpoint: str = "latest"
+    workdir: Path  # Directory of the training, or another weights file.
+    out: Path  # The file, FILE.safetensors.
+    checkpoint: str = "latest"  # "latest", "best" or a step; see evaluate.
+    # Further trainings, or weights files, of the same network, whose weights are averaged with
+    # these in equal parts. It can be better than each if one began with another's weights (Wortsman
+    # et al., "Model soups", 2022).
     average_with: tuple[Path, ...] = ()
+    # How people shall be looked for where nothing else is asked for; kept in the file.
     settings: Settings = Settings()
+    # The network.
     model: Annotated[PoseConfig | DetectorConfig, tyro.conf.arg(name="")] = PoseConfig()
 
 
@@ -63,23 +58,18 @@ class ProgramArguments:
     Writes program.bin (one jax.export artefact for CPU, CUDA and TPU), weights.npz, about.json (the
     keypoints' names, limbs, settings) and find_people.py, which loads them: `from find_people
     import find_people; find_people(image)`. Pictures may lie or stand.
-
-    Attributes:
-      out: Where the files go: a new or empty directory, or that of an earlier export.
-      detector: Directory of the detector's training, or its weights file. Default: the detector
-        shipped with the package.
-      pose: The same of the pose network.
-      size: Rows and columns of the largest picture. Smaller ones are padded, which costs a little.
-      pictures: Pictures of a call.
-      settings: How people are looked for. Default: as the weights of the pose network were written
-        with, else those of the package.
     """
 
-    out: Path
+    out: Path  # Where the files go: a new or empty directory, or that of an earlier export.
+    # Directory of the detector's training, or its weights file. Default: the detector shipped with
+    # the package.
     detector: Path | None = None
-    pose: Path | None = None
+    pose: Path | None = None  # The same of the pose network.
+    # Rows and columns of the largest picture. Smaller ones are padded, which costs a little.
     size: tuple[int, int] = (640, 640)
-    pictures: int = 1
+    pictures: int = 1  # Pictures of a call.
+    # How people are looked for. Default: as the weights of the pose network were written with, else
+    # those of the package.
     settings: Settings = Settings()
 
     def __post_init__(self):
@@ -95,23 +85,16 @@ class OnnxArguments:
 
     Needs `pip install jax2onnx onnxruntime`. A net that onnxruntime does not run as jax does is
     refused.
-
-    Attributes:
-      out: The file, FILE.onnx.
-      pose: Directory of the pose network's training, or its weights file. Default: the pose network
-        shipped with the package.
     """
 
-    out: Path
+    out: Path  # The file, FILE.onnx.
+    # Directory of the pose network's training, or its weights file. Default: the pose network
+    # shipped with the package.
     pose: Path | None = None
 
 
 def averaged(variables: Any, others: Sequence[Path]) -> Any:
-    """The mean of some weights and those of other trainings.
-
-    Raises:
-      ValueError: One is of another network; names it.
-    """
+    """The mean of some weights and those of other trainings of the same network."""
     trees = [variables]
     for path in others:
         _, other = load_task(path)
@@ -122,37 +105,27 @@ def averaged(variables: Any, others: Sequence[Path]) -> Any:
 
 
 def export_weights(argv: Sequence[str]) -> None:
-    """`export weights`.
-
-    Raises:
-      ValueError: The training cannot be read, or the weights do not fit the network asked for.
-    """
-    missing: Any = tyro.MISSING
-    default = WeightsArguments(missing, missing)
+    """`export weights`; a ValueError if they do not fit the network asked for."""
     values: dict[str, Any] = {}
+    defaults: dict[str, Any] = {"model": PoseConfig()}
     if workdir := cli.peek(argv, "workdir"):
         values = read_config(workdir)
-        kind = {"pose": PoseConfig, "detector": DetectorConfig}[values.get("stage", "pose")]
-        model = from_dict(kind, values["model"], "model.")
-        default = dataclasses.replace(default, settings=load_settings(workdir), model=model)
+        model = from_dict(MODELS[values.get("stage", "pose")], values["model"], "model.")
+        defaults = {"settings": load_settings(workdir), "model": model}
     arguments = cli.arguments(
         WeightsArguments,
         argv,
         name="export weights",
-        default=default,
         config=(tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands),
         flat=False,
+        **defaults,
     )
     task, variables = load_task(arguments.workdir, arguments.checkpoint)
     task = dataclasses.replace(task, config=arguments.model)  # type: ignore[bad-argument-type]
-    if jax.tree.map(np.shape, jax.eval_shape(task.init, jax.random.key(0))) != jax.tree.map(
-        np.shape, variables
-    ):
-        changed = [
-            f"{name} = {value}"
-            for name, value in to_dict(arguments.model).items()
-            if value != to_dict(default.model)[name]
-        ]
+    wanted = jax.eval_shape(task.init, jax.random.key(0))
+    if jax.tree.map(np.shape, wanted) != jax.tree.map(np.shape, variables):
+        before, now = to_dict(defaults["model"]), to_dict(arguments.model)
+        changed = [f"{name} = {value}" for name, value in now.items() if value != before[name]]
         raise ValueError(f"{', '.join(changed)}: the weights do not fit such a network")
     variables = averaged(variables, arguments.average_with)
     values |= {"model": to_dict(arguments.model), "settings": to_dict(arguments.settings)}
@@ -162,11 +135,7 @@ def export_weights(argv: Sequence[str]) -> None:
 
 
 def check_out(out: Path) -> None:
-    """Makes sure that nothing is there but an earlier export.
-
-    Raises:
-      ValueError: Something is.
-    """
+    """A ValueError if something is there but an earlier export."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out}: is a file, not a directory")
     others = {path.name for path in out.glob("*")} - {*FILES, "__pycache__"}
@@ -175,26 +144,15 @@ def check_out(out: Path) -> None:
 
 
 def whole_program(arguments: ProgramArguments, pipeline: PosePipeline) -> dict[str, bytes]:
-    """The files of the program, by name."""
-    height, width = arguments.size
+    """The files of the program, by name; the last one loads it."""
+    assert pipeline.detector is not None  # which is there to be exported
+    (height, width), skeleton = arguments.size, pipeline.pose.skeleton
     program, weights = export_program(
         pipeline, height=height, width=width, count=arguments.pictures
     )
     table = io.BytesIO()
     np.savez(table, **jax.device_get(weights))
-    return {
-        "program.bin": bytes(program.serialize()),
-        "weights.npz": table.getvalue(),
-        "about.json": (json.dumps(about(arguments, pipeline), indent=1) + "\n").encode(),
-        "find_people.py": LOADER.read_bytes(),
-    }
-
-
-def about(arguments: ProgramArguments, pipeline: PosePipeline) -> dict:
-    """What users of the program want to know about it."""
-    assert pipeline.detector is not None  # which is there to be exported
-    skeleton = pipeline.pose.skeleton
-    return {
+    about = {
         "keypoints": skeleton.names,
         "limbs": skeleton.limbs,
         "largest_picture": arguments.size,
@@ -205,13 +163,18 @@ def about(arguments: ProgramArguments, pipeline: PosePipeline) -> dict:
         "pose": to_dict(pipeline.pose.config),
         "versions": {"g_rmi": __version__, "jax": jax.__version__},
     }
+    return {
+        "program.bin": bytes(program.serialize()),
+        "weights.npz": table.getvalue(),
+        "about.json": (json.dumps(about, indent=1) + "\n").encode(),
+        "find_people.py": LOADER.read_bytes(),
+    }
 
 
 def export_whole(argv: Sequence[str]) -> None:
     """`export program`."""
-    missing: Any = tyro.MISSING
-    default = ProgramArguments(missing, settings=load_settings(cli.peek(argv, "pose")))
-    arguments = cli.arguments(ProgramArguments, argv, name="export program", default=default)
+    settings = load_settings(cli.peek(argv, "pose"))
+    arguments = cli.arguments(ProgramArguments, argv, name="export program", settings=settings)
     out = arguments.out
     check_out(out)
     pipeline = PosePipeline.load(arguments.detector, arguments.pose, settings=arguments.settings)
@@ -237,10 +200,10 @@ def export_onnx(argv: Sequence[str]) -> None:
     print(f"{arguments.out}: {len(data) / 1e6:.2f} MB; {note}")
 
 
-VERBS: dict[str, Callable[[Sequence[str]], None]] = {
-    "weights": export_weights,
-    "program": export_whole,
-    "onnx": export_onnx,
+VERBS = {
+    "weights": (export_weights, "a training's weights as one small file"),
+    "program": (export_whole, "pictures in, people out, as files that need only jax and numpy"),
+    "onnx": (export_onnx, "the pose network alone, for other runtimes"),
 }
 
 
@@ -248,12 +211,11 @@ def main(argv: Sequence[str]) -> None:
     """The program."""
     verb, *rest = argv or ["--help"]
     if verb in VERBS:
-        return VERBS[verb](rest)
+        return VERBS[verb][0](rest)
     if verb in ("-h", "--help"):
         print(f"usage: {cli.program('export')} {{{','.join(VERBS)}}} ... (each with --help)")
-        print("  weights  a training's weights as one small file")
-        print("  program  pictures in, people out, as files that need only jax and numpy")
-        print("  onnx     the pose network alone, for other runtimes")
+        for name, (_, what) in VERBS.items():
+            print(f"  {name:<9}{what}")
         return None
     if "--onnx" in argv:
         raise ValueError("--onnx: a verb of its own now: export onnx --out FILE.onnx")

@@ -19,7 +19,6 @@ from g_rmi.inference.load import load_task
 from g_rmi.inference.settings import Look
 from g_rmi.pose.heads.head import decodings
 from g_rmi.pose.task import PoseTask
-from g_rmi.skeleton import Skeleton
 from g_rmi.types import People
 
 # A joint may lie outside its person's box by this share of the box's sides; not of the picture.
@@ -32,41 +31,20 @@ class Arguments:
 
     For sets of boxes alone, and for mixtures of sets that label different joints. Labels that are
     there stay as they are. Writes a data directory: the annotations and a link to the pictures.
-
-    Attributes:
-      workdir: Directory of the pose network's training, or a weights file.
-      data: Data directory, in COCO's layout; its training split.
-      out: The new data directory.
-      checkpoint: "latest", "best" or a step; see evaluate.
-      joints: Only these joints, such as nose left_eye; all of them if none is named.
-      min_keypoint_score: Joints of a lower expected OKS stay without a label.
-      flip_test: Look at the mirrored crop, too, and take the mean.
-      rotation_test: Look at the crop turned to either side, too, and take the mean; for weights
-        trained with `--rotation`.
-      batch_size: Crops per batch and device.
     """
 
-    workdir: Path
-    data: Path
-    out: Path
-    checkpoint: str = "latest"
+    workdir: Path  # Directory of the pose network's training, or a weights file.
+    data: Path  # Data directory, in COCO's layout; its training split.
+    out: Path  # The new data directory.
+    checkpoint: str = "latest"  # "latest", "best" or a step; see evaluate.
+    # Only these joints, such as nose left_eye; all of them if none is named.
     joints: tuple[str, ...] = ()
-    min_keypoint_score: float = 0.5
-    flip_test: bool = True
+    min_keypoint_score: float = 0.5  # Joints of a lower expected OKS stay without a label.
+    flip_test: bool = True  # Look at the mirrored crop, too, and take the mean.
+    # Look at the crop turned to either side, too, and take the mean; for weights trained
+    # with `--rotation`.
     rotation_test: bool = False
-    batch_size: int = measure.CROPS
-
-
-def chosen_joints(skeleton: Skeleton, names: Sequence[str]) -> Bool[np.ndarray, " K"]:
-    """Which joints are to be labelled.
-
-    Raises:
-      ValueError: There is no such joint.
-    """
-    for name in names:
-        if name not in skeleton.names:
-            raise ValueError(f"--joints {name}: no such joint{nearest(name, skeleton.names)}")
-    return np.array([not names or name in names for name in skeleton.names])
+    batch_size: int = measure.CROPS  # Crops per batch and device.
 
 
 def boxes_to_label(dataset: Dataset, joints: Bool[np.ndarray, " K"]) -> PersonBoxes:
@@ -85,18 +63,7 @@ def add_labels(
     *,
     min_score: float,
 ) -> tuple[Dataset, Bool[np.ndarray, "N K"]]:
-    """Adds what was found in the boxes to the labels of their people.
-
-    Args:
-      dataset: With people who lack labels.
-      boxes: Theirs.
-      found: A pose for each box.
-      joints: Which are to be labelled.
-      min_score: Of a joint that becomes a label.
-
-    Returns:
-      The set with the new labels, and which they are.
-    """
+    """The set with what was found in each box as labels of its person, and which labels are new."""
     people, images = dataset.people, dataset.images
     margin = _MARGIN * (boxes.box[:, 2:] - boxes.box[:, :2])
     last = np.stack([images.width, images.height], axis=1)[boxes.image] - 1
@@ -114,11 +81,7 @@ def add_labels(
 
 
 def main(argv: Sequence[str]) -> None:
-    """The program.
-
-    Raises:
-      ValueError: The weights are a detector's or of other joints, or a directory does not fit.
-    """
+    """The program."""
     arguments = cli.arguments(Arguments, argv, name="label")
     enable_compilation_cache()
     out = arguments.out
@@ -131,20 +94,20 @@ def main(argv: Sequence[str]) -> None:
     dataset = read(arguments.data, "train")
     if dataset.skeleton != task.skeleton:
         raise ValueError(f"{arguments.data} has other joints than {arguments.workdir}")
-    joints = chosen_joints(task.skeleton, arguments.joints)
+    names = arguments.joints or task.skeleton.names
+    for name in names:
+        if name not in task.skeleton.names:
+            raise ValueError(f"--joints {name}: no such joint{nearest(name, task.skeleton.names)}")
+    joints = np.isin(task.skeleton.names, names)
     boxes = boxes_to_label(dataset, joints)
     # Of all decodings, this one's scores say how good a label will be.
     decoding = "hough_oks" if "hough_oks" in decodings(task.config.head) else None
     look = Look(decoding, arguments.flip_test, arguments.rotation_test)
-    found = measure.predict_poses(
-        task, variables, dataset, boxes, look, batch_size=arguments.batch_size
-    )
-    score = arguments.min_keypoint_score
+    size, score = arguments.batch_size, arguments.min_keypoint_score
+    found = measure.predict_poses(task, variables, dataset, boxes, look, batch_size=size)
     labelled, new = add_labels(dataset, boxes, found, joints, min_score=score)
-    source = (
-        f"{arguments.workdir} labelled joints of {arguments.data} that had no label: {new.sum()}"
-    )
-    path = write(out, labelled, description=source)
+    source = f"{arguments.workdir} labelled joints of {arguments.data} that had no label"
+    path = write(out, labelled, description=f"{source}: {new.sum()}")
     print(f"labelled {new.sum()} joints of {new.any(axis=1).sum()} of {len(boxes)} people: {path}")
 
 

@@ -22,11 +22,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str]) -> int | None:
-    """Runs one of the programs.
-
-    Raises:
-      ValueError: There is no such program.
-    """
+    """Runs one of the programs."""
     if not argv or argv[0] in ("-h", "--help"):
         lines = [f"  {name:<10}{what}" for name, what in COMMANDS.items()]
         text = ["usage: g-rmi COMMAND ... (g-rmi COMMAND --help lists its options)", "", *lines]

@@ -36,42 +36,31 @@ class Arguments:
     """Trains and evaluates the points of a sweep; the same command goes on where it stopped.
 
     Writes NAME.md, NAME.csv and NAME.png into the output directory, where sweeps share trainings.
-
-    Attributes:
-      config: Name of a function of experiments/parts/ablations.py.
-      out: Gets tables, plots, trainings, each point's numbers, and the jobs' logs.
-      base: What is varied: name of a file in experiments/configs, whose fields are the options
-        below, or directory of a training, which then is not trained again.
-      detector: Likewise the detector, for points that look into its boxes. Default: the config
-        that is named like the base.
-      data: Data directories, as for training; the embedded synthetic set without it. The first
-        with a validation split is evaluated on.
-      pretrained: ImageNet weights to start from, after the depth of the ResNet each is for.
-      max_per_image: Best boxes of each picture that are looked into.
-      launcher: Run jobs on this machine or on Slurm; "debug" runs them in this process.
-      max_parallel: Most jobs at once. Default: 1 on this machine, all on Slurm.
-      resources: What each job gets.
     """
 
-    config: str
-    out: Path
+    config: str  # Name of a function of experiments/parts/ablations.py.
+    out: Path  # Gets tables, plots, trainings, each point's numbers, and the jobs' logs.
+    # What is varied: name of a file in experiments/configs, whose fields are the options below, or
+    # directory of a training, which then is not trained again.
     base: str = "pose_resnet101"
+    # Likewise the detector, for points that look into its boxes. Default: the config that is named
+    # like the base.
     detector: str | None = None
+    # Data directories, as for training; the embedded synthetic set without it. The first with a
+    # validation split is evaluated on.
     data: tuple[Path, ...] = ()
+    # ImageNet weights to start from, after the depth of the ResNet each is for.
     pretrained: dict[int, Path] = dataclasses.field(default_factory=dict)
-    max_per_image: int = 30
+    max_per_image: int = 30  # Best boxes of each picture that are looked into.
+    # Run jobs on this machine or on Slurm; "debug" runs them in this process.
     launcher: Launcher = "local"
-    max_parallel: int | None = None
-    resources: Resources = Resources()
+    max_parallel: int | None = None  # Most jobs at once. Default: 1 on this machine, all on Slurm.
+    resources: Resources = Resources()  # What each job gets.
     experiment: Experiment = PoseExperiment()
 
 
 def read_experiment(name: str) -> Experiment:
-    """The experiment of a config or of a training's directory.
-
-    Raises:
-      ValueError: It is neither.
-    """
+    """The experiment of a config or of a training's directory; a ValueError if it is neither."""
     if name in configs.names() or not ("/" in name or Path(name).is_dir()):
         return configs.get(name)
     file = Path(name) / "config.json"
@@ -81,11 +70,7 @@ def read_experiment(name: str) -> Experiment:
 
 
 def read_bases(arguments: Arguments) -> Base:
-    """What the sweep varies.
-
-    Raises:
-      ValueError: A name is unknown or of the other stage.
-    """
+    """What the sweep varies; a ValueError if a name is unknown or of the other stage."""
     if not isinstance(arguments.experiment, PoseExperiment):
         raise ValueError(f"--base {arguments.base}: must be of a pose network")
     if arguments.detector is None:
@@ -99,16 +84,9 @@ def read_bases(arguments: Arguments) -> Base:
 def training(
     experiment: Experiment, base: Experiment, source: str, arguments: Arguments
 ) -> Training:
-    """The training of an experiment: the one that was given, if it is of that, or one to make.
+    """The training that a point needs: the one that was given, if it is of that, or one to make.
 
-    Args:
-      experiment: What a point needs.
-      base: What it is a change of.
-      source: Where the base is from.
-      arguments: The program's, with absolute paths.
-
-    Raises:
-      ValueError: There are ImageNet weights, but none of its depth.
+    `source` is where the base is from; paths of the program's arguments are absolute.
     """
     if source not in configs.names() and experiment == read_experiment(source):
         return Training.given(Path(source))
@@ -126,12 +104,7 @@ def training(
 
 
 def plan(points: Sequence[Point], base: Base, arguments: Arguments) -> list[Run]:
-    """The points with the trainings that they need.
-
-    Raises:
-      ValueError: A point changes a field that is not there, or to an impossible value; the
-        message names both.
-    """
+    """The points with the trainings that they need; a ValueError names one that cannot be."""
     out = arguments.out.absolute()
     directories = tuple(path.absolute() for path in data.directories(arguments.data))
     data.read_split(directories, "val")  # better now than after hours of training
@@ -159,11 +132,7 @@ def plan(points: Sequence[Point], base: Base, arguments: Arguments) -> list[Run]
 
 
 def make_jobs(runs: Sequence[Run], sweep: str) -> tuple[list[Job], dict[str, list[Run]]]:
-    """The jobs that points wait for, each evaluation right after what it needs.
-
-    Returns:
-      The jobs, and the points of those that evaluate.
-    """
+    """The jobs that points wait for, each after what it needs, and the points of evaluations."""
     jobs: dict[str, Job] = {}
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -172,17 +141,16 @@ def make_jobs(runs: Sequence[Run], sweep: str) -> tuple[list[Job], dict[str, lis
         name = f"{sweep}_{run.pose.workdir.name}_{boxes}_{weights}"
         groups.setdefault(name, []).append(run)
     for name, group in groups.items():
-        first, needs = group[0], set()
+        first, needs = group[0], []
         if not first.pose.finished:
-            job = Job(f"train_{first.pose.workdir.name}", train_once, (first.pose,))
-            jobs[job.name] = job
-            needs.add(job.name)
+            needs.append(Job(f"train_{first.pose.workdir.name}", train_once, (first.pose,)))
         if first.boxes and not first.boxes[0].exists():
             file, finds = first.boxes
-            job = Job(f"boxes_{finds.workdir.name}", find_boxes, (finds, first.data, file))
-            jobs[job.name] = job
-            needs.add(job.name)
-        jobs[name] = Job(name, evaluate_points, (group,), frozenset(needs))
+            boxes = f"boxes_{finds.workdir.name}"
+            needs.append(Job(boxes, find_boxes, (finds, first.data, file)))
+        names = frozenset(job.name for job in needs)
+        evaluation = Job(name, evaluate_points, (group,), names)
+        jobs |= {job.name: job for job in (*needs, evaluation)}
     return list(jobs.values()), groups
 
 
@@ -198,11 +166,7 @@ def rows(runs: Sequence[Run], errors: dict[str, str]) -> list[Row]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The program.
-
-    Returns:
-      Exit status: 1 if a point failed, 130 after Ctrl-C.
-    """
+    """The program; exit status 1 if a point failed, 130 after Ctrl-C."""
     default = Arguments(config=tyro.MISSING, out=tyro.MISSING)
     arguments = cli.parse(
         default, argv, prog=cli.program("sweep"), option="base", get=read_experiment
@@ -237,8 +201,7 @@ def main(argv: Sequence[str]) -> int:
             print(f"{rest}; the same command goes on")
             return 128 + signal.SIGINT
     found = rows(runs, errors)
-    sweep_table.save(found, out, title=title, command=command)
-    print(sweep_table.as_markdown(found, title, command))
+    print(sweep_table.save(found, out, title=title, command=command))
     failed = [row.name for row in found if row.metrics is None]
     if failed:
         print(f"failed: {', '.join(failed)}; the same command tries again")

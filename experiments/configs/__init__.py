@@ -1,7 +1,7 @@
 """Experiment configs, found by file name: recipes here, what made the shipped weights in `runs`.
 
 A file's docstring is its lab note: command, hardware, time, the paper's number, ours. Small
-configs are a few changes of the embedded ones, by `dataclasses.replace`.
+configs are a few changes of the embedded ones, by `override`.
 """
 
 import importlib
@@ -39,11 +39,7 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Experiment:
-    """The config of that name.
-
-    Raises:
-      ValueError: There is none; the message names the nearest.
-    """
+    """The config of that name; a ValueError names the nearest if there is none."""
     modules = _modules()
     if name not in modules:
         raise ValueError(f"no config {name!r}{nearest(name, modules)}")

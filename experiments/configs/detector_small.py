@@ -9,37 +9,33 @@ Ours:      box_AP .059, AP50 .174, AR100 .168 on 125 photographs of COCO val2017
            .197, .453, .330: experiments/README.md, `detector_2026_11`.
 """
 
-from dataclasses import replace
-
-from data_pipeline.config import DetectorAugmentation
 from experiments.configs import detector_synthetic
-from experiments.parts.experiment import DetectorExperiment
+from experiments.parts.experiment import DetectorExperiment, override
 
 
 def get_config() -> DetectorExperiment:
     """The embedded default on larger canvases, with strong augmentation."""
-    base = detector_synthetic.get_config()
-    return replace(
-        base,
-        model=replace(
-            base.model,
-            width=32,
-            canvas=(256, 352),
-            anchor_base=128.0,
-            candidates=500,
-            proposals=48,
-            box_samples=24,
-            box_positive_share=0.375,
-            box_jitter=0.1,
-            detections=50,
-        ),
-        data=replace(
-            base.data,
-            augmentation=DetectorAugmentation(scale=(0.6, 1.7), colour=0.4, mosaic=0.3),
-            max_boxes=24,
-        ),
-        optim=replace(base.optim, warmup_steps=100, averaging=0.998),
-        train=replace(
-            base.train, steps=1_000, log_every=50, evaluate_every=1_000, checkpoint_every=250
-        ),
+    return override(
+        detector_synthetic.get_config(),
+        {
+            "model.width": 32,
+            "model.canvas": (256, 352),
+            "model.anchor_base": 128.0,
+            "model.candidates": 500,
+            "model.proposals": 48,
+            "model.box_samples": 24,
+            "model.box_positive_share": 0.375,
+            "model.box_jitter": 0.1,
+            "model.detections": 50,
+            "data.max_boxes": 24,
+            "data.augmentation.scale": (0.6, 1.7),
+            "data.augmentation.colour": 0.4,
+            "data.augmentation.mosaic": 0.3,
+            "optim.warmup_steps": 100,
+            "optim.averaging": 0.998,
+            "train.steps": 1_000,
+            "train.log_every": 50,
+            "train.evaluate_every": 1_000,
+            "train.checkpoint_every": 250,
+        },
     )

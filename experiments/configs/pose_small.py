@@ -8,39 +8,32 @@ Ours:      AP .070, AP50 .219 on 125 photographs of COCO val2017 with annotated 
            then. Later rounds, to .410, .733; .734: experiments/README.md, `pose_2026_11`.
 """
 
-from dataclasses import replace
-
-from data_pipeline.config import PoseAugmentation
 from experiments.configs import pose_synthetic
-from experiments.parts.experiment import PoseExperiment
-from g_rmi.pose.heads.disks import Disks
+from experiments.parts.experiment import PoseExperiment, override
 
 
 def get_config() -> PoseExperiment:
     """The embedded default on larger crops, with strong augmentation."""
-    base = pose_synthetic.get_config()
-    return replace(
-        base,
-        model=replace(
-            base.model,
-            crop_height=129,
-            crop_width=97,
-            box_scale=1.1,
-            head=Disks(radius=8.0, loss_stride=4, decoding="hough_oks"),
-        ),
-        data=replace(
-            base.data,
-            augmentation=PoseAugmentation(
-                scale=(0.85, 1.3),
-                shift=0.05,
-                rotation=40.0,
-                colour=0.4,
-                half_body=0.1,
-                occlusion=0.3,
-            ),
-        ),
-        optim=replace(base.optim, learning_rate=2e-3, warmup_steps=200, averaging=0.998),
-        train=replace(
-            base.train, steps=2_700, log_every=50, evaluate_every=1_000, checkpoint_every=250
-        ),
+    return override(
+        pose_synthetic.get_config(),
+        {
+            "model.crop_height": 129,
+            "model.crop_width": 97,
+            "model.box_scale": 1.1,
+            "model.head.radius": 8.0,
+            "model.head.decoding": "hough_oks",
+            "data.augmentation.scale": (0.85, 1.3),
+            "data.augmentation.shift": 0.05,
+            "data.augmentation.rotation": 40.0,
+            "data.augmentation.colour": 0.4,
+            "data.augmentation.half_body": 0.1,
+            "data.augmentation.occlusion": 0.3,
+            "optim.learning_rate": 2e-3,
+            "optim.warmup_steps": 200,
+            "optim.averaging": 0.998,
+            "train.steps": 2_700,
+            "train.log_every": 50,
+            "train.evaluate_every": 1_000,
+            "train.checkpoint_every": 250,
+        },
     )

@@ -169,12 +169,7 @@ SWEEPS: dict[str, Sweep] = {
 
 
 def get(name: str, base: Base) -> list[Point]:
-    """The points of that sweep.
-
-    Raises:
-      ValueError: There is none of that name, the message names the nearest, or two of its points
-        are named alike.
-    """
+    """The points of that sweep; a ValueError names the nearest if there is none."""
     if name not in SWEEPS:
         raise ValueError(f"no sweep {name!r}{nearest(name, SWEEPS)}")
     return check_names(SWEEPS[name](base))

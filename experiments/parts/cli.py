@@ -6,25 +6,18 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
 from experiments import configs
-from experiments.parts.experiment import Experiment, PoseExperiment
-from g_rmi.config import MOVED, from_dict
+from experiments.parts.experiment import Experiment, override
+from g_rmi.config import KINDS, MOVED, flatten, to_dict
+from g_rmi.detector import DetectorConfig
 from g_rmi.inference import settings
 from g_rmi.pose.heads import Head
-
-
-class Arguments(Protocol):
-    """A program's options: a frozen dataclass with an experiment and an option that names it."""
-
-    @property
-    def experiment(self) -> Experiment:
-        """Its values."""
-        ...
 
 
 def _flag(name: str) -> str:
@@ -39,32 +32,38 @@ RENAMED = {
     "min-joint-score": "min-keypoint-score",
 }
 
-A = TypeVar("A")
-T = TypeVar("T", bound=Arguments)
+# What each stage has a choice of: the option that names one, of what, and the classes of settings.
+CHOICES = {
+    "pose": ("head", "pose network", typing.get_args(Head) or (Head,)),
+    "detector": ("detector-kind", "detector", typing.get_args(DetectorConfig) or (DetectorConfig,)),
+}
+for _, _, kinds in CHOICES.values():
+    for kind in kinds:  # The field is no option beside that one; g_rmi does not import tyro.
+        hint = kind.__annotations__["kind"]
+        kind.__annotations__["kind"] = Annotated[hint, tyro.conf.Suppress]
+
+T = TypeVar("T")
 
 
 def arguments(
-    kind: type[A],
+    kind: type[T],
     argv: Sequence[str],
     *,
     name: str,
-    default: A | None = None,
     config: Any = (),
     flat: bool = True,
-) -> A:
-    """Parses a program's options.
+    **defaults: Any,
+) -> T:
+    """Parses a program's options, of which `kind` is a frozen dataclass.
 
-    Args:
-      kind: A frozen dataclass; the first part of its docstring is the program's help text.
-      argv: The command line without the program's name.
-      name: Of the program, for the help text.
-      default: The options if none is given.
-      config: Further markers of tyro's.
-      flat: Options of what is nested are called by their own name alone.
+    `config` are further markers of tyro's. If `flat`, options of what is nested are called by their
+    own name alone. Further keywords are defaults that are known at run time alone.
     """
+    fields: Any = dataclasses.fields(kind)  # type: ignore[bad-argument-type]
+    needed = [field.name for field in fields if field.default is field.default_factory]
     return tyro.cli(
         kind,
-        default=default,
+        default=kind(**dict.fromkeys(needed, tyro.MISSING) | defaults),
         args=renamed(argv),
         prog=program(name),
         description=summary(kind),
@@ -73,17 +72,17 @@ def arguments(
 
 
 def summary(kind: type) -> str:
-    """A docstring without the list of attributes, which are the options."""
+    """A docstring without a list of attributes, which are the options."""
     return inspect.cleandoc(str(kind.__doc__)).partition("Attributes:")[0].strip()
 
 
-def renamed(argv: Sequence[str]) -> list[str]:
+def renamed(argv: Sequence[str], names: Mapping[str, str] = RENAMED) -> list[str]:
     """The command line with options under their names of now; says so on standard error."""
     words = []
     for word in argv:
         match = re.fullmatch(r"--(no-)?([a-z-]+)(=.*)?", word.replace("_", "-"), re.DOTALL)
-        if match and match[2] in RENAMED:
-            new = f"--{match[1] or ''}{RENAMED[match[2]]}"
+        if match and match[2] in names:
+            new = f"--{match[1] or ''}{names[match[2]]}"
             print(f"note: --{match[2]} is called {new} now", file=sys.stderr)
             word = new + (word[word.index("=") :] if match[3] else "")
         words.append(word)
@@ -111,61 +110,44 @@ def parse(
 ) -> T:
     """Parses `--config NAME`, the program's own options, and any field of that config.
 
-    Fields are given by their last name, `--learning-rate 0.01`; the full path,
-    `--optim.learning-rate 0.01`, means the same. `--head NAME` puts another head on a pose network,
-    whose fields are options then.
+    `default` is a frozen dataclass with an `experiment` and an `option` that names it; `get` gives
+    the experiment of a name.
 
-    Args:
-      default: The options if none is given; `experiment` is replaced by what `option` names.
-      argv: The command line without the program's name.
-      prog: Program name for the help text.
-      option: The option that names the experiment.
-      get: The experiment of that name.
+    Fields are given by their last name, `--learning-rate 0.01`; the full path,
+    `--optim.learning-rate 0.01`, means the same. `--head NAME` puts another head on a pose network.
+
+    Raises:
+      ValueError: There is no such experiment or head, or the head is for the other stage.
     """
     argv = [re.sub(r"^--(?:[a-z_-]+\.)+", "--", word) for word in argv]
-    name = peek(argv, option) or getattr(default, option)
-    experiment = get(name)
-    if kind := peek(argv, "head"):
-        experiment = with_head(experiment, kind)
-        argv = [*_without(argv, "--head")]
+    experiment = get(peek(argv, option) or getattr(default, option))
+    choice, noun, kinds = CHOICES[experiment.stage]
+    argv = renamed(argv, {**RENAMED, "kind": choice})
+    for other, its_noun, _ in CHOICES.values():
+        if other != choice and (value := peek(argv, other)):
+            raise ValueError(f"--{other} {value}: for {its_noun}s; the config is a {noun}'s")
+    field = KINDS[experiment.stage][0]
+    if value := peek(argv, choice):
+        experiment = override(experiment, {field: value})
+    kind, names = type(default), tuple(kind.kind for kind in kinds)
+    text = f"Which {choice.replace('-', ' ')}; its settings are options below."
     default = dataclasses.replace(default, experiment=experiment)  # type: ignore[bad-specialization]
-    return tyro.cli(
-        type(default),
-        default=default,
-        args=renamed(argv),
+    parsed, _ = tyro.cli(
+        tuple[  # type: ignore[bad-specialization]
+            Annotated[kind, tyro.conf.arg(name="")],
+            Annotated[Literal[names], tyro.conf.arg(name=choice, help=text)],  # type: ignore
+        ],
+        default=(default, dict(flatten(to_dict(experiment)))[field]),
+        args=argv,
         prog=prog,
         config=(
             tyro.conf.OmitArgPrefixes,
             tyro.conf.FlagConversionOff,
             tyro.conf.AvoidSubcommands,  # the config says which stage it is
         ),
-        description=summary(type(default)),
+        description=summary(kind),
     )
-
-
-def _without(argv: Sequence[str], flag: str) -> Iterator[str]:
-    """The command line without a flag and its value."""
-    words = iter(argv)
-    for word in words:
-        if word == flag:
-            next(words, None)
-        elif not word.startswith(f"{flag}="):
-            yield word
-
-
-def with_head(experiment: Experiment, kind: str) -> Experiment:
-    """A pose experiment with that head at its defaults, or as it is if it has one of the kind.
-
-    Raises:
-      ValueError: There is no such head, or the experiment is a detector's.
-    """
-    if not isinstance(experiment, PoseExperiment):
-        raise ValueError(f"--head {kind}: for pose networks; the config is a detector's")
-    if experiment.model.head.kind == kind:
-        return experiment
-    head = from_dict(Head, {"kind": kind}, "head.")
-    model = dataclasses.replace(experiment.model, head=head)
-    return dataclasses.replace(experiment, model=model)
+    return parsed
 
 
 def program(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.progress import Progress
 
@@ -15,7 +14,7 @@ def directories(given: Sequence[Path]) -> tuple[Path, ...]:
     """The given data directories, or the embedded synthetic one, made on first use."""
     if given:
         return tuple(given)
-    with Progress(*Progress.get_default_columns(), transient=True) as bars:
+    with Progress(transient=True) as bars:
         bar = bars.add_task("drawing synthetic scenes", total=None)
 
         def progress(done: int, total: int) -> None:
@@ -25,11 +24,7 @@ def directories(given: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def read_split(directories: Sequence[Path], split: str, *, required: bool = True) -> list[Dataset]:
-    """That split of every directory that has it.
-
-    Raises:
-      MissingDataError: No directory has it though it is required, or one does not exist at all.
-    """
+    """That split of every directory that has it; a MissingDataError if one that must has not."""
     found, missing = [], None
     for directory in directories:
         try:
@@ -41,8 +36,3 @@ def read_split(directories: Sequence[Path], split: str, *, required: bool = True
     if not found and missing and required:
         raise missing
     return found
-
-
-def fingerprint(datasets: Sequence[Dataset]) -> dict[str, Any]:
-    """What identifies the training data in a checkpoint: names and digests, not paths."""
-    return {f"{i} {d.directory.name} {d.split}": d.fingerprint for i, d in enumerate(datasets)}

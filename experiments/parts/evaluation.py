@@ -2,9 +2,10 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from data_pipeline.boxes import PersonBoxes, best_boxes, ground_truth_boxes, read_boxes
 from data_pipeline.readers.coco import as_coco
@@ -15,13 +16,7 @@ from experiments.parts.report import detector_page, joint_cells, pose_page
 from g_rmi.detector.detector import Detector
 from g_rmi.evaluation.keypoint_table import KeypointRow, keypoint_table
 from g_rmi.evaluation.results import box_results, write_results
-from g_rmi.evaluation.truth import (
-    BOX_METRICS,
-    KEYPOINT_METRICS,
-    Backend,
-    Truth,
-    evaluate_boxes,
-)
+from g_rmi.evaluation.truth import BOX_METRICS, KEYPOINT_METRICS, Backend, Truth, evaluate_boxes
 from g_rmi.inference.load import load_task
 from g_rmi.inference.settings import COUNTING, Settings
 from g_rmi.pose.heads.head import decodings
@@ -37,90 +32,64 @@ class Arguments:
 
     Writes metrics.json, boxes.json and keypoints.json (COCO's results format) and drawn pictures.
     Runs on all devices.
-
-    Attributes:
-      workdir: Directory of the training, or a weights file.
-      checkpoint: "latest", "best" (the largest AP or box_AP of an evaluation while training), or a
-        step.
-      data: Data directory; of several, the first that has the split. The embedded synthetic set
-        without it.
-      split: Which split of it.
-      boxes: Where the pose network looks: "gt", "detector", or a file of person boxes in COCO's
-        results format, such as the detector's boxes.json.
-      detector: Work directory of the detector for "detector".
-      out: Where the results go. Default: WORKDIR/evaluation; a weights file has none.
-      table: Also evaluate the pose network with each setting changed, in the same boxes, and every
-        combination of boxes (these and the annotated ones), score and suppression: options.md,
-        options.json.
-      pictures: Pictures to draw.
-      min_keypoint_score: Keypoints that score lower are not drawn. Default: .3 where scores are an
-        expected OKS, else .02.
-      min_drawn_score: Boxes of the detector that score lower are not drawn.
-      batch_size: Crops or pictures per batch and device. Default: 32 crops, 8 pictures.
-      report: Also write report.html: numbers, curves, errors, pictures, training, config.
-      coco_backend: Who computes COCO's numbers: pycocotools, or faster-coco-eval if installed.
-      hosts: "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun
-        needs nothing. The first host writes. "one" works alone.
-      settings: How people are looked for. Default: as the weights were written with, but nobody is
-        left out for a low score, since AP counts them, too.
     """
 
-    workdir: Path
+    workdir: Path  # Directory of the training, or a weights file.
+    # "latest", "best" (the largest AP or box_AP of an evaluation while training), or a step.
     checkpoint: str = "latest"
+    # Data directory; of several, the first that has the split. The embedded synthetic set without
+    # it.
     data: tuple[Path, ...] = ()
-    split: str = "val"
+    split: str = "val"  # Which split of it.
+    # Where the pose network looks: "gt", "detector", or a file of person boxes in COCO's results
+    # format, such as the detector's boxes.json.
     boxes: str = "gt"
-    detector: Path | None = None
+    detector: Path | None = None  # Work directory of the detector for "detector".
+    # Where the results go. Default: WORKDIR/evaluation; a weights file has none.
     out: Path | None = None
+    # Also evaluate the pose network with each setting changed, in the same boxes, and every
+    # combination of boxes (these and the annotated ones), score and suppression: options.md,
+    # options.json.
     table: bool = False
-    pictures: int = 12
+    pictures: int = 12  # Pictures to draw.
+    # Keypoints that score lower are not drawn. Default: .3 where scores are an expected OKS,
+    # else .02.
     min_keypoint_score: float | None = None
-    min_drawn_score: float = 0.5
+    min_drawn_score: float = 0.5  # Boxes of the detector that score lower are not drawn.
+    # Crops or pictures per batch and device. Default: 32 crops, 8 pictures.
     batch_size: int | None = None
+    # Also write report.html: numbers, curves, errors, pictures, training, config.
     report: bool = False
+    # Who computes COCO's numbers: pycocotools, or faster-coco-eval if installed.
     coco_backend: Backend = "pycocotools"
+    # "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun needs
+    # nothing. The first host writes. "one" works alone.
     hosts: Hosts = "auto"
+    # How people are looked for. Default: as the weights were written with, but nobody is left out
+    # for a low score, since AP counts them, too.
     settings: Settings = COUNTING
 
 
 def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
-    """The boxes that `--boxes` names.
-
-    Raises:
-      ValueError: The detector is not given, or given though it is not asked for.
-    """
+    """The boxes that `--boxes` names."""
+    settings = arguments.settings
     if (arguments.boxes == "detector") != bool(arguments.detector):
         raise ValueError("--boxes detector and --detector DIR go together")
     if arguments.boxes == "gt":
         return ground_truth_boxes(dataset)
-    if arguments.detector:
-        task, variables = load_task(arguments.detector, stage="detector")
-        assert not isinstance(task, PoseTask)
-        flip_test = arguments.settings.flip_test
-        found = measure.find_boxes(task, variables, dataset, flip_test=flip_test)
-        return best_boxes(
-            found.image,
-            found.boxes,
-            found.scores,
-            min_score=arguments.settings.min_box_score,
-            max_per_image=arguments.settings.max_people,
-        )
-    return read_boxes(
-        arguments.boxes,
-        dataset,
-        min_score=arguments.settings.min_box_score,
-        max_per_image=arguments.settings.max_people,
-    )
+    least, most = settings.min_box_score, settings.max_people
+    if not arguments.detector:
+        return read_boxes(arguments.boxes, dataset, min_score=least, max_per_image=most)
+    task, variables = load_task(arguments.detector, stage="detector")
+    assert not isinstance(task, PoseTask)
+    found = measure.find_boxes(task, variables, dataset, flip_test=settings.flip_test)
+    return best_boxes(*found, min_score=least, max_per_image=most)
 
 
 def evaluate_detector(
     task: Detector, variables: dict, dataset: Dataset, arguments: Arguments, out: Path
 ) -> None:
-    """Finds people, writes what was found, prints COCO's twelve numbers.
-
-    Raises:
-      ValueError: An option is given that only the pose network reads.
-    """
+    """Finds people, writes what was found, prints COCO's twelve numbers."""
     refuse_pose_options(arguments)
     out.mkdir(parents=True, exist_ok=True)
     found = measure.find_boxes(
@@ -131,43 +100,22 @@ def evaluate_detector(
         batch_size=arguments.batch_size or measure.PICTURES,
     )
     truth = Truth(as_coco(dataset), dataset.skeleton, arguments.coco_backend)
-    evaluation = measure.score_boxes(dataset, truth, found)
+    results, metrics = measure.score_boxes(dataset, truth, found)
     if not is_first():
         return
-    write_results(out / "boxes.json", evaluation.results)
-    write_json(out / "metrics.json", evaluation.metrics)
-    draw_boxes(
-        dataset,
-        evaluation.found,
-        out / "pictures",
-        count=arguments.pictures,
-        min_score=arguments.min_drawn_score,
+    write_results(out / "boxes.json", results)
+    least = arguments.min_drawn_score
+    draw_boxes(dataset, found, out / "pictures", count=arguments.pictures, min_score=least)
+    show_numbers({"person boxes": metrics}, BOX_METRICS, title_of(arguments, dataset))
+    evaluated = evaluated_by(
+        arguments,
+        dataset=dataset,
+        truth=truth,
+        results=results,
+        metrics=metrics,
+        summary=f"{len(results)} boxes in {len(dataset.images)} pictures",
     )
-    title = f"{arguments.workdir} on {dataset.directory}, {dataset.split}"
-    show_numbers({"person boxes": evaluation.metrics}, BOX_METRICS, title)
-    pictures = len(dataset.images)
-    print(f"{len(evaluation.results)} boxes in {pictures} pictures")
-    print(f"wrote metrics.json, boxes.json and pictures/ to {out}")
-    if arguments.report:
-        summary = f"{len(evaluation.results)} boxes in {pictures} pictures"
-        evaluated = to_report(
-            arguments, dataset, truth, evaluation.results, evaluation.metrics, summary
-        )
-        write_page(out, detector_page(evaluated))
-
-
-class PoseOutcome(NamedTuple):
-    """What an evaluation of a pose network found; the same on every host.
-
-    `drawn` is the score from which on joints are drawn.
-    """
-
-    boxes: PersonBoxes
-    evaluation: measure.PoseEvaluation
-    metrics: dict[str, float]
-    joints: list[KeypointRow]
-    tables: dict[str, variants.Numbers]
-    drawn: float
+    finish(evaluated, out, ["boxes.json"], detector_page if arguments.report else None)
 
 
 def evaluate_pose(
@@ -176,9 +124,6 @@ def evaluate_pose(
     """Finds poses in boxes, writes them, prints COCO's ten numbers and the table of joints.
 
     Every host computes all numbers: waiting for the first one would take as long.
-
-    Raises:
-      ValueError: The data set has other joints, or nobody in it has any.
     """
     if dataset.skeleton != task.skeleton:
         theirs, ours = (", ".join(s.names) for s in (dataset.skeleton, task.skeleton))
@@ -189,45 +134,61 @@ def evaluate_pose(
             "boxes alone can measure a detector"
         )
     out.mkdir(parents=True, exist_ok=True)
-    main = Path(arguments.boxes).name
+    main, head = Path(arguments.boxes).name, task.config.head
     truth = Truth(as_coco(dataset), task.skeleton, arguments.coco_backend)
     sources = {main: read_box_source(arguments, dataset)}
     decoding = task.decoding(arguments.settings.decoding)
-    settings = dataclasses.replace(arguments.settings, decoding=decoding)
-    drawn = arguments.min_keypoint_score
-    drawn = task.config.head.drawn_from(decoding) if drawn is None else drawn
-    given = main, settings
+    given = main, dataclasses.replace(arguments.settings, decoding=decoding)
     tables: dict[str, variants.Rows] = {f"boxes: {arguments.boxes}": {"as given": given}}
     if arguments.table:
         sources.setdefault("gt", ground_truth_boxes(dataset))
-        scored = {name: name != "gt" for name in sources}
         tables = {
-            f"boxes: {arguments.boxes}": variants.one_at_a_time(
-                *given, decodings(task.config.head)
-            ),
-            "combinations": variants.grid(scored, settings),
+            f"boxes: {arguments.boxes}": variants.one_at_a_time(*given, decodings(head)),
+            "combinations": variants.grid({name: name != "gt" for name in sources}, given[1]),
         }
-    evaluations = evaluate_rows(
-        task, variables, dataset, truth, arguments, sources, tables.values()
-    )
+    evaluations = evaluate_rows(task, variables, dataset, truth, arguments, sources, tables)
     boxes, evaluation = sources[main], evaluations[given]
-    found = box_results(dataset.images.id[boxes.image], boxes.box, boxes.score)
-    metrics = {
-        **evaluation.metrics,
-        **evaluate_boxes(truth, found),
-        "boxes": float(len(boxes)),
-    }
+    box_entries = box_results(dataset.images.id[boxes.image], boxes.box, boxes.score)
+    metrics = evaluation.metrics | evaluate_boxes(truth, box_entries) | {"boxes": float(len(boxes))}
     if arguments.boxes == "gt":
         metrics |= measure.torso_pck(truth, dataset, boxes, evaluation.people)
     joints = keypoint_table(truth, evaluation.results)
+    if not is_first():
+        return
+    write_results(out / "boxes.json", box_entries)
+    write_results(out / "keypoints.json", evaluation.results)
+    drawn = arguments.min_keypoint_score
+    draw_poses(
+        dataset,
+        boxes,
+        evaluation,
+        out / "pictures",
+        count=arguments.pictures,
+        min_keypoint_score=head.drawn_from(decoding) if drawn is None else drawn,
+    )
+    text = markdown(KeypointRow._fields, joint_cells(joints))
+    (out / "joints.md").write_text(text)
+    print(text)
+    files = ["keypoints.json", "boxes.json", "joints.md"]
     numbers = {
         title: {name: evaluations[row].metrics for name, row in table.items()}
         for title, table in tables.items()
     }
-    if is_first():
-        write_results(out / "boxes.json", found)
-        outcome = PoseOutcome(boxes, evaluation, metrics, joints, numbers, drawn)
-        write_poses(outcome, dataset, truth, arguments, out)
+    if arguments.table:
+        files = ["options.md", "options.json", *files]
+        write_tables(numbers, out)
+    for title, table in numbers.items():
+        show_numbers(table, KEYPOINT_METRICS, f"{title_of(arguments, dataset)}; {title}")
+    evaluated = evaluated_by(
+        arguments,
+        dataset=dataset,
+        truth=truth,
+        results=evaluation.results,
+        metrics=metrics,
+        summary=describe_boxes(arguments.boxes, metrics),
+    )
+    page = partial(pose_page, joints=joints) if arguments.report else None
+    finish(evaluated, out, files, page)
 
 
 def evaluate_rows(
@@ -237,62 +198,52 @@ def evaluate_rows(
     truth: Truth,
     arguments: Arguments,
     sources: dict[str, PersonBoxes],
-    tables: Iterable[variants.Rows],
+    tables: dict[str, variants.Rows],
 ) -> dict[tuple[str, Settings], measure.PoseEvaluation]:
     """Evaluates every row of some tables once, by its source of boxes and its settings."""
-    rows = dict.fromkeys(row for table in tables for row in table.values())
+    rows = dict.fromkeys(row for table in tables.values() for row in table.values())
+    size = arguments.batch_size or measure.CROPS
     evaluations = {}
     for source, boxes in sources.items():
-        variants = [settings for name, settings in rows if name == source]
-        each = measure.evaluate_each(
-            task,
-            variables,
-            dataset,
-            truth,
-            boxes,
-            variants,
-            batch_size=arguments.batch_size or measure.CROPS,
-        )
-        evaluations |= {(source, settings): e for settings, e in zip(variants, each)}
+        each = [settings for name, settings in rows if name == source]
+        found = measure.evaluate_each(task, variables, dataset, truth, boxes, each, batch_size=size)
+        evaluations |= {(source, settings): e for settings, e in zip(each, found)}
     return evaluations
 
 
-def write_poses(
-    outcome: PoseOutcome, dataset: Dataset, truth: Truth, arguments: Arguments, out: Path
-) -> None:
-    """Writes and prints the results of a pose network's evaluation."""
-    write_results(out / "keypoints.json", outcome.evaluation.results)
-    write_json(out / "metrics.json", outcome.metrics)
-    joints = markdown(KeypointRow._fields, joint_cells(outcome.joints))
-    (out / "joints.md").write_text(joints)
-    draw_poses(
-        dataset,
-        outcome.boxes,
-        outcome.evaluation,
-        out / "pictures",
-        count=arguments.pictures,
-        min_keypoint_score=outcome.drawn,
+def write_tables(tables: dict[str, variants.Numbers], out: Path) -> None:
+    """Writes options.json and options.md."""
+    rows = {name: row for table in tables.values() for name, row in table.items()}
+    write_json(out / "options.json", rows)
+    texts = (
+        markdown((title, *KEYPOINT_METRICS), number_rows(table, KEYPOINT_METRICS))
+        for title, table in tables.items()
     )
-    print(joints)
-    title = f"{arguments.workdir} on {dataset.directory}, {dataset.split}"
-    for name, rows in outcome.tables.items():
-        show_numbers(rows, KEYPOINT_METRICS, f"{title}; {name}")
-    summary = describe_boxes(arguments.boxes, outcome.metrics)
-    print(summary)
-    if arguments.table:
-        rows = {name: row for table in outcome.tables.values() for name, row in table.items()}
-        write_json(out / "options.json", rows)
-        texts = (
-            markdown((name, *KEYPOINT_METRICS), number_rows(table, KEYPOINT_METRICS))
-            for name, table in outcome.tables.items()
-        )
-        (out / "options.md").write_text("\n".join(texts))
-    more = "options.md, options.json, " * arguments.table
-    print(f"wrote metrics.json, {more}keypoints.json, boxes.json, joints.md and pictures/ to {out}")
-    if arguments.report:
-        results, metrics = outcome.evaluation.results, outcome.metrics
-        evaluated = to_report(arguments, dataset, truth, results, metrics, summary)
-        write_page(out, pose_page(evaluated, outcome.joints))
+    (out / "options.md").write_text("\n".join(texts))
+
+
+def evaluated_by(arguments: Arguments, **outcome: Any) -> Evaluated:
+    """The outcome of an evaluation beside what it was asked for."""
+    return Evaluated(
+        workdir=arguments.workdir,
+        config=read_config(arguments.workdir),
+        options=dataclasses.asdict(arguments),
+        pictures=arguments.pictures,
+        min_box_score=arguments.min_drawn_score,
+        **outcome,
+    )
+
+
+def finish(
+    evaluated: Evaluated, out: Path, files: Sequence[str], page: Callable[[Evaluated], str] | None
+) -> None:
+    """Writes the numbers and, if it is wanted, the page; says what was written."""
+    write_json(out / "metrics.json", evaluated.metrics)
+    print(evaluated.summary)
+    print(f"wrote {', '.join(['metrics.json', *files])} and pictures/ to {out}")
+    if page:
+        (out / "report.html").write_text(page(evaluated))
+        print(f"wrote {out / 'report.html'}")
 
 
 def write_json(path: Path, values: dict) -> None:
@@ -300,44 +251,17 @@ def write_json(path: Path, values: dict) -> None:
     path.write_text(json.dumps(values, indent=2) + "\n")
 
 
-def to_report(
-    arguments: Arguments,
-    dataset: Dataset,
-    truth: Truth,
-    results: list,
-    metrics: dict[str, float],
-    summary: str,
-) -> Evaluated:
-    """What the page of an evaluation is made of."""
-    workdir = arguments.workdir
-    return Evaluated(
-        workdir=workdir,
-        dataset=dataset,
-        truth=truth,
-        results=results,
-        metrics=metrics,
-        config=read_config(workdir),
-        options=dataclasses.asdict(arguments),
-        summary=summary,
-        pictures=arguments.pictures,
-        min_box_score=arguments.min_drawn_score,
-    )
-
-
-def write_page(out: Path, page: str) -> None:
-    """Writes report.html."""
-    path = out / "report.html"
-    path.write_text(page)
-    print(f"wrote {path}")
+def title_of(arguments: Arguments, dataset: Dataset) -> str:
+    """What was evaluated on what."""
+    return f"{arguments.workdir} on {dataset.directory}, {dataset.split}"
 
 
 def describe_boxes(source: str, metrics: dict[str, float]) -> str:
     """One line on the boxes that the poses were found in."""
     line = f"{metrics['boxes']:.0f} boxes ({source}), person box_AP {metrics['box_AP']:.3f}"
     if "PCK" in metrics:
-        line += (
-            f"; PCK@.2 of the torso {metrics['PCK']:.3f} over {metrics['PCK_people']:.0f} people"
-        )
+        line += f"; PCK@.2 of the torso {metrics['PCK']:.3f}"
+        line += f" over {metrics['PCK_people']:.0f} people"
     return line
 
 
@@ -348,11 +272,7 @@ def show_numbers(numbers: variants.Numbers, columns: Sequence[str], title: str) 
 
 
 def refuse_pose_options(arguments: Arguments) -> None:
-    """A detector must not seem to follow options that only the pose network reads.
-
-    Raises:
-      ValueError: One is given.
-    """
+    """A detector must not seem to follow options that only the pose network reads."""
     only_pose = ("boxes", "detector", "table", "min_keypoint_score")
     default = Arguments(arguments.workdir)
     given = [name for name in only_pose if getattr(arguments, name) != getattr(default, name)]

@@ -2,12 +2,21 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
 from data_pipeline.config import DetectorDataConfig, PoseDataConfig
-from g_rmi.config import OptimConfig, TrainConfig, from_dict, require, upgrade
+from g_rmi.config import (
+    OptimConfig,
+    TrainConfig,
+    flatten,
+    from_dict,
+    nearest,
+    require,
+    to_dict,
+    upgrade,
+)
 from g_rmi.detector import DetectorConfig
 from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.pose.config import PoseConfig
@@ -46,6 +55,7 @@ class DetectorExperiment:
 
 
 Experiment = PoseExperiment | DetectorExperiment
+T = TypeVar("T", bound=Experiment)
 _STAGES = {"pose": PoseExperiment, "detector": DetectorExperiment}
 
 
@@ -54,12 +64,33 @@ def experiment_from_dict(values: Mapping[str, Any]) -> Experiment:
 
     What may stand beside it is no part of it: "skeleton", a keypoint set other than COCO's, and
     "settings", those of inference.
-
-    Raises:
-      ValueError: There is no such stage, or `g_rmi.config.from_dict` refuses the values.
     """
     beside = ("skeleton", "settings")
     values = {name: value for name, value in upgrade(values).items() if name not in beside}
     stage = values.get("stage", "pose")
     require(stage in _STAGES, "stage", stage, f"one of {tuple(_STAGES)}")
     return from_dict(_STAGES[stage], values)
+
+
+def override(experiment: T, fields: Mapping[str, Any]) -> T:
+    """An experiment with some of its fields changed: {"model.head.radius": 12.5}.
+
+    After a new kind, {"model.head.kind": "gaussian"}, what belongs to it is at its defaults.
+
+    Raises:
+      ValueError: There is no such field, the message names the nearest, or its value is impossible.
+    """
+    values = to_dict(experiment)
+    for name, value in fields.items():
+        names = dict(flatten(values))
+        *parents, last = name.split(".")
+        if name not in names and f"{'.'.join(parents)}.kind" not in fields:
+            same = [full for full in names if full.endswith(f".{last}")]
+            raise ValueError(f"no field {name!r}{nearest(name, same or names)}")
+        inner = values
+        for parent in parents:
+            inner = inner[parent]
+        if last == "kind" and value != inner[last]:
+            inner.clear()
+        inner[last] = value
+    return experiment_from_dict(values)  # type: ignore[bad-return]

@@ -25,47 +25,29 @@ CELL = (420, 336)  # Height and width of each half of a picture.
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
-    """What was evaluated on what, and what came out.
+    """What was evaluated on what, and what came out."""
 
-    Attributes:
-      workdir: Directory of the training, or a weights file.
-      dataset: What it was evaluated on.
-      truth: Its labels.
-      results: In COCO's results format.
-      metrics: COCO's numbers by name.
-      config: Of the training.
-      options: Of the evaluation.
-      summary: A line on what was evaluated.
-      pictures: So many of each kind.
-      min_box_score: Boxes that score lower are not drawn where nobody was found.
-    """
-
-    workdir: Path
+    workdir: Path  # Or a weights file.
     dataset: Dataset
     truth: Truth
     results: list[Result]
     metrics: dict[str, float]
-    config: dict
-    options: dict
+    config: dict  # Of the training.
+    options: dict  # Of the evaluation.
     summary: str
-    pictures: int
-    min_box_score: float
+    pictures: int  # So many of each kind.
+    min_box_score: float  # Boxes that score lower are not drawn where nobody was found.
+
+    def found_in(self, row: int) -> list[Result]:
+        """The results of an image."""
+        image = self.dataset.images.id[row]
+        return [entry for entry in self.results if entry["image_id"] == image]
 
 
 def draw_pairs(
-    dataset: Dataset,
-    rows: Iterable[int],
-    draw: Callable[[np.ndarray, int], np.ndarray],
-    out: Path,
+    dataset: Dataset, rows: Iterable[int], draw: Callable[[np.ndarray, int], np.ndarray], out: Path
 ) -> None:
-    """Writes truth beside found for some pictures, and one sheet of all of them.
-
-    Args:
-      dataset: Whose pictures they are.
-      rows: Of the pictures.
-      draw: Gives the drawing of a picture, an RGB array, and its row.
-      out: Directory of the drawings.
-    """
+    """Writes truth beside found for the pictures of some rows, and one sheet of all of them."""
     out.mkdir(parents=True, exist_ok=True)
     sheet = []
     for row in map(int, rows):
@@ -121,9 +103,8 @@ def draw_boxes(
 
 
 class Shown(NamedTuple):
-    """A person, a detection or both: row of the picture, of the person, index of the result."""
+    """A person by their row, a detection by its place among the results, or both."""
 
-    image: int
     person: int | None
     result: int | None
     caption: str
@@ -131,25 +112,22 @@ class Shown(NamedTuple):
 
 def pose_galleries(evaluated: Evaluated, found: Diagnosis) -> list[Gallery]:
     """The best, the worst, the most confident errors, and who was not found."""
-    images = {image: row for row, image in enumerate(evaluated.dataset.images.id.tolist())}
     results, count = evaluated.results, evaluated.pictures
     owner = {i: n for n, i in enumerate(found.found.tolist()) if i >= 0}
 
     def shown(n: int) -> Shown:
         i = int(found.found[n])
         if i < 0:
-            return Shown(images[found.image[n]], int(found.person[n]), None, "nobody found")
+            return Shown(int(found.person[n]), None, "nobody found")
         counts = np.bincount(found.kinds[n][found.kinds[n] >= 0], minlength=5)[1:]
         errors = [f"{c} {kind}" for c, kind in zip(counts, KINDS[1:], strict=True) if c]
         told = f"OKS {found.oks[n]:.2f}, score {results[i]['score']:.2f}"
-        caption = "; ".join([told, *errors])
-        return Shown(images[found.image[n]], int(found.person[n]), i, caption)
+        return Shown(int(found.person[n]), i, "; ".join([told, *errors]))
 
     def mistaken(i: int) -> Shown:
         if i in owner:
             return shown(owner[i])
-        caption = f"nobody there, score {results[i]['score']:.2f}"
-        return Shown(images[results[i]["image_id"]], None, i, caption)
+        return Shown(None, i, f"nobody there, score {results[i]['score']:.2f}")
 
     is_found = found.found >= 0
     order = np.flatnonzero(is_found)[np.argsort(found.oks[is_found], kind="stable")]
@@ -165,62 +143,60 @@ def pose_galleries(evaluated: Evaluated, found: Diagnosis) -> list[Gallery]:
         "Most confident errors, by OKS .5": map(mistaken, wrong[:count]),
         "Largest people nobody found": map(shown, unfound[:count]),
     }
-    return _galleries(kinds, lambda what: _draw_pose(evaluated, what), evaluated.dataset)
+    return _galleries(kinds, _draw_pose, evaluated)
 
 
 def box_galleries(evaluated: Evaluated, evaluation: Evaluation) -> list[Gallery]:
     """The most confident errors of a detector, and who was not found."""
-    images = {image: row for row, image in enumerate(evaluated.dataset.images.id.tolist())}
-    false, unfound, count = [], [], evaluated.pictures
+    results, area = evaluated.results, evaluated.dataset.people.area
+    false, unfound = [], []
     for match in matches(evaluation):  # their first row: IoU .5
-        row, missed = images[match.image], (match.found[0] < 0) & match.counts
-        false += [(row, i) for i in match.detections[~match.right[0]].tolist()]
-        unfound += [(row, n) for n in match.people[missed].tolist()]
-    area, results = evaluated.dataset.people.area, evaluated.results
-    false.sort(key=lambda pair: -results[pair[1]]["score"])
-    unfound.sort(key=lambda pair: -area[pair[1]])
-    kinds = {
-        "Most confident errors, by IoU .5": (
-            Shown(row, None, i, f"score {results[i]['score']:.2f}") for row, i in false[:count]
-        ),
-        "Largest people nobody found": (
-            Shown(row, n, None, "nobody found") for row, n in unfound[:count]
-        ),
-    }
-    return _galleries(kinds, lambda what: _draw_boxes(evaluated, what), evaluated.dataset)
+        false += match.detections[~match.right[0]].tolist()
+        unfound += match.people[(match.found[0] < 0) & match.counts].tolist()
+    false.sort(key=lambda i: -results[i]["score"])
+    unfound.sort(key=lambda n: -area[n])
+    errors = [
+        Shown(None, i, f"score {results[i]['score']:.2f}") for i in false[: evaluated.pictures]
+    ]
+    missed = [Shown(n, None, "nobody found") for n in unfound[: evaluated.pictures]]
+    kinds = {"Most confident errors, by IoU .5": errors, "Largest people nobody found": missed}
+    return _galleries(kinds, _draw_boxes, evaluated)
 
 
 def _galleries(
-    kinds: Mapping[str, Iterable[Shown]], draw: Callable[[Shown], np.ndarray], dataset: Dataset
+    kinds: Mapping[str, Iterable[Shown]],
+    draw: Callable[[Evaluated, Shown, int], np.ndarray],
+    evaluated: Evaluated,
 ) -> list[Gallery]:
-    galleries = []
-    for title, things in kinds.items():
-        pictures = [
-            Picture(
-                draw(what), f"{what.caption} – {Path(dataset.images.file_name[what.image]).name}"
-            )
-            for what in things
-        ]
-        if pictures:
-            galleries.append(Gallery(title, pictures))
-    return galleries
+    """Pictures under their titles, where there are any; `draw` also gets the picture's row."""
+    images, people = evaluated.dataset.images, evaluated.dataset.people
+
+    def picture(shown: Shown) -> Picture:
+        if shown.person is not None:
+            row = int(people.image[shown.person])
+        else:
+            image_id = evaluated.results[shown.result or 0]["image_id"]
+            row = int(np.flatnonzero(images.id == image_id)[0])
+        name = Path(images.file_name[row]).name
+        return Picture(draw(evaluated, shown, row), f"{shown.caption} – {name}")
+
+    galleries = (Gallery(title, [*map(picture, shown)]) for title, shown in kinds.items())
+    return [gallery for gallery in galleries if gallery.pictures]
 
 
-def _draw_pose(evaluated: Evaluated, what: Shown) -> np.ndarray:
+def _draw_pose(evaluated: Evaluated, shown: Shown, row: int) -> np.ndarray:
     """The person's labels beside the detection; beside everybody found there if there is none."""
     dataset, people = evaluated.dataset, evaluated.dataset.people
-    image_id = int(dataset.images.id[what.image])
-    others = [entry for entry in evaluated.results if entry["image_id"] == image_id]
-    poses = others if what.result is None else [evaluated.results[what.result]]
+    one, there = shown.result, evaluated.found_in(row)
+    poses = there if one is None else [evaluated.results[one]]
     keypoints = keypoints_of(poses, len(dataset.skeleton))
-    rows = dataset.people_of(what.image) if what.person is None else [what.person]
-    labels = people.take(np.arange(len(people))[rows])
-    if what.person is None:
+    if shown.person is None:
+        labels = people.take(np.arange(len(people))[dataset.people_of(row)])
         corners = keypoints[0, :, :2]
         region = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
     else:
-        region = people.box[what.person]
-    image, affine = _cut(dataset, what.image, region)
+        labels, region = people.take(np.array([shown.person])), people.box[shown.person]
+    image, affine = _cut(dataset, row, region)
     return compare(
         image,
         apply_affine(affine, labels.keypoints),
@@ -233,20 +209,19 @@ def _draw_pose(evaluated: Evaluated, what: Shown) -> np.ndarray:
     )
 
 
-def _draw_boxes(evaluated: Evaluated, what: Shown) -> np.ndarray:
+def _draw_boxes(evaluated: Evaluated, shown: Shown, row: int) -> np.ndarray:
     """Annotated boxes beside found ones that score no less than the one to look at."""
-    dataset, results = evaluated.dataset, evaluated.results
-    image_id = int(dataset.images.id[what.image])
-    least = evaluated.min_box_score if what.result is None else results[what.result]["score"]
-    there = [e for e in results if e["image_id"] == image_id and e["score"] >= least]
+    dataset, there = evaluated.dataset, evaluated.found_in(row)
+    if shown.result is None:
+        region, least = dataset.people.box[shown.person], evaluated.min_box_score
+    else:
+        one = evaluated.results[shown.result]
+        region, least = from_xywh(np.array(one["bbox"], np.float64)), one["score"]
+    there = [entry for entry in there if entry["score"] >= least]
     found = from_xywh(np.array([e["bbox"] for e in there], np.float64).reshape(-1, 4))
     scores = np.array([entry["score"] for entry in there], np.float64)
-    truth = dataset.people.box[dataset.people_of(what.image)].astype(np.float64)
-    if what.result is None:
-        region = dataset.people.box[what.person]
-    else:
-        region = from_xywh(np.array(results[what.result]["bbox"], np.float64))
-    image, affine = _cut(dataset, what.image, region)
+    truth = dataset.people.box[dataset.people_of(row)].astype(np.float64)
+    image, affine = _cut(dataset, row, region)
     truth, found = (
         apply_affine(affine, boxes.reshape(-1, 2, 2)).reshape(-1, 4) for boxes in (truth, found)
     )

@@ -25,15 +25,10 @@ VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wm
 
 
 class Source(NamedTuple):
-    """A picture or a video.
+    """A picture or a video."""
 
-    Attributes:
-      path: The file; None for standard input.
-      name: What results call it: its path below the folder that was given, or the file's name.
-    """
-
-    path: Path | None
-    name: str
+    path: Path | None  # None for standard input.
+    name: str  # In results: the path below the folder that was given, or the file's name.
 
     @property
     def is_video(self) -> bool:
@@ -58,13 +53,9 @@ def find(given: Sequence[str], *, leave_out: Path) -> list[Source]:
     Folders are searched with all folders below them, for pictures only; hidden files and folders
     are passed over. A file that is named is taken whatever its ending says.
 
-    Args:
-      given: Files, folders, glob patterns, or `-` for one picture on standard input.
-      leave_out: A folder that is not searched: results of an earlier run are no input.
-
-    Returns:
-      Sources in the order they were given, the files of a folder by name, none twice; names are
-      unique.
+    `-` is one picture on standard input. The folder `leave_out` is not searched: results of an
+    earlier run are no input. Sources come in the order they were given, the files of a folder by
+    name, none twice; names are unique.
 
     Raises:
       ValueError: Nothing was given, or nothing is there. The message names it.
@@ -120,13 +111,10 @@ def _search(folder: Path, leave_out: Path) -> Iterator[tuple[Path, str]]:
 
 
 def decode(data: bytes) -> Picture:
-    """Decodes a picture as people see it.
+    """Decodes a picture, of any format that Pillow reads, as people see it.
 
     The orientation in its EXIF data is applied; transparent parts lie on white; grey, palette,
     CMYK and 16 bits become 8-bit RGB; of an animation the first picture is taken.
-
-    Args:
-      data: The file, of any format that Pillow reads.
 
     Raises:
       ImageError: Cut off, broken, of an unknown format, of more than `MAX_PIXELS`, or of

@@ -13,22 +13,11 @@ class Journal:
 
     Each line is on its way to the disk before the next picture begins; one that a kill cut short
     is dropped when the file is opened again. Every host has a file of its own and reads them all.
-
-    Attributes:
-      records: By name, frame (None for a picture) and stamp.
     """
 
     def __init__(self, folder: Path, options: Json, *, host: int = 0):
-        """Opens or starts a journal.
-
-        Args:
-          folder: Where the files are.
-          options: All that the records depend on.
-          host: Whose file is written.
-
-        Raises:
-          ValueError: A file was made with other options, which the message names, or is none.
-        """
+        """Opens or starts a host's; a ValueError names a file that was made with other options."""
+        # By name, frame (None for a picture) and stamp.
         self.records: dict[tuple, Json] = {}
         self._folder = folder
         self._options = json.loads(json.dumps(options))
@@ -47,7 +36,7 @@ class Journal:
             self._read(path)
 
     def find(self, name: str, frame: int | None, stamp: Sequence[int]) -> Json | None:
-        """The record of a picture or frame, if there is one of the file with this stamp."""
+        """The record of a picture or frame of the file with this stamp."""
         return self.records.get((name, frame, *stamp))
 
     def add(self, record: Json) -> None:
@@ -64,8 +53,18 @@ class Journal:
             self.records |= {_key(record): record for record in records}
         except (ValueError, KeyError, TypeError):
             raise ValueError(f"{path} is damaged; --overwrite starts anew") from None
-        if options is not None:
-            _check_same(path, options, self._options)
+        wanted = self._options
+        saved = wanted if options is None else options
+        changes = [
+            f"{name} was {saved.get(name)!r}, is {wanted.get(name)!r}"
+            for name in sorted(saved.keys() | wanted.keys())
+            if saved.get(name) != wanted.get(name)
+        ]
+        if changes:
+            raise ValueError(
+                f"{path.parent} holds results of other options: {'; '.join(changes)} "
+                "(--overwrite starts anew; or choose another --out)"
+            )
         return len(whole)
 
     def _write(self, values: Json) -> None:
@@ -91,14 +90,3 @@ def _files(folder: Path) -> list[Path]:
 
 def _key(record: Json) -> tuple:
     return record["name"], record["frame"], *record["stamp"]
-
-
-def _check_same(path: Path, saved: Json, wanted: Json) -> None:
-    names = sorted(saved.keys() | wanted.keys())
-    different = [n for n in names if saved.get(n) != wanted.get(n)]
-    if different:
-        changes = (f"{n} was {saved.get(n)!r}, is {wanted.get(n)!r}" for n in different)
-        raise ValueError(
-            f"{path.parent} holds results of other options: {'; '.join(changes)} "
-            "(--overwrite starts anew; or choose another --out)"
-        )

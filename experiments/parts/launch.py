@@ -25,42 +25,28 @@ _NO_LIMIT = 365 * 24 * 60  # Minutes.
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A function call that runs in a process of its own.
+    """A call of a module's function that runs in a process of its own."""
 
-    Attributes:
-      name: Unique, fit for a file name.
-      function: A module's function.
-      arguments: Its arguments.
-      needs: Names of jobs that must have succeeded before.
-    """
-
-    name: str
+    name: str  # Unique, fit for a file name.
     function: Callable[..., None]
     arguments: tuple[Any, ...]
-    needs: frozenset[str] = frozenset()
+    needs: frozenset[str] = frozenset()  # Names of jobs that must have succeeded before.
 
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
-    """What each job gets.
+    """What each job gets."""
 
-    Attributes:
-      partition: Slurm partition.
-      account: Slurm account.
-      gpus: Accelerators; on this machine, jobs that run side by side take the next ones. Default:
-        all of this machine's, 1 of Slurm's.
-      cpus: Processor cores of a job on Slurm.
-      memory_gb: Memory of a job on Slurm.
-      hours: Time limit on Slurm, after which a job is put back into the queue and continues.
-      slurm: Any other of sbatch's options, as pairs: "constraint a100 qos low".
-    """
-
-    partition: str | None = None
-    account: str | None = None
+    partition: str | None = None  # Slurm partition.
+    account: str | None = None  # Slurm account.
+    # Accelerators; on this machine, jobs that run side by side take the next ones. Default: all of
+    # this machine's, 1 of Slurm's.
     gpus: int | None = None
-    cpus: int = 8
-    memory_gb: float | None = None
+    cpus: int = 8  # Processor cores of a job on Slurm.
+    memory_gb: float | None = None  # Memory of a job on Slurm.
+    # Time limit on Slurm, after which a job is put back into the queue and continues.
     hours: float = 24.0
+    # Any other of sbatch's options, as pairs: "constraint a100 qos low".
     slurm: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -90,20 +76,12 @@ class _Call:
 
 
 class Executor:
-    """Submits jobs through submitit and says how they ended.
-
-    Attributes:
-      launcher: Where they run.
-      folder: Their logs.
-    """
+    """Submits jobs through submitit and says how they ended."""
 
     def __init__(self, launcher: Launcher, folder: Path, resources: Resources):
-        """Prepares the launcher.
+        """Runs them as processes of this machine, on Slurm, or ("debug") in this process.
 
-        Args:
-          launcher: "local" (processes of this machine), "slurm", or "debug" (in this process).
-          folder: Gets the jobs' logs, and what is known of jobs that Slurm has.
-          resources: Of each job.
+        Their logs, and what is known of jobs that Slurm has, go into the folder.
 
         Raises:
           ValueError: There is no Slurm here.
@@ -120,14 +98,14 @@ class Executor:
             )
         except RuntimeError as error:
             raise ValueError(f"--launcher {launcher}: {error}") from None
-        slurm = {"partition": resources.partition, "account": resources.account}
         self._executor.update_parameters(
             timeout_min=_NO_LIMIT if launcher == "local" else round(60 * resources.hours),
             gpus_per_node=1 if resources.gpus is None else resources.gpus,
             cpus_per_task=resources.cpus,
             mem_gb=resources.memory_gb,
+            slurm_partition=resources.partition,
+            slurm_account=resources.account,
             slurm_additional_parameters=resources.slurm or None,
-            **{f"slurm_{name}": value for name, value in slurm.items()},
         )
 
     def submit(self, job: Job, slot: int) -> submitit.Job | Future:
@@ -151,12 +129,10 @@ class Executor:
 
     def error(self, handle: submitit.Job | Future) -> str | None:
         """How a finished job failed, in a line; None if it did not."""
-        if isinstance(handle, Future):
-            return handle.result()
         try:
             return handle.result()
         except submitit.core.utils.UncompletedJobError:
-            return f"the job ended without a result; see {handle.paths.stderr}"
+            return f"the job ended without a result; see {handle.paths.stderr}"  # type: ignore
 
     def stop(self, handles: Sequence[submitit.Job]) -> None:
         """Asks the jobs of this machine to stop, and waits; trainings save their state."""
@@ -195,22 +171,12 @@ def _handling(number: int, handler: Any) -> Iterator[None]:
 
 
 def run_jobs(
-    jobs: Sequence[Job],
-    executor: Executor,
-    *,
-    limit: int,
-    ended: Callable[[Job, str | None], None],
+    jobs: Sequence[Job], executor: Executor, *, limit: int, ended: Callable[[Job, str | None], None]
 ) -> dict[str, str | None]:
-    """Runs jobs, each once those that it needs have succeeded.
+    """Runs jobs in order of preference, each once those that it needs have succeeded.
 
-    Args:
-      jobs: In order of preference.
-      executor: Starts them.
-      limit: Most jobs at once.
-      ended: Is told of each job that ended, with its error or None.
-
-    Returns:
-      The error of each job, or None. What needed a failed job has its error.
+    At most `limit` run at once; `ended` is told of each one's end. Returns the error of each job,
+    or None. What needed a failed job has its error.
     """
     waiting, running = list(jobs), {}
     outcomes: dict[str, str | None] = {}

@@ -12,7 +12,7 @@ from data_pipeline.loader import box_crops, canvases
 from data_pipeline.schema import Dataset
 from g_rmi.detector.detector import Detector
 from g_rmi.evaluation.pck import evaluate_pck
-from g_rmi.evaluation.results import box_results, keypoint_results
+from g_rmi.evaluation.results import Result, box_results, keypoint_results
 from g_rmi.evaluation.truth import Truth, evaluate_boxes, evaluate_keypoints
 from g_rmi.inference.dataset import FoundBoxes, detect_people, predict_boxes
 from g_rmi.inference.people import turned_views
@@ -31,14 +31,6 @@ class PoseEvaluation(NamedTuple):
     people: People
     scores: Float[np.ndarray, " N"]
     keep: Bool[np.ndarray, " N"]
-    results: list[dict]
-    metrics: dict[str, float]
-
-
-class BoxEvaluation(NamedTuple):
-    """What was found, in COCO's format, and COCO's twelve numbers."""
-
-    found: FoundBoxes
     results: list[dict]
     metrics: dict[str, float]
 
@@ -129,7 +121,9 @@ def find_boxes(
     return detect_people(task, variables, pictures, flip_test=flip_test)
 
 
-def score_boxes(dataset: Dataset, truth: Truth, found: FoundBoxes) -> BoxEvaluation:
-    """Asks COCO's evaluation."""
+def score_boxes(
+    dataset: Dataset, truth: Truth, found: FoundBoxes
+) -> tuple[list[Result], dict[str, float]]:
+    """What was found, in COCO's format, and COCO's twelve numbers."""
     results = box_results(dataset.images.id[found.image], found.boxes, found.scores)
-    return BoxEvaluation(found, results, evaluate_boxes(truth, results))
+    return results, evaluate_boxes(truth, results)

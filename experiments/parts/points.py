@@ -1,31 +1,19 @@
 """The points of a sweep: what each changes in the base, and how it is evaluated."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple
 
-from experiments.parts.experiment import (
-    DetectorExperiment,
-    Experiment,
-    PoseExperiment,
-    experiment_from_dict,
-)
-from g_rmi.config import flatten, nearest, to_dict
+from experiments.parts.experiment import DetectorExperiment, PoseExperiment, override
 from g_rmi.inference.settings import COUNTING, Settings
 from g_rmi.pose.heads.disks import Disks
 
-T = TypeVar("T", bound=Experiment)
 Fields = Mapping[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class Base:
-    """What a sweep varies.
-
-    Attributes:
-      pose: The pose network's experiment.
-      detector: The detector's, for sweeps that look into detected boxes; None if none is named.
-    """
+class Base(NamedTuple):
+    """What a sweep varies: a pose network and, for sweeps that look into its boxes, a detector."""
 
     pose: PoseExperiment
     detector: DetectorExperiment | None = None
@@ -33,23 +21,17 @@ class Base:
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One row of a sweep's table. Points that need the same training share it.
-
-    Attributes:
-      name: Of the row.
-      pose: Fields of the pose experiment that differ from the base, {"model.head.radius": 12.5}.
-      boxes: Where the pose network looks: annotated boxes, or those of the detector.
-      detector: Fields of the detector's experiment that differ from the base.
-      settings: Settings of inference that differ from those that AP is counted with.
-      averaged: Evaluate the average of the weights, where there is one, not the last ones.
-    """
+    """One row of a sweep's table. Points that need the same training share it."""
 
     name: str
+    # Fields of the pose experiment that differ from the base, {"model.head.radius": 12.5}.
     pose: Fields = dataclasses.field(default_factory=dict)
-    boxes: Literal["gt", "detector"] = "gt"
+    boxes: Literal["gt", "detector"] = "gt"  # Where the pose network looks.
+    # Fields of the detector's experiment that differ from the base, and settings of inference that
+    # differ from those that AP is counted with.
     detector: Fields = dataclasses.field(default_factory=dict)
     settings: Fields = dataclasses.field(default_factory=dict)
-    averaged: bool = True
+    averaged: bool = True  # Evaluate the average of the weights, if there is one, not the last.
 
 
 def settings_of(point: Point) -> Settings:
@@ -58,42 +40,11 @@ def settings_of(point: Point) -> Settings:
 
 
 def disks(base: Base) -> Disks:
-    """The base's head, for sweeps over what the paper's head has.
-
-    Raises:
-      ValueError: It is another one.
-    """
-    if not isinstance(base.pose.model.head, Disks):
-        raise ValueError(f"this sweep needs the head 'disks', not {base.pose.model.head.kind!r}")
-    return base.pose.model.head
-
-
-def override(experiment: T, fields: Fields) -> T:
-    """An experiment with some of its fields changed.
-
-    Args:
-      experiment: Any.
-      fields: New values by full name, such as {"model.head.radius": 12.5}. After a new kind, such
-        as {"model.head.kind": "gaussian"}, the others of its settings are at their defaults.
-
-    Raises:
-      ValueError: There is no such field, the message names the nearest, or its value is impossible.
-    """
-    values = to_dict(experiment)
-    for name, value in fields.items():
-        names = dict(flatten(values))
-        *parents, last = name.split(".")
-        if name not in names and f"{'.'.join(parents)}.kind" not in fields:
-            last = name.rpartition(".")[2]
-            same = [full for full in names if full.endswith(f".{last}")]
-            raise ValueError(f"no field {name!r}{nearest(name, same or names)}")
-        inner = values
-        for parent in parents:
-            inner = inner[parent]
-        if last == "kind" and value != inner[last]:
-            inner.clear()
-        inner[last] = value
-    return experiment_from_dict(values)  # type: ignore[bad-return]
+    """The base's head, for sweeps over what the paper's head has; a ValueError if it is another."""
+    head = base.pose.model.head
+    if not isinstance(head, Disks):
+        raise ValueError(f"this sweep needs the head 'disks', not {head.kind!r}")
+    return head
 
 
 def resolve(point: Point, base: Base) -> Base:
@@ -114,13 +65,9 @@ def resolve(point: Point, base: Base) -> Base:
 
 
 def check_names(points: Iterable[Point]) -> list[Point]:
-    """The points, of which no two may have the same name.
-
-    Raises:
-      ValueError: Two have.
-    """
-    found: dict[str, Point] = {}
-    for point in points:
-        if found.setdefault(point.name, point) is not point:
-            raise ValueError(f"two points are named {point.name!r}")
-    return list(found.values())
+    """The points; a ValueError if two have the same name."""
+    points = list(points)
+    for name, count in Counter(point.name for point in points).items():
+        if count > 1:
+            raise ValueError(f"two points are named {name!r}")
+    return points

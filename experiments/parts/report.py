@@ -10,12 +10,8 @@ from experiments.parts.gallery import Evaluated, box_galleries, pose_galleries
 from g_rmi.evaluation import diagnosis
 from g_rmi.evaluation.diagnosis import ERRORS, KINDS, Diagnosis
 from g_rmi.evaluation.keypoint_table import KeypointRow
-from g_rmi.evaluation.truth import (
-    KEYPOINT_METRICS,
-    Evaluation,
-    average_precision,
-    precision_recall,
-)
+from g_rmi.evaluation.truth import KEYPOINT_METRICS, Evaluation, average_precision, precision_recall
+from g_rmi.training.writer import read_metrics
 from g_rmi.viz import svg
 from g_rmi.viz.report import Folded, Numbers, Plots, Section, Table, page
 from g_rmi.viz.table import number
@@ -25,12 +21,7 @@ COLOURS = dict(zip(KINDS, ("#2c8a4b", "#9fd3ae", "#8250df", "#d9a514", "#c93c37"
 
 
 def pose_page(evaluated: Evaluated, joints: Sequence[KeypointRow]) -> str:
-    """The page of a pose network.
-
-    Args:
-      evaluated: What came out.
-      joints: The table of joints, as `keypoint_table` made it.
-    """
+    """The page of a pose network; `joints` as `keypoint_table` made it."""
     truth, results = evaluated.truth, evaluated.results
     curves = truth.evaluate(results, "keypoints")
     found = diagnosis.diagnose(truth, results)
@@ -45,7 +36,6 @@ def pose_page(evaluated: Evaluated, joints: Sequence[KeypointRow]) -> str:
         _errors(evaluated, found, fixed),
         Section("Groups of people", _GROUPS, [_group_table(found)]),
         Section("Pictures", _PICTURES, pose_galleries(evaluated, found)),
-        *_common(evaluated),
     ]
     return _page(evaluated, sections)
 
@@ -58,15 +48,19 @@ def detector_page(evaluated: Evaluated) -> str:
         Section("Person boxes", "", [Numbers(evaluated.metrics)]),
         Section("Precision and recall", "", [_precision_plots(evaluation, "IoU")]),
         Section("Pictures", _PICTURES, box_galleries(evaluated, evaluation)),
-        *_common(evaluated),
     ]
     return _page(evaluated, sections)
 
 
 def _page(evaluated: Evaluated, sections: Sequence[Section]) -> str:
+    """The page, with training curves and configs below."""
     dataset = evaluated.dataset
     title = f"{evaluated.workdir.resolve().name} on {dataset.directory.name}, {dataset.split}"
-    return page(title, evaluated.summary, sections)
+    configs = {"Of the training": evaluated.config, "Of the evaluation": evaluated.options}
+    folded = [Folded(name, json.dumps(x, indent=2, default=str)) for name, x in configs.items()]
+    curves = Section("Training", "", _training_plots(evaluated.workdir / "metrics.jsonl"))
+    more = curves, Section("Configuration", "", folded)
+    return page(title, evaluated.summary, [*sections, *more])
 
 
 _JOINTS = (
@@ -96,14 +90,9 @@ def _precision_plots(evaluation: Evaluation, similarity: str) -> Plots:
     }
     thresholds = evaluation.params.iouThrs
     average = {"AP": (thresholds, average_precision(evaluation))}
-    return Plots(
-        {
-            "Precision at each recall": svg.line_plot(
-                curves, x="recall", y="precision", unit_square=True
-            ),
-            f"AP at each {similarity}": svg.line_plot(average, x=similarity, y="AP"),
-        }
-    )
+    precision = svg.line_plot(curves, x="recall", y="precision", unit_square=True)
+    ap = svg.line_plot(average, x=similarity, y="AP")
+    return Plots({"Precision at each recall": precision, f"AP at each {similarity}": ap})
 
 
 def joint_cells(joints: Sequence[KeypointRow]) -> list[tuple[str, ...]]:
@@ -133,11 +122,10 @@ def _errors(
     for name, kinds in zip(labelled, found.kinds.T, strict=True):
         known = max(1, (kinds >= 0).sum())
         shares[name.replace("_", " ")] = [float((kinds == i).sum() / known) for i in range(5)]
+    becomes = svg.share_plot(shares, COLOURS, x="share of found people's labelled joints")
     plots = {
         f"AP, now {number(evaluated.metrics['AP'])}, if one error were fixed": gains,
-        "What becomes of each joint": svg.share_plot(
-            shares, COLOURS, x="share of found people's labelled joints"
-        ),
+        "What becomes of each joint": becomes,
     }
     header = ("error", "how many", "AP if fixed", "with those above")
     return Section("Errors", _ERRORS, [Table(header, rows), Plots(plots)])
@@ -146,67 +134,38 @@ def _errors(
 def _group_table(found: Diagnosis) -> Table:
     rows = []
     for name, mask in diagnosis.groups(found).items():
-        kinds, count = found.kinds[mask], int(mask.sum())
+        kinds, count, reached = found.kinds[mask], int(mask.sum()), ["-", "-"]
         joints = (kinds >= 0).sum()
         shares = [f"{(kinds == i).sum() / joints:.0%}" if joints else "-" for i in range(5)]
-        reached = (
-            [f"{(found.found[mask] >= 0).mean():.0%}", number(float(found.recall[mask].mean()))]
-            if count
-            else ["-", "-"]
-        )
+        if count:
+            share, recall = (found.found[mask] >= 0).mean(), found.recall[mask].mean()
+            reached = [f"{share:.0%}", number(float(recall))]
         rows.append((name, str(count), *reached, *shares))
     return Table(("people", "count", "found", "AR", *KINDS), rows)
-
-
-def _common(evaluated: Evaluated) -> list[Section]:
-    """Training curves and configs."""
-    config, options = (
-        json.dumps(values, indent=2, default=str)
-        for values in (evaluated.config, evaluated.options)
-    )
-    return [
-        Section("Training", "", _training_plots(evaluated.workdir / "metrics.jsonl")),
-        Section(
-            "Configuration",
-            "",
-            [Folded("Of the training", config), Folded("Of the evaluation", options)],
-        ),
-    ]
 
 
 def _training_plots(path: Path) -> list[Plots]:
     """Losses, evaluations and the learning rate by step, where the training wrote them."""
     curves: dict[str, tuple[list, list]] = {}
-    for text in path.read_text().splitlines() if path.exists() else ():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            continue  # cut short by a crash
+    for line in read_metrics(path):
         for name, value in line.items():
             if value is not None and "/" in name:
                 steps, values = curves.setdefault(name, ([], []))
                 steps.append(line["step"])
                 values.append(value)
     aside = ("finite", "gradient_norm", "learning_rate", "examples_per_second")
-    losses = [n for n in curves if n.startswith("train/") and n.split("/")[1] not in aside]
-    scores = [
-        name
-        for name in ("AP", "AP50", "AP75", "box_AP", "box_AP50", "box_AP75")
-        if f"eval/{name}" in curves
-    ]
     wanted = {
-        "Losses": (losses, True),
-        "Evaluation": ([f"eval/{name}" for name in scores], False),
-        "Learning rate": (
-            ["train/learning_rate"] if "train/learning_rate" in curves else [],
-            False,
-        ),
+        "Losses": [n for n in curves if n.startswith("train/") and n.split("/")[1] not in aside],
+        "Evaluation": [f"eval/{box}AP{at}" for box in ("", "box_") for at in ("", "50", "75")],
+        "Learning rate": ["train/learning_rate"],
     }
     plots = {}
-    for title, (names, log) in wanted.items():
-        if names:
-            chosen = {n.split("/")[1].replace("_", " "): _thinned(*curves[n]) for n in names}
-            plots[title] = svg.line_plot(chosen, x="step", y="", log=log)
+    for title, names in wanted.items():
+        chosen = {
+            n.split("/")[1].replace("_", " "): _thinned(*curves[n]) for n in names if n in curves
+        }
+        if chosen:
+            plots[title] = svg.line_plot(chosen, x="step", y="", log=title == "Losses")
     return [Plots(plots)] if plots else []
 
 

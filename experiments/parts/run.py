@@ -4,25 +4,74 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import cv2
 import numpy as np
+import tyro
 from rich.progress import Progress
 
 from data_pipeline.images import ImageError, Picture, shrink
 from experiments.parts.inputs import Source, decode
 from experiments.parts.journal import Journal
 from experiments.parts.videos import Video, VideoFile
-from g_rmi.evaluation.results import box_results, keypoint_results
+from g_rmi.evaluation.results import box_results, keypoint_results, keypoints_of
 from g_rmi.files import write_whole
 from g_rmi.geometry import from_xywh
 from g_rmi.inference.canvas import shape_class
 from g_rmi.inference.pipeline import BoxTable, PosePipeline
+from g_rmi.inference.settings import Settings
+from g_rmi.training.hosts import Hosts
 from g_rmi.types import PERSON, People
 from g_rmi.viz.draw import draw_people
 
 _END = -1  # In place of a frame's number: the video was read to its end.
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Finds the people of photographs and videos and draws them.
+
+    Writes keypoints.json (COCO's results format, with file names) and a drawn picture or video for
+    each input. The same command goes on where an interrupted one stopped. Exit status: 0, or 1 if
+    inputs had to be left out, or 2 if nothing could begin.
+    """
+
+    # Pictures, folders (with all folders below, pictures only), glob patterns, videos, or - for one
+    # picture on standard input.
+    inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT ...")]
+    out: Path  # Where the results go.
+    # Directory of the detector's training, or its weights file. Default: the detector shipped with
+    # the package.
+    detector: Path | None = None
+    pose: Path | None = None  # The same of the pose network.
+    # Where to look instead of asking a detector: a JSON file, {"picture.jpg": [[x0, y0, x1,
+    # y1], ...]} or COCO's results format with the picture's name, its stem or number as
+    # image_id.
+    boxes: Path | None = None
+    # Larger pictures are shrunk by the smallest whole factor that makes them fit.
+    max_side: int = 2560
+    every: int = 1  # Of videos, only every n-th frame.
+    draw: bool = True  # Draw what is found.
+    # Keypoints that score lower are not drawn. Default: .3 where scores are an expected OKS, as
+    # those of the package's weights are, else .02.
+    min_keypoint_score: float | None = None
+    # Pictures that go through the networks together, shared out among as many devices of this host
+    # as divide it.
+    batch_size: int = 4
+    overwrite: bool = False  # Start anew, also with other options.
+    # "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun
+    # needs nothing. Each takes a part of the inputs, the first one gathers the results; all must
+    # see --out. "one" works alone.
+    hosts: Hosts = "auto"
+    # How people are looked for. Default: as the weights of the pose network were written with, else
+    # those of the package.
+    settings: Settings = Settings()
+
+    def __post_init__(self):
+        for name in ("every", "batch_size", "max_side"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: at least 1")
 
 
 class Job(NamedTuple):
@@ -41,19 +90,11 @@ def people_of(
     max_side: int,
     before: Callable[[Picture], None],
 ) -> Iterator[tuple[Job, People]]:
-    """Runs pictures through the pipeline in batches of alike ones, always as many.
+    """Runs pictures of any sizes through the pipeline in batches of alike ones, always as many.
 
     The last ones are filled up with black pictures: less work than compiling another program.
-
-    Args:
-      pipeline: The networks.
-      jobs: Pictures of any sizes.
-      batch_size: Pictures in a batch.
-      max_side: Larger pictures are shrunk.
-      before: Called with the first picture of a batch before it runs.
-
-    Yields:
-      Each picture and its people, in its own pixels; alike pictures in the order they came.
+    `before` is called with the first picture of a batch before it runs. Yields each picture and its
+    people, in its own pixels; alike pictures in the order they came.
     """
     waiting: dict[tuple[bool, int], list[tuple[Job, Picture, int]]] = {}
 
@@ -68,7 +109,10 @@ def people_of(
             given += [nobody] * (batch_size - len(batch))
         found: Any = pipeline(images, *(zip(*given) if given else ()))
         for (job, _, factor), people in zip(batch, found):
-            yield job, enlarge(people, factor)
+            # Block i of a picture that was shrunk has its centre at f i + (f - 1) / 2; a box's
+            # edges lie between pixels.
+            points = people.keypoints * factor + (factor - 1) / 2
+            yield job, people._replace(keypoints=points, boxes=people.boxes * factor)
 
     for job in jobs:
         factor = -(-max(job.image.shape[:2]) // max_side)
@@ -81,42 +125,18 @@ def people_of(
         yield from run(alike)
 
 
-def enlarge(people: People, factor: int) -> People:
-    """People of a picture that was shrunk, in its own pixels."""
-    return people._replace(
-        # Block i has its centre at f i + (f - 1) / 2; a box's edges lie between pixels.
-        keypoints=people.keypoints * factor + (factor - 1) / 2,
-        boxes=people.boxes * factor,
-    )
-
-
 @dataclasses.dataclass
 class Run:
-    """Takes each input to its results, or to a line that says why there are none.
+    """Takes each input to its results, or to a line that says why there are none."""
 
-    Attributes:
-      pipeline: The networks.
-      journal: What earlier runs have done.
-      progress: Where messages go.
-      drawings: Files to draw into, by name; none to draw nothing.
-      boxes: Of each picture, with their scores; None asks the detector.
-      batch_size: Pictures that go through the networks together.
-      max_side: Larger pictures are shrunk.
-      every: Of videos, only every n-th frame.
-      min_keypoint_score: Keypoints that score lower are not drawn.
-      done: Records of the inputs, by name and frame.
-      broken: Names of inputs that had to be left out.
-    """
-
+    arguments: Arguments
     pipeline: PosePipeline
     journal: Journal
     progress: Progress
-    drawings: dict[str, Path]
-    boxes: dict[str, BoxTable] | None
-    batch_size: int
-    max_side: int
-    every: int
-    min_keypoint_score: float
+    drawings: dict[str, Path]  # Files to draw into, by input; none to draw nothing.
+    boxes: dict[str, BoxTable] | None  # Of each picture, with their scores; None: detect them.
+    drawn_from: float  # Score of the keypoints that are drawn.
+    # Records of the inputs, by name and frame, and names of inputs that had to be left out.
     done: dict[tuple[str, int | None], dict] = dataclasses.field(default_factory=dict)
     broken: set[str] = dataclasses.field(default_factory=set)
     _compiled: set[tuple[bool, int]] = dataclasses.field(default_factory=set)
@@ -162,12 +182,12 @@ class Run:
             stamp = source.stamp()
             end = self._known(source, _END, stamp)
             if end and not self._is_missing(source):
-                for frame in range(0, end["frames"], self.every):
+                for frame in range(0, end["frames"], self.arguments.every):
                     self._known(source, frame, stamp)
                 self.progress.update(bar, total=end["frames"], completed=end["frames"])
                 return
             with Video(source.path) as video:
-                total = -(-video.count // self.every) or None
+                total = -(-video.count // self.arguments.every) or None
                 self.progress.update(bar, total=total)
                 self._frames(source, stamp, video, lambda: self.progress.advance(bar))
                 video.check_end()
@@ -181,7 +201,7 @@ class Run:
         self, source: Source, stamp: list[int], video: Video, advance: Callable[[], Any]
     ) -> None:
         drawing = self.drawings.get(source.name)
-        file = VideoFile(drawing, video.fps / self.every) if drawing else None
+        file = VideoFile(drawing, video.fps / self.arguments.every) if drawing else None
         with file or contextlib.nullcontext():
 
             def write(image: Picture, record: dict) -> None:
@@ -191,7 +211,7 @@ class Run:
 
             def jobs() -> Iterator[Job]:
                 fresh = False  # only a beginning can be known: frames are written in order
-                for number, image in video.frames(self.every):
+                for number, image in video.frames(self.arguments.every):
                     record = None if fresh else self._known(source, number, stamp)
                     if record:
                         write(image, record)
@@ -239,21 +259,16 @@ class Run:
         return entries
 
     def _people(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, People]]:
-        return people_of(
-            self.pipeline,
-            jobs,
-            batch_size=self.batch_size,
-            max_side=self.max_side,
-            before=self._announce,
-        )
+        def announce(image: Picture) -> None:
+            """Says why nothing happens for a while; a cache keeps programs for the next run."""
+            if shape_class(image) not in self._compiled:
+                self._compiled.add(shape_class(image))
+                height, width = image.shape[:2]
+                text = f"compiling, for pictures like this one of {width} x {height} pixels"
+                self.progress.console.print(text, highlight=False)
 
-    def _announce(self, image: Picture) -> None:
-        """Says why nothing happens for a while; a cache keeps programs for the next run."""
-        if shape_class(image) not in self._compiled:
-            self._compiled.add(shape_class(image))
-            height, width = image.shape[:2]
-            text = f"compiling, for pictures like this one of {width} x {height} pixels"
-            self.progress.console.print(text, highlight=False)
+        size = {"batch_size": self.arguments.batch_size, "max_side": self.arguments.max_side}
+        return people_of(self.pipeline, jobs, **size, before=announce)
 
     def _known(self, source: Source, frame: int | None, stamp: list[int]) -> dict | None:
         """The record of an earlier run, if the file is still the same."""
@@ -276,10 +291,8 @@ class Run:
         ids = [0] * len(people.scores)
         poses = keypoint_results(ids, people.keypoints, people.keypoint_scores, people.scores)
         boxes = box_results(ids, people.boxes, people.scores)
-        found = [
-            {"keypoints": pose["keypoints"], "score": pose["score"], "bbox": box["bbox"]}
-            for pose, box in zip(poses, boxes)
-        ]
+        names = ("keypoints", "score", "bbox")
+        found = [{name: (pose | box)[name] for name in names} for pose, box in zip(poses, boxes)]
         return {"name": source.name, "frame": frame, "stamp": stamp, "people": found}
 
     def _add(self, record: dict) -> None:
@@ -295,10 +308,8 @@ class Run:
         write_whole(path, data.tobytes())
 
     def _drawn(self, image: Picture, record: dict) -> Picture:
-        found = record["people"]
-        skeleton = self.pipeline.pose.skeleton
-        joints = np.array([person["keypoints"] for person in found], np.float64)
-        joints = joints.reshape(len(found), len(skeleton), 3)
+        found, skeleton = record["people"], self.pipeline.pose.skeleton
+        joints = keypoints_of(found, len(skeleton))
         boxes = np.array([person["bbox"] for person in found], np.float64).reshape(-1, 4)
         return draw_people(
             image,
@@ -307,5 +318,5 @@ class Run:
             np.array([person["score"] for person in found], np.float64),
             from_xywh(boxes),
             skeleton=skeleton,
-            min_score=self.min_keypoint_score,
+            min_score=self.drawn_from,
         )

@@ -11,7 +11,7 @@ from data_pipeline.loader import Batches, detection_batches, pose_batches
 from data_pipeline.readers.coco import as_coco
 from data_pipeline.schema import Dataset
 from experiments.parts import evaluation, measure
-from experiments.parts.experiment import DetectorExperiment, PoseExperiment
+from experiments.parts.experiment import DetectorExperiment, Experiment, PoseExperiment
 from g_rmi.detector.detector import Detector
 from g_rmi.evaluation.truth import Truth
 from g_rmi.inference.dataset import make_detect, make_predict
@@ -22,56 +22,42 @@ from g_rmi.training.loop import Evaluate
 
 
 class Stage(NamedTuple):
-    """One kind of network and its training.
+    """One kind of network and its training."""
 
-    Attributes:
-      batches: The experiment and its training sets to this host's batches.
-      validate: The task and its validation set to what the loop calls between steps, which gives
-        COCO's numbers.
-      best_by: The number by which the best checkpoint is kept.
-      keypoints: The network is made for a keypoint set, which is saved beside its config.
-      rows: Rows of an evaluation's batch, for each device.
-      prediction: The task to the pure function that an evaluation runs.
-      evaluate: What `evaluate` computes, writes and prints.
-    """
-
+    # The experiment and its training sets to this host's batches.
     batches: Callable[[Any, list[Dataset]], Batches]
+    # The task and its validation set to what the loop calls between steps: COCO's numbers.
     validate: Callable[[Any, Dataset], Evaluate]
-    best_by: str
-    keypoints: bool
-    rows: int
-    prediction: Callable[[Any], Callable]
+    best_by: str  # The number by which the best checkpoint is kept.
+    keypoints: bool  # The network is made for a keypoint set, which is saved beside its config.
+    rows: int  # Of an evaluation's batch, for each device.
+    prediction: Callable[[Any], Callable]  # The task to the function that an evaluation runs.
+    # What `evaluate` computes, writes and prints.
     evaluate: Callable[[Any, dict, Dataset, evaluation.Arguments, Path], None]
 
 
+def _reading(experiment: Experiment) -> dict[str, Any]:
+    return {
+        "config": experiment.data,
+        "batch_size": experiment.train.batch_size // jax.process_count(),
+        "seed": experiment.train.seed,
+        "share": hosts.shard(),
+    }
+
+
 def _crops(experiment: PoseExperiment, datasets: list[Dataset]) -> Batches:
-    return pose_batches(
-        datasets,
-        height=experiment.model.crop_height,
-        width=experiment.model.crop_width,
-        config=experiment.data,
-        batch_size=experiment.train.batch_size // jax.process_count(),
-        seed=experiment.train.seed,
-        share=hosts.shard(),
-    )
+    size = experiment.model.crop_height, experiment.model.crop_width
+    return pose_batches(datasets, height=size[0], width=size[1], **_reading(experiment))
 
 
 def _canvases(experiment: DetectorExperiment, datasets: list[Dataset]) -> Batches:
-    return detection_batches(
-        datasets,
-        canvas=experiment.model.canvas,
-        config=experiment.data,
-        batch_size=experiment.train.batch_size // jax.process_count(),
-        seed=experiment.train.seed,
-        share=hosts.shard(),
-    )
+    return detection_batches(datasets, canvas=experiment.model.canvas, **_reading(experiment))
 
 
 def _validate_poses(task: PoseTask, validation: Dataset) -> Evaluate:
     truth, boxes = Truth(as_coco(validation), validation.skeleton), ground_truth_boxes(validation)
 
-    def evaluate(variables: dict, step: int) -> dict[str, float]:
-        del step
+    def evaluate(variables: dict, _: int) -> dict[str, float]:
         people = measure.predict_poses(task, variables, validation, boxes, COUNTING.look)
         return measure.score_poses(truth, validation, boxes, people, COUNTING).metrics
 
@@ -81,10 +67,9 @@ def _validate_poses(task: PoseTask, validation: Dataset) -> Evaluate:
 def _validate_boxes(task: Detector, validation: Dataset) -> Evaluate:
     truth = Truth(as_coco(validation), validation.skeleton)
 
-    def evaluate(variables: dict, step: int) -> dict[str, float]:
-        del step
+    def evaluate(variables: dict, _: int) -> dict[str, float]:
         found = measure.find_boxes(task, variables, validation)
-        return measure.score_boxes(validation, truth, found).metrics
+        return measure.score_boxes(validation, truth, found)[1]
 
     return evaluate
 

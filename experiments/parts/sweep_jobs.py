@@ -22,15 +22,11 @@ from g_rmi.files import write_whole
 from g_rmi.inference.load import load_task
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.checkpoint import FREE_FIELDS
+from g_rmi.training.writer import read_metrics
 
 Json = dict[str, Any]
 
 _COSMETIC = FREE_FIELDS - {"train.steps"}  # may change without another result
-
-
-def as_json(value: Any) -> Any:
-    """A value as it comes back from a JSON file."""
-    return json.loads(json.dumps(value, default=str))
 
 
 def digest(value: Any) -> str:
@@ -42,27 +38,21 @@ def digest(value: Any) -> str:
 def differences(experiment: Experiment, base: Experiment) -> str:
     """The changed fields as part of a file name: "radius_12.5"."""
     before = dict(flatten(to_dict(base)))
-    changed = []
-    for name, value in flatten(to_dict(experiment)):
-        if value != before[name]:
-            text = "x".join(map(str, value)) if isinstance(value, tuple) else f"{value}"
-            changed.append(f"{name.rpartition('.')[2]}_{text}")
+    changed = (
+        f"{name.rpartition('.')[2]}_{'x'.join(map(str, v)) if isinstance(v, tuple) else v}"
+        for name, v in flatten(to_dict(experiment))
+        if v != before.get(name)  # another kind has other fields
+    )
     return "_".join(changed)[:80]
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """A training that points share.
-
-    Attributes:
-      workdir: Its directory.
-      identity: What it results from, as JSON values.
-      arguments: How it is made; None for one that was given.
-    """
+    """A training that points share."""
 
     workdir: Path
-    identity: Json
-    arguments: training.Arguments | None = None
+    identity: Json  # What it results from.
+    arguments: training.Arguments | None = None  # How it is made; None for one that was given.
 
     @classmethod
     def given(cls, workdir: Path) -> "Training":
@@ -101,7 +91,7 @@ class Training:
             return None
         batch_size = json.loads(config.read_text())["train"]["batch_size"]
         seconds, before = 0.0, 0
-        for line in map(json.loads, metrics.read_text().splitlines()):
+        for line in read_metrics(metrics):
             if rate := line.get("train/examples_per_second"):
                 seconds += (line["step"] - before) * batch_size / rate
                 before = line["step"]
@@ -110,37 +100,27 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A point with what it needs.
-
-    Attributes:
-      point: The point.
-      directory: Gets config.json and metrics.json.
-      pose: Its pose network.
-      boxes: Where its boxes are, and the detector that finds them; None for annotated ones.
-      data: The data directories.
-      max_per_image: Best boxes of each picture that are looked into.
-    """
+    """A point with what it needs."""
 
     point: Point
-    directory: Path
+    directory: Path  # Gets config.json and metrics.json.
     pose: Training
-    boxes: tuple[Path, Training] | None
+    boxes: tuple[Path, Training] | None  # The file, and who finds them; None for annotated ones.
     data: tuple[Path, ...]
     max_per_image: int
 
     @property
     def identity(self) -> Json:
         """All that the numbers depend on."""
-        return as_json(
-            {
-                "pose": self.pose.identity,
-                "detector": self.boxes and self.boxes[1].identity,
-                "max_per_image": self.boxes and self.max_per_image,
-                "settings": dataclasses.asdict(settings_of(self.point)),
-                "averaged": self.point.averaged,
-                "data": self.data,
-            }
-        )
+        values = {
+            "pose": self.pose.identity,
+            "detector": self.boxes and self.boxes[1].identity,
+            "max_per_image": self.boxes and self.max_per_image,
+            "settings": dataclasses.asdict(settings_of(self.point)),
+            "averaged": self.point.averaged,
+            "data": self.data,
+        }
+        return json.loads(json.dumps(values, default=str))  # as it comes back from its file
 
     @property
     def metrics(self) -> dict[str, float] | None:
@@ -178,11 +158,7 @@ def train_once(needed: Training) -> None:
 
 
 def find_boxes(detector: Training, directories: Sequence[Path], file: Path) -> None:
-    """Trains a detector unless it is done; writes the boxes it finds in the validation set.
-
-    Raises:
-      ValueError: The training is not one of a detector.
-    """
+    """Trains a detector unless it is done; writes the boxes it finds in the validation set."""
     train_once(detector)
     enable_compilation_cache()
     task, variables = load_task(detector.workdir, stage="detector")
@@ -194,11 +170,7 @@ def find_boxes(detector: Training, directories: Sequence[Path], file: Path) -> N
 
 
 def evaluate_points(runs: Sequence[Run]) -> None:
-    """Evaluates points that differ in nothing but the settings.
-
-    Raises:
-      ValueError: The training is not one of a pose network.
-    """
+    """Evaluates points that differ in nothing but the settings."""
     enable_compilation_cache()
     first = runs[0]
     task, variables = load_task(first.pose.workdir, stage="pose", average=first.point.averaged)

@@ -19,19 +19,12 @@ _DRAWN = {"AP": ("#0072b2", "o"), "AP50": ("#d55e00", "s"), "AR": ("#009e73", "^
 
 
 class Row(NamedTuple):
-    """One point of the table.
-
-    Attributes:
-      name: Of the point.
-      metrics: COCO's numbers; None if there are none.
-      minutes: Training time of its pose network; None if it has not begun.
-      status: "done", "waiting", or "failed: " and why.
-    """
+    """One point of the table."""
 
     name: str
-    metrics: Mapping[str, float] | None
-    minutes: float | None
-    status: str
+    metrics: Mapping[str, float] | None  # COCO's numbers, if they are there.
+    minutes: float | None  # Training time of its pose network, if it has begun.
+    status: str  # "done", "waiting", or "failed: " and why.
 
 
 def _cells(row: Row, *, digits: int = 3, missing: str = "-") -> list[str]:
@@ -72,9 +65,11 @@ def plot(rows: Sequence[Row], title: str) -> Figure:
     return figure
 
 
-def save(rows: Sequence[Row], out: Path, *, title: str, command: str) -> None:
-    """Writes OUT.md, OUT.csv and, of points that are done, OUT.png."""
+def save(rows: Sequence[Row], out: Path, *, title: str, command: str) -> str:
+    """Writes OUT.md, whose text it gives, OUT.csv and, of points that are done, OUT.png."""
+    text = as_markdown(rows, title, command)
     write_whole(out.with_suffix(".csv"), as_csv(rows))
-    write_whole(out.with_suffix(".md"), as_markdown(rows, title, command))
+    write_whole(out.with_suffix(".md"), text)
     if any(row.metrics for row in rows):
         plot(rows, title).savefig(out.with_suffix(".png"), dpi=120)
+    return text

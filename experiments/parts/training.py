@@ -21,35 +21,27 @@ from g_rmi.training.loop import train
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Trains the config's network; continues by itself if the work directory has a checkpoint.
+    """Trains the config's network; continues by itself if the work directory has a checkpoint."""
 
-    Attributes:
-      config: Name of a file in experiments/configs; its fields are the options below.
-      workdir: Gets checkpoints, metrics and config.json. Default: runs/CONFIG.
-      data: Data directories: COCO's layout, or prepared by `tfds build`. Several are mixed. Without
-        any, the embedded synthetic set is made and used.
-      init: Work directory or weights file of another training whose weights to start from, as wide
-        as this network, as deep or less; of the other stage, or of other joints, its ResNet.
-      pretrained: ImageNet weights of the ResNet, .safetensors with torchvision's or timm's names.
-      hosts: "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun
-        needs nothing. "one" works alone.
-    """
-
+    # Name of a file in experiments/configs; its fields are the options below.
     config: str = "pose_synthetic"
-    workdir: Path | None = None
+    workdir: Path | None = None  # Gets checkpoints, metrics and config.json. Default: runs/CONFIG.
+    # Data directories: COCO's layout, or prepared by `tfds build`. Several are mixed. Without any,
+    # the embedded synthetic set is made and used.
     data: tuple[Path, ...] = ()
+    # Work directory or weights file of another training whose weights to start from, as wide as
+    # this network, as deep or less; of the other stage, or of other joints, its ResNet.
     init: Path | None = None
+    # ImageNet weights of the ResNet, .safetensors with torchvision's or timm's names.
     pretrained: Path | None = None
+    # "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun needs
+    # nothing. "one" works alone.
     hosts: Hosts = "auto"
     experiment: Experiment = PoseExperiment()
 
 
 def initial_variables(arguments: Arguments, task: PoseTask | Detector) -> dict | None:
-    """Weights to start from: another training's, its ResNet alone, ImageNet's, or None.
-
-    Raises:
-      ValueError: The ResNets are of different sizes.
-    """
+    """Weights to start from: another training's, its ResNet alone, ImageNet's, or None."""
     if arguments.init:
         other, variables = load_task(arguments.init)
         same_joints = getattr(other, "skeleton", None) == getattr(task, "skeleton", None)
@@ -63,13 +55,9 @@ def initial_variables(arguments: Arguments, task: PoseTask | Detector) -> dict |
     elif arguments.pretrained:
         from g_rmi.pretrained import load_resnet
 
-        config = task.config
-        resnet = load_resnet(
-            arguments.pretrained,
-            depth=config.depth,
-            width=config.width,
-            stem_width=config.stem_width or None,
-        )
+        config, stem = task.config, task.config.stem_width or None
+        size = {"depth": config.depth, "width": config.width, "stem_width": stem}
+        resnet = load_resnet(arguments.pretrained, **size)
     else:
         return None
     return task.with_resnet(jax.device_get(jax.jit(task.init)(jax.random.key(0))), resnet)
@@ -89,6 +77,8 @@ def run(arguments: Arguments) -> None:
     if stage.keypoints and skeleton != COCO:
         values["skeleton"] = dataclasses.asdict(skeleton)
     batches = stage.batches(experiment, datasets)
+    # What identifies the training data in a checkpoint: names and digests, not paths.
+    sets = {f"{i} {d.directory.name} {d.split}": d.fingerprint for i, d in enumerate(datasets)}
     if not validation and is_first():
         print("no data directory has a val split: training without evaluation")
     with contextlib.closing(batches):  # else Ctrl-C waits for all that is being read ahead
@@ -100,7 +90,7 @@ def run(arguments: Arguments) -> None:
             workdir=arguments.workdir or Path("runs") / arguments.config,
             config_dict=values,
             config_defaults=default_values(experiment),
-            data_fingerprint=data.fingerprint(datasets),
+            data_fingerprint=sets,
             evaluate=stage.validate(task, validation[0]) if validation else None,
             best_by=stage.best_by if experiment.train.keep_best else None,
             init_variables=initial_variables(arguments, task),

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from g_rmi.inference.settings import Settings
 
@@ -13,36 +12,27 @@ Numbers = dict[str, dict[str, float]]
 
 
 def one_at_a_time(source: str, settings: Settings, decodings: Sequence[str]) -> Rows:
-    """`settings`, which say how to decode, and with one of them changed at a time.
-
-    Args:
-      source: Of the boxes.
-      settings: How people are looked for.
-      decodings: Those of the network's head.
-    """
-    changes: list[dict[str, Any]] = [
-        *({"decoding": decoding} for decoding in decodings),
-        {"flip_test": not settings.flip_test},
-        {"rotation_test": not settings.rotation_test},
-        {"ranking": "pose"},
-        {"ranking": "box"},
-        {"ranking": "product"},
-        *({"oks_nms": threshold} for threshold in (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)),
-    ]
+    """`settings`, which say how to decode, and with one of them changed at a time."""
+    changes: dict[str, Sequence] = {
+        "decoding": decodings,
+        "flip_test": (not settings.flip_test,),
+        "rotation_test": (not settings.rotation_test,),
+        "ranking": ("pose", "box", "product"),
+        "oks_nms": (0.1, 0.3, 0.5, 0.7, 0.9, 1.0),
+    }
     rows = {"as given": (source, settings)}
-    for change in changes:
-        variant = dataclasses.replace(settings, **change)
-        if variant != settings:
-            rows[", ".join(f"{name} = {value}" for name, value in change.items())] = source, variant
+    for name, values in changes.items():
+        for value in values:
+            if value != getattr(settings, name):
+                changed = dataclasses.replace(settings, **{name: value})
+                rows[f"{name} = {value}"] = source, changed
     return rows
 
 
 def grid(sources: Mapping[str, bool], settings: Settings) -> Rows:
     """Every source of boxes x what ranks people x how duplicates are dropped (threshold .5).
 
-    Args:
-      sources: By name, whether its boxes have scores; else a product would be the pose score.
-      settings: The other settings.
+    Sources whose boxes have no scores are False: there, the product would be the pose score.
     """
     suppressions = {"no NMS": (1.0, 1.0), "IoU-NMS": (1.0, 0.5), "OKS-NMS": (0.5, 1.0)}
     return {

@@ -12,20 +12,10 @@ from data_pipeline.images import MAX_PIXELS, ImageError, Picture
 
 
 class Video:
-    """A video to read, upright.
-
-    Attributes:
-      fps: Frames per second, 25 if the file does not say.
-      count: Frames, by what the file says; 0 if it does not.
-      read: Frames that were passed so far.
-    """
+    """A video to read, upright."""
 
     def __init__(self, path: Path):
-        """Opens it.
-
-        Raises:
-          ImageError: Not a video, of an unknown format, or with frames of more than `MAX_PIXELS`.
-        """
+        """Opens it; an ImageError if it is none, or has frames of more than `MAX_PIXELS`."""
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what is wrong is said by us
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
@@ -35,7 +25,8 @@ class Video:
         if width * height > MAX_PIXELS:
             raise ImageError(f"frames of {width} x {height} are more than {MAX_PIXELS} pixels")
         fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = fps if 0 < fps < 1000 else 25.0
+        self.fps = fps if 0 < fps < 1000 else 25.0  # The file does not say.
+        # Frames by what the file says, 0 if it does not, and those that were passed so far.
         self.count = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
         self.read = 0
 
@@ -56,11 +47,9 @@ class Video:
             self.read += 1
 
     def check_end(self) -> None:
-        """To be called after the last frame.
+        """Raises an ImageError if, after the last, more than a twentieth of the frames is missing.
 
-        Raises:
-          ImageError: More than a twentieth of the frames is missing; what a file says of their
-            number is an estimate in some formats.
+        What a file says of their number is an estimate in some formats.
         """
         if not self.read or self.read < 0.95 * self.count:
             raise ImageError(f"only {self.read} of {self.count} frames can be read")
@@ -70,26 +59,17 @@ class VideoFile:
     """A video to write (MPEG-4), there only when it is complete."""
 
     def __init__(self, path: Path, fps: float):
-        """Nothing is written before the first frame.
-
-        Args:
-          path: The file, `.mp4`.
-          fps: Frames per second.
-        """
+        """Of an `.mp4` file; nothing is written before the first frame."""
         self._path, self._fps = path, fps
         self._part = path.with_name(f".{path.stem}.part{path.suffix}")
         self._writer: Any = None
 
     def write(self, frame: Picture) -> None:
-        """Appends a frame; all must be of one size.
-
-        Raises:
-          OSError: The file cannot be written.
-        """
+        """Appends a frame; all must be of one size. An OSError if the file cannot be written."""
         if self._writer is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            size = (frame.shape[1], frame.shape[0])
             code = cv2.VideoWriter.fourcc(*"mp4v")
+            size = frame.shape[1::-1]
             self._writer = cv2.VideoWriter(str(self._part), code, self._fps, size)
             if not self._writer.isOpened():
                 raise OSError(f"{self._path} cannot be written")

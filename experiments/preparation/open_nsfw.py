@@ -37,27 +37,16 @@ _SIDE = 225  # Pixels of the squares that the statistics are measured on.
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Converts the weights; the norms get the statistics of a folder of photographs.
+    """Converts the weights; the norms get the statistics of a folder of photographs."""
 
-    Attributes:
-      source: open-nsfw.onnx.
-      images: Folder of photographs.
-      out: The .safetensors file to write, with torchvision's names.
-      count: Photographs to measure.
-    """
-
-    source: tyro.conf.Positional[Path]
-    images: Path
-    out: Path
-    count: int = 512
+    source: tyro.conf.Positional[Path]  # open-nsfw.onnx.
+    images: Path  # Folder of photographs.
+    out: Path  # The .safetensors file to write, with torchvision's names.
+    count: int = 512  # Photographs to measure.
 
 
 def read_onnx(path: Path) -> dict[str, np.ndarray]:
-    """The convolutions under torchvision's names, each with a norm that only adds its bias.
-
-    Raises:
-      ValueError: The file is another network.
-    """
+    """The convolutions under torchvision's names, each with a norm that only adds its bias."""
     import onnx
 
     graph = onnx.load(str(path)).graph
@@ -119,12 +108,7 @@ def photographs(folder: Path, count: int) -> np.ndarray:
 
 
 def with_statistics(state: dict[str, np.ndarray], images: np.ndarray) -> dict[str, np.ndarray]:
-    """Norms with the mean and variance of what reaches them; the network computes the same.
-
-    Args:
-      state: Of `read_onnx`.
-      images: RGB, 0 to 255.
-    """
+    """Norms with the mean and variance of what reaches them; the network computes the same."""
     variables = load_resnet(state, depth=DEPTH, width=WIDTH, stem_width=STEM_WIDTH)
     network = ResNet(DEPTH, width=WIDTH, stem_width=STEM_WIDTH)
 
@@ -143,9 +127,7 @@ def with_statistics(state: dict[str, np.ndarray], images: np.ndarray) -> dict[st
         return nn.FrozenDict(sums).unfreeze()
 
     batches = [moments(batch) for batch in np.array_split(images, -(-len(images) // 16))]
-    mean = jax.tree.map(
-        lambda *values: np.mean(np.stack(values), axis=0, dtype=np.float64), *batches
-    )
+    mean = jax.tree.map(lambda *values: np.mean(values, axis=0, dtype=np.float64), *batches)
     state = dict(state)
     for conv, norm in _names():
         first, second = _captured(mean, conv)
@@ -168,9 +150,7 @@ def _captured(tree: dict, conv: str) -> np.ndarray:
 
 def main(argv: Sequence[str]) -> None:
     """The program."""
-    arguments = tyro.cli(
-        Arguments, args=list(argv), prog="python -m experiments.preparation.open_nsfw"
-    )
+    arguments = cli.arguments(Arguments, argv, name="preparation.open_nsfw")
     state = read_onnx(arguments.source)
     state = with_statistics(state, photographs(arguments.images, arguments.count))
     safetensors.numpy.save_file(state, arguments.out)

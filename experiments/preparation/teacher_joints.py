@@ -30,41 +30,28 @@ class Arguments:
     """Adds the joints that a network found to people who lack them; writes a data directory.
 
     Labels that are there stay as they are.
-
-    Attributes:
-      annotations: COCO annotations of the set.
-      found: A list of {"annotation_id", "keypoints": [x, y, score] * 17}.
-      images: The folder of its images, to which the directory gets a link.
-      out: The new data directory.
-      doubtful: A list of annotation ids: people whose labels and joints found do not agree.
-      leave_out: Leave doubtful people out; else they keep what labels they have.
-      face_score: Least score of a face joint.
-      body_score: Least score of another joint.
-      mean_score: People whose joints have a lower mean score get none.
     """
 
-    annotations: tyro.conf.Positional[Path]
-    found: Path
-    images: Path
-    out: Path
+    annotations: tyro.conf.Positional[Path]  # COCO annotations of the set.
+    found: Path  # A list of {"annotation_id", "keypoints": [x, y, score] * 17}.
+    images: Path  # The folder of its images, to which the directory gets a link.
+    out: Path  # The new data directory.
+    # A list of annotation ids: people whose labels and joints found do not agree.
     doubtful: Path | None = None
-    leave_out: bool = False
-    face_score: float = 0.5
-    body_score: float = 0.4
-    mean_score: float = 0.3
+    leave_out: bool = False  # Leave doubtful people out; else they keep what labels they have.
+    face_score: float = 0.5  # Least score of a face joint.
+    body_score: float = 0.4  # Least score of another joint.
+    mean_score: float = 0.3  # People whose joints have a lower mean score get none.
 
 
 def add_joints(
     person: Mapping[str, Any], found: Sequence[float], arguments: Arguments
 ) -> dict[str, Any]:
     """A person with the joints that are sure and inside their box, where they have none."""
-    joints = np.reshape(person.get("keypoints") or [0] * 3 * len(COCO), (len(COCO), 3)).astype(
-        float
-    )
-    theirs = np.reshape(found, (len(COCO), 3)).astype(float)
-    x, y, width, height = person["bbox"]
-    low = np.array([x - _MARGIN * width, y - _MARGIN * height])
-    high = np.array([x + (1 + _MARGIN) * width, y + (1 + _MARGIN) * height])
+    labels = person.get("keypoints") or [0] * 3 * len(COCO)
+    joints, theirs = (np.reshape(x, (len(COCO), 3)).astype(float) for x in (labels, found))
+    corner, sides = np.split(np.array(person["bbox"], float), 2)
+    low, high = corner - _MARGIN * sides, corner + (1 + _MARGIN) * sides
     inside = ((theirs[:, :2] > low) & (theirs[:, :2] < high)).all(axis=1)
     face = np.arange(len(COCO)) < FACE
     least = np.where(face, arguments.face_score, arguments.body_score)
@@ -94,11 +81,7 @@ def labelled(content: Mapping[str, Any], arguments: Arguments) -> dict[str, Any]
 
 
 def main(argv: Sequence[str]) -> None:
-    """The program.
-
-    Raises:
-      ValueError: The directory is there already.
-    """
+    """The program."""
     arguments = cli.arguments(Arguments, argv, name="preparation.teacher_joints")
     if arguments.out.exists():
         raise ValueError(f"--out {arguments.out}: exists already; name a new directory")

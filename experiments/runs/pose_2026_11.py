@@ -11,53 +11,38 @@ Others:    MoveNet Thunder AP .490 in the same boxes, trained on all of COCO and
 Ours:      AP .410, AP50 .733, PCK .777 on COCO-mini val, annotated boxes; LSPET val PCK .734.
 """
 
-from dataclasses import replace
-
-from data_pipeline.config import PoseAugmentation
 from experiments.configs import pose_small
-from experiments.parts.experiment import PoseExperiment
-from g_rmi.pose.heads.disks import Disks
+from experiments.parts.experiment import PoseExperiment, override
 
 
 def get_config() -> PoseExperiment:
     """`pose_small` as a ResNet-50, half as wide again, at stride 16 on 161 x 129, with Muon."""
-    small = pose_small.get_config()
-    return replace(
-        small,
-        model=replace(
-            small.model,
-            depth=50,
-            width=48,
-            output_stride=16,
-            fpn_channels=96,
-            crop_height=161,
-            crop_width=129,
-            box_scale=1.0,
-            head=Disks(radius=10.0, loss_stride=4, decoding="hough_oks"),
-        ),
-        data=replace(
-            small.data,
-            augmentation=PoseAugmentation(
-                scale=(0.8, 1.3),
-                shift=0.05,
-                rotation=40.0,
-                turned=0.25,
-                colour=0.5,
-                half_body=0.3,
-                occlusion=0.3,
-                mixing=0.2,
-                copy_paste=0.4,
-            ),
-            weights=(2.0, 3.0, 3.0, 3.0, 2.0),
-        ),
-        optim=replace(small.optim, optimizer="muon", learning_rate=2.5e-3, averaging=0.999),
-        train=replace(
-            small.train,
-            steps=9_400,
-            batch_size=256,
-            seed=42,
-            log_every=100,
-            evaluate_every=0,
-            checkpoint_every=3_000,
-        ),
+    return override(
+        pose_small.get_config(),
+        {
+            "model.depth": 50,
+            "model.width": 48,
+            "model.output_stride": 16,
+            "model.fpn_channels": 96,
+            "model.crop_height": 161,
+            "model.crop_width": 129,
+            "model.box_scale": 1.0,
+            "model.head.radius": 10.0,
+            "data.augmentation.scale": (0.8, 1.3),
+            "data.augmentation.turned": 0.25,
+            "data.augmentation.colour": 0.5,
+            "data.augmentation.half_body": 0.3,
+            "data.augmentation.mixing": 0.2,
+            "data.augmentation.copy_paste": 0.4,
+            "data.weights": (2.0, 3.0, 3.0, 3.0, 2.0),
+            "optim.optimizer": "muon",
+            "optim.learning_rate": 2.5e-3,
+            "optim.averaging": 0.999,
+            "train.steps": 9_400,
+            "train.batch_size": 256,
+            "train.seed": 42,
+            "train.log_every": 100,
+            "train.evaluate_every": 0,
+            "train.checkpoint_every": 3_000,
+        },
     )

@@ -24,6 +24,18 @@ from tensorboardX.proto.summary_pb2 import Summary
 from g_rmi.files import write_whole
 
 
+def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The lines of a `metrics.jsonl`: "step" and numbers by name, None where one was not finite.
+
+    Nothing if there is no such file; a line that a crash cut short is left out.
+    """
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            lines.append(json.loads(text))
+    return lines
+
+
 class Writer:
     """Writes the metrics of one run; on hosts other than the first it does nothing.
 
@@ -37,7 +49,7 @@ class Writer:
         """
         self._active = jax.process_index() == 0
         path = workdir / "metrics.jsonl"
-        kept = _lines_until(path, step)
+        kept = [line for line in read_metrics(path) if line["step"] <= step]
         self.evaluated = any(
             line["step"] == step and any(name.startswith("eval/") for name in line) for line in kept
         )
@@ -137,18 +149,3 @@ def _naming(path: str | pathlib.Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
-
-
-def _lines_until(path: pathlib.Path, step: int) -> list[dict[str, Any]]:
-    """Lines of a JSONL file up to a step; a line that a crash cut short is dropped."""
-    if not path.exists():
-        return []
-    lines = []
-    for text in path.read_text().splitlines():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            continue
-        if line["step"] <= step:
-            lines.append(line)
-    return lines

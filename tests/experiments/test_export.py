@@ -18,7 +18,7 @@ from g_rmi.inference.settings import Settings
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.onnx import to_onnx
 from g_rmi.pose.task import PoseTask
-from tests.experiments.networks import DETECTOR, POSE, draw, save, scene
+from tests.networks import DETECTOR, POSE, draw, save, scene
 
 TABLES = ("keypoints", "keypoint_scores", "scores", "boxes")
 

@@ -10,7 +10,7 @@ import pytest
 
 from data_pipeline import synthetic
 from tests.experiments import slurm
-from tests.experiments.networks import DETECTOR, save_both, scene
+from tests.networks import DETECTOR, save_both, scene
 
 pytestmark = pytest.mark.slow
 

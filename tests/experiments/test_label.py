@@ -9,7 +9,7 @@ import pytest
 from data_pipeline.readers import read
 from experiments import evaluate, label
 from g_rmi.skeleton import COCO
-from tests.experiments.networks import save_both, scene
+from tests.networks import save_both, scene
 
 FACE = np.arange(len(COCO)) < 5
 

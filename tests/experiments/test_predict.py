@@ -19,7 +19,7 @@ from experiments.parts.videos import Video
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
 from g_rmi.types import People
-from tests.experiments.networks import save_both, scene
+from tests.networks import save_both, scene
 
 
 @pytest.fixture(scope="module")

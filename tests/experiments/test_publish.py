@@ -8,27 +8,12 @@ import numpy as np
 import pytest
 
 from experiments import evaluate, explain, export, publish
-from experiments.parts.experiment import PoseExperiment
 from g_rmi.inference.load import load_settings, load_task
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
-from g_rmi.pose.config import PoseConfig
-from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.weights import read_weights, write_weights
-from tests.experiments.networks import save, scene
-
-POSE = PoseExperiment(
-    model=PoseConfig(
-        depth=26,
-        width=8,
-        output_stride=32,
-        fpn_channels=8,
-        crop_height=33,
-        crop_width=33,
-        head=Disks(radius=4.0),
-    )
-)
+from tests.networks import POSE, save, scene
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import pytest
 from data_pipeline import synthetic
 from experiments import configs, evaluate, sweep, train
 from experiments.parts import ablations, measure, sweep_jobs, sweep_table, training
-from experiments.parts.experiment import DetectorExperiment, PoseExperiment
-from experiments.parts.points import Base, Point, check_names, override, resolve, settings_of
+from experiments.parts.experiment import DetectorExperiment, PoseExperiment, override
+from experiments.parts.points import Base, Point, check_names, resolve, settings_of
 from experiments.parts.sweep_jobs import differences
 from g_rmi.inference.settings import Settings
 
@@ -124,6 +124,9 @@ def test_changes_become_part_of_a_file_name():
     changed = override(DetectorExperiment(), fields)
     assert changed.model.canvas == (600, 900)
     assert differences(changed, DetectorExperiment()) == "canvas_600x900_momentum_0.5"
+    fields = {"model.head.kind": "gaussian", "model.head.sigma": 2.5}
+    changed = override(PoseExperiment(), fields)  # whose fields the base's head has not
+    assert differences(changed, PoseExperiment()).startswith("kind_gaussian_sigma_2.5")
 
 
 @pytest.fixture(scope="module")

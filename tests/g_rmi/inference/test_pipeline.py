@@ -12,7 +12,6 @@ import pytest
 from jax import numpy as jnp
 
 from g_rmi import geometry
-from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.inference.canvas import pack
 from g_rmi.inference.people import crop_to_image, in_chunks
@@ -20,40 +19,14 @@ from g_rmi.inference.pipeline import PosePipeline, compiled
 from g_rmi.inference.rank import rank_images
 from g_rmi.inference.settings import Settings
 from g_rmi.ops.image import crop_boxes
-from g_rmi.pose.config import PoseConfig
-from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.task import PoseTask
 from g_rmi.pose.views import turns
 from g_rmi.training.sharding import data_mesh
 from g_rmi.types import People
+from tests import networks
 from tests.oracles.image import bilinear
 
-DETECTOR = FasterRCNN(
-    FasterRCNNConfig(
-        depth=26,
-        width=8,
-        output_stride=16,
-        norm="batch",
-        canvas=(64, 80),
-        anchor_base=48.0,
-        rpn_channels=8,
-        candidates=40,
-        proposals=12,
-        roi_size=4,
-        detections=8,
-    )
-)
-POSE = PoseTask(
-    PoseConfig(
-        depth=26,
-        width=8,
-        output_stride=32,
-        fpn_channels=8,
-        crop_height=33,
-        crop_width=33,
-        head=Disks(radius=4.0),
-    )
-)
+DETECTOR, POSE = FasterRCNN(networks.DETECTOR.model), PoseTask(networks.POSE.model)
 SETTINGS = Settings(max_people=6, min_box_score=0.0)
 
 

@@ -11,11 +11,11 @@ import pytest
 from g_rmi.inference.people import predict_crops
 from g_rmi.inference.rank import rank, rank_images, rank_options
 from g_rmi.inference.settings import Settings
-from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.heads.finders import OksKernel, kernel_sigmas
 from g_rmi.pose.task import PoseTask
 from g_rmi.types import Grid, People
+from tests.networks import POSE
 
 # One joint with sigma .1: OKS = exp(-d^2 / (8 * area * sigma^2)), area the mean of both boxes'.
 SIGMAS = (0.1,)
@@ -80,19 +80,9 @@ def test_the_score_decides_and_pictures_are_apart():
 
 
 def test_the_weights_say_how_to_decode_unless_somebody_else_does():
-    config = PoseConfig(
-        depth=26,
-        width=8,
-        output_stride=32,
-        fpn_channels=8,
-        crop_height=33,
-        crop_width=33,
-        head=Disks(radius=4.0),
-    )
+    config = dataclasses.replace(POSE.model, box_scale=1.1)
     task, ours = (
-        PoseTask(
-            dataclasses.replace(config, head=Disks(radius=4.0, decoding=decoding), box_scale=1.1)
-        )
+        PoseTask(dataclasses.replace(config, head=Disks(radius=4.0, decoding=decoding)))
         for decoding in ("hough", "hough_oks")
     )
     variables = jax.jit(task.init)(jax.random.key(0))

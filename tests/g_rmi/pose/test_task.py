@@ -8,24 +8,13 @@ import numpy as np
 import optax
 import pytest
 
-from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.task import PoseTask
-from g_rmi.skeleton import Skeleton
 from g_rmi.types import PoseBatch
+from tests.networks import FACE, POSE
 
-FACE = Skeleton.create(
-    ("nose", "left_eye", "right_eye"), limbs=[("nose", "left_eye")], sigmas=(0.05, 0.05, 0.05)
-)
-CONFIG = PoseConfig(
-    depth=26,
-    width=8,
-    output_stride=16,
-    fpn_channels=8,
-    norm="group",
-    crop_height=33,
-    crop_width=33,
-    head=Disks(radius=6.0, loss_stride=4),
+CONFIG = dataclasses.replace(
+    POSE.model, output_stride=16, norm="group", head=Disks(radius=6.0, loss_stride=4)
 )
 TASK = PoseTask(CONFIG, FACE)
 

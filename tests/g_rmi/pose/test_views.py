@@ -1,5 +1,6 @@
 """The turn test against OpenCV's rotations, scipy's interpolation and maps known everywhere."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -10,26 +11,20 @@ from cv2 import getRotationMatrix2D
 from scipy.ndimage import map_coordinates
 
 from g_rmi.geometry import apply_affine, compose_affine, invert_affine
-from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.fields import Field
 from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.task import PoseTask
 from g_rmi.pose.views import STRAIGHT, merge, mirrored, turns
-from g_rmi.skeleton import Skeleton
 from g_rmi.types import Grid
+from tests.networks import FACE, POSE
 
 HEIGHT, WIDTH, STRIDE = 49, 33, 4
 ROWS, COLUMNS = 13, 9
 GRID = Grid(HEIGHT, WIDTH)
-FACE = Skeleton.create(
-    ("nose", "left_eye", "right_eye"), limbs=[("nose", "left_eye")], sigmas=(0.05, 0.05, 0.05)
-)
 TASK = PoseTask(
-    PoseConfig(
-        depth=26,
-        width=8,
+    dataclasses.replace(
+        POSE.model,
         output_stride=16,
-        fpn_channels=8,
         norm="group",
         crop_height=HEIGHT,
         crop_width=WIDTH,

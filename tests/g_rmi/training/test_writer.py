@@ -5,7 +5,7 @@ import json
 import numpy as np
 from tensorboardX.proto.event_pb2 import Event
 
-from g_rmi.training.writer import Writer
+from g_rmi.training.writer import Writer, read_metrics
 
 
 def lines(workdir):
@@ -47,6 +47,14 @@ def test_lines_past_the_restored_step_are_dropped(tmp_path):
     writer.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 8, "tra')  # a crash
+    found = read_metrics(tmp_path / "metrics.jsonl")
+    assert [(line["step"], line.get("eval/AP")) for line in found] == [
+        (2, None),
+        (4, None),
+        (6, None),
+        (4, 0.1),
+    ]
+    assert read_metrics(tmp_path / "none.jsonl") == []
     writer = Writer(tmp_path, steps=10, step=4)
     assert writer.evaluated
     writer.scalars(6, {"train/loss": 60.0})

@@ -1,11 +1,12 @@
 """Two pictures learnt by heart: everything from targets to box AP has to fit together."""
 
+import dataclasses
+
 import jax
 import numpy as np
 from jax import numpy as jnp
 
 from g_rmi.config import OptimConfig
-from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.evaluation.results import box_results
 from g_rmi.evaluation.truth import Truth, evaluate_boxes
@@ -15,16 +16,13 @@ from g_rmi.training.optim import make_optimizer
 from g_rmi.training.state import create_state, evaluation_variables
 from g_rmi.training.step import train_step
 from g_rmi.types import DetectionBatch
+from tests.networks import DETECTOR
 
 STEPS = 90
 TASK = FasterRCNN(
-    FasterRCNNConfig(
-        depth=26,
-        width=8,
-        output_stride=16,
-        norm="batch",
+    dataclasses.replace(
+        DETECTOR.model,
         canvas=(80, 112),
-        anchor_base=48.0,
         rpn_channels=32,
         rpn_dilation=1,
         rpn_samples=32,
@@ -32,7 +30,6 @@ TASK = FasterRCNN(
         proposals=16,
         roi_size=8,
         box_samples=16,
-        detections=8,
     )
 )
 BOXES = [

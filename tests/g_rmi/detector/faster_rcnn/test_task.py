@@ -6,27 +6,20 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.detector.proposals import Proposals
 from g_rmi.detector.targets import jitter_boxes
 from g_rmi.ops.boxes import decode_boxes
 from g_rmi.types import DetectionBatch
+from tests.networks import DETECTOR
 
-CONFIG = FasterRCNNConfig(
-    depth=26,
-    width=8,
-    output_stride=16,
-    norm="batch",
+CONFIG = dataclasses.replace(
+    DETECTOR.model,
     canvas=(64, 96),
-    anchor_base=48.0,
     rpn_channels=16,
     rpn_samples=32,
     candidates=60,
-    proposals=12,
-    roi_size=4,
     box_samples=16,
-    detections=8,
 )
 TASK = FasterRCNN(CONFIG)
 

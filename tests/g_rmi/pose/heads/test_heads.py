@@ -19,12 +19,9 @@ from g_rmi.pose.heads.head import Reading, decodings
 from g_rmi.pose.onnx import to_onnx
 from g_rmi.pose.task import PoseTask
 from g_rmi.pose.views import turns
-from g_rmi.skeleton import Skeleton
 from g_rmi.types import Grid, PoseBatch
+from tests.networks import FACE
 
-FACE = Skeleton.create(
-    ("nose", "left_eye", "right_eye"), limbs=[("nose", "left_eye")], sigmas=(0.05, 0.05, 0.05)
-)
 GRID = Grid(49, 33)
 KINDS = {kind.kind: kind for kind in typing.get_args(Head) or (Head,)}
 HEADS = {kind: dataclasses.replace(head(), loss_stride=4) for kind, head in KINDS.items()}

@@ -14,7 +14,7 @@ from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
 from g_rmi.pose.task import PoseTask
-from tests.experiments import networks
+from tests import networks
 
 
 def twin_of(pipeline):

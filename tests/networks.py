@@ -12,6 +12,7 @@ from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.task import PoseTask
+from g_rmi.skeleton import Skeleton
 from g_rmi.training.checkpoint import Checkpoints, write_config
 from g_rmi.training.state import TrainState
 
@@ -40,6 +41,11 @@ POSE = PoseExperiment(
         crop_width=33,
         head=Disks(radius=4.0),
     )
+)
+
+
+FACE = Skeleton.create(
+    ("nose", "left_eye", "right_eye"), limbs=[("nose", "left_eye")], sigmas=(0.05, 0.05, 0.05)
 )
 
 

@@ -10,7 +10,7 @@ from experiments.benchmarks import memory, train_step
 from experiments.benchmarks.batches import evaluation_batch, made_up_batch
 from experiments.parts import cli
 from g_rmi.training.sharding import data_mesh
-from tests.experiments.networks import draw
+from tests.networks import draw
 
 TINY = ["--width=4", "--batch-size=2"]
 TINY_POSE = [*TINY, "--fpn-channels=8", "--crop-height=33", "--crop-width=33"]

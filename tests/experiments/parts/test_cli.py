@@ -6,8 +6,10 @@ import pytest
 
 from experiments import train
 from experiments.parts import cli
+from g_rmi.detector import DetectorConfig
 from g_rmi.pose.heads import Head
 from g_rmi.pose.heads.disks import Disks
+from g_rmi.pose.heads.gaussian import GaussianHeatmaps
 
 
 def parse(*argv):
@@ -37,6 +39,38 @@ def test_a_head_that_there_is_not_is_named():
         parse("--head", "disk")
     with pytest.raises(ValueError, match=r"--head disks: for pose networks"):
         parse("--config", "detector_synthetic", "--head", "disks")
+
+
+@pytest.mark.parametrize(
+    ("config", "option", "union"),
+    [
+        ("pose_synthetic", "--head", Head),
+        ("detector_synthetic", "--detector-kind", DetectorConfig),
+    ],
+)
+def test_the_help_lists_what_can_be_chosen(config, option, union, capsys):
+    with pytest.raises(SystemExit):
+        parse("--config", config, "--help")
+    text = capsys.readouterr().out
+    kinds = [kind.kind for kind in typing.get_args(union) or (union,)]
+    assert f"{option} {{{','.join(kinds)}}}" in text
+    assert "--kind" not in text
+    chosen = parse("--config", config, option, kinds[-1])
+    assert kinds[-1] in (getattr(chosen, "kind", None), getattr(chosen, "head", chosen).kind)
+
+
+def test_the_fields_own_name_goes_on(capsys):
+    assert parse("--kind", "gaussian", "--sigma", "3").head == GaussianHeatmaps(sigma=3.0)
+    assert parse("--model.head.kind=gaussian").head == GaussianHeatmaps()
+    detector = parse("--config", "detector_synthetic")
+    assert parse("--config", "detector_synthetic", "--kind", "faster_rcnn") == detector
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == told[1] == "note: --kind is called --head now"
+    assert told[2] == "note: --kind is called --detector-kind now"
+    with pytest.raises(
+        ValueError, match=r"--detector-kind faster_rcnn: for detectors; .* pose net"
+    ):
+        parse("--detector-kind", "faster_rcnn")
 
 
 def test_flags_of_before_go_on_for_one_release(capsys):
