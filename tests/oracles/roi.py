@@ -20,3 +20,21 @@ def roi_align(features, boxes, *, output_size, spatial_scale, sampling_ratio):
                     value = bilinear(features, x, y) / sampling_ratio**2
                     cells[n, i // sampling_ratio, j // sampling_ratio] += value
     return cells
+
+
+def position_sensitive_roi(maps, boxes, *, bins, spatial_scale, sampling_ratio):
+    """Plain RoIAlign of the whole stack of maps, of which each cell takes its own group."""
+    cells = roi_align(
+        maps,
+        boxes,
+        output_size=(bins, bins),
+        spatial_scale=spatial_scale,
+        sampling_ratio=sampling_ratio,
+    )
+    count = maps.shape[2] // bins**2
+    own = np.zeros((len(boxes), bins, bins, count))
+    for i in range(bins):
+        for j in range(bins):
+            first = (i * bins + j) * count
+            own[:, i, j] = cells[:, i, j, first : first + count]
+    return own
