@@ -11,17 +11,37 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "experiments/README.md", "experiments/runs/README.md"]
-DOCUMENTS += sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
+DOCUMENTS = [
+    *("README.md", "CONTRIBUTING.md", "g_rmi/weights/README.md"),
+    *("experiments/README.md", "experiments/runs/README.md"),
+]
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
+DOCUMENTS += PAGES
 
 
-def commands(start):
-    """Indented lines of the documents that start with these words, continuation lines joined."""
-    found = []
+def code():
+    """Lines of the documents' code: indented ones and fenced shell, continuation lines joined."""
     for name in DOCUMENTS:
         text = (ROOT / name).read_text().replace("\\\n", " ")
-        found += re.findall(rf"^ {{4,}}({start} .*)$", text, re.MULTILINE)
-    return sorted({" ".join(line.split("#")[0].split()) for line in found})
+        yield from re.findall(r"^ {4,}(\S.*)$", text, re.MULTILINE)
+        shell = r"^```(?:bash|sh|shell|console)\n(.*?)^```"
+        for block in re.findall(shell, text, re.MULTILINE | re.DOTALL):
+            yield from (line.strip().removeprefix("$ ") for line in block.splitlines())
+
+
+def commands(start, *, before=""):
+    """The commands that start with these words, with nothing but `before` in front of them."""
+    found = [re.search(rf"^{before}({start} .*)$", line.split("#")[0]) for line in code()]
+    return sorted({" ".join(match[1].split()) for match in found if match})
+
+
+def programs():
+    """Commands of `python -m`, alone or on other hosts, and those of `g-rmi` written like them."""
+    spelled = [line.split(maxsplit=2)[1:] for line in commands("g-rmi")]
+    named = [line for line in spelled if not line[0].startswith("-")]
+    short = [" ".join(["python -m experiments." + line[0], *line[1:]]) for line in named]
+    remote = [line.rstrip('"') for line in commands("python -m", before="(?:srun|gcloud) .*[ /]")]
+    return sorted({*commands("python -m"), *remote, *short})
 
 
 def program(command):
@@ -51,15 +71,15 @@ for module, *words in json.loads(sys.argv[1]):
 @functools.cache
 def usages():
     """What every program that the documents show says of its options."""
-    programs = sorted({program(command) for command in commands("python -m")})
+    known = sorted({program(command) for command in programs()})
     done = subprocess.run(
-        [sys.executable, "-c", HELP, json.dumps(programs)], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-c", HELP, json.dumps(known)], capture_output=True, text=True, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr
-    return dict(zip(programs, map(json.loads, done.stdout.splitlines()), strict=True))
+    return dict(zip(known, map(json.loads, done.stdout.splitlines()), strict=True))
 
 
-@pytest.mark.parametrize("command", commands("python -m"))
+@pytest.mark.parametrize("command", programs())
 def test_programs_have_the_options_shown(command):
     usage = usages()[program(command)]
     for option in (word.partition("=")[0] for word in command.split() if word.startswith("--")):
@@ -82,3 +102,16 @@ def test_links_lead_somewhere(name):
     for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
         if "://" not in target:
             assert (document.parent / target).exists(), f"{name} links to {target}"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_files_named_are_there(name):
+    """`g_rmi/ops/hough.py` in a page is a file, and so is a page that links to a heading."""
+    text = (ROOT / name).read_text()
+    for file in re.findall(r"`((?:data_pipeline|experiments|g_rmi|tests)/[\w/.]+\.\w+)`", text):
+        assert (ROOT / file).is_file(), f"{name} names {file}"
+    for page, heading in re.findall(r"\]\((\w+\.md)?#([\w-]+)\)", text):
+        linked = (ROOT / "docs" / page).read_text() if page else text
+        titles = re.findall(r"^#+ (.*)$", linked, re.MULTILINE)
+        anchors = [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles]
+        assert heading in anchors, f"{name} links to {page}#{heading}"
