@@ -1,9 +1,10 @@
 """How data is read and varied: frozen settings with the paper's values, as in `g_rmi.config`."""
 
 import dataclasses
+import math
 from typing import Literal
 
-from g_rmi.config import require
+from g_rmi.config import require, require_numbers, require_positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +26,10 @@ class Augmentation:
 
     def __post_init__(self):
         low, high = self.scale
-        require(0 < low <= high, "scale", self.scale, "a range (low, high) of positive numbers")
-        for name, value in vars(self).items():
-            if name not in ("scale", "shift", "rotation"):
-                require(0 <= value <= 1, name, value, "between 0 and 1")
+        right = 0 < low <= high < math.inf
+        require(right, "scale", self.scale, "a range (low, high) of positive numbers")
+        others = vars(self).keys() - {"scale", "shift", "rotation"}
+        require_numbers(self, 0, 1, *sorted(others))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,11 @@ class PoseAugmentation(Augmentation):
     half_body: float = 0.0
     occlusion: float = 0.0
     mixing: float = 0.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_numbers(self, 0, None, "shift")
+        require_numbers(self, 0, 180, "rotation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +97,12 @@ class DataConfig:
     threads: int = 8
     processes: int = 0
 
+    def __post_init__(self):
+        require_positive(self, "weights")
+        require_numbers(self, 0, 1, "max_bad_share")
+        require_numbers(self, 1, None, "threads")
+        require_numbers(self, 0, None, "processes")
+
 
 @dataclasses.dataclass(frozen=True)
 class PoseDataConfig(DataConfig):
@@ -108,6 +120,10 @@ class PoseDataConfig(DataConfig):
     max_others: int = 8
     unlabelled: Literal["negative", "ignore"] = "negative"
     min_keypoints: int = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_numbers(self, 0, None, "max_others", "min_keypoints")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,4 +143,5 @@ class DetectorDataConfig(DataConfig):
     boxes_complete: tuple[bool, ...] = ()
 
     def __post_init__(self):
-        require(self.max_boxes >= 1, "max_boxes", self.max_boxes, "at least 1")
+        super().__post_init__()
+        require_numbers(self, 1, None, "max_boxes")

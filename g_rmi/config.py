@@ -8,6 +8,7 @@ names the nearest one.
 import copy
 import dataclasses
 import difflib
+import math
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
@@ -17,6 +18,22 @@ def require(ok: bool, field: str, value: Any, wanted: str) -> None:
     """Refuses a value, with one line that names the field and what it must be."""
     if not ok:
         raise ValueError(f"{field} = {value!r}: must be {wanted}")
+
+
+def require_numbers(config: Any, low: int, high: int | None, *names: str) -> None:
+    """Refuses fields that are not finite numbers from `low` to `high`, if there is an upper end."""
+    wanted = f"{low} or more" if high is None else f"between {low} and {high}"
+    for name in names:
+        value = getattr(config, name)
+        require(low <= value < math.inf and (high is None or value <= high), name, value, wanted)
+
+
+def require_positive(config: Any, *names: str) -> None:
+    """Refuses fields that are not finite numbers above 0; of a tuple, any of it."""
+    for name in names:
+        value = getattr(config, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        require(all(0 < number < math.inf for number in numbers), name, value, "positive")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +65,10 @@ class OptimConfig:
     averaging: float = 0.9999
 
     def __post_init__(self):
-        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "positive")
-        require(0 <= self.averaging < 1, "averaging", self.averaging, "in [0, 1)")
+        require_positive(self, "learning_rate", "boundaries")
+        require_numbers(self, 0, None, "weight_decay", "warmup_steps", "clip_norm")
+        for name in ("momentum", "averaging"):
+            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
         if (self.schedule == "steps") != bool(self.boundaries):
             raise ValueError('boundaries and schedule = "steps" go together')
 
@@ -84,9 +103,9 @@ class TrainConfig:
     keep_best: int = 1
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        require(self.keep_best >= 0, "keep_best", self.keep_best, "0 or more")
+        counts = "steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep"
+        require_numbers(self, 1, None, *counts)
+        require_numbers(self, 0, None, "seed", "evaluate_every", "keep_best")
         even, wanted = self.batch_size % self.accumulate == 0, f"batch_size = {self.batch_size}"
         require(even, "accumulate", self.accumulate, f"a divisor of {wanted}")
 

@@ -47,6 +47,11 @@ class ResNetConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: bool = False
 
+    def __post_init__(self):
+        for name, least in (("width", 1), ("stem_width", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be {least} or more")
+
     def backbone(self, **options: Any) -> "ResNet":
         """The linen module; `options` are further ones of `ResNet`."""
         return ResNet(

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from g_rmi.config import require
+from g_rmi.config import require, require_numbers, require_positive
 from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.pose.heads import Head
 from g_rmi.pose.heads.disks import Disks
@@ -31,12 +31,14 @@ class PoseConfig(ResNetConfig):
     head: Head = Disks()
 
     def __post_init__(self):
+        super().__post_init__()
+        require_numbers(self, 0, None, "fpn_channels")
+        require_positive(self, "crop_height", "crop_width", "box_scale")
         for name in ("crop_height", "crop_width"):
             size = getattr(self, name)
             stride = self.output_stride
             near = max(1, round((size - 1) / stride)) * stride + 1
             require(size % stride == 1, name, size, f"{stride} n + 1, for example {near}")
-        require(self.box_scale > 0, "box_scale", self.box_scale, "positive")
 
     def task(self, skeleton: Skeleton = COCO) -> Any:
         """The `PoseTask` of these settings for a keypoint set."""

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+import typing
 
 import pytest
 
@@ -12,8 +14,11 @@ from experiments.parts.experiment import (
     experiment_from_dict,
 )
 from g_rmi import config
+from g_rmi.detector import DetectorConfig
 from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
+from g_rmi.inference.settings import Settings
 from g_rmi.pose.config import PoseConfig
+from g_rmi.pose.heads import Head
 from g_rmi.pose.heads.disks import Disks
 
 
@@ -105,3 +110,50 @@ def test_a_wrong_file_is_refused_by_name(values, message):
 def test_impossible_values_are_refused_by_name(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+CONFIGS = (
+    *typing.get_args(Head),
+    *(typing.get_args(DetectorConfig) or (DetectorConfig,)),
+    *(PoseConfig, config.OptimConfig, config.TrainConfig, Settings),
+    *(data_config.PoseAugmentation, data_config.DetectorAugmentation),
+    *(data_config.PoseDataConfig, data_config.DetectorDataConfig),
+)
+
+
+@pytest.mark.parametrize("kind", CONFIGS, ids=lambda kind: kind.__name__)
+def test_no_number_may_be_negative_infinite_or_nan(kind):
+    tried = 0
+    for name, hint in typing.get_type_hints(kind).items():
+        several = typing.get_origin(hint) is tuple
+        number = typing.get_args(hint)[0] if several else hint
+        if number not in (int, float):
+            continue
+        count = 1 if typing.get_args(hint)[-1:] == (...,) else 2
+        for value in (-1, math.nan, math.inf, -math.inf)[: 4 if number is float else 1]:
+            given = (number(value),) * count if several else number(value)
+            with pytest.raises(ValueError, match=rf"^{name} = .*: must be "):
+                kind(**{name: given})
+            tried += 1
+    assert tried
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (config.OptimConfig, "learning_rate", 0.0),
+        (config.OptimConfig, "averaging", 1.5),
+        (config.OptimConfig, "momentum", 1.0),
+        (config.TrainConfig, "steps", 0),
+        (data_config.PoseDataConfig, "threads", 0),
+        (data_config.PoseDataConfig, "weights", (1.0, 0.0)),
+        (data_config.PoseAugmentation, "rotation", 180.5),
+        (PoseConfig, "width", 0),
+        (PoseConfig, "crop_height", -7),
+        (FasterRCNNConfig, "rpn_channels", 0),
+        (FasterRCNNConfig, "anchor_scales", ()),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(kind, name, value):
+    with pytest.raises(ValueError, match=rf"^{name} = "):
+        kind(**{name: value})

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Literal
 
-from g_rmi.config import require
+from g_rmi.config import require, require_numbers, require_positive
 from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.skeleton import COCO, Skeleton
 
@@ -77,20 +77,19 @@ class FasterRCNNConfig(ResNetConfig):
     huber_delta: float = 1.0
 
     def __post_init__(self):
+        super().__post_init__()
         short, long = self.canvas
         require(1 <= short <= long, "canvas", self.canvas, "(shorter side, longer side) in pixels")
         for name in ("anchor_scales", "anchor_ratios"):
-            values = getattr(self, name)
-            require(len(values) > 0 and min(values) > 0, name, values, "positive numbers")
-        for name in ("anchor_base", "huber_delta"):
-            require(getattr(self, name) > 0, name, getattr(self, name), "positive")
-        for name in ("rpn_samples", "candidates", "proposals", "box_samples", "detections"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+            require(len(getattr(self, name)) > 0, name, (), "positive numbers")
+        require_positive(self, "anchor_base", "anchor_scales", "anchor_ratios", "huber_delta")
+        counts = "rpn_samples", "candidates", "proposals", "box_samples", "detections"
+        require_numbers(self, 1, None, *counts, "rpn_channels", "rpn_dilation")
         require(self.roi_size % 2 == 0 and self.roi_size > 0, "roi_size", self.roi_size, "even")
-        shares = ("rpn_positive_share", "box_positive_share", "proposal_iou", "box_iou")
-        for name in (*shares, "rpn_positive", "rpn_negative", "box_positive"):
-            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
-        require(self.box_jitter >= 0, "box_jitter", self.box_jitter, "0 or more")
+        shares = "rpn_positive_share", "box_positive_share", "proposal_iou", "box_iou"
+        require_numbers(self, 0, 1, *shares, "rpn_positive", "rpn_negative", "box_positive")
+        weights = "localisation_weight", "class_weight"
+        require_numbers(self, 0, None, "box_jitter", *weights)
         lower, upper = self.rpn_negative, self.rpn_positive
         require(lower <= upper, "rpn_negative", lower, f"at most rpn_positive = {upper}")
 
