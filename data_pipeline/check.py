@@ -1,6 +1,7 @@
 """A linter for data directories: `python -m data_pipeline.check DIR`.
 
-Errors stop or spoil a training and give exit status 1; warnings are worth a look.
+Errors stop or spoil a training and give exit status 1; warnings are worth a look; notes are counts
+of what is as it should be.
 """
 
 import dataclasses
@@ -39,8 +40,10 @@ WARNINGS = {
     "keypoint outside": "an annotated joint more than a pixel outside the image",
     "box outside": "a box more than a pixel outside the image",
     "num_keypoints": "num_keypoints is not the number of joints with v > 0",
-    "no keypoints": "a person (no crowd) without an annotated joint",
     "no people": "nobody to train on or to evaluate",
+}
+NOTES = {
+    "no keypoints": "people (no crowds) without an annotated joint, as many of COCO's are",
 }
 _SLACK = 1.0  # COCO's own annotations reach the far edge of the last pixel.
 _EXAMPLES = 3
@@ -51,7 +54,7 @@ class Report:
     """Problems of one split.
 
     Attributes:
-      count: Occurrences by kind (a key of `ERRORS` or `WARNINGS`).
+      count: Occurrences by kind (a key of `ERRORS`, `WARNINGS` or `NOTES`).
       examples: The first few of each kind, in words.
       images: Images that could be read.
       people: People that could be read.
@@ -161,18 +164,18 @@ def _file_problems(dataset: Dataset, decoding: bool) -> Iterator[Problem]:
 
 
 def _print(split: str, report: Report) -> None:
-    warnings = report.count.total() - report.errors
+    warnings = sum(report.of(WARNINGS).values())
     print(
         f"{split}: {report.images} images, {report.people} people, {report.errors} errors, "
         f"{warnings} warnings"
     )
     rows = [
         (kind, level, str(count), "\n".join([kinds[kind], *report.examples[kind]]))
-        for level, kinds in (("error", ERRORS), ("warning", WARNINGS))
+        for level, kinds in (("error", ERRORS), ("warning", WARNINGS), ("note", NOTES))
         for kind, count in report.of(kinds).items()
     ]
     if rows:
-        show(("problem", "", "count", "meaning and examples"), rows, fold=True)
+        show(("what", "level", "count", "meaning and examples"), rows, fold=True)
 
 
 def main(
@@ -210,6 +213,7 @@ def main(
                 "people": found.people,
                 "errors": found.of(ERRORS),
                 "warnings": found.of(WARNINGS),
+                "notes": found.of(NOTES),
                 "examples": found.examples,
             }
             for name, found in reports.items()

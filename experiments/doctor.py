@@ -52,7 +52,9 @@ def machine() -> Iterator[tuple[str, str, bool]]:
         yield f"device {device.id}", f"{device.platform}: {device.device_kind}{memory}", True
     # A product whose value is known: a broken driver fails or lies here, not an hour later.
     product = float(jax.jit(lambda x: (x @ x).sum())(jnp.ones((256, 256))))
-    yield "computes", f"256^3 products sum to {product:.0f}", product == 256**3
+    right = product == 256**3
+    finding = "a known product is right" if right else f"{256**3} comes out as {product:.0f}"
+    yield "computes", finding, right
 
 
 def storage() -> Iterator[tuple[str, str, bool]]:
@@ -60,11 +62,12 @@ def storage() -> Iterator[tuple[str, str, bool]]:
     cache = enable_compilation_cache()
     if cache:
         sizes = [f.stat().st_size for f in cache.rglob("*") if f.is_file()]
-        yield "compile cache", f"{cache}: {len(sizes)} files, {gigabytes(sum(sizes))}", True
+        yield "compile cache", f"{cache}: {len(sizes)} files, {sum(sizes) / 2**20:.0f} MiB", True
     else:
         yield "compile cache", "off: its directory cannot be made", False
     free = shutil.disk_usage(Path.cwd()).free
-    yield "free disk here", gigabytes(free), free > LOW_DISK
+    short = "" if free > LOW_DISK else f": less than {gigabytes(LOW_DISK)}"
+    yield "free disk here", f"{gigabytes(free)}{short}", not short
 
 
 def data_directory(directory: Path) -> Iterator[tuple[str, str, bool]]:
@@ -94,8 +97,8 @@ def main(argv: Sequence[str]) -> int:
     rows = [*machine(), *storage()]
     for directory in arguments.data:
         rows += data_directory(directory)
-    cells = ((what, finding, "" if sound else "LOOK") for what, finding, sound in rows)
-    show(("", "finding", ""), cells, fold=True)
+    cells = ((what, "ok" if sound else "LOOK", finding) for what, finding, sound in rows)
+    show(("what", "state", "finding"), cells, fold=True)
     return 0 if all(sound for *_, sound in rows) else 1
 
 

@@ -14,6 +14,7 @@ from experiments.parts import ablations, cli, data, sweep_table
 from experiments.parts.experiment import (
     DetectorExperiment,
     Experiment,
+    Options,
     PoseExperiment,
     experiment_from_dict,
 )
@@ -38,9 +39,9 @@ class Arguments:
     Writes NAME.md, NAME.csv and NAME.png into the output directory, where sweeps share trainings.
     """
 
-    config: str  # Name of a function of experiments/parts/ablations.py.
+    config: str  # Name of a function of experiments/parts/ablations.py; `--list` prints them.
     out: Path  # Gets tables, plots, trainings, each point's numbers, and the jobs' logs.
-    # What is varied: name of a file in experiments/configs, whose fields are the options below, or
+    # What is varied: a config by name or path (.py), whose fields are the options below, or
     # directory of a training, which then is not trained again.
     base: str = "pose_resnet101"
     # Likewise the detector, for points that look into its boxes. Default: the config that is named
@@ -56,12 +57,12 @@ class Arguments:
     launcher: Launcher = "local"
     max_parallel: int | None = None  # Most jobs at once. Default: 1 on this machine, all on Slurm.
     resources: Resources = Resources()  # What each job gets.
-    experiment: Experiment = PoseExperiment()
+    experiment: Options = PoseExperiment()
 
 
 def read_experiment(name: str) -> Experiment:
     """The experiment of a config or of a training's directory; a ValueError if it is neither."""
-    if name in configs.names() or not ("/" in name or Path(name).is_dir()):
+    if configs.is_config(name) or not ("/" in name or Path(name).is_dir()):
         return configs.get(name)
     file = Path(name) / "config.json"
     if not file.is_file():
@@ -88,7 +89,7 @@ def training(
 
     `source` is where the base is from; paths of the program's arguments are absolute.
     """
-    if source not in configs.names() and experiment == read_experiment(source):
+    if not configs.is_config(source) and experiment == read_experiment(source):
         return Training.given(Path(source))
     depth = experiment.model.depth
     pretrained = arguments.pretrained.get(depth)
@@ -167,6 +168,9 @@ def rows(runs: Sequence[Run], errors: dict[str, str]) -> list[Row]:
 
 def main(argv: Sequence[str]) -> int:
     """The program; exit status 1 if a point failed, 130 after Ctrl-C."""
+    if "--list" in argv or cli.peek(argv, "config") == "list":
+        print(ablations.listing())
+        return 0
     default = Arguments(config=tyro.MISSING, out=tyro.MISSING)
     arguments = cli.parse(
         default, argv, prog=cli.program("sweep"), option="base", get=read_experiment

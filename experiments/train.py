@@ -1,17 +1,69 @@
 """Trains a network: `python -m experiments.train --config NAME --workdir DIR [--data DIR]`."""
 
-from collections.abc import Sequence
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
 
-from experiments.parts import cli
+import jax
+
+from experiments.benchmarks import memory
+from experiments.parts import cli, data
+from experiments.parts.stages import STAGES
 from experiments.parts.training import Arguments, run
-from g_rmi.training.hosts import join_hosts
+from g_rmi.compile_cache import enable_compilation_cache
+from g_rmi.config import to_dict
+from g_rmi.training import sharding
+from g_rmi.training.hosts import is_first, join_hosts
+
+
+def dry_run(arguments: Arguments) -> Iterator[str]:
+    """Lines about the training that would be; one batch is read, and the step is compiled."""
+    experiment, stage = arguments.experiment, STAGES[arguments.experiment.stage]
+    enable_compilation_cache()
+    yield json.dumps(to_dict(experiment), indent=2)
+    directories = data.directories(arguments.data)
+    datasets = data.read_split(directories, "train")
+    weights = experiment.data.weights or (1.0,) * len(datasets)
+    with contextlib.closing(stage.batches(experiment, datasets)) as batches:
+        _, batch = next(batches)
+    for dataset, weight in zip(datasets, weights, strict=True):
+        count, share = stage.examples(experiment, dataset), weight / sum(weights)
+        steps = count / (share * experiment.train.batch_size)
+        yield f"{_counts(dataset)}; {count} to train on, a pass is {steps:,.0f} steps"
+    yield from map(_counts, data.read_split(directories, "val", required=False))
+    mesh = sharding.data_mesh()
+    yield f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}"
+    skeleton = datasets[0].skeleton
+    _, state, step = memory.training(experiment, mesh, skeleton)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    yield f"parameters: {parameters / 1e6:.1f} M"
+    yield "compiling the step ..."
+    batch = sharding.put_batch(mesh, batch)
+    use = memory.use_or_need(lambda: step.lower(state, batch).compile())
+    if isinstance(use, str):
+        yield f"the step does not fit: it needs {use} of each device's memory"
+    else:
+        what = f"{use.flops / 1e9:,.1f} GFLOPs, {memory.size(use.peak)} of memory"
+        yield f"each step on each device: {what}"
+    state = "continues" if (arguments.directory / "checkpoints").is_dir() else "would begin"
+    yield f"{experiment.train.steps} steps; {state} {arguments.directory}"
+
+
+def _counts(dataset: data.Dataset) -> str:
+    counts = f"{len(dataset.images)} images, {len(dataset.people)} people"
+    return f"{dataset.split} data: {dataset.directory}: {counts}"
 
 
 def main(argv: Sequence[str]) -> None:
     """The program."""
     arguments = cli.parse(Arguments(), argv, prog=cli.program("train"))
     join_hosts(arguments.hosts)
-    run(arguments)
+    if not arguments.dry_run:
+        run(arguments)
+        return
+    for line in dry_run(arguments):
+        if is_first():
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,11 @@ PACKAGES = ("g_rmi", "data_pipeline", "experiments")
 SOURCES = [path for name in PACKAGES for path in ROOT.glob(f"{name}/**/*.py")]
 MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml"}
 BUILTINS = {"eval", "exec", "compile", "__import__"}
-CALLS = {"torch.load", "os.system", "os.popen", "cv2.FileStorage"}
+CALLS = {"torch.load", "os.system", "os.popen", "cv2.FileStorage", "runpy.run_path"}
+CALLS |= {"importlib.util.spec_from_file_location", "spec_from_file_location"}
+# `--config FILE.py` is code that the user asks to run by typing its path; nothing that is read
+# leads there.
+ASKED_FOR = {"experiments/configs/__init__.py": {"importlib.util.spec_from_file_location"}}
 
 
 def findings(path):
@@ -32,8 +36,10 @@ def findings(path):
 
 def test_the_sources_open_no_pickle_and_evaluate_no_text():
     assert len(SOURCES) > 50
-    found = {str(path): list(findings(path)) for path in SOURCES}
-    assert {path: lines for path, lines in found.items() if lines} == {}
+    for path in SOURCES:
+        name = path.relative_to(ROOT).as_posix()
+        found = {text.rpartition(": ")[2] for text in findings(path)}
+        assert found == ASKED_FOR.get(name, set()), name
 
 
 @pytest.mark.parametrize(
@@ -45,6 +51,7 @@ def test_the_sources_open_no_pickle_and_evaluate_no_text():
         "torch.load(path)",
         "np.load(path, allow_pickle=True)",
         "subprocess.run(text, shell=True)",
+        "importlib.util.spec_from_file_location(name, path)",
     ],
 )
 def test_such_code_would_be_found(tmp_path, text):

@@ -46,7 +46,7 @@ def find_split(directory: str | Path, split: str) -> tuple[Path, Path]:
     """
     directory = Path(directory)
     if not directory.is_dir():
-        raise MissingDataError(f"no data directory {directory}{_existing(directory)}")
+        raise MissingDataError(f"no data directory {directory}{existing(directory)}")
     annotations, single = directory / "annotations", directory / "annotations.json"
     own = annotations / f"person_keypoints_{split}2017.json"
     others = sorted(annotations.glob(f"*_{split}.json"))
@@ -67,16 +67,18 @@ def find_split(directory: str | Path, split: str) -> tuple[Path, Path]:
             + (f"found annotations/{', annotations/'.join(found)}" if found else "found none")
         )
     if not folder.is_dir():
-        raise MissingDataError(f"no image folder {folder}{_existing(folder)}")
+        raise MissingDataError(f"no image folder {folder}{existing(folder)}")
     return path, folder
 
 
-def _existing(path: Path) -> str:
-    """The end of a message: the nearest thing that exists."""
+def existing(path: Path) -> str:
+    """The end of a message: the nearest thing that exists, if that helps."""
     parent = next(parent for parent in path.absolute().parents if parent.is_dir())
     missing = path.absolute().relative_to(parent).parts[0]
     close = difflib.get_close_matches(missing, [p.name for p in parent.iterdir()], n=1)
-    return f"; did you mean {parent / close[0]}?" if close else f"; {parent} exists"
+    if close:
+        return f"; did you mean {parent / close[0]}?"
+    return f"; {parent} exists" if parent.name else ""  # the root always does
 
 
 def splits(directory: Path) -> tuple[str, ...]:

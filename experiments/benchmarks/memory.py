@@ -34,9 +34,10 @@ from jaxtyping import PyTree
 from experiments.benchmarks.batches import evaluation_batch, made_up_batch
 from experiments.benchmarks.timing import RESULTS, Row, save
 from experiments.parts import cli
-from experiments.parts.experiment import Experiment, PoseExperiment
+from experiments.parts.experiment import Experiment, Options, PoseExperiment
 from experiments.parts.stages import STAGES
 from g_rmi.inference.dataset import prediction_step
+from g_rmi.skeleton import COCO, Skeleton
 from g_rmi.training import sharding
 from g_rmi.training.optim import make_optimizer
 from g_rmi.training.state import create_state
@@ -102,7 +103,7 @@ class Arguments:
     topology: str = "v5e:1x1"
     share: float | None = None
     out: Path = RESULTS
-    experiment: Experiment = PoseExperiment()
+    experiment: Options = PoseExperiment()
 
 
 class Use(NamedTuple):
@@ -150,10 +151,12 @@ def _place(shapes: PyTree, where: jax.sharding.Sharding) -> PyTree:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes)
 
 
-def training(experiment: Experiment, mesh: Mesh) -> tuple[Callable, PyTree, jax.stages.Wrapped]:
+def training(
+    experiment: Experiment, mesh: Mesh, skeleton: Skeleton = COCO
+) -> tuple[Callable, PyTree, jax.stages.Wrapped]:
     """What makes the state, its shapes there, and the step as the loop jits it."""
-    task, train, optim = experiment.model.task(), experiment.train, experiment.optim
-    sharding.check_batch_size(mesh, train.batch_size, train.accumulate)
+    task, train, optim = experiment.model.task(skeleton), experiment.train, experiment.optim
+    sharding.check_batchsize(mesh, train.batch_size, train.accumulate)
     optimizer = make_optimizer(optim, train.steps)
 
     def create():
@@ -200,8 +203,13 @@ def use_of(compiled: jax.stages.Compiled) -> Use:
 
 def measure(experiment: Experiment, program: Program, mesh: Mesh) -> Use | str:
     """Compiles a step and reads it; a string is what the compiler says if it does not fit."""
+    return use_or_need(lambda: compile_step(experiment, program, mesh))
+
+
+def use_or_need(compiled: Callable[[], jax.stages.Compiled]) -> Use | str:
+    """Reads what is compiled here; a string is what the compiler says if it does not fit."""
     try:
-        return use_of(compile_step(experiment, program, mesh))
+        return use_of(compiled())
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -224,11 +232,12 @@ def row(name: str, experiment: Experiment, program: Program, mesh: Mesh) -> Row:
     if isinstance(use, str):
         return cells | {"peak": f"needs {use}", fits: "no"}
     cells["GFLOPs"] = f"{use.flops / 1e9:,.1f}"
-    cells |= zip(("state and batch", "temporaries", "peak"), map(_size, use[1:]))
+    cells |= zip(("state and batch", "temporaries", "peak"), map(size, use[1:]))
     return cells | {fits: "" if room is None else "yes" if use.peak < room else "no"}
 
 
-def _size(count: int) -> str:
+def size(count: int) -> str:
+    """Bytes as text."""
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
@@ -277,7 +286,8 @@ def prediction(name: str, experiment: Experiment, share: float) -> Row:
 def main(argv: Sequence[str]) -> None:
     """The program."""
     arguments = cli.parse(Arguments(), argv, prog=cli.program("benchmarks.memory"))
-    name, experiment, share = arguments.config, arguments.experiment, arguments.share
+    name, experiment = Path(arguments.config).stem, arguments.experiment
+    share = arguments.share
     if share:
         jax.config.update("jax_num_cpu_devices", 2)
         table, kind = [prediction(name, experiment, share)], "scaling"

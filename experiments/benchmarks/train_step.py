@@ -31,7 +31,7 @@ from experiments.benchmarks.timing import (
     save,
 )
 from experiments.parts import cli
-from experiments.parts.experiment import Experiment, PoseExperiment
+from experiments.parts.experiment import Options, PoseExperiment
 from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.network import PoseNetwork
 from g_rmi.training.sharding import data_mesh
@@ -51,7 +51,7 @@ class Arguments:
     config: str = "pose_synthetic"
     rounds: int = 10
     out: Path = RESULTS
-    experiment: Experiment = PoseExperiment()
+    experiment: Options = PoseExperiment()
 
 
 def network_gradient(experiment: PoseExperiment, image: np.ndarray) -> Call:

@@ -178,3 +178,8 @@ def get(name: str, base: Base) -> list[Point]:
 def title(name: str) -> str:
     """What the sweep asks: the first line of its docstring."""
     return (SWEEPS[name].__doc__ or name).partition("\n")[0].rstrip(".")
+
+
+def listing() -> str:
+    """All sweeps, a line each."""
+    return "\n".join(f"  {name:<{max(map(len, SWEEPS))}}  {title(name)}" for name in SWEEPS)

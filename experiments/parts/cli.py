@@ -6,8 +6,10 @@ import itertools
 import os
 import re
 import sys
+import traceback
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
@@ -111,7 +113,7 @@ def parse(
     """Parses `--config NAME`, the program's own options, and any field of that config.
 
     `default` is a frozen dataclass with an `experiment` and an `option` that names it; `get` gives
-    the experiment of a name.
+    the experiment of a name. `--config list` prints the configs and ends the program.
 
     Fields are given by their last name, `--learning-rate 0.01`; the full path,
     `--optim.learning-rate 0.01`, means the same. `--head NAME` puts another head on a pose network.
@@ -120,6 +122,9 @@ def parse(
       ValueError: There is no such experiment or head, or the head is for the other stage.
     """
     argv = [re.sub(r"^--(?:[a-z_-]+\.)+", "--", word) for word in argv]
+    if peek(argv, option) == "list":
+        print(configs.listing())
+        sys.exit()
     experiment = get(peek(argv, option) or getattr(default, option))
     choice, noun, kinds = CHOICES[experiment.stage]
     argv = renamed(argv, {**RENAMED, "kind": choice})
@@ -142,10 +147,10 @@ def parse(
         prog=prog,
         config=(
             tyro.conf.OmitArgPrefixes,
-            tyro.conf.FlagConversionOff,
+            tyro.conf.FlagCreatePairsOff,
             tyro.conf.AvoidSubcommands,  # the config says which stage it is
         ),
-        description=summary(kind),
+        description=f"{summary(kind)}\n\nConfigs:\n{configs.listing()}",
     )
     return parsed
 
@@ -159,7 +164,11 @@ def program(name: str) -> str:
 def run(main: Callable[[Sequence[str]], Any]) -> None:
     """Runs a program: a user's mistake is one line on standard error and exit status 2."""
     try:
-        sys.exit(main(sys.argv[1:]))
+        try:
+            status = main(sys.argv[1:])
+        finally:
+            sys.stdout.flush()  # here a closed pipe is no error, at the interpreter's end it is
+        sys.exit(status)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, KeyError, OSError, FloatingPointError) as error:
@@ -167,5 +176,18 @@ def run(main: Callable[[Sequence[str]], Any]) -> None:
             raise
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         print(f"error: {message}", file=sys.stderr)
-        print("(G_RMI_TRACEBACK=1 shows where)", file=sys.stderr)
+        if not _expected(error):
+            print("(G_RMI_TRACEBACK=1 shows where)", file=sys.stderr)
         sys.exit(2)
+
+
+def _expected(error: Exception) -> bool:
+    """Whether one of this project's checks has raised it, or the system for a file that it names.
+
+    All others come out of a library or of an expression: mistakes of ours.
+    """
+    if isinstance(error, OSError):
+        return error.filename is not None
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    ours = Path(where.filename).is_relative_to(Path(__file__).resolve().parents[2])
+    return ours and (where.line or "").startswith("raise ")

@@ -7,12 +7,20 @@ from rich.progress import Progress
 
 from data_pipeline import synthetic
 from data_pipeline.readers import read
+from data_pipeline.readers.coco import existing
 from data_pipeline.schema import Dataset, MissingDataError
 
 
 def directories(given: Sequence[Path]) -> tuple[Path, ...]:
-    """The given data directories, or the embedded synthetic one, made on first use."""
+    """The given data directories, or the embedded synthetic one, made on first use.
+
+    Raises:
+      MissingDataError: One is not there; names the option and the nearest that is.
+    """
     if given:
+        for path in given:
+            if not path.is_dir():
+                raise MissingDataError(f"--data: no data directory {path}{existing(path)}")
         return tuple(given)
     with Progress(transient=True) as bars:
         bar = bars.add_task("drawing synthetic scenes", total=None)

@@ -55,6 +55,8 @@ class DetectorExperiment:
 
 
 Experiment = PoseExperiment | DetectorExperiment
+# On a command line its switches take True or False: `--remat True`.
+Options = Annotated[Experiment, tyro.conf.FlagConversionOff]
 T = TypeVar("T", bound=Experiment)
 _STAGES = {"pose": PoseExperiment, "detector": DetectorExperiment}
 

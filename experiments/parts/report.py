@@ -30,7 +30,7 @@ def pose_page(evaluated: Evaluated, joints: Sequence[KeypointRow]) -> str:
     boxes = {name: evaluated.metrics[name] for name in ("box_AP", "box_AP50", "box_AR100")}
     sections = [
         Section("Keypoints", "", [Numbers(numbers)]),
-        Section("Boxes that were looked into", "", [Numbers(boxes)]),
+        Section("Boxes that were looked into", _BOXES, [Numbers(boxes)]),
         Section("Precision and recall", "", [_precision_plots(curves, "OKS")]),
         Section("Joints", _JOINTS, [Table(KeypointRow._fields, joint_cells(joints))]),
         _errors(evaluated, found, fixed),
@@ -66,6 +66,10 @@ def _page(evaluated: Evaluated, sections: Sequence[Section]) -> str:
 _JOINTS = (
     "found: of people found at OKS .5; oks: mean similarity of these joints; within: share of all "
     "labelled joints with a similarity of at least .5; ap: COCO's AP with that joint alone."
+)
+_BOXES = (
+    "Annotated boxes are not at 1 either: those of people without a labelled joint are not looked "
+    "into, suppression drops people, and the boxes are ranked by the scores of their poses."
 )
 _ERRORS = (
     "After Ronchi and Perona (ICCV 2017). A labelled joint of a person who is found at OKS .1 is "
@@ -110,9 +114,9 @@ def _errors(
     counts = {kind: int((found.kinds == i).sum()) for i, kind in enumerate(KINDS)}
     joints = max(1, sum(counts.values()))
     whats = {kind: f"{count} joints, {count / joints:.0%}" for kind, count in counts.items()}
-    whats["score"] = f"{found.outscored.sum()} people"
+    whats["score"] = _people(found.outscored.sum())
     whats["false positive"] = f"{len(found.false_positives)} detections"
-    whats["false negative"] = f"{(found.found < 0).sum()} people"
+    whats["false negative"] = _people((found.found < 0).sum())
     rows = [("good", whats["good"], "", "")]
     rows += [(error, whats[error], *map(number, fixed[error])) for error in ERRORS]
     ap = max(0.0, evaluated.metrics["AP"])
@@ -129,6 +133,10 @@ def _errors(
     }
     header = ("error", "how many", "AP if fixed", "with those above")
     return Section("Errors", _ERRORS, [Table(header, rows), Plots(plots)])
+
+
+def _people(count: int) -> str:
+    return f"{count} person" if count == 1 else f"{count} people"
 
 
 def _group_table(found: Diagnosis) -> Table:
@@ -153,7 +161,7 @@ def _training_plots(path: Path) -> list[Plots]:
                 steps, values = curves.setdefault(name, ([], []))
                 steps.append(line["step"])
                 values.append(value)
-    aside = ("finite", "gradient_norm", "learning_rate", "examples_per_second")
+    aside = ("finite", "gradient_norm", "learning_rate", "examples_per_second", "waiting")
     wanted = {
         "Losses": [n for n in curves if n.startswith("train/") and n.split("/")[1] not in aside],
         "Evaluation": [f"eval/{box}AP{at}" for box in ("", "box_") for at in ("", "50", "75")],

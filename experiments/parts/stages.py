@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 
 from data_pipeline.boxes import ground_truth_boxes
-from data_pipeline.loader import Batches, detection_batches, pose_batches
+from data_pipeline.detection_examples import trainable_images
+from data_pipeline.loader import Batches, detection_batches, pose_batches, trainable
 from data_pipeline.readers.coco import as_coco
 from data_pipeline.schema import Dataset
 from experiments.parts import evaluation, measure
@@ -28,6 +29,8 @@ class Stage(NamedTuple):
     batches: Callable[[Any, list[Dataset]], Batches]
     # The task and its validation set to what the loop calls between steps: COCO's numbers.
     validate: Callable[[Any, Dataset], Evaluate]
+    # The experiment and a training set to how many examples there are in it.
+    examples: Callable[[Any, Dataset], int]
     best_by: str  # The number by which the best checkpoint is kept.
     keypoints: bool  # The network is made for a keypoint set, which is saved beside its config.
     rows: int  # Of an evaluation's batch, for each device.
@@ -54,10 +57,17 @@ def _canvases(experiment: DetectorExperiment, datasets: list[Dataset]) -> Batche
     return detection_batches(datasets, canvas=experiment.model.canvas, **_reading(experiment))
 
 
+def _announce(validation: Dataset) -> None:
+    """Says why nothing happens for a while."""
+    if hosts.is_first():
+        print(f"evaluating {len(validation.images)} images ...", flush=True)
+
+
 def _validate_poses(task: PoseTask, validation: Dataset) -> Evaluate:
     truth, boxes = Truth(as_coco(validation), validation.skeleton), ground_truth_boxes(validation)
 
     def evaluate(variables: dict, _: int) -> dict[str, float]:
+        _announce(validation)
         people = measure.predict_poses(task, variables, validation, boxes, COUNTING.look)
         return measure.score_poses(truth, validation, boxes, people, COUNTING).metrics
 
@@ -68,6 +78,7 @@ def _validate_boxes(task: Detector, validation: Dataset) -> Evaluate:
     truth = Truth(as_coco(validation), validation.skeleton)
 
     def evaluate(variables: dict, _: int) -> dict[str, float]:
+        _announce(validation)
         found = measure.find_boxes(task, variables, validation)
         return measure.score_boxes(validation, truth, found)[1]
 
@@ -78,6 +89,7 @@ STAGES = {
     "pose": Stage(
         batches=_crops,
         validate=_validate_poses,
+        examples=lambda experiment, d: len(trainable(d, experiment.data.min_keypoints)),
         best_by="AP",
         keypoints=True,
         rows=measure.CROPS,
@@ -87,6 +99,7 @@ STAGES = {
     "detector": Stage(
         batches=_canvases,
         validate=_validate_boxes,
+        examples=lambda _, dataset: len(trainable_images(dataset)),
         best_by="box_AP",
         keypoints=False,
         rows=measure.PICTURES,

@@ -2,12 +2,13 @@
 
 import contextlib
 import dataclasses
+import shlex
 from pathlib import Path
 
 import jax
 
-from experiments.parts import data
-from experiments.parts.experiment import Experiment, PoseExperiment
+from experiments.parts import cli, data
+from experiments.parts.experiment import Options, PoseExperiment
 from experiments.parts.stages import STAGES
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import default_values, to_dict
@@ -17,13 +18,15 @@ from g_rmi.pose.task import PoseTask
 from g_rmi.skeleton import COCO
 from g_rmi.training.hosts import Hosts, is_first
 from g_rmi.training.loop import train
+from g_rmi.training.tracking import wandb_run
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     """Trains the config's network; continues by itself if the work directory has a checkpoint."""
 
-    # Name of a file in experiments/configs; its fields are the options below.
+    # One of the configs above, or path of a file of yours (.py) with a get_config(); "list" prints
+    # them. Its fields are the options below.
     config: str = "pose_synthetic"
     workdir: Path | None = None  # Gets checkpoints, metrics and config.json. Default: runs/CONFIG.
     # Data directories: COCO's layout, or prepared by `tfds build`. Several are mixed. Without any,
@@ -37,7 +40,21 @@ class Arguments:
     # "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun needs
     # nothing. "one" works alone.
     hosts: Hosts = "auto"
-    experiment: Experiment = PoseExperiment()
+    dry_run: bool = False  # Print config, size, memory, data and devices; train nothing.
+    # Steps of which JAX's profiler writes a trace into WORKDIR/profile, after the first ones.
+    profile: int = 0
+    # Send all numbers to this project of Weights & Biases, too (`pip install 'g-rmi[wandb]'`).
+    wandb: str | None = None
+    experiment: Options = PoseExperiment()
+
+    def __post_init__(self):
+        if self.profile < 0:
+            raise ValueError(f"--profile {self.profile}: must be 0 or more")
+
+    @property
+    def directory(self) -> Path:
+        """The work directory, given or by the config's name."""
+        return self.workdir or Path("runs") / Path(self.config).stem
 
 
 def initial_variables(arguments: Arguments, task: PoseTask | Detector) -> dict | None:
@@ -67,12 +84,13 @@ def run(arguments: Arguments) -> None:
     """Trains, or continues a training, up to the config's number of steps."""
     experiment = arguments.experiment
     enable_compilation_cache()
+    values = to_dict(experiment)
+    track = wandb_run(arguments.wandb, arguments.directory, values) if arguments.wandb else None
     directories = data.directories(arguments.data)
     datasets = data.read_split(directories, "train")
     validation = data.read_split(directories, "val", required=False)
     skeleton = datasets[0].skeleton
     task = experiment.model.task(skeleton)
-    values = to_dict(experiment)
     stage = STAGES[experiment.stage]
     if stage.keypoints and skeleton != COCO:
         values["skeleton"] = dataclasses.asdict(skeleton)
@@ -87,11 +105,22 @@ def run(arguments: Arguments) -> None:
             experiment.train,
             experiment.optim,
             batches,
-            workdir=arguments.workdir or Path("runs") / arguments.config,
+            workdir=arguments.directory,
             config_dict=values,
             config_defaults=default_values(experiment),
             data_fingerprint=sets,
             evaluate=stage.validate(task, validation[0]) if validation else None,
             best_by=stage.best_by if experiment.train.keep_best else None,
             init_variables=initial_variables(arguments, task),
+            track=track,
+            profile=arguments.profile,
         )
+    if is_first():
+        print(f"wrote {arguments.directory}{_next(arguments) if validation else ''}")
+
+
+def _next(arguments: Arguments) -> str:
+    """The end of a line: the command that evaluates the training."""
+    given = ["--data", *map(str, arguments.data)] if arguments.data else []
+    words = ["--workdir", str(arguments.directory), *given]
+    return f"; next: {cli.program('evaluate')} {shlex.join(words)}"

@@ -31,13 +31,17 @@ from g_rmi.training import sharding
 from g_rmi.training.checkpoint import Checkpoints, write_config
 from g_rmi.training.interrupt import StopRequest
 from g_rmi.training.optim import Schedule, describe, make_optimizer, make_schedule
+from g_rmi.training.profile import Profile
 from g_rmi.training.state import TrainState, create_state, evaluation_variables
 from g_rmi.training.step import train_step
 from g_rmi.training.task import Batches, Task, Variables
+from g_rmi.training.tracking import Start
 from g_rmi.training.writer import Writer
 
 # Share of the time spent waiting for data from which that is worth a line.
 _SLOW_READER = 0.5
+# Numbers of an evaluation that are printed; the files have all.
+_PRINTED = 5
 
 Evaluate = Callable[[Variables, int], Mapping[str, Any]]
 
@@ -56,6 +60,8 @@ def train(
     best_by: str | None = None,
     mesh: Mesh | None = None,
     init_variables: Variables | None = None,
+    track: Start | None = None,
+    profile: int = 0,
 ) -> TrainState:
     """Trains up to `train_config.steps` on the mesh, by default of all devices.
 
@@ -68,7 +74,9 @@ def train(
     `evaluate` is a function (variables, step) -> names and numbers; pictures (uint8 [H, W, 3]) go
     to TensorBoard. It must not keep the variables: the next step overwrites them. `best_by` is the
     number that ranks checkpoints, the larger the better. With it, every evaluated state is saved
-    and the best `train_config.keep_best` are kept.
+    and the best `train_config.keep_best` are kept. `track` begins a tracker's run, which gets all
+    numbers. Of `profile` steps after the first ones JAX's profiler leaves a trace in
+    `workdir/profile`.
 
     Raises:
       ValueError: The batch does not split over the devices, or workdir and config do not match.
@@ -103,8 +111,10 @@ def train(
         else:
             state, first = sharding.initialise(create, mesh, init_variables, fsdp=fsdp), 0
         write_config(workdir, records[0])
-        writer = Writer(workdir, steps=steps, step=first)
+        writer = Writer(workdir, steps=steps, step=first, track=track)
         stack.callback(writer.close)
+        tracing = Profile(workdir / "profile", profile, first=first)
+        stack.callback(tracing.close)
         if restored:
             writer.say(f"continuing {workdir} at step {first}")
         writer.say(describe(optim_config, train_config, mesh.size))
@@ -124,7 +134,7 @@ def train(
                     if evaluation:
                         variables = evaluation_variables(state)
                         whole = jax.device_put(variables, sharding.replicated(mesh))
-                        scalars = _evaluate(evaluation, whole, step, writer)
+                        scalars = _evaluate(evaluation, whole, step, writer, best_by)
                         if best_by and f"eval/{best_by}" in scalars:
                             metric = {best_by: scalars[f"eval/{best_by}"]}
                     if saves:
@@ -136,7 +146,8 @@ def train(
             if given is None:
                 raise ValueError(f"the training data ended after {step} steps; it must repeat")
             ids, batch = given
-            state, metrics = one_step(state, sharding.put_batch(mesh, batch))
+            with tracing.step(step, state):
+                state, metrics = one_step(state, sharding.put_batch(mesh, batch))
             monitor.dispatched(step + 1, ids, metrics)
 
     if stopping:
@@ -157,8 +168,8 @@ class _Moment(NamedTuple):
 class _Monitor:
     """Metrics on their way from the device to the files; those of one step are outstanding.
 
-    The rate is that of the dispatches, which in the long run is the device's; pauses and the time
-    up to the first dispatch, which compiles, are left out.
+    The rate is that of the dispatches, each of which waits for the step before the last one; pauses
+    and the first two dispatches, which compile and wait for nothing, are left out.
     """
 
     def __init__(self, writer: Writer, schedule: Schedule, config: TrainConfig, first: int):
@@ -197,6 +208,7 @@ class _Monitor:
         now = _Moment(step, self._clock + time.perf_counter(), self._waited)
         if step == self._first + 1:
             self._writer.say(f"compiled; first step under way after {now.time:.1f} s")
+        if step <= self._first + 2:
             self._lap = now
         self.settle()
         self._outstanding = now, ids, metrics
@@ -218,8 +230,9 @@ class _Monitor:
             )
         self._window = merge(self._window, metrics)
         values = compute(self._window)
-        rate, waiting = float("nan"), float("nan")  # after one step nobody knows
-        if done := (step - self._lap.step) * self._config.batch_size:
+        rate, waiting = float("nan"), float("nan")  # after two steps nobody knows
+        done = (step - self._lap.step) * self._config.batch_size
+        if done > 0 and step > self._first + 2:
             seconds = now.time - self._lap.time
             rate, waiting = done / seconds, (now.waited - self._lap.waited) / seconds
         left = (self._config.steps - step) * self._config.batch_size / rate
@@ -235,15 +248,22 @@ class _Monitor:
                     "reader is the limit (--threads, --processes, the disk)"
                 )
             self._writer.scalars(step, {f"train/{name}": v for name, v in values.items()})
-            self._window, self._lap = {}, now
+            self._window, self._lap = {}, max(self._lap, now)
 
 
 def _evaluate(
-    evaluate: Evaluate, variables: Variables, step: int, writer: Writer
+    evaluate: Evaluate, variables: Variables, step: int, writer: Writer, best_by: str | None
 ) -> dict[str, float]:
     results = {f"eval/{k}": v for k, v in evaluate(variables, step).items()}
     scalars = {name: float(value) for name, value in results.items() if np.ndim(value) == 0}
     writer.scalars(step, scalars)
     writer.images(step, {name: value for name, value in results.items() if name not in scalars})
-    writer.say(f"step {step}  " + "  ".join(f"{k} {v:.4g}" for k, v in scalars.items()))
+    names = sorted(scalars, key=lambda name: name != f"eval/{best_by}")[:_PRINTED]
+    shown = (f"{name.removeprefix('eval/')} {_as_coco(scalars[name])}" for name in names)
+    writer.say(f"step {step}  " + "  ".join(shown))
     return scalars
+
+
+def _as_coco(value: float) -> str:
+    """Three decimals as COCO's tables have them, .305; -1 stands for none."""
+    return "-" if value == -1 else f"{value:.3f}".removeprefix("0")

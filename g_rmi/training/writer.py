@@ -1,4 +1,4 @@
-"""Where metrics go: `metrics.jsonl`, TensorBoard, and the console."""
+"""Where metrics go: `metrics.jsonl`, TensorBoard, the console, and a tracker if there is one."""
 
 import contextlib
 import datetime
@@ -22,6 +22,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from g_rmi.files import write_whole
+from g_rmi.training.tracking import Run, Start
 
 
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -42,10 +43,11 @@ class Writer:
     `evaluated` says whether an earlier run has evaluated the step where this one begins.
     """
 
-    def __init__(self, workdir: pathlib.Path, *, steps: int, step: int):
+    def __init__(self, workdir: pathlib.Path, *, steps: int, step: int, track: Start | None = None):
         """Opens `metrics.jsonl` and `tensorboard/` for a run from `step` on, of `steps` in all.
 
-        Lines of an earlier run past `step` are dropped.
+        Lines of an earlier run past `step` are dropped. `track` begins a tracker's run, which gets
+        the same numbers.
         """
         self._active = jax.process_index() == 0
         path = workdir / "metrics.jsonl"
@@ -64,6 +66,7 @@ class Writer:
         if step:  # hides what an earlier run has written past it
             restart = SessionLog(status=SessionLog.START)
             self._board.write_event(Event(step=step + 1, session_log=restart))
+        self._run: Run | None = track() if track else None
         self._steps, self._printed = steps, time.monotonic()
         self._bar = None
         if sys.stdout.isatty():
@@ -89,7 +92,10 @@ class Writer:
         with _naming(self._file.name):
             if self._file.write(data) < len(data):
                 raise OSError(ENOSPC, os.strerror(ENOSPC))
-        self._events(step, [summary.scalar(k, v) for k, v in numbers.items() if v is not None])
+        finite = {k: v for k, v in numbers.items() if v is not None}
+        self._events(step, [summary.scalar(k, v) for k, v in finite.items()])
+        if self._run:
+            self._run.log({"step": step, **finite})
 
     def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """Writes named RGB pictures, uint8 [H, W, 3], for TensorBoard."""
@@ -136,6 +142,8 @@ class Writer:
         if not self._active:
             return
         self._file.close()
+        if self._run:
+            self._run.finish()
         with contextlib.suppress(OSError):  # all that could be written has been
             self._board.close()
         if self._bar:

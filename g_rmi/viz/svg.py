@@ -57,8 +57,8 @@ def line_plot(
         if unit_square:
             axes.set(xlim=(0, 1), ylim=(0, 1.02))
         axes.grid(True)
-        if len(curves) > 1:
-            axes.legend()
+        if len(curves) > 1:  # above, where it covers no curve
+            axes.legend(ncols=3, loc="lower left", bbox_to_anchor=(-0.02, 1), handlelength=1)
 
     return _plot(draw, _HEIGHT)
 

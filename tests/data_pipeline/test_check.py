@@ -1,10 +1,11 @@
 import json
+import re
 
 import cv2
 import numpy as np
 import pytest
 
-from data_pipeline.check import ERRORS, WARNINGS, check_split, main
+from data_pipeline.check import ERRORS, NOTES, WARNINGS, check_split, main
 from data_pipeline.prepare import prepare
 from g_rmi.skeleton import COCO
 
@@ -98,7 +99,7 @@ def test_a_file_that_is_no_annotation_file(make_coco, text):
 
 def test_every_kind_is_planted_here():
     tested = {*FAULTS, "undecodable image", "other category", "no people"}
-    assert tested == ERRORS.keys() | WARNINGS.keys()
+    assert tested == ERRORS.keys() | WARNINGS.keys() | NOTES.keys()
 
 
 def break_pixels(path):
@@ -121,7 +122,12 @@ def test_the_command(make_coco, edit, tmp_path, capsys):
     directory = make_coco()
     assert main(directory) == 0
     assert "0 errors, 0 warnings" in capsys.readouterr().out
-    edit(directory, FAULTS["num_keypoints"])
+    edit(directory, FAULTS["no keypoints"])
+    assert main(directory) == 0
+    out = capsys.readouterr().out
+    assert "0 errors, 0 warnings" in out
+    assert re.search(r"no keypoints +\W? *note +\W? *1", out)
+    edit(directory, lambda c: people(c)[1].update(num_keypoints=3))
     assert main(directory) == 0
     edit(directory, FAULTS["no area"])
     assert main(directory, split="train", report=tmp_path / "report.json") == 1
@@ -131,6 +137,7 @@ def test_the_command(make_coco, edit, tmp_path, capsys):
     found = json.loads((tmp_path / "report.json").read_text())["train"]
     assert found["errors"] == {"no area": 1}
     assert found["warnings"] == {"num_keypoints": 1}
+    assert found["notes"] == {"no keypoints": 1}
     assert found["images"] == 6
 
 

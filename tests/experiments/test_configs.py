@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments import configs
+from experiments import configs, sweep
+from experiments.parts import cli
+from experiments.parts.training import Arguments
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.optim import make_optimizer
@@ -108,6 +110,56 @@ def test_one_step_and_one_prediction_of_the_detector_fit(name):
 def test_a_misspelt_name_gets_a_suggestion():
     with pytest.raises(ValueError, match="did you mean 'pose_resnet101'"):
         configs.get("pose_resnet110")
+
+
+OWN = """
+from experiments.configs import pose_synthetic
+from experiments.parts.experiment import override
+
+def get_config():
+    return override(pose_synthetic.get_config(), {"train.steps": 7})
+"""
+
+
+def test_a_file_of_the_users_is_a_config(tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    assert configs.is_config(str(tmp_path / "mine.py"))
+    assert configs.get(str(tmp_path / "mine.py")).train.steps == 7
+    arguments = cli.parse(
+        Arguments(), ["--config", str(tmp_path / "mine.py"), "--width", "8"], prog="train"
+    )
+    assert (arguments.experiment.train.steps, arguments.experiment.model.width) == (7, 8)
+    assert arguments.directory == Path("runs/mine")
+    assert sweep.read_experiment(str(tmp_path / "mine.py")).train.steps == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, r"^no config file .*/mine\.py$"),
+        ("x = 1", r"mine\.py: has no function get_config\(\)$"),
+        ("get_config = dict", r"get_config\(\) returns dict, must be a PoseExperiment or Detect"),
+    ],
+)
+def test_a_file_that_is_no_config(tmp_path, text, message):
+    if text:
+        (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        configs.get(str(tmp_path / "mine.py"))
+
+
+def test_the_configs_and_sweeps_are_listed(capsys):
+    for words in (["--config", "list"], ["--help"]):
+        with pytest.raises(SystemExit) as ended:
+            cli.parse(Arguments(), words, prog="train")
+        assert not ended.value.code
+        out = capsys.readouterr().out
+        assert re.search(r"^ +pose_resnet50 +The paper's lighter pose network: ", out, re.MULTILINE)
+        assert all(name in out for name in configs.names())
+    for words in (["--list"], ["--config", "list"]):
+        assert sweep.main(words) == 0
+        out = capsys.readouterr().out
+        assert re.search(r"^ +radius +R: how large should a joint's disk be\?$", out, re.MULTILINE)
 
 
 def test_the_papers_network_has_its_size():

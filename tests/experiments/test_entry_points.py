@@ -3,13 +3,14 @@
 import functools
 import json
 import re
+import sys
 
 import cv2
 import jax
 import numpy as np
 import pytest
 
-from data_pipeline import synthetic
+from data_pipeline import readers, synthetic
 from experiments import doctor, evaluate, export, train
 from experiments.benchmarks import pipeline as pipeline_benchmark
 from experiments.parts import cli, measure
@@ -81,6 +82,45 @@ def test_another_training_starts_from_its_weights(workdir, only_train, tmp_path)
     train.main([*TINY, *arguments, "--workdir", str(tmp_path / "next")])
     with pytest.raises(ValueError, match=r"has shape .*, the model"):
         train.main([*TINY, *arguments, "--workdir", str(tmp_path / "narrower"), "--width", "4"])
+
+
+def test_a_dry_run_says_all_and_leaves_nothing(data, tmp_path, capsys):
+    arguments = ["--steps", "2", "--data", str(data), "--workdir", str(tmp_path / "run")]
+    train.main([*TINY, *arguments, "--dry-run"])
+    assert list(tmp_path.iterdir()) == []
+    out = capsys.readouterr().out
+    assert '"crop_height": 33' in out
+    people = readers.read(data, "train").people
+    usable = int((~people.is_crowd & people.has_inside & (people.num_keypoints >= 1)).sum())
+    assert f"train data: {data}: 12 images, {len(people)} people; {usable} to train on" in out
+    assert f"a pass is {usable / 8:.0f} steps" in out
+    assert f"val data: {data}: 6 images" in out
+    assert re.search(r"devices: \d+ x cpu\n", out)
+    assert re.search(r"parameters: \d+\.\d M\n", out)
+    assert re.search(r"each step on each device: \d+\.\d GFLOPs, [\d.]+ [MG]iB of memory\n", out)
+    assert out.endswith(f"2 steps; would begin {tmp_path / 'run'}\n")
+
+
+def test_the_log_says_what_happens_and_what_is_next(only_train, data, tmp_path, capsys):
+    run, arguments = tmp_path / "a run", [*TINY, "--profile", "2", "--steps", "5"]
+    train.main([*arguments, "--data", str(data), "--workdir", str(run)])
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index("evaluating 6 images ...")
+    assert re.fullmatch(
+        r"step 5  AP (\.\d{3}|-)  AP50 (\.\d{3}|-)  AP75 .*APM .*APL \S+", lines[at + 1]
+    )
+    command = f"python -m experiments.evaluate --workdir '{run}' --data {data}"
+    assert lines[-1] == f"wrote {run}; next: {command}"
+    (trace,) = (run / "profile").rglob("*.xplane.pb")  # what TensorBoard reads
+    text = trace.read_bytes()
+    assert text.count(b"step_num") >= 1
+
+
+def test_weights_and_biases_that_is_not_installed(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ValueError, match=r"--wandb: not installed; `pip install 'g-rmi\[wandb\]'`"):
+        train.main([*TINY, "--wandb", "poses", "--workdir", str(tmp_path / "run")])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_evaluate_with_annotated_boxes(workdir, data, tmp_path):
@@ -281,7 +321,8 @@ def test_doctor(data, capsys):
     assert doctor.main(["--data", str(data)]) == 0
     out = capsys.readouterr().out
     assert "12 pictures" in out
-    assert "computes" in out
+    assert re.search(r"computes\W+ok\W+a known product is right", out)
+    assert "LOOK" not in out
     assert doctor.main(["--data", str(data / "nowhere")]) == 1
 
 
@@ -289,7 +330,11 @@ def test_doctor(data, capsys):
     ("arguments", "message"),
     [
         (["--config", "pose_resnet110"], "did you mean 'pose_resnet101'"),
-        ([*TINY, "--data", "nowhere"], "no data directory nowhere"),
+        ([*TINY, "--data", "nowhere"], "error: --data: no data directory nowhere"),
+        (["--rotation", "nan"], "rotation = nan: must be between 0 and 180"),
+        (["--box-scale", "inf"], "box_scale = inf: must be positive"),
+        (["--learning-rate", "-1"], "learning_rate = -1.0: must be positive"),
+        (["--averaging", "1.5"], "averaging = 1.5: must be in [0, 1)"),
         (["--crop-height", "130"], "crop_height = 130: must be 32 n"),
         (["--stepz", "3"], "--steps"),
     ],
@@ -299,7 +344,9 @@ def test_a_mistake_is_one_message(arguments, message, monkeypatch, capsys):
     with pytest.raises(SystemExit) as exit:
         cli.run(train.main)
     assert exit.value.code == 2
-    assert message in " ".join("".join(capsys.readouterr()).replace("│", " ").split())
+    said = " ".join("".join(capsys.readouterr()).replace("│", " ").split())
+    assert message in said
+    assert "G_RMI_TRACEBACK" not in said
 
 
 def test_a_changed_config_names_the_field(workdir, data):

@@ -1,7 +1,12 @@
 """A pose network's head on the command line: choosing one, its flags, flags of before."""
 
+import json
+import subprocess
+import sys
 import typing
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments import train
@@ -10,6 +15,8 @@ from g_rmi.detector import DetectorConfig
 from g_rmi.pose.heads import Head
 from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.heads.gaussian import GaussianHeatmaps
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def parse(*argv):
@@ -80,3 +87,39 @@ def test_flags_of_before_go_on_for_one_release(capsys):
         "note: --top-down is called --fpn-channels now",
         "note: --top-down is called --fpn-channels now",
     ]
+
+
+def _raise():
+    raise ValueError("a check of ours")
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        (lambda argv: _raise(), True),
+        (lambda argv: Path("/nowhere/x").read_text(), True),
+        (lambda argv: {}["x"], False),
+        (lambda argv: json.loads("{"), False),
+        (lambda argv: np.zeros(2) + np.zeros(3), False),
+    ],
+)
+def test_only_what_nobody_expected_is_worth_a_traceback(program, expected, monkeypatch, capsys):
+    monkeypatch.delenv("G_RMI_TRACEBACK", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        cli.run(program)
+    assert ended.value.code == 2
+    first, *more = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: ")
+    assert more == ([] if expected else ["(G_RMI_TRACEBACK=1 shows where)"])
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    code = "import sys; sys.argv = ['g-rmi', 'sweep', '--list']; "
+    code += "from experiments.main import console; sys.stdin.read(); console()"
+    command = [sys.executable, "-c", code]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0

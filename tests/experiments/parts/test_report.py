@@ -85,7 +85,7 @@ def test_the_page_of_a_pose_network(dataset, workdir):
     for name, value in metrics.items():
         assert f"{name} {value:.3f}" in text or value == -1
     assert "false positive 2 detections" in text
-    assert "false negative 1 people" in text
+    assert "false negative 1 person" in text
     assert "left_wrist" in text
     assert text.count(HOSTILE) == page.tags.count("img") == sum((1, 2, 2, 1))  # four galleries
     assert "nobody there, score 0.90" in text  # the most confident error comes first

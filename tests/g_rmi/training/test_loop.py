@@ -1,5 +1,6 @@
 """The loop: exact resume, order, bookkeeping, stopping."""
 
+import contextlib
 import functools
 import json
 import logging
@@ -258,6 +259,32 @@ def test_rate_counts_neither_compiling_nor_evaluation_nor_saving(tmp_path, monke
     assert rates == [4.0] * 4
     assert [line["train/waiting"] for line in lines(tmp_path) if "train/loss" in line] == [1.0] * 4
     assert capsys.readouterr().out.count("100% of the time went into waiting for data") == 1
+
+
+def test_no_rate_before_two_steps_and_coco_s_numbers(tmp_path, capsys):
+    found = {"loss": 0.25, "AR": 1.0, "APL": -1.0, "AP": 4.4e-6}
+    run(tmp_path, 4, evaluate=lambda v, step: found, best_by="AP", log_every=1)
+    out = capsys.readouterr().out.splitlines()
+    rated = {line.split()[1]: "examples/s" in line for line in out if "/4  loss" in line}
+    assert rated == {"1/4": False, "2/4": False, "3/4": True, "4/4": True}
+    assert "step 4  AP .000  loss .250  AR 1.000  APL -" in out
+
+
+@pytest.mark.parametrize(("steps", "profile", "traced"), [(6, 2, [3, 4]), (3, 5, [3]), (2, 1, [])])
+def test_some_steps_are_profiled(tmp_path, monkeypatch, steps, profile, traced):
+    seen = []
+    running = lambda name: lambda *_: seen.append(name)  # noqa: E731
+    monkeypatch.setattr("jax.profiler.start_trace", running("start"))
+    monkeypatch.setattr("jax.profiler.stop_trace", running("stop"))
+
+    class Annotation(contextlib.nullcontext):
+        def __init__(self, name, step_num):
+            super().__init__()
+            seen.append(step_num)
+
+    monkeypatch.setattr("jax.profiler.StepTraceAnnotation", Annotation)
+    run(tmp_path, steps, profile=profile)
+    assert seen == (["start", *traced, "stop"] if traced else [])
 
 
 def test_step_compiles_once(tmp_path, caplog):

@@ -1,10 +1,13 @@
 """Metrics files, over restarts."""
 
 import json
+import sys
+import types
 
 import numpy as np
 from tensorboardX.proto.event_pb2 import Event
 
+from g_rmi.training.tracking import wandb_run
 from g_rmi.training.writer import Writer, read_metrics
 
 
@@ -95,3 +98,44 @@ def test_bar_on_a_terminal(tmp_path, capsys, monkeypatch):
     assert "[hello]\n" in out
     assert "10/20" in out
     assert "loss 0.5  34.6 examples/s  0:01:01 left" in out
+
+
+class FakeWandb(types.ModuleType):
+    """What is used of Weights & Biases."""
+
+    def __init__(self):
+        super().__init__("wandb")
+        self.begun, self.logged, self.finished = [], [], 0
+
+    def init(self, **options):
+        self.begun.append(options)
+        return self
+
+    def define_metric(self, name, step_metric):
+        assert (name, step_metric) == ("*", "step")
+
+    def log(self, data):
+        self.logged.append(data)
+
+    def finish(self):
+        self.finished += 1
+
+
+def test_weights_and_biases_gets_the_numbers_and_the_same_run_goes_on(tmp_path, monkeypatch):
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    workdir = tmp_path / "fast"
+    start = wandb_run("poses", workdir, {"train": {"steps": 4}})
+    assert not workdir.exists()
+    workdir.mkdir()
+    for step in (0, 2):
+        writer = Writer(workdir, steps=4, step=step, track=start)
+        writer.scalars(step + 2, {"train/loss": 0.5, "eval/AP": float("nan")})
+        writer.close()
+    assert fake.logged == [{"step": 2, "train/loss": 0.5}, {"step": 4, "train/loss": 0.5}]
+    assert fake.finished == 2
+    first, second = fake.begun
+    assert first == second
+    assert first["id"] == (workdir / "wandb_id").read_text() != ""
+    assert (first["project"], first["name"], first["resume"]) == ("poses", "fast", "allow")
+    assert first["config"] == {"train": {"steps": 4}}
