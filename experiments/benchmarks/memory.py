@@ -156,7 +156,7 @@ def training(
 ) -> tuple[Callable, PyTree, jax.stages.Wrapped]:
     """What makes the state, its shapes there, and the step as the loop jits it."""
     task, train, optim = experiment.model.task(skeleton), experiment.train, experiment.optim
-    sharding.check_batchsize(mesh, train.batch_size, train.accumulate)
+    sharding.check_batch_size(mesh, train.batch_size, train.accumulate)
     optimizer = make_optimizer(optim, train.steps)
 
     def create():
