@@ -44,6 +44,8 @@ for _, _, kinds in CHOICES.values():
         hint = kind.__annotations__["kind"]
         kind.__annotations__["kind"] = Annotated[hint, tyro.conf.Suppress]
 
+_PACKAGES = "g_rmi", "data_pipeline", "experiments"
+
 T = TypeVar("T")
 
 
@@ -186,8 +188,8 @@ def _expected(error: Exception) -> bool:
 
     All others come out of a library or of an expression: mistakes of ours.
     """
-    if isinstance(error, OSError):
-        return error.filename is not None
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    ours = Path(where.filename).is_relative_to(Path(__file__).resolve().parents[2])
+    if isinstance(error, OSError) and error.filename is not None:
+        return True
+    where, root = traceback.extract_tb(error.__traceback__)[-1], Path(__file__).resolve().parents[2]
+    ours = any(Path(where.filename).is_relative_to(root / package) for package in _PACKAGES)
     return ours and (where.line or "").startswith("raise ")

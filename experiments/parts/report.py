@@ -68,8 +68,8 @@ _JOINTS = (
     "labelled joints with a similarity of at least .5; ap: COCO's AP with that joint alone."
 )
 _BOXES = (
-    "Against all annotated people. Annotated boxes do not reach 1 either: people without a labelled "
-    "joint are not looked into, and so count as not found."
+    "Against all annotated people. Annotated boxes do not reach 1 either: people without a "
+    "labelled joint are not looked into, and so count as not found."
 )
 _ERRORS = (
     "After Ronchi and Perona (ICCV 2017). A labelled joint of a person who is found at OKS .1 is "

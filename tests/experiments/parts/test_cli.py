@@ -11,6 +11,7 @@ import pytest
 
 from experiments import train
 from experiments.parts import cli
+from g_rmi.config import require
 from g_rmi.detector import DetectorConfig
 from g_rmi.pose.heads import Head
 from g_rmi.pose.heads.disks import Disks
@@ -89,14 +90,10 @@ def test_flags_of_before_go_on_for_one_release(capsys):
     ]
 
 
-def _raise():
-    raise ValueError("a check of ours")
-
-
 @pytest.mark.parametrize(
     ("program", "expected"),
     [
-        (lambda argv: _raise(), True),
+        (lambda argv: require(False, "steps", 0, "1 or more"), True),
         (lambda argv: Path("/nowhere/x").read_text(), True),
         (lambda argv: {}["x"], False),
         (lambda argv: json.loads("{"), False),
