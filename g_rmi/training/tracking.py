@@ -4,9 +4,10 @@ import contextlib
 import pathlib
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Run(Protocol):
     """What a `Writer` needs of an experiment tracker's run."""
 

@@ -61,6 +61,8 @@ def test_a_missing_directory_names_its_neighbour(make_coco):
     with pytest.raises(MissingDataError, match=f"did you mean {directory}"):
         coco.find_split(directory.parent / "coco_min", "train")
     assert issubclass(MissingDataError, FileNotFoundError)
+    with pytest.raises(MissingDataError, match=r"^no data directory /nowhere_at_all$"):
+        coco.find_split("/nowhere_at_all", "train")
 
 
 def test_a_missing_split_names_what_was_looked_for_and_what_is_there(make_coco):

@@ -36,6 +36,7 @@ def workdir(tmp_path):
     """What a training leaves, cut short while it wrote."""
     lines = [{"step": i, "train/loss": 1 / i, "train/learning_rate": 1e-3} for i in range(1, 900)]
     lines[5]["train/loss"] = None  # was not finite
+    lines[6]["train/waiting"] = 0.25
     lines.append({"step": 900, "eval/AP": 0.1})
     text = "\n".join(map(json.dumps, lines))
     (tmp_path / "metrics.jsonl").write_text(text + '\n{"step": 901, "tra')
@@ -91,6 +92,8 @@ def test_the_page_of_a_pose_network(dataset, workdir):
     assert "nobody there, score 0.90" in text  # the most confident error comes first
     assert '"note": "<b>"' in text
     assert '"boxes": "<i>"' in text
+    assert "waiting" not in text  # no loss
+    assert "people without a labelled joint are not looked into" in text
     for title in ("Losses", "Evaluation", "Learning rate"):
         assert title in text
     assert page.tags.count("script") == 1
