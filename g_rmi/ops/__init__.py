@@ -4,7 +4,7 @@
     anchors    anchor_boxes
     matching   match
     sampling   sample
-    roi        roi_align
+    roi        roi_align  position_sensitive_roi
     image      resize_align_corners  crop_boxes  grids  sample_grid  sample_points
     heatmaps   disk_targets  gaussian_targets
     hough      hough_vote  gaussian_vote  mean_shift
