@@ -134,7 +134,11 @@ def main(argv: Sequence[str]) -> None:
     people, at_once = arguments.people, arguments.crops_at_once
     # As the paper decodes, which the twin does, whatever the weights ask for.
     settings = Settings(
-        decoding="hough", min_box_score=0.05, max_people=max(people), crops_at_once=at_once
+        decoding="hough",
+        min_box_score=0.05,
+        min_score=0.0,
+        max_people=max(people),
+        crops_at_once=at_once,
     )
     pipeline = PosePipeline.load(arguments.detector, arguments.pose, settings=settings)
     size, rounds = (arguments.height, arguments.width), arguments.rounds

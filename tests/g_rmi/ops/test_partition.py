@@ -76,7 +76,7 @@ def test_promises(n, scale):
         check_promises(compiled(unary, pairwise, valid), unary, pairwise, valid)
 
 
-# Measured: the best is reached in .956, .969 and .964 of the cases; the energies are in sum .16, .11
+# Measured: the best is reached in .956, .969 and .964 of cases; the energies are in sum .16, .11
 # and .10 % above the best. Greedy joins with moves of single nodes and no chains: .8 and 1 %.
 @pytest.mark.parametrize(
     ("unary_scale", "pairwise_scale", "shift", "share", "gap"),
