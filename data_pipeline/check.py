@@ -48,19 +48,14 @@ _EXAMPLES = 3
 
 @dataclasses.dataclass
 class Report:
-    """Problems of one split.
+    """Problems of one split."""
 
-    Attributes:
-      count: Occurrences by kind (a key of `ERRORS` or `WARNINGS`).
-      examples: The first few of each kind, in words.
-      images: Images that could be read.
-      people: People that could be read.
-    """
-
+    # occurrences by kind (a key of `ERRORS` or `WARNINGS`)
     count: Counter[str] = dataclasses.field(default_factory=Counter)
+    # the first few of each kind, in words
     examples: dict[str, list[str]] = dataclasses.field(default_factory=lambda: defaultdict(list))
-    images: int = 0
-    people: int = 0
+    images: int = 0  # images that could be read
+    people: int = 0  # people that could be read
 
     def add(self, problem: Problem) -> None:
         """Notes one problem."""

@@ -25,14 +25,10 @@ class Arguments:
 
     Rivals (PyTorch, numba, onnxruntime, faster-coco-eval) take part in a clone with them installed.
     Writes NAME.json and the same as a table, NAME.md; compare ratios, not milliseconds.
-
-    Attributes:
-      out: Where the results go.
-      only: Some of the benchmarks.
     """
 
-    out: Path = RESULTS
-    only: tuple[str, ...] = tuple(BENCHMARKS)
+    out: Path = RESULTS  # Where the results go.
+    only: tuple[str, ...] = tuple(BENCHMARKS)  # Some of the benchmarks.
 
 
 def main(argv: Sequence[str]) -> int:

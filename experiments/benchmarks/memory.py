@@ -46,16 +46,11 @@ Program = Literal["training", "evaluation"]
 
 
 class Chip(NamedTuple):
-    """A kind of device, as its makers publish it.
+    """A kind of device, as its makers publish it."""
 
-    Attributes:
-      peak: Dense bfloat16 FLOP/s.
-      link: Bytes per second that it sends to the others, over all its links.
-      memory: Bytes that the compiler gives to programs, where that was looked up.
-    """
-
-    peak: float
-    link: float
+    peak: float  # Dense bfloat16 FLOP/s.
+    link: float  # Bytes per second that it sends to the others, over all its links.
+    # Bytes that the compiler gives to programs, where that was looked up.
     memory: int | None = None
 
 
@@ -84,41 +79,27 @@ _COLLECTIVE = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Reads parameters, FLOPs and memory per device off the steps of a config.
+    """Reads parameters, FLOPs and memory per device off the steps of a config."""
 
-    Attributes:
-      config: Name of a file in experiments/configs; its fields are the options below.
-      programs: Steps to compile.
-      platform: Compile for this machine, or for a TPU that need not be there.
-      topology: The TPU: generation and devices, such as v5e:1x1 or v5e:2x2.
-      share: Predict a training step's time on large machines instead, at this share of their peak.
-      out: Folder of the results.
-      experiment: The config's values.
-    """
-
+    # Name of a file in experiments/configs; its fields are the options below.
     config: str = "pose_resnet101"
-    programs: tuple[Program, ...] = ("training", "evaluation")
+    programs: tuple[Program, ...] = ("training", "evaluation")  # Steps to compile.
+    # Compile for this machine, or for a TPU that need not be there.
     platform: Literal["cpu", "tpu"] = "cpu"
-    topology: str = "v5e:1x1"
+    topology: str = "v5e:1x1"  # The TPU: generation and devices, such as v5e:1x1 or v5e:2x2.
+    # Predict a training step's time on large machines instead, at this share of their peak.
     share: float | None = None
-    out: Path = RESULTS
-    experiment: Experiment = PoseExperiment()
+    out: Path = RESULTS  # Folder of the results.
+    experiment: Experiment = PoseExperiment()  # The config's values.
 
 
 class Use(NamedTuple):
-    """What a step takes on each device; sizes in bytes.
+    """What a step takes on each device; sizes in bytes."""
 
-    Attributes:
-      flops: Floating-point operations, the bodies of loops once.
-      arguments: State (or weights) and batch.
-      temporaries: Space for what lies between.
-      peak: All of it, with results and program, where donated arguments are used again.
-    """
-
-    flops: float
-    arguments: int
-    temporaries: int
-    peak: int
+    flops: float  # Floating-point operations, the bodies of loops once.
+    arguments: int  # State (or weights) and batch.
+    temporaries: int  # Space for what lies between.
+    peak: int  # All of it, with results and program, where donated arguments are used again.
 
 
 def devices(platform: str, topology: str) -> list[jax.Device]:

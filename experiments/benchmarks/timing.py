@@ -31,22 +31,15 @@ _PACKAGES = ("jax", "jaxlib", "numpy", "torch", "numba", "onnxruntime", "faster_
 
 
 class Case(NamedTuple):
-    """Rivals that do the same with the same input.
+    """Rivals that do the same with the same input."""
 
-    Attributes:
-      name: What they do.
-      rivals: Calls without arguments by name; ours, which the others are compared with, is first.
-      items: Crops, pictures or the like that one call goes through.
-      difference: How far a rival's result is from the first one's; None where they are not to be
-        compared.
-      tolerance: The largest difference that counts as agreement.
-    """
-
-    name: str
+    name: str  # what they do
+    # calls without arguments by name; ours, which the others are compared with, is first
     rivals: Mapping[str, Call]
-    items: int = 1
+    items: int = 1  # crops, pictures or the like that one call goes through
+    # how far a rival's result is from the first one's; None where they are not to be compared
     difference: Callable[[Any, Any], float] | None = None
-    tolerance: float = 0.0
+    tolerance: float = 0.0  # the largest difference that counts as agreement
 
 
 def available(make: Callable[[Any], T], given: Mapping[str, Any]) -> dict[str, T]:

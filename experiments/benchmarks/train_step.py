@@ -39,19 +39,13 @@ from g_rmi.training.sharding import data_mesh
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Times a config's training step, and its network against PyTorch's.
+    """Times a config's training step, and its network against PyTorch's."""
 
-    Attributes:
-      config: Name of a file in experiments/configs; its fields are the options below.
-      rounds: Turns of each rival.
-      out: Folder of the results.
-      experiment: The config's values.
-    """
-
+    # Name of a file in experiments/configs; its fields are the options below.
     config: str = "pose_synthetic"
-    rounds: int = 10
-    out: Path = RESULTS
-    experiment: Experiment = PoseExperiment()
+    rounds: int = 10  # Turns of each rival.
+    out: Path = RESULTS  # Folder of the results.
+    experiment: Experiment = PoseExperiment()  # The config's values.
 
 
 def network_gradient(experiment: PoseExperiment, image: np.ndarray) -> Call:

@@ -66,14 +66,8 @@ def arguments(
         default=kind(**dict.fromkeys(needed, tyro.MISSING) | defaults),
         args=renamed(argv),
         prog=program(name),
-        description=summary(kind),
         config=(*((tyro.conf.OmitArgPrefixes,) if flat else ()), *config),
     )
-
-
-def summary(kind: type) -> str:
-    """A docstring without a list of attributes, which are the options."""
-    return inspect.cleandoc(str(kind.__doc__)).partition("Attributes:")[0].strip()
 
 
 def renamed(argv: Sequence[str], names: Mapping[str, str] = RENAMED) -> list[str]:
@@ -145,7 +139,7 @@ def parse(
             tyro.conf.FlagConversionOff,
             tyro.conf.AvoidSubcommands,  # the config says which stage it is
         ),
-        description=summary(kind),
+        description=inspect.getdoc(kind),
     )
     return parsed
 
