@@ -76,10 +76,8 @@ class Report:
 def check_split(directory: str | Path, split: str, *, decoding: bool = True) -> Report:
     """Checks one split of a data directory in any format that `data_pipeline.readers` reads.
 
-    Of the images the headers are read, and with `decoding` all that is in them.
-
-    Raises:
-      MissingDataError: The split is not there.
+    Of the images the headers are read, and with `decoding` all that is in them. A MissingDataError
+    if the split is not there.
     """
     report = Report()
     try:
@@ -183,9 +181,6 @@ def main(
       split: Only this split; else all there are.
       decode: Decode every image; else only read the headers.
       report: Write the findings here.
-
-    Returns:
-      1 if there are errors, else 0.
     """
     reports, missing = {}, None
     for name in [split] if split else SPLITS:

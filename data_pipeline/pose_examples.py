@@ -34,12 +34,7 @@ class PoseExamples:
     donors: Donors = NOBODY
 
     def __call__(self, person: int, rng: Rng) -> PoseBatch:
-        """Makes an example centred on a row of `dataset.people`.
-
-        Raises:
-          ImageError: The image cannot be read, is broken or of another size than annotated; the
-            message names the file.
-        """
+        """Makes an example centred on a row of `dataset.people`; errors as `cut_image`'s."""
         dataset, people, others = self.dataset, self.dataset.people, self.config.max_others
         window = self._window(person, rng)
         affine = window.affine(height=self.height, width=self.width)

@@ -243,8 +243,7 @@ class Batches(Iterator):
     def __next__(self) -> tuple[Int64[np.ndarray, " B"], Any]:
         """The next batch: record ids, and the NamedTuple that the examples are, of arrays.
 
-        Raises:
-          DataError: More than the configured share of the records is broken.
+        A DataError if more than the configured share of the records is broken.
         """
         stream = self.streams[self.schedule(self._step)]
         try:
@@ -285,8 +284,7 @@ class Batches(Iterator):
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes on where `get_state` was called, also on another number of hosts.
 
-        Raises:
-          DataError: The position is of another version of this project, or of other orientations.
+        A DataError if the position is of another version of this project, or other orientations.
         """
         if len(state.get("positions", ())) != len(self.streams):
             raise DataError(

@@ -32,11 +32,7 @@ class Arguments:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The program; each benchmark has a process of its own.
-
-    Raises:
-      ValueError: There is no such benchmark.
-    """
+    """The program; each benchmark has a process of its own. A ValueError if there is no such."""
     arguments = cli.arguments(Arguments, argv, name="bench")
     for name in arguments.only:
         if name not in BENCHMARKS:

@@ -197,11 +197,7 @@ KERNELS: dict[str, Callable[[Size, Maps, Grid], Iterator[Case]]] = {
 
 
 def main(argv: Sequence[str]) -> None:
-    """The program.
-
-    Raises:
-      ValueError: There is no such kernel, or rivals do not agree.
-    """
+    """The program; a ValueError if there is no such kernel, or rivals do not agree."""
     arguments = cli.arguments(Arguments, argv, name="benchmarks.kernels")
     for name in arguments.only:
         if name not in KERNELS:

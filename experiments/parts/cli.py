@@ -109,9 +109,7 @@ def parse(
 
     Fields are given by their last name, `--learning-rate 0.01`; the full path,
     `--optim.learning-rate 0.01`, means the same. `--head NAME` puts another head on a pose network.
-
-    Raises:
-      ValueError: There is no such experiment or head, or the head is for the other stage.
+    A ValueError if there is no such experiment or head, or the head is for the other stage.
     """
     argv = [re.sub(r"^--(?:[a-z_-]+\.)+", "--", word) for word in argv]
     experiment = get(peek(argv, option) or getattr(default, option))

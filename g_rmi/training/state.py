@@ -63,8 +63,7 @@ def create_state(
 def overlay(variables: Variables, given: Mapping[str, Any], path: str = "") -> Variables:
     """Replaces leaves of a tree of variables by given ones.
 
-    Raises:
-      ValueError: A given leaf is not in the tree, or has another shape.
+    A ValueError names one that is not in the tree, or has another shape.
     """
     merged = dict(variables)
     for name, value in given.items():
