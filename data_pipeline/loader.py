@@ -58,17 +58,11 @@ def pose_batches(
                 f"{dataset}: no person with at least {config.min_keypoints} annotated joints"
             )
         make = PoseExamples(dataset, height, width, config, donors)
-        name = functools.partial(_file_of_person, dataset)
-        parts.append(Part(people, dataset.people.id, weight, make, name))
+        parts.append(Part(people, dataset.people.id, weight, make, make.name))
     names = {dataset.skeleton.names for dataset in datasets}
     if len(names) > 1:
         raise DataError(f"data sets with different joints cannot be mixed: {sorted(names)}")
-    how = {"batch_size": batch_size, "seed": seed, "share": share}
-    return _batches([parts], config, group=_CROPS, **how)
-
-
-def _file_of_person(dataset: Dataset, row: int) -> str:
-    return dataset.source.name(int(dataset.people.image[row]))
+    return _batches([parts], config, group=_CROPS, batch_size=batch_size, seed=seed, share=share)
 
 
 def trainable(dataset: Dataset, min_keypoints: int) -> Int64[np.ndarray, " R"]:

@@ -54,6 +54,10 @@ class PoseExamples:
         one = np.float32(1)
         return PoseBatch(image, joints[0], visible[0], labelled, joints[1:], visible[1:], one)
 
+    def name(self, person: int) -> str:
+        """The file of a person's image."""
+        return self.dataset.source.name(int(self.dataset.people.image[person]))
+
     def affine(self, person: int, rng: Rng) -> Affine:
         """Draws a map from image points to the pixels of a person's crop."""
         return self._window(person, rng).affine(height=self.height, width=self.width)

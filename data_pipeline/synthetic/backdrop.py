@@ -8,9 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from data_pipeline.synthetic.body import cloth_colour, skin_colour
-from data_pipeline.synthetic.render import TEXELS, textures
+from data_pipeline.synthetic.render import TEXELS, Number, textures
 
-Number = float | int
 Picture = Float[np.ndarray, "h w 3"]
 
 

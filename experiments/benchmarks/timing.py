@@ -124,13 +124,14 @@ def save(benchmark: str, table: Sequence[Row], out: Path, *, note: str) -> None:
 
     The note is what else somebody must know who reads the numbers: sizes, options.
     """
+    installed = {d.name.replace("-", "_"): d.version for d in importlib.metadata.distributions()}
     about = {
         "benchmark": benchmark,
         "note": note,
         "date": datetime.datetime.now().astimezone().isoformat(timespec="minutes"),
         "commit": _commit(),
         "machine": machine(),
-        "versions": _versions(),
+        "versions": {name: installed[name] for name in _PACKAGES if name in installed},
     }
     cells = [[f"{x:,.4g}" if isinstance(x, float) else str(x) for x in r.values()] for r in table]
     text = f"{note}\n\n{markdown(list(table[0]), cells)}"
@@ -157,11 +158,6 @@ def _processor() -> str:
             return next(line.split(":")[1].strip() for line in file if "model name" in line)
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def _versions() -> dict[str, str]:
-    installed = {d.name.replace("-", "_"): d.version for d in importlib.metadata.distributions()}
-    return {name: installed[name] for name in _PACKAGES if name in installed}
 
 
 def _commit() -> str:

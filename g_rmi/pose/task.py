@@ -59,7 +59,7 @@ class PoseTask:
     def loss(
         self, params: dict, model_state: dict, batch: PoseBatch, key: PRNGKeyArray, *, train: bool
     ) -> tuple[Float[Array, ""], tuple[dict, dict[str, Mean]]]:
-        """The head's loss, a weighted mean over rows; new batch statistics; its terms as metrics."""
+        """The head's loss, a weighted mean over rows; new batch statistics; terms as metrics."""
         del key  # The network draws no random numbers.
         maps, new_state = self.network.apply(
             {"params": params, **model_state}, batch.image, train=train, mutable=list(model_state)
