@@ -21,7 +21,7 @@ class Arguments:
     # Training pictures.
     train: Annotated[int, tyro.conf.arg(metavar="N")] = synthetic.DEFAULT_TRAIN
     val: Annotated[int, tyro.conf.arg(metavar="M")] = synthetic.DEFAULT_VAL  # Validation pictures.
-    seed: int = 0  # Of all scenes.
+    seed: int = 0  # Seed of all scenes.
     size: tuple[int, int] = synthetic.DEFAULT_SIZE  # Height and width of the pictures.
     # Folder of photographs without people to stand behind the drawn ones; with --out.
     backgrounds: Path | None = None
