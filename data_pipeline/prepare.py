@@ -81,4 +81,4 @@ def main(data: Path, out: Path, beam_options: tuple[str, ...] = ()) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(tyro.cli(main))
+    sys.exit(tyro.cli(main, prog="python -m data_pipeline.prepare"))

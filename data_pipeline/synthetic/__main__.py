@@ -30,9 +30,8 @@ class Arguments:
     contact_sheet: Path | None = None
 
 
-def main() -> None:
-    """The command; bad input ends it with one line."""
-    args = tyro.cli(Arguments, prog="python -m data_pipeline.synthetic")
+def main(args: Annotated[Arguments, tyro.conf.arg(name="")]) -> None:
+    """Draws synthetic people and writes them, with labels, in COCO's layout."""
     shared = {"seed": args.seed, "size": args.size}
     options = {"train_images": args.train, "val_images": args.val, **shared}
     try:
@@ -60,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, prog="python -m data_pipeline.synthetic", config=(tyro.conf.OmitArgPrefixes,))
