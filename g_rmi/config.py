@@ -163,10 +163,8 @@ def from_dict(cls: Any, values: Mapping[str, Any], path: str = "") -> Any:
     """Reads a config back strictly; fields that are missing stay at their defaults.
 
     `cls` is a dataclass, or a union of some that the literal field `kind` tells apart; `path` is
-    that of the values in the whole, for messages.
-
-    Raises:
-      ValueError: A field is unknown (the nearest one is named) or has an impossible value.
+    that of the values in the whole, for messages. A ValueError if a field is unknown (it names the
+    nearest one) or has an impossible value.
     """
     require(isinstance(values, Mapping), path.rstrip("."), values, "a group of fields")
     if choices := typing.get_args(cls):

@@ -215,8 +215,7 @@ class _Monitor:
     def settle(self) -> None:
         """Fetches and checks what is outstanding; writes it when it is time.
 
-        Raises:
-          FloatingPointError: Not finite; names the step and its records.
+        A FloatingPointError names the step, and its records, that was not finite.
         """
         if self._outstanding is None:
             return
