@@ -66,14 +66,8 @@ def arguments(
         default=kind(**dict.fromkeys(needed, tyro.MISSING) | defaults),
         args=renamed(argv),
         prog=program(name),
-        description=summary(kind),
         config=(*((tyro.conf.OmitArgPrefixes,) if flat else ()), *config),
     )
-
-
-def summary(kind: type) -> str:
-    """A docstring without a list of attributes, which are the options."""
-    return inspect.cleandoc(str(kind.__doc__)).partition("Attributes:")[0].strip()
 
 
 def renamed(argv: Sequence[str], names: Mapping[str, str] = RENAMED) -> list[str]:
@@ -115,9 +109,7 @@ def parse(
 
     Fields are given by their last name, `--learning-rate 0.01`; the full path,
     `--optim.learning-rate 0.01`, means the same. `--head NAME` puts another head on a pose network.
-
-    Raises:
-      ValueError: There is no such experiment or head, or the head is for the other stage.
+    A ValueError if there is no such experiment or head, or the head is for the other stage.
     """
     argv = [re.sub(r"^--(?:[a-z_-]+\.)+", "--", word) for word in argv]
     experiment = get(peek(argv, option) or getattr(default, option))
@@ -145,7 +137,7 @@ def parse(
             tyro.conf.FlagConversionOff,
             tyro.conf.AvoidSubcommands,  # the config says which stage it is
         ),
-        description=summary(kind),
+        description=inspect.getdoc(kind),
     )
     return parsed
 

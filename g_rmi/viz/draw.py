@@ -55,12 +55,13 @@ def draw_people(
     hollow = np.zeros_like(shown)
     if visibility is not None:
         shown, hollow = shown & (visibility > 0), visibility == 1
-    order = _order(scores, len(keypoints))
-    for n in order:
+    # What is drawn first is covered by the rest.
+    order = np.argsort(np.zeros(len(keypoints)) if scores is None else scores, kind="stable")
+    for n in order.tolist():
         if boxes is not None:
             _box(canvas, boxes[n], n)
         _person(canvas, keypoints[n], shown[n], hollow[n], n, skeleton)
-    for n in order:
+    for n in order.tolist():
         if boxes is not None:
             _label(canvas, scores, n, boxes[n : n + 1, :2])
         else:
@@ -74,18 +75,8 @@ def draw_boxes(
     scores: Float[np.ndarray, " N"] | None = None,
 ) -> Picture:
     """Draws boxes `(x0, y0, x1, y1)`, scores at their corners; the best score lies on top."""
-    canvas = Canvas(image)
-    order = _order(scores, len(boxes))
-    for n in order:
-        _box(canvas, boxes[n], n)
-    for n in order:
-        _label(canvas, scores, n, boxes[n : n + 1, :2])
-    return canvas.flatten(_OPACITY)
-
-
-def _order(scores: np.ndarray | None, count: int) -> list[int]:
-    """What is drawn first is covered by the rest."""
-    return np.argsort(np.zeros(count) if scores is None else scores, kind="stable").tolist()
+    no_joints = np.zeros((len(boxes), 0, 2))
+    return draw_people(image, no_joints, no_joints[..., 0], scores, boxes)
 
 
 def _box(canvas: Canvas, box: np.ndarray, number: int) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import configs
 from experiments.benchmarks import memory, train_step
-from experiments.benchmarks.batches import evaluation_batch, made_up_batch
+from experiments.benchmarks.made import evaluation_batch, made_up_batch
 from experiments.parts import cli
 from g_rmi.training.sharding import data_mesh
 from tests.networks import draw
