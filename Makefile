@@ -71,6 +71,7 @@ predict: setup ## Find the people of INPUT: pictures, folders, videos
 	@$(BIN)/python -m experiments.predict $(if $(DETECTOR),--detector $(DETECTOR)) $(if $(POSE),--pose $(POSE)) $(INPUT) --out $(or $(OUT),runs/predict) $(ARGS)
 
 demo: setup ## Try the weights that come with the package
+	@$(PIP) --no-deps 'sports2d>=0.8.34,<0.9'  # for its video; nothing of it is imported
 	@$(BIN)/python -m experiments.demo $(ARGS)
 
 sweep: setup ## Run the ablation CONFIG of experiments/parts/ablations.py

@@ -51,19 +51,14 @@ _EXAMPLES = 3
 
 @dataclasses.dataclass
 class Report:
-    """Problems of one split.
+    """Problems of one split."""
 
-    Attributes:
-      count: Occurrences by kind (a key of `ERRORS`, `WARNINGS` or `NOTES`).
-      examples: The first few of each kind, in words.
-      images: Images that could be read.
-      people: People that could be read.
-    """
-
+    # occurrences by kind (a key of `ERRORS`, `WARNINGS` or `NOTES`)
     count: Counter[str] = dataclasses.field(default_factory=Counter)
+    # the first few of each kind, in words
     examples: dict[str, list[str]] = dataclasses.field(default_factory=lambda: defaultdict(list))
-    images: int = 0
-    people: int = 0
+    images: int = 0  # images that could be read
+    people: int = 0  # people that could be read
 
     def add(self, problem: Problem) -> None:
         """Notes one problem."""
@@ -84,10 +79,8 @@ class Report:
 def check_split(directory: str | Path, split: str, *, decoding: bool = True) -> Report:
     """Checks one split of a data directory in any format that `data_pipeline.readers` reads.
 
-    Of the images the headers are read, and with `decoding` all that is in them.
-
-    Raises:
-      MissingDataError: The split is not there.
+    Of the images the headers are read, and with `decoding` all that is in them. A MissingDataError
+    if the split is not there.
     """
     report = Report()
     try:
@@ -191,9 +184,6 @@ def main(
       split: Only this split; else all there are.
       decode: Decode every image; else only read the headers.
       report: Write the findings here.
-
-    Returns:
-      1 if there are errors, else 0.
     """
     reports, missing = {}, None
     for name in [split] if split else SPLITS:
@@ -223,4 +213,4 @@ def main(
 
 
 if __name__ == "__main__":
-    sys.exit(tyro.cli(main))
+    sys.exit(tyro.cli(main, prog="python -m data_pipeline.check"))

@@ -9,19 +9,13 @@ from g_rmi.config import require, require_numbers, require_positive
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How the training examples of both stages vary (the paper: scale and flip).
+    """How the training examples of both stages vary (the paper: scale and flip)."""
 
-    Attributes:
-      scale: Range of the enlargement.
-      flip: Probability of mirroring.
-      colour: Strength of brightness, contrast, saturation and hue jitter, 0 to 1.
-      copy_paste: Probability of people cut out of other pictures along their outlines (COCO's
-        `segmentation`) being put in; a crop's person before another background, too.
-    """
-
-    scale: tuple[float, float] = (1.0, 1.0)
-    flip: float = 0.5
-    colour: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)  # Range of the enlargement.
+    flip: float = 0.5  # Probability of mirroring.
+    colour: float = 0.0  # Strength of brightness, contrast, saturation and hue jitter, 0 to 1.
+    # Probability of people cut out of other pictures along their outlines (COCO's `segmentation`)
+    # being put in; a crop's person before another background, too.
     copy_paste: float = 0.0
 
     def __post_init__(self):
@@ -34,28 +28,19 @@ class Augmentation:
 
 @dataclasses.dataclass(frozen=True)
 class PoseAugmentation(Augmentation):
-    """How training crops vary (the paper: box scale and flip; the rest is off by default).
+    """How training crops vary (the paper: box scale and flip; the rest is off by default)."""
 
-    Attributes:
-      scale: Range of the uniform box enlargement.
-      shift: Largest shift of the box centre, as a share of the box's sides.
-      rotation: Largest rotation in degrees, uniform on both sides.
-      rotation_probability: Probability of rotating at all.
-      turned: Probability, where no half body is drawn, of turning a well-labelled person by any
-        angle instead, the box drawn anew around the joints: for people who do not stand.
-      half_body: Probability of a crop around the upper or lower body of a well-labelled person.
-      occlusion: Probability of pasting a noise or picture patch over part of the crop.
-      mixing: Probability of another person's crop shining through or covering a part.
-    """
-
-    scale: tuple[float, float] = (1.0, 1.5)
-    shift: float = 0.0
-    rotation: float = 0.0
-    rotation_probability: float = 0.6
+    scale: tuple[float, float] = (1.0, 1.5)  # Range of the uniform box enlargement.
+    shift: float = 0.0  # Largest shift of the box centre, as a share of the box's sides.
+    rotation: float = 0.0  # Largest rotation in degrees, uniform on both sides.
+    rotation_probability: float = 0.6  # Probability of rotating at all.
+    # Probability, where no half body is drawn, of turning a well-labelled person by any angle
+    # instead, the box drawn anew around the joints: for people who do not stand.
     turned: float = 0.0
+    # Probability of a crop around the upper or lower body of a well-labelled person.
     half_body: float = 0.0
-    occlusion: float = 0.0
-    mixing: float = 0.0
+    occlusion: float = 0.0  # Probability of pasting a noise or picture patch over part of the crop.
+    mixing: float = 0.0  # Probability of another person's crop shining through or covering a part.
 
     def __post_init__(self):
         super().__post_init__()
@@ -65,36 +50,27 @@ class PoseAugmentation(Augmentation):
 
 @dataclasses.dataclass(frozen=True)
 class DetectorAugmentation(Augmentation):
-    """How training pictures vary (the paper: mirrored; the rest is off by default).
+    """How training pictures vary (the paper: mirrored; the rest is off by default)."""
 
-    Attributes:
-      scale: Range of the enlargement, log-uniform. A larger picture is cut to the canvas at a
-        random place, a smaller one leaves the rest of it empty.
-      mosaic: Probability of four pictures on one canvas instead of one.
-      min_visible: A person of whom a smaller share of the box is left becomes a region to ignore.
-    """
-
-    mosaic: float = 0.0
+    # Range of the enlargement, log-uniform. A larger picture is cut to the canvas at a random
+    # place, a smaller one leaves the rest of it empty.
+    scale: tuple[float, float] = (1.0, 1.0)
+    mosaic: float = 0.0  # Probability of four pictures on one canvas instead of one.
+    # A person of whom a smaller share of the box is left becomes a region to ignore.
     min_visible: float = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Where the examples come from and how they are read.
+    """Where the examples come from and how they are read."""
 
-    Attributes:
-      augmentation: Variation of the training examples.
-      weights: Mixing weights of the data directories, in their order; empty for equal parts.
-      max_bad_share: Share of undecodable records past which a run stops.
-      threads: Reader threads per host, or per process.
-      processes: Reader processes per host; 0 for threads alone. For many small pictures, of which
-        one process cannot make enough.
-    """
-
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = Augmentation()  # Variation of the training examples.
+    # Mixing weights of the data directories, in their order; empty for equal parts.
     weights: tuple[float, ...] = ()
-    max_bad_share: float = 0.01
-    threads: int = 8
+    max_bad_share: float = 0.01  # Share of undecodable records past which a run stops.
+    threads: int = 8  # Reader threads per host, or per process.
+    # Reader processes per host; 0 for threads alone. For many small pictures, of which one process
+    # cannot make enough.
     processes: int = 0
 
     def __post_init__(self):
@@ -106,20 +82,15 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PoseDataConfig(DataConfig):
-    """Where the crops come from and how they are read.
-
-    Attributes:
-      max_others: Other people per crop whose joints are kept for the loss masks.
-      unlabelled: What a joint with COCO's v = 0 teaches: "negative" (nothing is there: its
-        heatmap target is all zero) or "ignore" (left out of the loss). A joint that a whole data
-        set never labels is always left out.
-      min_keypoints: People with fewer annotated joints are not trained on.
-    """
+    """Where the crops come from and how they are read."""
 
     augmentation: PoseAugmentation = PoseAugmentation()
-    max_others: int = 8
+    max_others: int = 8  # Other people per crop whose joints are kept for the loss masks.
+    # What a joint with COCO's v = 0 teaches: "negative" (nothing is there: its heatmap target is
+    # all zero) or "ignore" (left out of the loss). A joint that a whole data set never labels is
+    # always left out.
     unlabelled: Literal["negative", "ignore"] = "negative"
-    min_keypoints: int = 1
+    min_keypoints: int = 1  # People with fewer annotated joints are not trained on.
 
     def __post_init__(self):
         super().__post_init__()
@@ -128,18 +99,16 @@ class PoseDataConfig(DataConfig):
 
 @dataclasses.dataclass(frozen=True)
 class DetectorDataConfig(DataConfig):
-    """Where the pictures come from and how they are read.
-
-    Attributes:
-      processes: Reader processes per host for landscape pictures, and as many for portrait ones; 0
-        for threads alone.
-      max_boxes: Boxes per picture; of more, the largest, and one to ignore around all others.
-      boxes_complete: False for a data directory, in their order, whose pictures show people
-        without a box though its annotations do not say so; empty for none.
-    """
+    """Where the pictures come from and how they are read."""
 
     augmentation: DetectorAugmentation = DetectorAugmentation()
+    # Reader processes per host for landscape pictures, and as many for portrait ones; 0 for threads
+    # alone.
+    processes: int = 0
+    # Boxes per picture; of more, the largest, and one to ignore around all others.
     max_boxes: int = 100
+    # False for a data directory, in their order, whose pictures show people without a box though
+    # its annotations do not say so; empty for none.
     boxes_complete: tuple[bool, ...] = ()
 
     def __post_init__(self):

@@ -57,8 +57,7 @@ class Donors:
     def put_into(self, crop: Picture, rng: Rng) -> Picture:
         """Puts one of them beside, and maybe partly before, whoever fills the crop.
 
-        Raises:
-          ImageError: Their image cannot be read; the message names the file.
+        An ImageError names the file if their image cannot be read, here and below.
         """
         dataset, row = self._draw(rng)
         height, width = crop.shape[:2]
@@ -75,11 +74,7 @@ class Donors:
     ) -> tuple[Float[np.ndarray, "4"], UInt8[np.ndarray, "H W"]]:
         """Puts one of them anywhere into an image, which is changed.
 
-        Returns:
-          Their box, as far as it lies in the image, and what they cover of the image, 0 to 255.
-
-        Raises:
-          ImageError: Their image cannot be read; the message names the file.
+        Returns their box, as far as it lies in the image, and what they cover of it, 0 to 255.
         """
         dataset, row = self._draw(rng)
         points = np.concatenate(dataset.outlines[int(dataset.people.id[row])])
@@ -130,11 +125,7 @@ NOBODY = Donors(())
 
 
 def donors_of(datasets: Sequence[Dataset], copy_paste: float) -> Donors:
-    """The people of the data sets who can be put into other images, with this probability.
-
-    Raises:
-      DataError: Nobody has an outline.
-    """
+    """The people to put into other images, with this probability; a DataError if there are none."""
     donors = Donors(datasets)
     if copy_paste > 0 and not len(donors):
         raise DataError(

@@ -35,12 +35,7 @@ class DetectionExamples:
     donors: Donors = NOBODY
 
     def __call__(self, number: int, row: int, rng: Rng) -> DetectionBatch:
-        """Makes an example of an image of `datasets[number]`.
-
-        Raises:
-          ImageError: An image cannot be read, is broken or of another size than annotated; the
-            message names the file.
-        """
+        """Makes an example of an image of `datasets[number]`; errors as `cut_image`'s."""
         image = np.zeros((*self.canvas, 3), np.uint8)
         tiles = Mosaic(self.config.augmentation.mosaic)(self.canvas, rng)
         if len(tiles) == 1:
@@ -100,8 +95,7 @@ class DetectionExamples:
 def with_completeness(datasets: Sequence[Dataset], complete: Sequence[bool]) -> list[Dataset]:
     """The data sets, those marked False as if each image said that not all people have boxes.
 
-    Raises:
-      DataError: There are not as many flags as data sets (or none).
+    A DataError if there are not as many flags as data sets (or none).
     """
     if complete and len(complete) != len(datasets):
         raise DataError(

@@ -42,8 +42,7 @@ class Header(NamedTuple):
 def read_header(data: bytes) -> Header:
     """Reads the size of a JPEG or PNG file without decoding it.
 
-    Raises:
-      ImageError: Neither JPEG nor PNG, cut off, or of more than `MAX_PIXELS`.
+    An ImageError if it is neither, is cut off, or has more than `MAX_PIXELS`.
     """
     if data[:2] == b"\xff\xd8":
         header = _jpeg_header(data)
@@ -78,10 +77,8 @@ def decode(data: bytes, *, reduction: int = 1) -> Picture:
     """Decodes a JPEG or PNG file to RGB; grey, CMYK, palette and alpha become three channels.
 
     With a reduction r of 2, 4 or 8, pixel i of the result is the mean of the pixels r i ...
-    r (i + 1) - 1; JPEG does it inside the decoder, at less cost.
-
-    Raises:
-      ImageError: See `read_header`; or the content is broken.
+    r (i + 1) - 1; JPEG does it inside the decoder, at less cost. An ImageError if the content is
+    broken, or as of `read_header`.
     """
     inside = read_header(data).format == "jpeg"
     flags = DECODE_FLAGS[reduction if inside else 1]
@@ -131,11 +128,8 @@ def cut(
     `affine` maps image points to crop pixels, see `g_rmi.geometry.box_to_crop`. Outside the picture
     are zeros or, with `repeat_edge`, its edge, so that it does not fade to black. Where `size` is
     given, the picture must have that width and height. The crop is written to `out` where there is
-    one: fresh memory costs a tenth of the time for large crops.
-
-    Raises:
-      ImageError: Not decodable, of another size, or with a side past `MAX_SIDE` where it is
-        sampled.
+    one: fresh memory costs a tenth of the time for large crops. An ImageError if the picture is not
+    decodable, of another size, or with a side past `MAX_SIDE` where it is sampled.
     """
     header = read_header(data)
     if size is not None and size != header[:2]:
@@ -154,11 +148,7 @@ def cut(
 
 
 def cut_image(dataset: Dataset, row: int, affine: Affine, **options: Any) -> Picture:
-    """Cuts a crop out of a picture of a data set; options as of `cut`.
-
-    Raises:
-      ImageError: See `cut`; or the file cannot be read. The message names the file.
-    """
+    """Cuts a crop out of a picture of a data set; options as of `cut`, errors name the file."""
     size = (int(dataset.images.width[row]), int(dataset.images.height[row]))
     try:
         return cut(dataset.source.read(row), affine, size=size, **options)

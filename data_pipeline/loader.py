@@ -46,11 +46,8 @@ def pose_batches(
 
     Every data set is repeated in a new order each time it is through; `config.weights` are the
     shares of the data sets in the stream. A batch is annotation ids and a `PoseBatch`, of
-    `batch_size` crops of `height` x `width` pixels on this host.
-
-    Raises:
-      DataError: A data set without a person to train on, weights that do not fit, or nobody with
-        an outline to copy and paste.
+    `batch_size` crops of `height` x `width` pixels on this host. A DataError if a data set has no
+    person to train on, weights do not fit, or nobody has an outline to copy and paste.
     """
     donors = donors_of(datasets, config.augmentation.copy_paste)
     parts = []
@@ -61,17 +58,11 @@ def pose_batches(
                 f"{dataset}: no person with at least {config.min_keypoints} annotated joints"
             )
         make = PoseExamples(dataset, height, width, config, donors)
-        name = functools.partial(_file_of_person, dataset)
-        parts.append(Part(people, dataset.people.id, weight, make, name))
+        parts.append(Part(people, dataset.people.id, weight, make, make.name))
     names = {dataset.skeleton.names for dataset in datasets}
     if len(names) > 1:
         raise DataError(f"data sets with different joints cannot be mixed: {sorted(names)}")
-    how = {"batch_size": batch_size, "seed": seed, "share": share}
-    return _batches([parts], config, group=_CROPS, **how)
-
-
-def _file_of_person(dataset: Dataset, row: int) -> str:
-    return dataset.source.name(int(dataset.people.image[row]))
+    return _batches([parts], config, group=_CROPS, batch_size=batch_size, seed=seed, share=share)
 
 
 def trainable(dataset: Dataset, min_keypoints: int) -> Int64[np.ndarray, " R"]:
@@ -96,11 +87,8 @@ def detection_batches(
     batches of their own; which of them a step gets depends on the step and the share of such images
     alone. Every data set is repeated in a new order each time it is through, and has its share
     (`config.weights`) of all images; so no image is shown more often for its orientation. A batch
-    is image ids (the first image's of a mosaic) and a `DetectionBatch`.
-
-    Raises:
-      DataError: A data set without an image to train on, weights or flags that do not fit, or
-        nobody with an outline to copy and paste.
+    is image ids (the first image's of a mosaic) and a `DetectionBatch`. A DataError if a data set
+    has no image to train on, weights or flags do not fit, or nobody has an outline to paste.
     """
     weights = _mixing_weights(config.weights, len(datasets))
     datasets = with_completeness(datasets, config.boxes_complete)
@@ -158,15 +146,13 @@ def box_crops(
     """Cuts the crops of a table of boxes for evaluation, every row once over all hosts.
 
     The boxes are extended to the crop's aspect, then enlarged by `box_scale`. `turns` are maps from
-    a crop's pixels to those of more views of it, which are cut as well.
+    a crop's pixels to those of more views of it, which are cut as well. A DataError names the file
+    if an image is broken.
 
     Yields:
       `image` uint8 [B, H, W, 3], with turns [B, 1 + turns, H, W, 3]; `box` float32 [B, 4], the
       enlarged box in image pixels; `index` int64 [B], the row in the table; `weight` float32 [B].
       The last batch is filled with rows of weight 0 and index -1.
-
-    Raises:
-      DataError: An image is broken; names the file.
     """
     windows = pose_box(boxes.box, aspect=height / width, scale=box_scale)
     shape = (*((1 + len(turns),) if turns else ()), height, width, 3)
@@ -195,7 +181,7 @@ def canvases(
     """Fits the images of a data set to canvases for evaluation, each once over all hosts.
 
     First come all landscape images, then all portrait ones; `canvas` is the shorter and longer side
-    of what they are fitted to.
+    of what they are fitted to. A DataError names the file if an image is broken.
 
     Yields:
       `image` uint8 [B, H, W, 3]; `size` int32 [B, 2], rows and columns of the image on its
@@ -203,9 +189,6 @@ def canvases(
       [B], the row in `dataset.images`; `weight` float32 [B]. The last batch of each shape is
       filled with rows of weight 0 and index -1. A point p of the canvas is `scale * p` in the
       image, and a box b, as it begins half a pixel before a centre, `scale * b + (1 - scale) / 2`.
-
-    Raises:
-      DataError: An image is broken; names the file.
     """
     images = dataset.images
 

@@ -34,12 +34,7 @@ class PoseExamples:
     donors: Donors = NOBODY
 
     def __call__(self, person: int, rng: Rng) -> PoseBatch:
-        """Makes an example centred on a row of `dataset.people`.
-
-        Raises:
-          ImageError: The image cannot be read, is broken or of another size than annotated; the
-            message names the file.
-        """
+        """Makes an example centred on a row of `dataset.people`; errors as `cut_image`'s."""
         dataset, people, others = self.dataset, self.dataset.people, self.config.max_others
         window = self._window(person, rng)
         affine = window.affine(height=self.height, width=self.width)
@@ -58,6 +53,10 @@ class PoseExamples:
             labelled = labelled & visible[0]
         one = np.float32(1)
         return PoseBatch(image, joints[0], visible[0], labelled, joints[1:], visible[1:], one)
+
+    def name(self, person: int) -> str:
+        """The file of a person's image."""
+        return self.dataset.source.name(int(self.dataset.people.image[person]))
 
     def affine(self, person: int, rng: Rng) -> Affine:
         """Draws a map from image points to the pixels of a person's crop."""

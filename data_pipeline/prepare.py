@@ -25,11 +25,8 @@ from data_pipeline.schema import DataError
 def prepare(data: Path, out: Path, *, beam_options: Sequence[str] = ()) -> Path:
     """Builds the TFDS data set `coco_person` of a data directory; returns where its records lie.
 
-    That is `out/coco_person/VERSION`. Without `beam_options` ("name=value"), Beam is not used.
-
-    Raises:
-      DataError: `data` cannot be read, `out` already holds a prepared data set, or Beam or its
-        runner is missing.
+    That is `out/coco_person/VERSION`. Without `beam_options` ("name=value"), Beam is not used. A
+    DataError if `data` cannot be read, `out` already holds a prepared data set, or Beam is missing.
     """
     import tensorflow_datasets as tfds
 
@@ -81,4 +78,4 @@ def main(data: Path, out: Path, beam_options: tuple[str, ...] = ()) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(tyro.cli(main))
+    sys.exit(tyro.cli(main, prog="python -m data_pipeline.prepare"))

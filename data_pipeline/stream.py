@@ -224,25 +224,16 @@ class Stream(Iterator):
 
 @dataclasses.dataclass(eq=False)
 class Batches(Iterator):
-    """Endless batches, each of one stream's examples, as the loop takes them.
+    """Endless batches, each of one stream's examples, as the loop takes them."""
 
-    Attributes:
-      streams: Each gives examples of its own shape.
-      schedule: The stream of batch n, on all hosts.
-      batch_size: Examples per batch on this host.
-      max_bad_share: Share of broken records past which an error is raised.
-      hosts: Number of hosts.
-      seen: Records read so far, over all restarts.
-      skipped: Those of them that were broken and left out.
-    """
-
-    streams: Sequence[Stream]
-    schedule: Callable[[int], int]
+    streams: Sequence[Stream]  # each gives examples of its own shape
+    schedule: Callable[[int], int]  # the stream of batch n, on all hosts
     _: dataclasses.KW_ONLY
-    batch_size: int
-    max_bad_share: float
-    hosts: int
-    seen: int = dataclasses.field(default=0, init=False)
+    batch_size: int  # examples per batch on this host
+    max_bad_share: float  # share of broken records past which an error is raised
+    hosts: int  # number of hosts
+    seen: int = dataclasses.field(default=0, init=False)  # records read so far, over all restarts
+    # those of them that were broken and left out
     skipped: int = dataclasses.field(default=0, init=False)
 
     def __post_init__(self):
@@ -252,8 +243,7 @@ class Batches(Iterator):
     def __next__(self) -> tuple[Int64[np.ndarray, " B"], Any]:
         """The next batch: record ids, and the NamedTuple that the examples are, of arrays.
 
-        Raises:
-          DataError: More than the configured share of the records is broken.
+        A DataError if more than the configured share of the records is broken.
         """
         stream = self.streams[self.schedule(self._step)]
         try:
@@ -294,8 +284,7 @@ class Batches(Iterator):
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes on where `get_state` was called, also on another number of hosts.
 
-        Raises:
-          DataError: The position is of another version of this project, or of other orientations.
+        A DataError if the position is of another version of this project, or other orientations.
         """
         if len(state.get("positions", ())) != len(self.streams):
             raise DataError(

@@ -121,10 +121,14 @@ class AnyRotation(Sometimes):
 
 
 @dataclasses.dataclass(frozen=True)
-class Enlarge:
-    """A larger or smaller box around the same centre."""
+class Scaling:
+    """What changes a size by a factor from a range."""
 
     scale: tuple[float, float]
+
+
+class Enlarge(Scaling):
+    """A larger or smaller box around the same centre."""
 
     def __call__(self, window: Window, person: Person, rng: Rng) -> Window:
         low, high = self.scale
@@ -210,22 +214,16 @@ def log_uniform(low: float, high: float, rng: Rng) -> float:
     return math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
-@dataclasses.dataclass(frozen=True)
-class Resize:
+class Resize(Scaling):
     """Larger or smaller than it fits."""
-
-    scale: tuple[float, float]
 
     def __call__(self, view: View, boxes: Boxes, rng: Rng) -> View:
         scale, (rows, columns) = log_uniform(*self.scale, rng), view.size
         return view._replace(size=(max(round(scale * rows), 1), max(round(scale * columns), 1)))
 
 
-@dataclasses.dataclass(frozen=True)
-class Fill:
+class Fill(Scaling):
     """As large as it fills all the room, or larger."""
-
-    scale: tuple[float, float]
 
     def __call__(self, view: View, boxes: Boxes, rng: Rng) -> View:
         (height, width), (rows, columns) = view.image, view.room

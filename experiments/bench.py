@@ -25,22 +25,14 @@ class Arguments:
 
     Rivals (PyTorch, numba, onnxruntime, faster-coco-eval) take part in a clone with them installed.
     Writes NAME.json and the same as a table, NAME.md; compare ratios, not milliseconds.
-
-    Attributes:
-      out: Where the results go.
-      only: Some of the benchmarks.
     """
 
-    out: Path = RESULTS
-    only: tuple[str, ...] = tuple(BENCHMARKS)
+    out: Path = RESULTS  # Where the results go.
+    only: tuple[str, ...] = tuple(BENCHMARKS)  # Some of the benchmarks.
 
 
 def main(argv: Sequence[str]) -> int:
-    """The program; each benchmark has a process of its own.
-
-    Raises:
-      ValueError: There is no such benchmark.
-    """
+    """The program; each benchmark has a process of its own. A ValueError if there is no such."""
     arguments = cli.arguments(Arguments, argv, name="bench")
     for name in arguments.only:
         if name not in BENCHMARKS:

@@ -5,7 +5,7 @@ import math
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -113,7 +113,9 @@ def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
     videos = [source for source in sources if source.is_video]
     files = drawings(sources, arguments.out) if arguments.draw else {}
     boxes = boxes_of(arguments, sources)
-    devices = jax.local_devices()[: math.gcd(arguments.batch_size, jax.local_device_count())]
+    batch = arguments.batch_size or (1 if jax.default_backend() == "cpu" else 4)
+    arguments = dataclasses.replace(arguments, batch_size=batch)
+    devices = jax.local_devices()[: math.gcd(batch, jax.local_device_count())]
     pipeline = PosePipeline.load(
         arguments.detector,
         arguments.pose,
@@ -144,6 +146,14 @@ def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
     return run
 
 
+def counted(results: Sequence[Mapping[str, Any]]) -> str:
+    """How many people there are in images, and how often somebody is seen in videos."""
+    frames = {(person["file_name"], person["frame"]) for person in results if "frame" in person}
+    seen = sum("frame" in person for person in results)
+    parts = [f"{len(results) - seen} people"] if seen < len(results) or not frames else []
+    return ", ".join(parts + [f"{seen} detections in {len(frames)} frames"] * bool(frames))
+
+
 def main(argv: Sequence[str]) -> int:
     """The program."""
     settings = load_settings(cli.peek(argv, "pose"))
@@ -163,8 +173,9 @@ def main(argv: Sequence[str]) -> int:
     results = run.results(sources)
     write_results(arguments.out / "keypoints.json", results)
     whole = len(sources) - len(run.broken)
-    print(f"{len(results)} people; {whole} of {len(sources)} inputs done")
-    print(f"wrote keypoints.json{' and drawings' * arguments.draw} to {arguments.out}")
+    print(f"{counted(results)}; {whole} of {len(sources)} inputs done")
+    drawn = " and drawings" if whole and arguments.draw else ""
+    print(f"wrote keypoints.json{drawn} to {arguments.out}")
     return 1 if run.broken else 0
 
 

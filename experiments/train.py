@@ -14,6 +14,7 @@ from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import to_dict
 from g_rmi.training import sharding
 from g_rmi.training.hosts import is_first, join_hosts
+from g_rmi.training.loop import jit_step
 
 
 def dry_run(arguments: Arguments) -> Iterator[str]:
@@ -33,8 +34,8 @@ def dry_run(arguments: Arguments) -> Iterator[str]:
     yield from map(_counts, data.read_split(directories, "val", required=False))
     mesh = sharding.data_mesh()
     yield f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}"
-    skeleton = datasets[0].skeleton
-    _, state, step = memory.training(experiment, mesh, skeleton)
+    task = experiment.model.task(datasets[0].skeleton)
+    _, state, step = jit_step(task, experiment.train, experiment.optim, mesh)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     yield f"parameters: {parameters / 1e6:.1f} M"
     yield "compiling the step ..."

@@ -38,30 +38,22 @@ def require_positive(config: Any, *names: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-    """Optimiser, schedule and weight averaging.
+    """Optimiser, schedule and weight averaging."""
 
-    Attributes:
-      optimizer: "sgd" (the paper's), "adamw", or "muon": convolutions by orthogonalised momentum
-        (Jordan et al., 2024), the rest by adamw; the same learning rates as for adamw.
-      learning_rate: Peak learning rate at `batch_size` of the train config.
-      momentum: Momentum of SGD.
-      weight_decay: Decoupled for adamw and muon, L2 for sgd; never on norms and biases.
-      schedule: "constant" (the paper's pose network), "cosine" to zero, or "steps".
-      boundaries: For "steps": learning rate / 10 at each of these steps.
-      warmup_steps: Linear warm-up from zero.
-      clip_norm: Global norm the gradients are clipped to; 0 for none.
-      averaging: Decay of the Polyak (exponential) average of the weights that evaluation uses;
-        0 for none. Warmed up as min(decay, (1 + n) / (10 + n)).
-    """
-
+    # "sgd" (the paper's), "adamw", or "muon": convolutions by orthogonalised momentum (Jordan et
+    # al., 2024), the rest by adamw; the same learning rates as for adamw.
     optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
-    learning_rate: float = 0.005
-    momentum: float = 0.0
+    learning_rate: float = 0.005  # Peak learning rate at `batch_size` of the train config.
+    momentum: float = 0.0  # Momentum of SGD.
+    # Decoupled for adamw and muon, L2 for sgd; never on norms and biases.
     weight_decay: float = 0.0
+    # "constant" (the paper's pose network), "cosine" to zero, or "steps".
     schedule: Literal["constant", "cosine", "steps"] = "constant"
-    boundaries: tuple[int, ...] = ()
-    warmup_steps: int = 0
-    clip_norm: float = 0.0
+    boundaries: tuple[int, ...] = ()  # For "steps": learning rate / 10 at each of these steps.
+    warmup_steps: int = 0  # Linear warm-up from zero.
+    clip_norm: float = 0.0  # Global norm the gradients are clipped to; 0 for none.
+    # Decay of the Polyak (exponential) average of the weights that evaluation uses; 0 for none.
+    # Warmed up as min(decay, (1 + n) / (10 + n)).
     averaging: float = 0.9999
 
     def __post_init__(self):
@@ -75,31 +67,21 @@ class OptimConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """The training loop.
+    """The training loop."""
 
-    Attributes:
-      steps: Optimiser steps.
-      batch_size: Examples per step over all devices and hosts.
-      accumulate: Micro-batches per step; batch_size is their sum.
-      fsdp: Split parameters, optimiser state and averages over the devices instead of copying them.
-      seed: Seed of initialisation, data order and augmentation.
-      log_every: Steps between log lines.
-      evaluate_every: Steps between evaluations on the validation set; 0 for the end only.
-      checkpoint_every: Steps between checkpoints.
-      keep: Newest checkpoints kept.
-      keep_best: Checkpoints kept besides for their evaluation (AP or box_AP); with it, every
-        evaluated state is saved.
-    """
-
-    steps: int = 800_000
-    batch_size: int = 24
-    accumulate: int = 1
+    steps: int = 800_000  # Optimiser steps.
+    batch_size: int = 24  # Examples per step over all devices and hosts.
+    accumulate: int = 1  # Micro-batches per step; batch_size is their sum.
+    # Split parameters, optimiser state and averages over the devices instead of copying them.
     fsdp: bool = False
-    seed: int = 0
-    log_every: int = 100
+    seed: int = 0  # Seed of initialisation, data order and augmentation.
+    log_every: int = 100  # Steps between log lines.
+    # Steps between evaluations on the validation set; 0 for the end only.
     evaluate_every: int = 20_000
-    checkpoint_every: int = 5_000
-    keep: int = 3
+    checkpoint_every: int = 5_000  # Steps between checkpoints.
+    keep: int = 3  # Newest checkpoints kept.
+    # Checkpoints kept besides for their evaluation (AP or box_AP); with it, every evaluated state
+    # is saved.
     keep_best: int = 1
 
     def __post_init__(self):
@@ -200,10 +182,8 @@ def from_dict(cls: Any, values: Mapping[str, Any], path: str = "") -> Any:
     """Reads a config back strictly; fields that are missing stay at their defaults.
 
     `cls` is a dataclass, or a union of some that the literal field `kind` tells apart; `path` is
-    that of the values in the whole, for messages.
-
-    Raises:
-      ValueError: A field is unknown (the nearest one is named) or has an impossible value.
+    that of the values in the whole, for messages. A ValueError if a field is unknown (it names the
+    nearest one) or has an impossible value.
     """
     require(isinstance(values, Mapping), path.rstrip("."), values, "a group of fields")
     if choices := typing.get_args(cls):

@@ -8,7 +8,6 @@ from g_rmi.inference.settings import Settings, from_dict
 def Options(**values: Any) -> Settings:
     """Settings under their former names; see `g_rmi.inference.settings.Settings`.
 
-    Raises:
-      ValueError: A name is unknown or a value is impossible.
+    A ValueError if a name is unknown or a value is impossible.
     """
     return from_dict(values)

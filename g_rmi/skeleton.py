@@ -12,19 +12,13 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Skeleton:
-    """A keypoint set.
+    """A keypoint set."""
 
-    Attributes:
-      names: Joint names, in the order of every K axis.
-      flip: `flip[k]` is the joint that k becomes in a mirrored image.
-      limbs: Pairs of joint indices to draw as sticks.
-      sigmas: OKS fall-off per joint, as in pycocotools' `kpt_oks_sigmas` (the k_i of the COCO
-        formula is 2 sigma_i).
-    """
-
-    names: tuple[str, ...]
-    flip: tuple[int, ...]
-    limbs: tuple[tuple[int, int], ...]
+    names: tuple[str, ...]  # joint names, in the order of every K axis
+    flip: tuple[int, ...]  # `flip[k]` is the joint that k becomes in a mirrored image
+    limbs: tuple[tuple[int, int], ...]  # pairs of joint indices to draw as sticks
+    # OKS fall-off per joint, as in pycocotools' `kpt_oks_sigmas` (the k_i of the COCO formula is 2
+    # sigma_i)
     sigmas: tuple[float, ...]
 
     def __post_init__(self):

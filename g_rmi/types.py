@@ -53,75 +53,54 @@ class PoseBatch(NamedTuple):
     """Person crops and their labels; the host sends them, targets are made on the device.
 
     One crop alone is an example for the loader, and what a head makes its targets from.
-
-    Attributes:
-      image: RGB crops.
-      keypoints: Joints of the person the crop is centred on, in crop pixels.
-      visible: The joint is annotated in this picture (COCO v > 0): it has a disk and an offset.
-      labelled: The joint takes part in the loss. False where the data set never labels the joint,
-        or, by choice of the data config, where COCO gives v = 0.
-      other_keypoints: Joints of the other people in the picture, in crop pixels.
-      other_visible: Those of them that are annotated; all False for padding.
-      weight: 1, or 0 for a row that only fills the batch.
     """
 
-    image: UInt8[Array, "*B H W 3"]
-    keypoints: Float[Array, "*B K 2"]
+    image: UInt8[Array, "*B H W 3"]  # RGB crops
+    keypoints: Float[Array, "*B K 2"]  # joints of the person the crop is centred on, in crop pixels
+    # the joint is annotated in this picture (COCO v > 0): it has a disk and an offset
     visible: Bool[Array, "*B K"]
+    # the joint takes part in the loss; not where the data set never labels the joint, or, by choice
+    # of the data config, where COCO gives v = 0
     labelled: Bool[Array, "*B K"]
+    # joints of the other people in the picture, in crop pixels
     other_keypoints: Float[Array, "*B P K 2"]
-    other_visible: Bool[Array, "*B P K"]
-    weight: Float[Array, "*B"]
+    other_visible: Bool[Array, "*B P K"]  # those of them that are annotated; all False for padding
+    weight: Float[Array, "*B"]  # 1, or 0 for a row that only fills the batch
 
 
 class DetectionBatch(NamedTuple):
-    """Images on canvases of one size, with the people to find; one alone is an example.
+    """Images on canvases of one size, with the people to find; one alone is an example."""
 
-    Attributes:
-      image: RGB canvases: the image in the upper left corner, zeros beside and below it.
-      size: Rows and columns of the image.
-      boxes: People and regions to ignore, in canvas pixels; padding is zeros.
-      person: Rows of `boxes` that are a labelled person.
-      ignore: Rows of `boxes` that teach nothing about whoever is not labelled inside them: crowds,
-        people cut down to a rest, whole images whose people are not all labelled.
-      weight: 1, or 0 for a row that only fills the batch.
-    """
-
+    # RGB canvases: the image in the upper left corner, zeros beside and below it
     image: UInt8[Array, "*B H W 3"]
-    size: Int[Array, "*B 2"]
+    size: Int[Array, "*B 2"]  # rows and columns of the image
+    # people and regions to ignore, in canvas pixels; padding is zeros
     boxes: Float[Array, "*B N 4"]
-    person: Bool[Array, "*B N"]
+    person: Bool[Array, "*B N"]  # rows of `boxes` that are a labelled person
+    # rows of `boxes` that teach nothing about whoever is not labelled inside them: crowds, people
+    # cut down to a rest, whole images whose people are not all labelled
     ignore: Bool[Array, "*B N"]
-    weight: Float[Array, "*B"]
+    weight: Float[Array, "*B"]  # 1, or 0 for a row that only fills the batch
 
 
 class Detections(NamedTuple):
-    """Found people, best first, one row each; a fixed number of rows of which some are valid.
+    """Found people, best first, one row each; a fixed number of rows of which some are valid."""
 
-    Attributes:
-      boxes: In the pixels of the producer's frame (canvas or image).
-      scores: Probability of a person; 0 where not valid.
-      valid: The row is a detection.
-    """
-
-    boxes: Float[Array, "... N 4"]
-    scores: Float[Array, "... N"]
-    valid: Bool[Array, "... N"]
+    boxes: Float[Array, "... N 4"]  # in the pixels of the producer's frame (canvas or image)
+    scores: Float[Array, "... N"]  # probability of a person; 0 where not valid
+    valid: Bool[Array, "... N"]  # the row is a detection
 
 
 class Poses(NamedTuple):
-    """Decoded people, one row each.
+    """Decoded people, one row each."""
 
-    Attributes:
-      keypoints: In the pixels of the map's own frame (crop or image; the producer says which).
-      keypoint_scores: Of each joint, as its head gives them: with the paper's the maximum of the
-        vote map f_k, with OKS's kernel the expected OKS.
-      scores: The pose score, 1/K sum_k max_x f_k(x) (paper, section 3.2.3), or what the head has in
-        its place.
-    """
-
+    # in the pixels of the map's own frame (crop or image; the producer says which)
     keypoints: Float[Array, "... K 2"]
+    # of each joint, as its head gives them: with the paper's the maximum of the vote map f_k, with
+    # OKS's kernel the expected OKS
     keypoint_scores: Float[Array, "... K"]
+    # the pose score, 1/K sum_k max_x f_k(x) (paper, section 3.2.3), or what the head has in its
+    # place
     scores: Float[Array, "..."]
 
 

@@ -16,11 +16,7 @@ def reader_of(directory: str | Path) -> Reader:
 
 
 def splits_of(directory: str | Path) -> tuple[str, ...]:
-    """The splits of a data directory in any format.
-
-    Raises:
-      MissingDataError: It has none; says what was looked for.
-    """
+    """The splits of a data directory in any format; a MissingDataError if it has none."""
     found = reader_of(directory).splits(Path(directory))
     return found or (read(directory, SPLITS[0]).split,)  # which is not there: raises
 

@@ -39,10 +39,8 @@ Wrong = Callable[[str, str], None]  # is told of them
 def find_split(directory: str | Path, split: str) -> tuple[Path, Path]:
     """The annotation file of a split and the folder of its pictures, both existing.
 
-    Raises:
-      MissingDataError: Something is not there; names what was looked for and the nearest thing
-        that is.
-      DataError: Several annotation files fit.
+    A MissingDataError names what was looked for and the nearest thing that is there; a DataError
+    several annotation files that fit.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -240,10 +238,7 @@ def declared_skeleton(content: Mapping[str, Any]) -> Skeleton:
     """The keypoint set of the category of people; COCO's if it declares none.
 
     A set of its own has `keypoints` (names; left_x and right_x mirror each other), `skeleton`
-    (limbs, pairs of joint numbers from 1) and `sigmas`.
-
-    Raises:
-      ValueError: It is neither COCO's nor complete.
+    (limbs, pairs of joint numbers from 1) and `sigmas`. A ValueError if it is not complete.
     """
     category = _person_category(content)
     names = category.get("keypoints")
@@ -352,10 +347,8 @@ def _declaration(dataset: Dataset) -> dict[str, Any]:
 def write(directory: Path, dataset: Dataset, *, description: str = "") -> Path:
     """Writes a data set in COCO's own layout: the annotation file, whose path it returns.
 
-    The image folder is linked to. Splits that the directory has already stay.
-
-    Raises:
-      DataError: The images are no files.
+    The image folder is linked to. Splits that the directory has already stay. A DataError if the
+    images are no files.
     """
     if not isinstance(dataset.source, ImageFolder):
         raise DataError(f"{dataset.directory}: its images are no files that could be linked to")

@@ -77,11 +77,7 @@ class ImageFolder:
 
 
 def load_json(path: Path) -> Any:
-    """Parses a JSON file.
-
-    Raises:
-      DataError: It is no JSON; names the file, line and column.
-    """
+    """Parses a JSON file; a DataError names file, line and column of what is no JSON."""
     try:
         return json.loads(path.read_bytes())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -14,32 +14,24 @@ from data_pipeline import synthetic
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Draws synthetic people and writes them, with labels, in COCO's layout.
+    """Draws synthetic people and writes them, with labels, in COCO's layout."""
 
-    Attributes:
-      out: Data directory to make; the embedded default's place in the user's cache if left out.
-      train: Training pictures.
-      val: Validation pictures.
-      seed: Of all scenes.
-      size: Height and width of the pictures.
-      backgrounds: Folder of photographs without people to stand behind the drawn ones; with --out.
-      workers: Processes; one per core if left out.
-      contact_sheet: Also write the first 36 training scenes as one picture to this file.
-    """
-
+    # Data directory to make; the embedded default's place in the user's cache if left out.
     out: Path | None = None
+    # Training pictures.
     train: Annotated[int, tyro.conf.arg(metavar="N")] = synthetic.DEFAULT_TRAIN
-    val: Annotated[int, tyro.conf.arg(metavar="M")] = synthetic.DEFAULT_VAL
-    seed: int = 0
-    size: tuple[int, int] = synthetic.DEFAULT_SIZE
+    val: Annotated[int, tyro.conf.arg(metavar="M")] = synthetic.DEFAULT_VAL  # Validation pictures.
+    seed: int = 0  # Seed of all scenes.
+    size: tuple[int, int] = synthetic.DEFAULT_SIZE  # Height and width of the pictures.
+    # Folder of photographs without people to stand behind the drawn ones; with --out.
     backgrounds: Path | None = None
-    workers: int | None = None
+    workers: int | None = None  # Processes; one per core if left out.
+    # Also write the first 36 training scenes as one picture to this file.
     contact_sheet: Path | None = None
 
 
-def main() -> None:
-    """The command; bad input ends it with one line."""
-    args = tyro.cli(Arguments, prog="python -m data_pipeline.synthetic")
+def main(args: Annotated[Arguments, tyro.conf.arg(name="")]) -> None:
+    """Draws synthetic people and writes them, with labels, in COCO's layout."""
     shared = {"seed": args.seed, "size": args.size}
     options = {"train_images": args.train, "val_images": args.val, **shared}
     try:
@@ -67,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, prog="python -m data_pipeline.synthetic", config=(tyro.conf.OmitArgPrefixes,))

@@ -8,9 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from data_pipeline.synthetic.body import cloth_colour, skin_colour
-from data_pipeline.synthetic.render import TEXELS, textures
+from data_pipeline.synthetic.render import TEXELS, Number, textures
 
-Number = float | int
 Picture = Float[np.ndarray, "h w 3"]
 
 
@@ -243,11 +242,7 @@ def backdrop(rng: np.random.Generator, height: int, width: int, horizon: float) 
 
 
 def photographs(folder: Path) -> list[Path]:
-    """The JPEG and PNG files of a folder.
-
-    Raises:
-      FileNotFoundError: There are none.
-    """
+    """The JPEG and PNG files of a folder; a FileNotFoundError if there are none."""
     files = sorted(p for p in folder.glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
     if not files:
         raise FileNotFoundError(f"{folder}: no folder with JPEG or PNG files")
@@ -259,10 +254,8 @@ def photograph(
 ) -> Picture | None:
     """A part of one of the photographs, half of its sides or more, mirrored or not; RGB, 0 to 255.
 
-    None, without a random number drawn, if there are no files.
-
-    Raises:
-      ValueError: The file cannot be read; names it.
+    None, without a random number drawn, if there are no files. A ValueError names a file that
+    cannot be read.
     """
     if not files:
         return None

@@ -27,21 +27,13 @@ _CLOTH = (
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """Where a figure stands in the picture.
+    """Where a figure stands in the picture."""
 
-    Attributes:
-      x: Sample column of the middle of its hips.
-      y: Sample row of the same.
-      scale: Samples per metre there.
-      depth: Metres from the camera; orders the people.
-      distance: Metres that set the strength of the perspective within the body.
-    """
-
-    x: float
-    y: float
-    scale: float
-    depth: float
-    distance: float
+    x: float  # sample column of the middle of its hips
+    y: float  # sample row of the same
+    scale: float  # samples per metre there
+    depth: float  # metres from the camera; orders the people
+    distance: float  # metres that set the strength of the perspective within the body
 
     def scale_at(self, z: float) -> float:
         """Samples per metre, z metres behind the hips."""

@@ -267,15 +267,9 @@ def scene(
 ) -> tuple[UInt8[np.ndarray, "h w 3"], list[dict]]:
     """Draws one picture with its labels; a pure function of the generator's state.
 
-    Args:
-      rng: Source of all randomness.
-      height: Rows, at least 64.
-      width: Columns, at least 64.
-      background: What stands behind the people, RGB in 0..255; drawn if None.
-
-    Returns:
-      The RGB picture and one COCO annotation per visible person or crowd, without `id` and
-      `image_id`.
+    Height and width are at least 64. The `background`, RGB in 0..255, is drawn if there is none.
+    Returns the RGB picture and one COCO annotation per visible person or crowd, without `id` and
+    `image_id`.
     """
     return scene_with_owners(rng, height=height, width=width, background=background)[:2]
 

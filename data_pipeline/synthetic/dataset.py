@@ -100,18 +100,10 @@ def make(
     """Makes a data directory of synthetic scenes, or returns the one that is already there.
 
     Everything is written into a temporary neighbour that takes the final name at the end: an
-    interrupted run leaves no directory. Same parameters, same bytes, with any number of workers.
-
-    Args:
-      directory: Where the data set goes; its parents are made.
-      train_images: In train2017.
-      val_images: In val2017.
-      seed: Of all scenes.
-      size: Height and width of every picture.
-      backgrounds: Folder of photographs without people to stand behind the drawn ones; None draws
-        what is behind them, too.
-      workers: Processes; None for one per available core.
-      progress: Called with (pictures done, pictures in all) as they are made.
+    interrupted run leaves no directory. Same parameters, same bytes, with any number of workers:
+    processes, one per available core by default. The size is height and width. Photographs without
+    people in the folder `backgrounds` stand behind the drawn ones; else that is drawn, too.
+    `progress` is told how many pictures are done, and how many there are in all.
 
     Raises:
       FileExistsError: The directory holds something else, or a set made with other parameters.
@@ -128,7 +120,7 @@ def make(
     directory.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:
-        _write(temporary, recipe, workers or _cores(), progress)
+        _write(temporary, recipe, workers or cores(), progress)
         temporary.chmod(0o755)
         try:
             if directory.exists():  # empty, or `_complete` would have raised
@@ -150,7 +142,8 @@ def _digest(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 

@@ -113,53 +113,30 @@ class _Posture:
 
 
 _POSTURES = {
-    "stand": _Posture(
-        0.33, (1, 4), (2, 5), ((3, 5), (1, 5)), ((5, 5), (5, 5)), (4, 4),
-        "hang hang hang pocket hold hold hold chest face back reach up out",
-    ),
-    "walk": _Posture(
-        0.12, (4, 4), (3, 4), ((22, 8), (-14, 6)), ((12, 8), (22, 12)), (2, 3),
-        "swing swing hang hold hold",
-    ),
-    "run": _Posture(
-        0.07, (13, 7), (5, 6), ((48, 16), (-16, 12)), ((70, 22), (58, 28)), (2, 4),
-        "swing swing hold any", tilt=7,
-    ),
-    "athletic": _Posture(
-        0.14, (24, 13), (10, 9), ((48, 18), (38, 20)), ((58, 22), (52, 24)), (17, 8),
-        "out hold hold any swing reach swing down", tilt=9,
-    ),
-    "lunge": _Posture(
-        0.05, (12, 12), (5, 8), ((62, 15), (-22, 12)), ((70, 18), (28, 16)), (8, 7),
-        "out any hold reach hold swing", tilt=9,
-    ),
-    "sit": _Posture(
-        0.15, (-3, 9), (10, 8), ((84, 10), (84, 10)), ((82, 16), (80, 20)), (9, 8),
-        "hold hold hold down face chest reach",
-    ),
-    "ride": _Posture(
-        0.04, (26, 12), (14, 8), ((70, 12), (42, 12)), ((82, 14), (55, 14)), (6, 5),
-        "reach reach down",
-    ),
-    "squat": _Posture(
-        0.03, (22, 10), (16, 8), ((108, 14), (102, 18)), ((122, 14), (118, 16)), (14, 9),
-        "hold down reach any",
-    ),
-    "kneel": _Posture(
-        0.02, (8, 10), (8, 8), ((78, 12), (2, 10)), ((88, 12), (88, 12)), (8, 6), "hold down any",
-    ),
-    "bend": _Posture(
-        0.04, (58, 18), (18, 9), ((12, 10), (6, 10)), ((22, 14), (22, 14)), (8, 6),
-        "reach down hold",
-    ),
-    "leap": _Posture(
-        0.03, (5, 18), (0, 12), ((55, 35), (10, 35)), ((65, 35), (55, 35)), (18, 12),
-        "up out any", tilt=16,
-    ),
-    "lie": _Posture(
-        0.02, (0, 6), (4, 8), ((18, 20), (10, 15)), ((25, 22), (20, 20)), (8, 6),
-        "hang any up chest hold",
-    ),
+    "stand": _Posture(0.33, (1, 4), (2, 5), ((3, 5), (1, 5)), ((5, 5), (5, 5)),
+        (4, 4), "hang hang hang pocket hold hold hold chest face back reach up out"),
+    "walk": _Posture(0.12, (4, 4), (3, 4), ((22, 8), (-14, 6)), ((12, 8), (22, 12)),
+        (2, 3), "swing swing hang hold hold"),
+    "run": _Posture(0.07, (13, 7), (5, 6), ((48, 16), (-16, 12)), ((70, 22), (58, 28)),
+        (2, 4), "swing swing hold any", tilt=7),
+    "athletic": _Posture(0.14, (24, 13), (10, 9), ((48, 18), (38, 20)), ((58, 22), (52, 24)),
+        (17, 8), "out hold hold any swing reach swing down", tilt=9),
+    "lunge": _Posture(0.05, (12, 12), (5, 8), ((62, 15), (-22, 12)), ((70, 18), (28, 16)),
+        (8, 7), "out any hold reach hold swing", tilt=9),
+    "sit": _Posture(0.15, (-3, 9), (10, 8), ((84, 10), (84, 10)), ((82, 16), (80, 20)),
+        (9, 8), "hold hold hold down face chest reach"),
+    "ride": _Posture(0.04, (26, 12), (14, 8), ((70, 12), (42, 12)), ((82, 14), (55, 14)),
+        (6, 5), "reach reach down"),
+    "squat": _Posture(0.03, (22, 10), (16, 8), ((108, 14), (102, 18)), ((122, 14), (118, 16)),
+        (14, 9), "hold down reach any"),
+    "kneel": _Posture(0.02, (8, 10), (8, 8), ((78, 12), (2, 10)), ((88, 12), (88, 12)),
+        (8, 6), "hold down any"),
+    "bend": _Posture(0.04, (58, 18), (18, 9), ((12, 10), (6, 10)), ((22, 14), (22, 14)),
+        (8, 6), "reach down hold"),
+    "leap": _Posture(0.03, (5, 18), (0, 12), ((55, 35), (10, 35)), ((65, 35), (55, 35)),
+        (18, 12), "up out any", tilt=16),
+    "lie": _Posture(0.02, (0, 6), (4, 8), ((18, 20), (10, 15)), ((25, 22), (20, 20)),
+        (8, 6), "hang any up chest hold"),
 }  # fmt: skip
 _WEIGHTS = np.array([p.weight for p in _POSTURES.values()])
 

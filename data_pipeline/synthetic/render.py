@@ -27,56 +27,36 @@ _RIGHT = np.array([1.0, 0.0, 0.0])
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sweep:
-    """An ellipsoid whose centre moves from `start` to `end` while its size goes from r0 to r1.
+    """An ellipsoid whose centre moves from `start` to `end` while its size goes from r0 to r1."""
 
-    Attributes:
-      start: (x, y, depth) of the first centre.
-      end: The same of the last.
-      radii: Sizes at the two ends: metres, or multiples of `axes`.
-      scale: Pixels per metre.
-      material: Index into the canvas's materials.
-      axes: Semi-axes as columns, metres, camera frame; None for a ball of radius 1 m.
-      bulge: Added size half-way, in the unit of `radii`.
-      lateral: Direction of texture's right, camera frame.
-      front: Direction in which the middle of the texture's front faces.
-      beyond: Material where the sweep is past `cut`, thinner by `step`.
-      cut: Share of the sweep at which the material changes.
-      step: Loss of size past `cut`.
-      span: Texture coordinate along the sweep at its two ends, in texture lengths.
-    """
-
-    start: tuple[float, float, float]
-    end: tuple[float, float, float]
-    radii: tuple[Number, Number]
-    scale: float
-    material: int
+    start: tuple[float, float, float]  # (x, y, depth) of the first centre
+    end: tuple[float, float, float]  # the same of the last
+    radii: tuple[Number, Number]  # sizes at the two ends: metres, or multiples of `axes`
+    scale: float  # pixels per metre
+    material: int  # index into the canvas's materials
+    # semi-axes as columns, metres, camera frame; None for a ball of radius 1 m
     axes: np.ndarray | None = None
-    bulge: float = 0.0
+    bulge: float = 0.0  # added size half-way, in the unit of `radii`
+    # direction of texture's right, camera frame
     lateral: np.ndarray = dataclasses.field(default_factory=lambda: _RIGHT)
+    # direction in which the middle of the texture's front faces
     front: np.ndarray = dataclasses.field(default_factory=lambda: _TO_CAMERA)
-    beyond: int = -1
-    cut: float = 2.0
-    step: float = 0.0
+    beyond: int = -1  # material where the sweep is past `cut`, thinner by `step`
+    cut: float = 2.0  # share of the sweep at which the material changes
+    step: float = 0.0  # loss of size past `cut`
+    # texture coordinate along the sweep at its two ends, in texture lengths
     span: tuple[Number, Number] = (0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Material:
-    """Two colours that a texture tile mixes, and how the surface takes light.
+    """Two colours that a texture tile mixes, and how the surface takes light."""
 
-    Attributes:
-      owner: Person number, from 1, or `OBJECT`.
-      low: RGB where the tile is 0.
-      high: RGB where the tile is 1.
-      tile: Index of the texture tile.
-      folds: Depth of the cloth folds, 0 to 1.
-    """
-
-    owner: int
-    low: Colour
-    high: Colour
-    tile: int = 0
-    folds: float = 0.0
+    owner: int  # person number, from 1, or `OBJECT`
+    low: Colour  # RGB where the tile is 0
+    high: Colour  # RGB where the tile is 1
+    tile: int = 0  # index of the texture tile
+    folds: float = 0.0  # depth of the cloth folds, 0 to 1
 
 
 def _noise(rng: np.random.Generator, cells: int) -> Float[np.ndarray, "t t"]:
@@ -138,17 +118,13 @@ def textures() -> tuple[UInt8[np.ndarray, "T n"], UInt8[np.ndarray, " n"], int]:
 
 
 class Canvas:
-    """Depth, material, texture coordinate and light of every sample of a picture.
-
-    Attributes:
-      materials: All materials drawn so far; index 0 is the empty background.
-      depth: Metres; infinite where nothing is.
-    """
+    """Depth, material, texture coordinate and light of every sample of a picture."""
 
     def __init__(self, height: int, width: int, light: Float[np.ndarray, "3"], ambient: float):
         shape = (OVERSAMPLE * height, OVERSAMPLE * width)
+        # All materials drawn so far; index 0 is the empty background.
         self.materials = [Material(OBJECT, (0, 0, 0), (0, 0, 0))]
-        self.depth = np.full(shape, np.inf, np.float32)
+        self.depth = np.full(shape, np.inf, np.float32)  # metres; infinite where nothing is
         self._code = np.zeros(shape, np.int32)
         self._light_level = np.zeros(shape, np.float32)
         self._light, self._ambient = light / np.linalg.norm(light), ambient

@@ -55,30 +55,20 @@ SIZES = {"small": Size(4, 6_000, SMALL, 1_000), "paper": Size(16, 6_000, PAPER, 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Times kernels against what others have for the same, and checks that the results agree.
+    """Times kernels against what others have for the same, and checks that the results agree."""
 
-    Attributes:
-      only: Some of the kernels.
-      size: What they are given: what two cores finish in minutes, or what the paper's networks do.
-      rounds: Turns of each rival.
-      maps: An .npz file of a network's coarse maps to decode: `heatmap` [N, h, w, K] (logits) and
-        `offset` [N, h, w, K, 2] (crop pixels). Default: made ones.
-      height: Crop rows.
-      width: Crop columns.
-      radius: R in crop pixels.
-      processor_time: Count processor time instead of wall time, for a busy machine.
-      out: Folder of the results.
-    """
-
-    only: tuple[str, ...] = ("decode", "nms", "roi", "evaluation")
+    only: tuple[str, ...] = ("decode", "nms", "roi", "evaluation")  # Some of the kernels.
+    # What they are given: what two cores finish in minutes, or what the paper's networks do.
     size: Literal["small", "paper"] = "small"
-    rounds: int = 5
+    rounds: int = 5  # Turns of each rival.
+    # An .npz file of a network's coarse maps to decode: `heatmap` [N, h, w, K] (logits) and
+    # `offset` [N, h, w, K, 2] (crop pixels). Default: made ones.
     maps: Path | None = None
-    height: int = 353
-    width: int = 257
-    radius: float = 25.0
-    processor_time: bool = False
-    out: Path = RESULTS
+    height: int = 353  # Crop rows.
+    width: int = 257  # Crop columns.
+    radius: float = 25.0  # R in crop pixels.
+    processor_time: bool = False  # Count processor time instead of wall time, for a busy machine.
+    out: Path = RESULTS  # Folder of the results.
 
 
 def rivals(makers: dict[str, str], *given: Any, **options: Any) -> dict[str, Call]:
@@ -207,11 +197,7 @@ KERNELS: dict[str, Callable[[Size, Maps, Grid], Iterator[Case]]] = {
 
 
 def main(argv: Sequence[str]) -> None:
-    """The program.
-
-    Raises:
-      ValueError: There is no such kernel, or rivals do not agree.
-    """
+    """The program; a ValueError if there is no such kernel, or rivals do not agree."""
     arguments = cli.arguments(Arguments, argv, name="benchmarks.kernels")
     for name in arguments.only:
         if name not in KERNELS:

@@ -62,29 +62,18 @@ _CLOCKS = {"wall time": time.perf_counter, "processor time": time.process_time}
 
 @dataclass(frozen=True)
 class Arguments:
-    """Compares the training loader with a bare loop of the same decoding and warping.
+    """Compares the training loader with a bare loop of the same decoding and warping."""
 
-    Attributes:
-      stage: Crops for the pose network or whole pictures for the detector.
-      data: One data directory; the embedded synthetic set if not given.
-      threads: Reader threads of all rivals; as many as there are cores is fair.
-      height: Crop rows.
-      width: Crop columns.
-      canvas: Shorter and longer side of the canvases.
-      examples: Examples per turn.
-      rounds: Turns.
-      out: Folder of the results.
-    """
-
+    # Crops for the pose network or whole pictures for the detector.
     stage: Literal["pose", "detector"] = "pose"
-    data: tuple[Path, ...] = ()
-    threads: int = 2
-    height: int = 353
-    width: int = 257
-    canvas: tuple[int, int] = (320, 480)
-    examples: int = 480
-    rounds: int = 5
-    out: Path = RESULTS
+    data: tuple[Path, ...] = ()  # One data directory; the embedded synthetic set if not given.
+    threads: int = 2  # Reader threads of all rivals; as many as there are cores is fair.
+    height: int = 353  # Crop rows.
+    width: int = 257  # Crop columns.
+    canvas: tuple[int, int] = (320, 480)  # Shorter and longer side of the canvases.
+    examples: int = 480  # Examples per turn.
+    rounds: int = 5  # Turns.
+    out: Path = RESULTS  # Folder of the results.
 
 
 def crops(size: tuple[int, int], dataset: Dataset, ids: list[int]) -> Iterator[Cut]:

@@ -1,15 +1,18 @@
-"""Made inputs of the kernels' benchmark: maps of crops, scored boxes, features, found people."""
+"""Made inputs of the benchmarks: batches, maps of crops, scored boxes, features, found people."""
 
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from experiments.parts.experiment import DetectorExperiment, Experiment, PoseExperiment
 from g_rmi.evaluation.results import Result, box_results, keypoint_results
 from g_rmi.geometry import to_xywh
 from g_rmi.skeleton import COCO
-from g_rmi.types import PERSON
+from g_rmi.types import PERSON, DetectionBatch, PoseBatch
 
 
 class Grid(NamedTuple):
@@ -39,9 +42,9 @@ Scored = tuple[Float[np.ndarray, "N 4"], Float[np.ndarray, " N"]]
 """Boxes to choose from, and their scores."""
 
 
-def made_maps(grid: Grid, *, count: int, stride: int = 8, seed: int = 0) -> Maps:
+def made_maps(grid: Grid, *, count: int, stride: int = 8) -> Maps:
     """What trained networks answer: soft disks, one to three people, offsets that are a bit off."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     size = np.array([grid.width, grid.height])
     across, down = (size - 1) // stride + 1
     positions = stride * np.stack(np.meshgrid(np.arange(across), np.arange(down)), axis=-1)
@@ -74,11 +77,7 @@ def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarra
 
 
 def read_maps(path: Path) -> Maps:
-    """Reads a network's maps from an .npz file: `heatmap` (logits) and `offset`, as in `Maps`.
-
-    Raises:
-      ValueError: An array is missing.
-    """
+    """Reads an .npz file of a network's maps, `heatmap` (logits) and `offset`, as in `Maps`."""
     with np.load(path) as arrays:
         for name in ("heatmap", "offset"):
             if name not in arrays:
@@ -86,11 +85,10 @@ def read_maps(path: Path) -> Maps:
         return Maps(*(arrays[name].astype(np.float32) for name in ("heatmap", "offset")))
 
 
-def made_proposals(
-    count: int, *, people: int = 12, height: int = 800, width: int = 1200, seed: int = 0
-) -> Scored:
+def made_proposals(count: int, *, height: int = 800, width: int = 1200) -> Scored:
     """What a region proposal network answers: most of it around people, some anywhere."""
-    rng = np.random.default_rng(seed)
+    people = 12
+    rng = np.random.default_rng(0)
     picture = np.array([width, height])
     tall = np.exp(rng.uniform(np.log(60), np.log(600), people))
     sides = np.stack([tall * rng.uniform(0.3, 0.6, people), tall], axis=-1)
@@ -112,11 +110,9 @@ def chain(count: int) -> Scored:
     return boxes.astype(np.float32), -np.arange(count, dtype=np.float32)
 
 
-def made_regions(
-    *, height: int, width: int, channels: int, count: int, size: int, seed: int = 0
-) -> Regions:
+def made_regions(*, height: int, width: int, channels: int, count: int, size: int) -> Regions:
     """Noise, and upright boxes from a few pixels to half the map, inside it."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     tall = np.exp(rng.uniform(np.log(3), np.log(0.5 * height), (count, 1)))
     half = tall * [0.3, 0.5]
     corner = np.array([width - 1, height - 1])
@@ -126,12 +122,12 @@ def made_regions(
     return Regions(features, boxes.astype(np.float32), size)
 
 
-def made_results(images: int, *, seed: int = 0) -> tuple[dict, list[Result], list[Result]]:
+def made_results(images: int) -> tuple[dict, list[Result], list[Result]]:
     """Annotations of people as in COCO, and the poses and the boxes that were found there.
 
     2.2 people a picture, each found one to three times, and 5 false ones a picture.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     joints = len(COCO)
 
     def boxes(count: int) -> np.ndarray:
@@ -172,3 +168,55 @@ def made_results(images: int, *, seed: int = 0) -> tuple[dict, list[Result], lis
     poses = keypoint_results(ids, keypoints, np.ones(keypoints.shape[:2]), scores)
     annotations = {"images": [{"id": i} for i in range(images)], "annotations": people}
     return annotations, poses, box_results(ids, corners, scores)
+
+
+def made_up_batch(experiment: Experiment) -> PoseBatch | DetectionBatch:
+    """Noise with labels, in the shapes that a config trains on."""
+    rows = experiment.train.batch_size
+    if isinstance(experiment, DetectorExperiment):
+        return jax.tree.map(jnp.asarray, _detection_batch(experiment, rows))
+    return jax.tree.map(jnp.asarray, _pose_batch(experiment, rows))
+
+
+def evaluation_batch(experiment: Experiment, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of the batches that `g_rmi.inference.dataset` predicts, for `rows` crops or images."""
+    if isinstance(experiment, DetectorExperiment):
+        side, inputs = experiment.model.canvas, {"size": (jnp.int32, 2), "scale": (jnp.float32, 2)}
+    else:
+        side = experiment.model.crop_height, experiment.model.crop_width
+        inputs = {"box": (jnp.float32, 4)}
+    inputs |= {"image": (jnp.uint8, *side, 3), "index": (jnp.int32,), "weight": (jnp.float32,)}
+    return {
+        name: jax.ShapeDtypeStruct((rows, *shape), dtype)
+        for name, (dtype, *shape) in inputs.items()
+    }
+
+
+def _pose_batch(experiment: PoseExperiment, rows: int) -> PoseBatch:
+    height, width = experiment.model.crop_height, experiment.model.crop_width
+    joints, others = (rows, len(COCO)), (rows, experiment.data.max_others, len(COCO))
+    random = np.random.default_rng(0)
+    return PoseBatch(
+        image=random.integers(0, 256, (rows, height, width, 3), np.uint8),
+        keypoints=random.uniform(0, [width, height], (*joints, 2)).astype(np.float32),
+        visible=np.ones(joints, bool),
+        labelled=np.ones(joints, bool),
+        other_keypoints=np.zeros((*others, 2), np.float32),
+        other_visible=np.zeros(others, bool),
+        weight=np.ones(rows, np.float32),
+    )
+
+
+def _detection_batch(experiment: DetectorExperiment, rows: int) -> DetectionBatch:
+    (height, width), boxes = experiment.model.canvas, experiment.data.max_boxes
+    random = np.random.default_rng(0)
+    corner = random.uniform(0, [0.6 * width, 0.5 * height], (rows, boxes, 2))
+    side = random.uniform([0.1 * width, 0.2 * height], [0.4 * width, 0.5 * height], corner.shape)
+    return DetectionBatch(
+        image=random.integers(0, 256, (rows, height, width, 3), np.uint8),
+        size=np.full((rows, 2), [height, width], np.int32),
+        boxes=np.concatenate([corner, corner + side], axis=-1).astype(np.float32),
+        person=np.tile(np.arange(boxes) < 4, (rows, 1)),
+        ignore=np.zeros((rows, boxes), bool),
+        weight=np.ones(rows, np.float32),
+    )

@@ -31,32 +31,24 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from experiments.benchmarks.batches import evaluation_batch, made_up_batch
+from experiments.benchmarks.made import evaluation_batch, made_up_batch
 from experiments.benchmarks.timing import RESULTS, Row, save
 from experiments.parts import cli
 from experiments.parts.experiment import Experiment, Options, PoseExperiment
 from experiments.parts.stages import STAGES
 from g_rmi.inference.dataset import prediction_step
-from g_rmi.skeleton import COCO, Skeleton
 from g_rmi.training import sharding
-from g_rmi.training.optim import make_optimizer
-from g_rmi.training.state import create_state
-from g_rmi.training.step import train_step
+from g_rmi.training.loop import jit_step
 
 Program = Literal["training", "evaluation"]
 
 
 class Chip(NamedTuple):
-    """A kind of device, as its makers publish it.
+    """A kind of device, as its makers publish it."""
 
-    Attributes:
-      peak: Dense bfloat16 FLOP/s.
-      link: Bytes per second that it sends to the others, over all its links.
-      memory: Bytes that the compiler gives to programs, where that was looked up.
-    """
-
-    peak: float
-    link: float
+    peak: float  # Dense bfloat16 FLOP/s.
+    link: float  # Bytes per second that it sends to the others, over all its links.
+    # Bytes that the compiler gives to programs, where that was looked up.
     memory: int | None = None
 
 
@@ -85,48 +77,33 @@ _COLLECTIVE = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Reads parameters, FLOPs and memory per device off the steps of a config.
+    """Reads parameters, FLOPs and memory per device off the steps of a config."""
 
-    Attributes:
-      config: Name of a file in experiments/configs; its fields are the options below.
-      programs: Steps to compile.
-      platform: Compile for this machine, or for a TPU that need not be there.
-      topology: The TPU: generation and devices, such as v5e:1x1 or v5e:2x2.
-      share: Predict a training step's time on large machines instead, at this share of their peak.
-      out: Folder of the results.
-      experiment: The config's values.
-    """
-
+    # Name of a file in experiments/configs; its fields are the options below.
     config: str = "pose_resnet101"
-    programs: tuple[Program, ...] = ("training", "evaluation")
+    programs: tuple[Program, ...] = ("training", "evaluation")  # Steps to compile.
+    # Compile for this machine, or for a TPU that need not be there.
     platform: Literal["cpu", "tpu"] = "cpu"
-    topology: str = "v5e:1x1"
+    topology: str = "v5e:1x1"  # The TPU: generation and devices, such as v5e:1x1 or v5e:2x2.
+    # Predict a training step's time on large machines instead, at this share of their peak.
     share: float | None = None
-    out: Path = RESULTS
-    experiment: Options = PoseExperiment()
+    out: Path = RESULTS  # Folder of the results.
+    experiment: Options = PoseExperiment()  # The config's values.
 
 
 class Use(NamedTuple):
-    """What a step takes on each device; sizes in bytes.
+    """What a step takes on each device; sizes in bytes."""
 
-    Attributes:
-      flops: Floating-point operations, the bodies of loops once.
-      arguments: State (or weights) and batch.
-      temporaries: Space for what lies between.
-      peak: All of it, with results and program, where donated arguments are used again.
-    """
-
-    flops: float
-    arguments: int
-    temporaries: int
-    peak: int
+    flops: float  # Floating-point operations, the bodies of loops once.
+    arguments: int  # State (or weights) and batch.
+    temporaries: int  # Space for what lies between.
+    peak: int  # All of it, with results and program, where donated arguments are used again.
 
 
 def devices(platform: str, topology: str) -> list[jax.Device]:
     """The devices to compile for.
 
-    Raises:
-      ValueError: The topology is not written as GENERATION:ROWSxCOLUMNS, or libtpu is missing.
+    A ValueError if the topology is not written as GENERATION:ROWSxCOLUMNS, or libtpu is missing.
     """
     if platform == "cpu":
         return jax.devices("cpu")[:1]
@@ -151,33 +128,14 @@ def _place(shapes: PyTree, where: jax.sharding.Sharding) -> PyTree:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes)
 
 
-def training(
-    experiment: Experiment, mesh: Mesh, skeleton: Skeleton = COCO
-) -> tuple[Callable, PyTree, jax.stages.Wrapped]:
-    """What makes the state, its shapes there, and the step as the loop jits it."""
-    task, train, optim = experiment.model.task(skeleton), experiment.train, experiment.optim
-    sharding.check_batch_size(mesh, train.batch_size, train.accumulate)
-    optimizer = make_optimizer(optim, train.steps)
-
-    def create():
-        return create_state(task, optimizer, jax.random.key(0), average=optim.averaging > 0)
-
-    state = sharding.abstract(create, mesh, fsdp=train.fsdp)
-    step = jax.jit(
-        train_step(task, optimizer, accumulate=train.accumulate, averaging=optim.averaging),
-        donate_argnums=0,
-        out_shardings=(jax.tree.map(lambda x: x.sharding, state), sharding.replicated(mesh)),
-    )
-    return create, state, step
-
-
 def compile_step(experiment: Experiment, program: Program, mesh: Mesh) -> jax.stages.Compiled:
     """The training step as the loop compiles it, or an evaluation's from a batch to predictions."""
+    task = experiment.model.task()
     if program == "training":
-        _, state, step = training(experiment, mesh)
+        _, state, step = jit_step(task, experiment.train, experiment.optim, mesh)
         batch = jax.eval_shape(lambda: made_up_batch(experiment))
     else:
-        stage, task = STAGES[experiment.stage], experiment.model.task()
+        stage = STAGES[experiment.stage]
         variables = jax.eval_shape(task.init, jax.random.key(0))
         state = _place(variables, sharding.replicated(mesh))
         step = prediction_step(stage.prediction(task), mesh)
@@ -186,11 +144,7 @@ def compile_step(experiment: Experiment, program: Program, mesh: Mesh) -> jax.st
 
 
 def use_of(compiled: jax.stages.Compiled) -> Use:
-    """Reads a compiled program.
-
-    Raises:
-      ValueError: The platform's compiler does not say.
-    """
+    """Reads a compiled program; a ValueError if the platform's compiler does not say."""
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     if memory is None or cost is None:
         raise ValueError("this platform's compiler does not report memory")

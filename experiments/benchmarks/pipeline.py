@@ -31,27 +31,18 @@ from g_rmi.types import Detections
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Times both stages on one picture of noise with given numbers of people.
+    """Times both stages on one picture of noise with given numbers of people."""
 
-    Attributes:
-      detector: Work directory of a detector. Default: the weights that come with the package.
-      pose: Likewise of a pose network.
-      height: Rows of the picture.
-      width: Columns of the picture.
-      people: Numbers of people.
-      crops_at_once: People who go through our pose network together; PyTorch's takes all at once.
-      rounds: Turns.
-      out: Folder of the results.
-    """
-
+    # Work directory of a detector. Default: the weights that come with the package.
     detector: Path | None = None
-    pose: Path | None = None
-    height: int = 480
-    width: int = 640
-    people: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 30)
+    pose: Path | None = None  # Likewise of a pose network.
+    height: int = 480  # Rows of the picture.
+    width: int = 640  # Columns of the picture.
+    people: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 30)  # Numbers of people.
+    # People who go through our pose network together; PyTorch's takes all at once.
     crops_at_once: int = Settings().crops_at_once
-    rounds: int = 10
-    out: Path = RESULTS
+    rounds: int = 10  # Turns.
+    out: Path = RESULTS  # Folder of the results.
 
 
 def standing_people(count: int, rows: int, size: tuple[int, int]) -> Detections:
@@ -134,7 +125,11 @@ def main(argv: Sequence[str]) -> None:
     people, at_once = arguments.people, arguments.crops_at_once
     # As the paper decodes, which the twin does, whatever the weights ask for.
     settings = Settings(
-        decoding="hough", min_box_score=0.05, max_people=max(people), crops_at_once=at_once
+        decoding="hough",
+        min_box_score=0.05,
+        min_score=0.0,
+        max_people=max(people),
+        crops_at_once=at_once,
     )
     pipeline = PosePipeline.load(arguments.detector, arguments.pose, settings=settings)
     size, rounds = (arguments.height, arguments.width), arguments.rounds

@@ -4,7 +4,6 @@ import datetime
 import importlib
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 import time
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
+from data_pipeline.synthetic.dataset import cores
 from g_rmi.viz.table import markdown
 
 T = TypeVar("T")
@@ -31,22 +31,15 @@ _PACKAGES = ("jax", "jaxlib", "numpy", "torch", "numba", "onnxruntime", "faster_
 
 
 class Case(NamedTuple):
-    """Rivals that do the same with the same input.
+    """Rivals that do the same with the same input."""
 
-    Attributes:
-      name: What they do.
-      rivals: Calls without arguments by name; ours, which the others are compared with, is first.
-      items: Crops, pictures or the like that one call goes through.
-      difference: How far a rival's result is from the first one's; None where they are not to be
-        compared.
-      tolerance: The largest difference that counts as agreement.
-    """
-
-    name: str
+    name: str  # what they do
+    # calls without arguments by name; ours, which the others are compared with, is first
     rivals: Mapping[str, Call]
-    items: int = 1
+    items: int = 1  # crops, pictures or the like that one call goes through
+    # how far a rival's result is from the first one's; None where they are not to be compared
     difference: Callable[[Any, Any], float] | None = None
-    tolerance: float = 0.0
+    tolerance: float = 0.0  # the largest difference that counts as agreement
 
 
 def available(make: Callable[[Any], T], given: Mapping[str, Any]) -> dict[str, T]:
@@ -74,12 +67,9 @@ def time_in_turns(
 ) -> Seconds:
     """Seconds of each turn, after one that warms up; a busy neighbour slows all rivals alike.
 
-    Args:
-      rivals: Calls by name; what they return is waited for.
-      rounds: Turns of each that count.
-      clock: `time.process_time` counts processor time, of all threads together: steadier than wall
-        time where others hold the cores. An array of several clocks is one more axis.
-      items: By how many a turn's seconds are divided, asked when it is over.
+    What the calls return is waited for. The clock `time.process_time` counts processor time, of all
+    threads together: steadier than wall time where others hold the cores. An array of several
+    clocks is one more axis. `items`, asked when a turn is over, is what its seconds are divided by.
     """
     seconds: dict[str, list[Any]] = {name: [] for name in rivals}
     for _ in range(1 + rounds):
@@ -91,11 +81,7 @@ def time_in_turns(
 
 
 def differences(case: Case) -> dict[str, float]:
-    """How far each rival's result is from the first one's.
-
-    Raises:
-      ValueError: One is further than the case tolerates.
-    """
+    """How far each rival's result is from the first one's; a ValueError if that is too far."""
     if case.difference is None:
         return {}
     (first, call), *others = case.rivals.items()
@@ -110,11 +96,7 @@ def differences(case: Case) -> dict[str, float]:
 def compare(
     case: Case, *, rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> tuple[Seconds, list[Row]]:
-    """Checks that the rivals agree, then times them in turns: the seconds, and their `rows`.
-
-    Raises:
-      ValueError: They do not agree.
-    """
+    """Times rivals in turns, the seconds and their `rows`; a ValueError if they do not agree."""
     apart = differences(case)
     seconds = time_in_turns(case.rivals, rounds=rounds, clock=clock)
     return seconds, rows(case.name, seconds, items=case.items, apart=apart)
@@ -140,19 +122,16 @@ def rows(
 def save(benchmark: str, table: Sequence[Row], out: Path, *, note: str) -> None:
     """Prints the rows; writes OUT/BENCHMARK.json and the same as a table, OUT/BENCHMARK.md.
 
-    Args:
-      benchmark: Its name.
-      table: The rows, all with the same columns.
-      out: A folder.
-      note: What else somebody must know who reads the numbers: sizes, options.
+    The note is what else somebody must know who reads the numbers: sizes, options.
     """
+    installed = {d.name.replace("-", "_"): d.version for d in importlib.metadata.distributions()}
     about = {
         "benchmark": benchmark,
         "note": note,
         "date": datetime.datetime.now().astimezone().isoformat(timespec="minutes"),
         "commit": _commit(),
         "machine": machine(),
-        "versions": _versions(),
+        "versions": {name: installed[name] for name in _PACKAGES if name in installed},
     }
     cells = [[f"{x:,.4g}" if isinstance(x, float) else str(x) for x in r.values()] for r in table]
     text = f"{note}\n\n{markdown(list(table[0]), cells)}"
@@ -162,12 +141,6 @@ def save(benchmark: str, table: Sequence[Row], out: Path, *, note: str) -> None:
     (out / f"{benchmark}.json").write_text(json.dumps({**about, "rows": table}, indent=2) + "\n")
     (out / f"{benchmark}.md").write_text(f"# {benchmark}\n\n{head}\n\n{text}")
     print(f"\n{about['machine']}\n{text}", flush=True)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def machine() -> str:
@@ -185,11 +158,6 @@ def _processor() -> str:
             return next(line.split(":")[1].strip() for line in file if "model name" in line)
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def _versions() -> dict[str, str]:
-    installed = {d.name.replace("-", "_"): d.version for d in importlib.metadata.distributions()}
-    return {name: installed[name] for name in _PACKAGES if name in installed}
 
 
 def _commit() -> str:

@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks.batches import made_up_batch
-from experiments.benchmarks.memory import CHIPS, training
+from experiments.benchmarks.made import made_up_batch
+from experiments.benchmarks.memory import CHIPS
 from experiments.benchmarks.timing import (
     LAYOUTS,
     RESULTS,
@@ -34,24 +34,19 @@ from experiments.parts import cli
 from experiments.parts.experiment import Options, PoseExperiment
 from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.network import PoseNetwork
+from g_rmi.training.loop import jit_step
 from g_rmi.training.sharding import data_mesh
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Times a config's training step, and its network against PyTorch's.
+    """Times a config's training step, and its network against PyTorch's."""
 
-    Attributes:
-      config: Name of a file in experiments/configs; its fields are the options below.
-      rounds: Turns of each rival.
-      out: Folder of the results.
-      experiment: The config's values.
-    """
-
+    # Name of a file in experiments/configs; its fields are the options below.
     config: str = "pose_synthetic"
-    rounds: int = 10
-    out: Path = RESULTS
-    experiment: Options = PoseExperiment()
+    rounds: int = 10  # Turns of each rival.
+    out: Path = RESULTS  # Folder of the results.
+    experiment: Options = PoseExperiment()  # The config's values.
 
 
 def network_gradient(experiment: PoseExperiment, image: np.ndarray) -> Call:
@@ -76,8 +71,9 @@ def network_gradient(experiment: PoseExperiment, image: np.ndarray) -> Call:
 
 def whole_step(experiment: PoseExperiment) -> tuple[Call, float]:
     """Our training step, each call of which continues from the last one's state; and its FLOPs."""
-    create, _, step = training(experiment, data_mesh(jax.devices()[:1]))
-    state, batch = jax.jit(create)(), made_up_batch(experiment)
+    task, mesh = experiment.model.task(), data_mesh(jax.devices()[:1])
+    create, _, step = jit_step(task, experiment.train, experiment.optim, mesh)
+    state, batch = jax.jit(create)(None), made_up_batch(experiment)
     cost: Any = step.lower(state, batch).cost_analysis()
 
     def advance():

@@ -70,14 +70,8 @@ def arguments(
         default=kind(**dict.fromkeys(needed, tyro.MISSING) | defaults),
         args=renamed(argv),
         prog=program(name),
-        description=summary(kind),
         config=(*((tyro.conf.OmitArgPrefixes,) if flat else ()), *config),
     )
-
-
-def summary(kind: type) -> str:
-    """A docstring without a list of attributes, which are the options."""
-    return inspect.cleandoc(str(kind.__doc__)).partition("Attributes:")[0].strip()
 
 
 def renamed(argv: Sequence[str], names: Mapping[str, str] = RENAMED) -> list[str]:
@@ -119,9 +113,7 @@ def parse(
 
     Fields are given by their last name, `--learning-rate 0.01`; the full path,
     `--optim.learning-rate 0.01`, means the same. `--head NAME` puts another head on a pose network.
-
-    Raises:
-      ValueError: There is no such experiment or head, or the head is for the other stage.
+    A ValueError if there is no such experiment or head, or the head is for the other stage.
     """
     argv = [re.sub(r"^--(?:[a-z_-]+\.)+", "--", word) for word in argv]
     if peek(argv, option) == "list":
@@ -152,7 +144,7 @@ def parse(
             tyro.conf.FlagCreatePairsOff,
             tyro.conf.AvoidSubcommands,  # the config says which stage it is
         ),
-        description=f"{summary(kind)}\n\nConfigs:\n{configs.listing()}",
+        description=f"{inspect.getdoc(kind)}\n\nConfigs:\n{configs.listing()}",
     )
     return parsed
 

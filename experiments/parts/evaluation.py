@@ -16,7 +16,9 @@ from experiments.parts.report import detector_page, joint_cells, pose_page
 from g_rmi.detector.detector import Detector
 from g_rmi.evaluation.keypoint_table import KeypointRow, keypoint_table
 from g_rmi.evaluation.results import box_results, write_results
+from g_rmi.evaluation.thresholds import ThresholdRow, thresholds
 from g_rmi.evaluation.truth import BOX_METRICS, KEYPOINT_METRICS, Backend, Truth, evaluate_boxes
+from g_rmi.geometry import to_xywh
 from g_rmi.inference.load import load_task
 from g_rmi.inference.settings import COUNTING, Settings
 from g_rmi.pose.heads.head import decodings
@@ -30,8 +32,9 @@ from g_rmi.viz.table import markdown, number_rows, show
 class Arguments:
     """Evaluates a checkpoint of a training, of the detector or of the pose network.
 
-    Writes metrics.json, boxes.json and keypoints.json (COCO's results format) and drawn pictures.
-    Runs on all devices.
+    Writes metrics.json, boxes.json and keypoints.json (COCO's results format) and drawn pictures;
+    with boxes that were found also thresholds.md: who is right, false and missed from which score
+    on. Runs on all devices.
     """
 
     workdir: Path  # Directory of the training, or a weights file.
@@ -170,6 +173,14 @@ def evaluate_pose(
     (out / "joints.md").write_text(text)
     print(text)
     files = ["keypoints.json", "boxes.json", "joints.md"]
+    if arguments.boxes != "gt":
+        kept = to_xywh(evaluation.people.boxes[evaluation.keep])
+        shown = [pose | {"bbox": box} for pose, box in zip(evaluation.results, kept)]
+        counts = [(f"{row.score:g}", *map(str, row[1:])) for row in thresholds(truth, shown)]
+        text = markdown(("least score", *ThresholdRow._fields[1:]), counts)
+        (out / "thresholds.md").write_text(text)
+        print(text)
+        files.append("thresholds.md")
     numbers = {
         title: {name: evaluations[row].metrics for name, row in table.items()}
         for title, table in tables.items()

@@ -77,10 +77,8 @@ def experiment_from_dict(values: Mapping[str, Any]) -> Experiment:
 def override(experiment: T, fields: Mapping[str, Any]) -> T:
     """An experiment with some of its fields changed: {"model.head.radius": 12.5}.
 
-    After a new kind, {"model.head.kind": "gaussian"}, what belongs to it is at its defaults.
-
-    Raises:
-      ValueError: There is no such field, the message names the nearest, or its value is impossible.
+    After a new kind, {"model.head.kind": "gaussian"}, what belongs to it is at its defaults. A
+    ValueError names the nearest field if there is no such, or says that its value is impossible.
     """
     values = to_dict(experiment)
     for name, value in fields.items():

@@ -55,10 +55,7 @@ def find(given: Sequence[str], *, leave_out: Path) -> list[Source]:
 
     `-` is one picture on standard input. The folder `leave_out` is not searched: results of an
     earlier run are no input. Sources come in the order they were given, the files of a folder by
-    name, none twice; names are unique.
-
-    Raises:
-      ValueError: Nothing was given, or nothing is there. The message names it.
+    name, none twice; names are unique. A ValueError says what is not there.
     """
     if not given:
         raise ValueError("no input: give pictures, folders of pictures, videos, or - for stdin")
@@ -114,11 +111,8 @@ def decode(data: bytes) -> Picture:
     """Decodes a picture, of any format that Pillow reads, as people see it.
 
     The orientation in its EXIF data is applied; transparent parts lie on white; grey, palette,
-    CMYK and 16 bits become 8-bit RGB; of an animation the first picture is taken.
-
-    Raises:
-      ImageError: Cut off, broken, of an unknown format, of more than `MAX_PIXELS`, or of
-        more than `MAX_SIDE` along a side.
+    CMYK and 16 bits become 8-bit RGB; of an animation the first picture is taken. An ImageError if
+    it is broken, of an unknown format, of more than `MAX_PIXELS`, or longer than `MAX_SIDE`.
     """
     if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
         raise ImageError("HEIC pictures cannot be decoded; convert it to JPEG")

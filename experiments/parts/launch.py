@@ -81,10 +81,8 @@ class Executor:
     def __init__(self, launcher: Launcher, folder: Path, resources: Resources):
         """Runs them as processes of this machine, on Slurm, or ("debug") in this process.
 
-        Their logs, and what is known of jobs that Slurm has, go into the folder.
-
-        Raises:
-          ValueError: There is no Slurm here.
+        Their logs, and what is known of jobs that Slurm has, go into the folder. A ValueError if
+        there is no Slurm here.
         """
         logging.getLogger("submitit").setLevel(logging.ERROR)
         self.launcher: Launcher = launcher

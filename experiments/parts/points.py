@@ -50,8 +50,7 @@ def disks(base: Base) -> Disks:
 def resolve(point: Point, base: Base) -> Base:
     """The experiments of a point; the detector's is None where the point needs none.
 
-    Raises:
-      ValueError: A field is misspelt or impossible, or a detector is needed and none is named.
+    A ValueError if a field is misspelt or impossible, or a detector is needed and none is named.
     """
     try:
         pose = override(base.pose, point.pose)

@@ -18,7 +18,7 @@ from experiments.parts.videos import Video, VideoFile
 from g_rmi.evaluation.results import box_results, keypoint_results, keypoints_of
 from g_rmi.files import write_whole
 from g_rmi.geometry import from_xywh
-from g_rmi.inference.canvas import shape_class
+from g_rmi.inference.canvas import MARGIN, shape_class
 from g_rmi.inference.pipeline import BoxTable, PosePipeline
 from g_rmi.inference.settings import Settings
 from g_rmi.training.hosts import Hosts
@@ -53,12 +53,14 @@ class Arguments:
     max_side: int = 2560
     every: int = 1  # Of videos, only every n-th frame.
     draw: bool = True  # Draw what is found.
+    draw_boxes: bool = True  # Draw the boxes, too.
+    draw_scores: bool = True  # Write each person's pose score beside them.
     # Keypoints that score lower are not drawn. Default: .3 where scores are an expected OKS, as
     # those of the package's weights are, else .02.
     min_keypoint_score: float | None = None
-    # Pictures that go through the networks together, shared out among as many devices of this host
-    # as divide it.
-    batch_size: int = 4
+    # Images that go through the networks together, shared out among as many devices of this host as
+    # divide it. Default: 1 on CPUs, 4 on accelerators.
+    batch_size: int | None = None
     overwrite: bool = False  # Start anew, also with other options.
     # "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun
     # needs nothing. Each takes a part of the inputs, the first one gathers the results; all must
@@ -70,8 +72,9 @@ class Arguments:
 
     def __post_init__(self):
         for name in ("every", "batch_size", "max_side"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: at least 1")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} {value}: at least 1")
 
 
 class Job(NamedTuple):
@@ -263,11 +266,14 @@ class Run:
             """Says why nothing happens for a while; a cache keeps programs for the next run."""
             if shape_class(image) not in self._compiled:
                 self._compiled.add(shape_class(image))
-                height, width = image.shape[:2]
-                text = f"compiling, for pictures like this one of {width} x {height} pixels"
+                wide, side = shape_class(image)
+                kind = (
+                    f"{'landscape' if wide else 'portrait'} images of up to {side - MARGIN} pixels"
+                )
+                text = f"preparing for {kind} (once for each size; later runs are quicker)"
                 self.progress.console.print(text, highlight=False)
 
-        size = {"batch_size": self.arguments.batch_size, "max_side": self.arguments.max_side}
+        size = {"batch_size": self.arguments.batch_size or 1, "max_side": self.arguments.max_side}
         return people_of(self.pipeline, jobs, **size, before=announce)
 
     def _known(self, source: Source, frame: int | None, stamp: list[int]) -> dict | None:
@@ -311,12 +317,13 @@ class Run:
         found, skeleton = record["people"], self.pipeline.pose.skeleton
         joints = keypoints_of(found, len(skeleton))
         boxes = np.array([person["bbox"] for person in found], np.float64).reshape(-1, 4)
+        scores = np.array([person["score"] for person in found], np.float64)
         return draw_people(
             image,
             joints[..., :2],
             joints[..., 2],
-            np.array([person["score"] for person in found], np.float64),
-            from_xywh(boxes),
+            scores if self.arguments.draw_scores else None,
+            from_xywh(boxes) if self.arguments.draw_boxes else None,
             skeleton=skeleton,
             min_score=self.drawn_from,
         )

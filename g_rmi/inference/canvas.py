@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from g_rmi.geometry import fit_canvas
 
 # Sides of the buffers that pictures travel in: few, for few compilations.
-_SIDES = tuple(sorted(side << k for side in (320, 480) for k in range(8)))
+_SIDES = tuple(640 << k for k in range(7))
 LARGEST = _SIDES[-1]
 
 # Zeros beside and below a picture in its buffer, at least: a block of the coarsest mipmap.

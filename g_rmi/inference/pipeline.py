@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Float
 
+from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.detector.detector import Detector
 from g_rmi.geometry import fit_canvas
 from g_rmi.inference.canvas import LARGEST, alike, pack
@@ -48,7 +49,8 @@ class PosePipeline:
         pipeline = PosePipeline.load()
         people = pipeline(image)
 
-    Compiles once for each orientation, size class and number of pictures.
+    Compiles once for each orientation, size class and number of pictures, once for each machine:
+    `load` turns on jax's cache of compiled programs.
 
     Attributes:
       detector: The first stage; None if boxes are always given.
@@ -89,6 +91,7 @@ class PosePipeline:
         """
         if boxes_given and detector:
             raise ValueError(f"detector {detector}: of no use where boxes are given")
+        enable_compilation_cache()
         paths = {"detector": detector or SHIPPED["detector"], "pose": pose or SHIPPED["pose"]}
         if boxes_given:
             del paths["detector"]

@@ -38,11 +38,7 @@ class Norm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"], *, train: bool = False) -> Array:
-        """Normalises maps; in training "batch" uses and records the statistics of the batch.
-
-        Raises:
-          ValueError: `kind` is unknown.
-        """
+        """Normalises maps; in training "batch" uses and records the statistics of the batch."""
         if self.kind not in ("batch", "frozen", "group"):
             raise ValueError(f'norm = {self.kind!r}: must be "batch", "frozen" or "group"')
         channels = x.shape[-1]

@@ -27,25 +27,18 @@ STD = (0.229, 0.224, 0.225)
 
 @dataclasses.dataclass(frozen=True)
 class ResNetConfig:
-    """The settings that every network on a ResNet shares.
+    """The settings that every network on a ResNet shares."""
 
-    Attributes:
-      depth: ResNet depth: 101 or 50 as in the paper, 26 for CPUs.
-      width: Channels of the ResNet's first block; 64 is the standard.
-      stem_width: Channels of its stem; 0 for as many as `width`.
-      output_stride: Stride of the ResNet's last block; dilation keeps it low.
-      norm: "batch" (synchronised over the mesh), "frozen" (imported statistics) or "group".
-      dtype: Type of the network's arithmetic; parameters, targets and losses stay float32.
-      remat: Recompute each residual unit in the backward pass instead of storing it.
-    """
-
-    depth: Literal[26, 50, 101, 152] = 101
-    width: int = 64
-    stem_width: int = 0
+    depth: Literal[26, 50, 101, 152] = 101  # ResNet depth: 101 or 50 as in the paper, 26 for CPUs.
+    width: int = 64  # Channels of the ResNet's first block; 64 is the standard.
+    stem_width: int = 0  # Channels of its stem; 0 for as many as `width`.
+    # Stride of the ResNet's last block; dilation keeps it low.
     output_stride: Literal[8, 16, 32] = 8
+    # "batch" (synchronised over the mesh), "frozen" (imported statistics) or "group".
     norm: Literal["batch", "frozen", "group"] = "batch"
+    # Type of the network's arithmetic; parameters, targets and losses stay float32.
     dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: bool = False
+    remat: bool = False  # Recompute each residual unit in the backward pass instead of storing it.
 
     def __post_init__(self):
         for name, least in (("width", 1), ("stem_width", 0)):

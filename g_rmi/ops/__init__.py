@@ -4,12 +4,13 @@
     anchors    anchor_boxes
     matching   match
     sampling   sample
-    roi        roi_align
+    roi        roi_align  position_sensitive_roi
     image      resize_align_corners  crop_boxes  grids  sample_grid  sample_points
     heatmaps   disk_targets  gaussian_targets
     hough      hough_vote  gaussian_vote  mean_shift
     oks        oks  pairwise_oks
     nms        greedy_nms  box_nms  oks_nms
+    partition  partition  partition_energy
 
 Every kernel computes in float32 whatever floats it is given, carries no `jit` of its own, takes its
 options by keyword, accepts axes of size 0 and breaks ties by the lowest index. Frames as in

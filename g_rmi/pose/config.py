@@ -13,22 +13,15 @@ from g_rmi.types import Grid
 
 @dataclasses.dataclass(frozen=True)
 class PoseConfig(ResNetConfig):
-    """The pose network, its crop and its head (paper, section 3.2).
+    """The pose network, its crop and its head (paper, section 3.2)."""
 
-    Attributes:
-      fpn_channels: Channels of a feature pyramid that brings the maps to stride 4; 0 for none (the
-        paper has none).
-      crop_height: Crop rows in pixels; `8 n + 1` makes the up-sampling exact.
-      crop_width: Crop columns in pixels.
-      box_scale: Enlargement of the box at evaluation.
-      head: What is predicted from the features, and how joints are read off it.
-    """
-
+    # Channels of a feature pyramid that brings the maps to stride 4; 0 for none (the paper has
+    # none).
     fpn_channels: int = 0
-    crop_height: int = 353
-    crop_width: int = 257
-    box_scale: float = 1.25
-    head: Head = Disks()
+    crop_height: int = 353  # Crop rows in pixels; `8 n + 1` makes the up-sampling exact.
+    crop_width: int = 257  # Crop columns in pixels.
+    box_scale: float = 1.25  # Enlargement of the box at evaluation.
+    head: Head = Disks()  # What is predicted from the features, and how joints are read off it.
 
     def __post_init__(self):
         super().__post_init__()

@@ -19,13 +19,9 @@ def to_onnx(task: PoseTask, variables: Any) -> tuple[bytes, float]:
     """Converts the network, in float32, and compares what comes out with jax.
 
     Its input is "crops", float32 RGB in 0..255, [B, H, W, 3] with any B; its outputs are the maps
-    of the head, such as "heatmap" [B, h, w, K] and "offset" [B, h, w, K, 2].
-
-    Returns:
-      The model, and the greatest difference between onnxruntime's maps and jax's on random crops.
-
-    Raises:
-      ValueError: jax2onnx or onnxruntime is not installed, or the maps differ.
+    of the head, such as "heatmap" [B, h, w, K] and "offset" [B, h, w, K, 2]. Returns the model, and
+    the greatest difference between onnxruntime's maps and jax's on random crops; a ValueError if
+    they differ, or jax2onnx or onnxruntime is not installed.
     """
     try:
         import jax2onnx

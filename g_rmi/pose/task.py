@@ -59,11 +59,7 @@ class PoseTask:
     def loss(
         self, params: dict, model_state: dict, batch: PoseBatch, key: PRNGKeyArray, *, train: bool
     ) -> tuple[Float[Array, ""], tuple[dict, dict[str, Mean]]]:
-        """The head's loss, as the weighted mean over the rows of the batch.
-
-        Returns:
-          The loss, the new batch statistics and its terms as metrics.
-        """
+        """The head's loss, a weighted mean over rows; new batch statistics; terms as metrics."""
         del key  # The network draws no random numbers.
         maps, new_state = self.network.apply(
             {"params": params, **model_state}, batch.image, train=train, mutable=list(model_state)
@@ -88,10 +84,8 @@ class PoseTask:
         """Coarse maps of RGB crops in 0..255: the head's `fields`, by name.
 
         They are averaged with those of the mirrored crops in the flip test, and of further views,
-        which stand behind each crop: `turns` maps its pixels to theirs (`g_rmi.pose.views`).
-
-        Raises:
-          ValueError: Crops with other views than `turns` has.
+        which stand behind each crop: `turns` maps its pixels to theirs (`g_rmi.pose.views`). A
+        ValueError if crops have other views than `turns`.
         """
         several = (1 + len(turns),) if turns else ()
         if image.shape[1:-3] != several:

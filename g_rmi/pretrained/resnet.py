@@ -46,18 +46,11 @@ def load_resnet(
     width: int = 64,
     stem_width: int | None = None,
 ) -> dict[str, Any]:
-    """Reads the weights of an ImageNet ResNet.
+    """Reads the weights of an ImageNet ResNet, for a `ResNet` of that depth and those widths.
 
-    Args:
-      source: A `.safetensors` file, or a state dict: torchvision's or timm's names to arrays
-        (numpy, or what numpy converts, PyTorch's tensors among them).
-      depth: Of the network that the weights are for, as all others.
-      width: As in `ResNet`.
-      stem_width: As in `ResNet`.
-
-    Returns:
-      `{"params": ..., "batch_stats": ...}`, float32, for `ResNet(depth).apply` with norm
-      "batch" or "frozen" and any output stride.
+    `source` is a `.safetensors` file, or a state dict: torchvision's or timm's names to arrays
+    (numpy, or what numpy converts, PyTorch's tensors among them). Returns `{"params": ...,
+    "batch_stats": ...}`, float32, for norm "batch" or "frozen" and any output stride.
 
     Raises:
       ValueError: Weights are missing, unknown or of a wrong shape (all of them are named), belong

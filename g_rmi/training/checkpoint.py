@@ -154,10 +154,8 @@ class Checkpoints:
 
         `iterator` is the position of this host's data before the next batch, `data` the data's
         fingerprint; `metric` has name and value of the one number that ranks checkpoints, the
-        larger the better, unless the state was not evaluated.
-
-        Raises:
-          OSError: This or the one before cannot be written. The older ones stay as they are.
+        larger the better, unless the state was not evaluated. An OSError if this or the one before
+        cannot be written; the older ones stay as they are.
         """
         self._settle()
         self._errors.clear()
@@ -228,10 +226,8 @@ class Checkpoints:
         """Loads config and variables of a checkpoint; None if "latest" is wanted and there is none.
 
         "latest" is the newest that can be read, "best" of those kept the one with the best metric;
-        or a step. The variables are the average if there is one and it is wanted, else the last.
-
-        Raises:
-          ValueError: There is no such checkpoint, or none that can be read.
+        or a step. The variables are the average if there is one and it is wanted, else the last. A
+        ValueError if there is no such checkpoint, or none that can be read.
         """
 
         def read(step: int) -> tuple[Json, Variables]:
@@ -310,10 +306,8 @@ def load_variables(
     """Loads what evaluation needs, a checkpoint without its optimiser: config and variables.
 
     Of a workdir as `Checkpoints.load` does, or of a file of `g_rmi.training.weights`, which is
-    always "latest" and holds one kind of weights; onto the default device.
-
-    Raises:
-      ValueError: Not a workdir or a weights file, or it holds no such readable checkpoint.
+    always "latest" and holds one kind of weights; onto the default device. A ValueError if it is
+    neither, or holds no such readable checkpoint.
     """
     workdir = pathlib.Path(workdir)
     if workdir.suffix == SUFFIX:

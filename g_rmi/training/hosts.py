@@ -18,10 +18,8 @@ def join_hosts(hosts: Hosts) -> None:
     """Makes this process one of its job's; to be called before anything is computed.
 
     "one" works alone, "all" finds the others: by Slurm, Open MPI, Kubernetes or the TPU pod; "auto"
-    does where srun or mpirun has started several processes.
-
-    Raises:
-      ValueError: There should be others, and this process is part of no such job.
+    does where srun or mpirun has started several processes. A ValueError if there should be others,
+    and this process is part of no such job.
     """
     several = any(int(os.environ.get(name, "1")) > 1 for name in _TASKS)
     if hosts == "one" or (hosts == "auto" and not several):

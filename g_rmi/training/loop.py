@@ -84,22 +84,9 @@ def train(
       SystemExit: Asked to stop by SIGTERM or Ctrl-C; the state is saved first.
     """
     mesh = mesh or sharding.data_mesh()
-    sharding.check_batch_size(mesh, train_config.batch_size, train_config.accumulate)
+    create, shapes, one_step = jit_step(task, train_config, optim_config, mesh)
     workdir, steps, fsdp = pathlib.Path(workdir), train_config.steps, train_config.fsdp
     records = dict(config_dict), dict(data_fingerprint)
-    optimizer = make_optimizer(optim_config, steps)
-    averaging = optim_config.averaging
-
-    def create(given):
-        key = jax.random.key(train_config.seed)
-        return create_state(task, optimizer, key, average=averaging > 0, given=given)
-
-    shapes = sharding.abstract(create, mesh, None, fsdp=fsdp)
-    one_step = jax.jit(
-        train_step(task, optimizer, accumulate=train_config.accumulate, averaging=averaging),
-        donate_argnums=0,
-        out_shardings=(jax.tree.map(lambda x: x.sharding, shapes), sharding.replicated(mesh)),
-    )
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(
             Checkpoints(workdir, keep=train_config.keep, keep_best=train_config.keep_best)
@@ -155,6 +142,30 @@ def train(
             print(f"stopped at step {step}; the same command continues {workdir} from there")
         raise SystemExit(128 + stop.signal)
     return state
+
+
+def jit_step(
+    task: Task, train_config: TrainConfig, optim_config: OptimConfig, mesh: Mesh
+) -> tuple[Callable[[Variables | None], TrainState], TrainState, Any]:
+    """What makes the state from given variables, its shapes on the mesh, and the jitted step.
+
+    A ValueError if the batch does not split over the devices.
+    """
+    sharding.check_batch_size(mesh, train_config.batch_size, train_config.accumulate)
+    optimizer = make_optimizer(optim_config, train_config.steps)
+    averaging = optim_config.averaging
+
+    def create(given):
+        key = jax.random.key(train_config.seed)
+        return create_state(task, optimizer, key, average=averaging > 0, given=given)
+
+    shapes = sharding.abstract(create, mesh, None, fsdp=train_config.fsdp)
+    step = jax.jit(
+        train_step(task, optimizer, accumulate=train_config.accumulate, averaging=averaging),
+        donate_argnums=0,
+        out_shardings=(jax.tree.map(lambda x: x.sharding, shapes), sharding.replicated(mesh)),
+    )
+    return create, shapes, step
 
 
 class _Moment(NamedTuple):
@@ -216,8 +227,7 @@ class _Monitor:
     def settle(self) -> None:
         """Fetches and checks what is outstanding; writes it when it is time.
 
-        Raises:
-          FloatingPointError: Not finite; names the step and its records.
+        A FloatingPointError names the step, and its records, that was not finite.
         """
         if self._outstanding is None:
             return

@@ -35,10 +35,8 @@ def check_same(
     """Checks that a run continues with what it was started with.
 
     Fields whose dotted names are in `free` may differ; `defaults` has the values of fields that are
-    newer than the checkpoint. `what` differs, such as "another config", is for the message.
-
-    Raises:
-      Mismatch: One line that names the fields that differ, with both values.
+    newer than the checkpoint. `what` differs, such as "another config", is for the message: a
+    Mismatch of one line that names the fields that differ, with both values.
     """
     old = dict(flatten(saved))
     new, default = (dict(flatten(json.loads(json.dumps(v)))) for v in (wanted, defaults or {}))

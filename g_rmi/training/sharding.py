@@ -30,8 +30,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def check_batch_size(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
     """Checks that every device gets the same number of rows in every micro-batch.
 
-    Raises:
-      ValueError: It does not; the message names batch sizes that would do.
+    If not, a ValueError names batch sizes that would do.
     """
     unit = mesh.size * accumulate
     if batch_size % unit:

@@ -14,26 +14,18 @@ from g_rmi.training.task import Task, Variables
 
 @flax.struct.dataclass
 class TrainState:
-    """A frozen pytree.
+    """A frozen pytree."""
 
-    Attributes:
-      step: Finished optimiser steps, int32.
-      params: Trained parameters.
-      model_state: The other collections of variables, such as batch_stats; may be empty.
-      opt_state: State of the optimiser.
-      average: Polyak average of *all* variables, or None. Running statistics of norms are averaged
-        with the weights: they belong to the weights of their time, which the averaged ones lag
-        behind. (A small net after 1,200 steps of SGD: held-out loss .38 with averaged statistics,
-        .50 with the current ones, .61 with nothing averaged.)
-      key: Root of the training's random numbers; never changes, steps fold their number in.
-    """
-
-    step: Any
-    params: PyTree
-    model_state: Any
-    opt_state: PyTree
+    step: Any  # finished optimiser steps, int32
+    params: PyTree  # trained parameters
+    model_state: Any  # the other collections of variables, such as batch_stats; may be empty
+    opt_state: PyTree  # state of the optimiser
+    # Polyak average of *all* variables, or None. Running statistics of norms are averaged with the
+    # weights: they belong to the weights of their time, which the averaged ones lag behind. (A
+    # small net after 1,200 steps of SGD: held-out loss .38 with averaged statistics, .50 with the
+    # current ones, .61 with nothing averaged.)
     average: Any
-    key: Any
+    key: Any  # root of the training's random numbers; never changes, steps fold their number in
 
     @property
     def variables(self) -> Variables:
@@ -71,8 +63,7 @@ def create_state(
 def overlay(variables: Variables, given: Mapping[str, Any], path: str = "") -> Variables:
     """Replaces leaves of a tree of variables by given ones.
 
-    Raises:
-      ValueError: A given leaf is not in the tree, or has another shape.
+    A ValueError names one that is not in the tree, or has another shape.
     """
     merged = dict(variables)
     for name, value in given.items():

@@ -39,10 +39,8 @@ class Task(Protocol):
         padding has count 0 and a finite loss.
 
         The key, for dropout and the like, differs at each step and micro-batch; `train` asks for
-        batch statistics and noise as in training.
-
-        Returns:
-          The loss, float32, and (new model state, metrics); metrics hold at least "loss".
+        batch statistics and noise as in training. Returns the loss, float32, and (new model state,
+        metrics); metrics hold at least "loss".
         """
         ...
 

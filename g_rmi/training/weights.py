@@ -23,10 +23,8 @@ def write_weights(path: str | os.PathLike, config: Mapping[str, Any], variables:
     """Writes config (plain JSON values) and variables as a safetensors file, whole or not at all.
 
     Kernels are rounded to float16, which halves the file; vectors, such as the statistics of norms,
-    whose range is wider, stay float32.
-
-    Raises:
-      ValueError: The name has another ending, or a kernel is not finite in float16.
+    whose range is wider, stay float32. A ValueError if the name has another ending, or a kernel is
+    not finite in float16.
     """
     path = pathlib.Path(path)
     if path.suffix != SUFFIX:
@@ -45,8 +43,7 @@ def write_weights(path: str | os.PathLike, config: Mapping[str, Any], variables:
 def read_config(path: str | os.PathLike) -> dict[str, Any]:
     """The config in a training's directory or weights file, under today's names (`upgrade`).
 
-    Raises:
-      ValueError: There is none, or it cannot be read.
+    A ValueError if there is none, or it cannot be read.
     """
     path = pathlib.Path(path)
     if path.is_dir():

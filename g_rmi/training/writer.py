@@ -79,11 +79,7 @@ class Writer:
             self._bar.start()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes named numbers of one step.
-
-        Raises:
-          OSError: The disk is full; names the file.
-        """
+        """Writes named numbers of one step; an OSError names the file if the disk is full."""
         if not self._active:
             return
         numbers = {k: v if math.isfinite(v) else None for k, v in values.items()}  # JSON has no nan

@@ -25,6 +25,9 @@ class Canvas:
         self.reference = float(np.sqrt(height * width))
         self.zoom = int(np.clip(_SIDE // max(height, width), 1, 8))
         self.layer = np.zeros((height * self.zoom, width * self.zoom, 4), np.uint8)
+        self._plates: list[
+            tuple[int, int, int, int]
+        ] = []  # Left, top, right and bottom of each label.
 
     def _point(self, point: np.ndarray) -> tuple[int, int]:
         x, y = np.round(((np.asarray(point) + 0.5) * self.zoom - 0.5) * 16).astype(int).tolist()
@@ -51,17 +54,29 @@ class Canvas:
     def label(
         self, text: str, x: float, y: float, size: float, *, ink: Colour, plate: Colour
     ) -> None:
-        """Text on a plate whose lower left corner is at (x, y), moved into the picture."""
+        """Text on a plate whose lower left corner is at (x, y), moved into the picture.
+
+        A plate that would cover another one moves up or down by up to three lines.
+        """
         scale = size * self.zoom / cv2.getTextSize("0", _FONT, 1.0, 1)[0][1]
         thickness = max(1, round(size * self.zoom / 11))
         (width, height), _ = cv2.getTextSize(text, _FONT, scale, thickness)
         pad = max(1, round(0.35 * size * self.zoom))
         bottom, right = self.layer.shape[:2]
-        left = int(np.clip(x * self.zoom, 0, max(0, right - width - 2 * pad)))
-        top = int(np.clip(y * self.zoom - height - 2 * pad, 0, max(0, bottom - height - 2 * pad)))
-        corner = (left + width + 2 * pad, top + height + 2 * pad)
+        width, height = width + 2 * pad, height + 2 * pad
+        left = int(np.clip(x * self.zoom, 0, max(0, right - width)))
+        for lines in (0, -1, 1, -2, 2, -3, 3, 0):
+            y_top = y * self.zoom - height + lines * (height + 1)
+            top = int(np.clip(y_top, 0, max(0, bottom - height)))
+            corner = left + width, top + height
+            if not any(
+                left <= x1 and x0 <= corner[0] and top <= y1 and y0 <= corner[1]
+                for x0, y0, x1, y1 in self._plates
+            ):
+                break
+        self._plates.append((left, top, *corner))
         cv2.rectangle(self.layer, (left, top), corner, plate, cv2.FILLED)
-        origin = (left + pad, top + pad + height)
+        origin = (left + pad, corner[1] - pad)
         cv2.putText(self.layer, text, origin, _FONT, scale, ink, thickness, cv2.LINE_AA)
 
     def flatten(self, opacity: float = 1.0) -> Picture:

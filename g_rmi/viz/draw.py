@@ -1,7 +1,7 @@
 """Drawing people, boxes and maps: a uint8 RGB picture in, a new one out.
 
-Left, right and middle of the body have their own hues (blue, orange, green); each person has a
-shade of the three.
+Left and right limbs are blue and orange, in a shade for each person; the box and the middle of the
+body have a colour of the person's own.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from g_rmi.viz.canvas import Canvas, Colour, Picture, check
 
 # Hue in degrees and chroma in OKLCh, where equal lightness looks equally light.
 _SIDES = {"left": (252.0, 0.16), "right": (48.0, 0.18), "middle": (148.0, 0.17)}
+_APART = 137.5  # The middle's hue turns by that from person to person: neighbours differ most.
 # A person's shade: three lightnesses by five turns of the hue.
 _LIGHTNESS = (0.74, 0.85, 0.64)
 _TURN = (0.0, 22.0, -16.0, -28.0, 10.0)
@@ -35,7 +36,7 @@ def draw_people(
     *,
     visibility: Integer[np.ndarray, "N K"] | None = None,
     skeleton: Skeleton = COCO,
-    min_score: float = 0.2,
+    min_score: float = 0.3,
 ) -> Picture:
     """Draws people as sticks and discs; the best score lies on top.
 
@@ -54,12 +55,13 @@ def draw_people(
     hollow = np.zeros_like(shown)
     if visibility is not None:
         shown, hollow = shown & (visibility > 0), visibility == 1
-    order = _order(scores, len(keypoints))
-    for n in order:
+    # What is drawn first is covered by the rest.
+    order = np.argsort(np.zeros(len(keypoints)) if scores is None else scores, kind="stable")
+    for n in order.tolist():
         if boxes is not None:
             _box(canvas, boxes[n], n)
         _person(canvas, keypoints[n], shown[n], hollow[n], n, skeleton)
-    for n in order:
+    for n in order.tolist():
         if boxes is not None:
             _label(canvas, scores, n, boxes[n : n + 1, :2])
         else:
@@ -73,18 +75,8 @@ def draw_boxes(
     scores: Float[np.ndarray, " N"] | None = None,
 ) -> Picture:
     """Draws boxes `(x0, y0, x1, y1)`, scores at their corners; the best score lies on top."""
-    canvas = Canvas(image)
-    order = _order(scores, len(boxes))
-    for n in order:
-        _box(canvas, boxes[n], n)
-    for n in order:
-        _label(canvas, scores, n, boxes[n : n + 1, :2])
-    return canvas.flatten(_OPACITY)
-
-
-def _order(scores: np.ndarray | None, count: int) -> list[int]:
-    """What is drawn first is covered by the rest."""
-    return np.argsort(np.zeros(count) if scores is None else scores, kind="stable").tolist()
+    no_joints = np.zeros((len(boxes), 0, 2))
+    return draw_people(image, no_joints, no_joints[..., 0], scores, boxes)
 
 
 def _box(canvas: Canvas, box: np.ndarray, number: int) -> None:
@@ -152,7 +144,8 @@ def _colour(side: str, number: int, *, lighter: float = 0.0) -> Colour:
     """The person's shade of a side, from OKLCh to sRGB."""
     hue, chroma = _SIDES[side]
     lightness = min(_LIGHTNESS[number % len(_LIGHTNESS)] + lighter, 0.97)
-    angle = np.deg2rad(hue + _TURN[number % len(_TURN)])
+    turn = _APART * number if side == "middle" else _TURN[number % len(_TURN)]
+    angle = np.deg2rad(hue + turn)
     oklab = np.array([lightness, chroma * np.cos(angle), chroma * np.sin(angle)])
     lms = np.dot(_OKLAB_TO_LMS, oklab) ** 3
     linear = np.clip(np.dot(_LMS_TO_RGB, lms), 0, 1)

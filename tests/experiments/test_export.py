@@ -55,7 +55,18 @@ def exported(workdirs, tmp_path_factory):
     """The directory of an export of two pictures a call."""
     out = tmp_path_factory.mktemp("exported") / "people"
     detector, pose = map(str, workdirs)
-    common = ["--max-people", "3", "--chunk", "3", "--min-box-score", "0", "--pictures", "2"]
+    common = [
+        "--max-people",
+        "3",
+        "--chunk",
+        "3",
+        "--min-box-score",
+        "0",
+        "--min-score",
+        "0",
+        "--pictures",
+        "2",
+    ]
     words = ["--detector", detector, "--pose", pose, "--out", str(out), "--size", "92", "100"]
     export.main([*words, *common])
     return out
@@ -82,7 +93,7 @@ def test_it_finds_the_same_people_without_the_project(exported, workdirs, tmp_pa
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
     )
     found = np.load(tmp_path / "people.npz")
-    settings = Settings(min_box_score=0.0, max_people=3, crops_at_once=3)
+    settings = Settings(min_box_score=0.0, min_score=0.0, max_people=3, crops_at_once=3)
     expected = PosePipeline.load(*workdirs, settings=settings)(pictures)
     assert max(len(people.scores) for people in expected) >= 2
     for i, people in enumerate(expected):

@@ -157,7 +157,18 @@ def photographs(tmp_path_factory):
 def predict(networks, photographs, cache, tmp_path_factory):
     """Arguments of a prediction, and what it finds if it is left alone."""
     detector, pose = networks
-    options = ["--max-people", "3", "--chunk", "3", "--batch-size", "1", "--min-box-score", "0"]
+    options = [
+        "--max-people",
+        "3",
+        "--chunk",
+        "3",
+        "--batch-size",
+        "1",
+        "--min-box-score",
+        "0",
+        "--min-score",
+        "0",
+    ]
     arguments = ["--detector", detector, "--pose", pose, *options, photographs]
     out = tmp_path_factory.mktemp("alone")
     slurm.run("experiments.predict", [*arguments, "--out", out], cache=cache)

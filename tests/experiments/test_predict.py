@@ -26,7 +26,18 @@ from tests.networks import save_both, scene
 def networks(tmp_path_factory):
     """The arguments that name both networks; untrained, so that every box will do."""
     detector, pose = save_both(tmp_path_factory.mktemp("runs"))
-    common = ["--max-people", "3", "--chunk", "3", "--batch-size", "2", "--min-box-score", "0"]
+    common = [
+        "--max-people",
+        "3",
+        "--chunk",
+        "3",
+        "--batch-size",
+        "2",
+        "--min-box-score",
+        "0",
+        "--min-score",
+        "0",
+    ]
     return ["--detector", str(detector), "--pose", str(pose), *common]
 
 
@@ -93,7 +104,7 @@ def test_a_folder_with_broken_files(networks, folder, tmp_path, capfd, looked_at
     assert str(folder / "cut.jpg") in errors[0]
     assert "truncated" in errors[0]
     assert str(folder / "text.jpg") in errors[1]
-    assert "compiling" in told.err
+    assert "preparing for" in told.err
     assert "3 of 5 inputs" in told.out
     found = people_in(tmp_path)
     ids = {person["file_name"]: person["image_id"] for person in found}
@@ -125,7 +136,7 @@ def test_results_are_the_pipelines(networks, folder, tmp_path):
     arguments = [str(folder / "below" / "alpha.png"), "--out", str(tmp_path), "--no-draw"]
     assert predict.main([*networks, *arguments]) == 0
     on_white = np.where(scene()[..., :1] > 100, scene(), 255).astype(np.uint8)
-    settings = Settings(max_people=3, min_box_score=0.0, crops_at_once=3)
+    settings = Settings(max_people=3, min_box_score=0.0, min_score=0.0, crops_at_once=3)
     pipeline = PosePipeline.load(networks[1], networks[3], settings=settings)
     people, _ = pipeline([on_white, np.zeros_like(on_white)])
     found = people_in(tmp_path)

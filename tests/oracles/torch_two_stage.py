@@ -300,6 +300,7 @@ def _check(pipeline: PosePipeline) -> None:
     paper = Settings(
         decoding="hough",
         min_box_score=settings.min_box_score,
+        min_score=0.0,
         max_people=settings.max_people,
         oks_nms=settings.oks_nms,
         crops_at_once=settings.crops_at_once,

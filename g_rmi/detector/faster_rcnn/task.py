@@ -67,10 +67,8 @@ class FasterRCNN:
     ) -> tuple[Float[Array, ""], tuple[dict, dict[str, Mean]]]:
         """Objectness, class, and twice localisation of both stages.
 
-        Each term is that of one picture's sample; then the weighted mean over pictures.
-
-        Returns:
-          The loss, the new batch statistics and the terms as metrics.
+        Each term is that of one picture's sample; then the weighted mean over pictures. Returns the
+        loss, the new batch statistics and the terms as metrics.
         """
         c = self.config
         run = partial(self.network.apply, mutable=list(model_state), train=train)

@@ -42,7 +42,9 @@ def untrained(detector=DETECTOR, pose=networks.POSE.model):
     trees = (jax.tree.map(lambda x: x.astype(np.float32), tree) for tree in variables)
     variables = dict(zip(("detector", "pose"), trees, strict=True))
     return PosePipeline(
-        *tasks, variables, Settings(min_box_score=0.0, max_people=20, crops_at_once=8)
+        *tasks,
+        variables,
+        Settings(min_box_score=0.0, min_score=0.0, max_people=20, crops_at_once=8),
     )
 
 
@@ -81,7 +83,9 @@ def test_the_same_people(twins, shape):
 
 @pytest.mark.slow
 def test_the_same_people_with_the_shipped_weights():
-    pipeline = PosePipeline.load(settings=Settings(decoding="hough", min_box_score=0.05))
+    pipeline = PosePipeline.load(
+        settings=Settings(decoding="hough", min_box_score=0.05, min_score=0.0)
+    )
     twin = twin_of(pipeline)
     for i in range(3):
         image = scene(np.random.default_rng((0, i)), height=480, width=600)[0]

@@ -27,7 +27,7 @@ from tests import networks
 from tests.oracles.image import bilinear
 
 DETECTOR, POSE = FasterRCNN(networks.DETECTOR.model), PoseTask(networks.POSE.model)
-SETTINGS = Settings(max_people=6, min_box_score=0.0)
+SETTINGS = Settings(max_people=6, min_box_score=0.0, min_score=0.0)
 
 
 @functools.cache
@@ -200,6 +200,7 @@ def test_settings_reach_the_program(pipeline):
     settings = Settings(
         flip_test=True,
         min_box_score=0.0,
+        min_score=0.0,
         max_people=3,
         ranking="box",
         oks_nms=1.0,
@@ -215,7 +216,7 @@ def test_settings_reach_the_program(pipeline):
 
 
 def test_scores_of_given_boxes_rank_people():
-    settings = Settings(ranking="box", oks_nms=1.0)
+    settings = Settings(ranking="box", oks_nms=1.0, min_score=0.0)
     alone = PosePipeline(None, POSE, variables(), settings)
     boxes = np.array([[5, 5, 30, 55], [30, 10, 70, 50]], np.float32)
     found = alone(picture(60, 79), boxes=boxes, box_scores=[0.25, 0.75])
@@ -224,7 +225,9 @@ def test_scores_of_given_boxes_rank_people():
 
 
 def test_the_flip_test_looks_for_people_in_the_mirrored_picture_too():
-    settings = Settings(flip_test=True, min_box_score=0.05, max_people=6, ranking="box")
+    settings = Settings(
+        flip_test=True, min_box_score=0.05, min_score=0.0, max_people=6, ranking="box"
+    )
     flipping = PosePipeline(DETECTOR, POSE, variables(), settings)
     image = picture(60, 79)
     here, there = flipping(image), flipping(image[:, ::-1])
@@ -237,7 +240,7 @@ def test_the_flip_test_looks_for_people_in_the_mirrored_picture_too():
 @pytest.mark.parametrize("box", [(20, 10, 50, 44), (-8, 20, 70, 130)])
 def test_the_rotation_test_looks_at_the_picture_itself(box):
     """Views by OpenCV's rotation of the crop, sampled pixel by pixel; the second box is shrunk."""
-    alone = PosePipeline(None, POSE, variables(), Settings(rotation_test=True))
+    alone = PosePipeline(None, POSE, variables(), Settings(rotation_test=True, min_score=0.0))
     image = picture(140, 79)
     box = np.array([box], np.float64)
     found = alone(image, box)

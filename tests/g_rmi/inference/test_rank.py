@@ -47,7 +47,7 @@ CASES = [
 @pytest.mark.parametrize(("options", "stay"), CASES)
 def test_who_stays(options, stay):
     people = People(POINTS, np.ones((4, 1), np.float32), SCORES, BOXES)
-    settings = Settings(**options)
+    settings = Settings(**{"min_score": 0.0, **options})
     scores, keep = rank_images(
         people, np.zeros(4, np.int64), np.ones(4), sigmas=SIGMAS, settings=settings
     )
@@ -73,7 +73,7 @@ def test_the_score_decides_and_pictures_are_apart():
     )
     image_ids = np.array([7, 7, 7, 7, 3])
     box_scores = np.array([0.2, 0.9, 0.3, 0.4, 0.1], np.float32)
-    settings = Settings(ranking="box", oks_nms=1.0, box_nms=0.5)
+    settings = Settings(ranking="box", oks_nms=1.0, box_nms=0.5, min_score=0.0)
     scores, keep = rank_images(people, image_ids, box_scores, sigmas=SIGMAS, settings=settings)
     np.testing.assert_array_equal(scores, box_scores)
     assert keep.tolist() == [False, True, False, True, True]
