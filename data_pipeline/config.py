@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from g_rmi.config import require
+from g_rmi.config import require, require_numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Augmentation:
     copy_paste: float = 0.0
 
     def __post_init__(self):
+        require_numbers(self)
         low, high = self.scale
         require(0 < low <= high, "scale", self.scale, "a range (low, high) of positive numbers")
         for name, value in vars(self).items():
@@ -67,6 +68,9 @@ class DataConfig:
     # cannot make enough.
     processes: int = 0
 
+    def __post_init__(self):
+        require_numbers(self, "threads")
+
 
 @dataclasses.dataclass(frozen=True)
 class PoseDataConfig(DataConfig):
@@ -96,4 +100,4 @@ class DetectorDataConfig(DataConfig):
     boxes_complete: tuple[bool, ...] = ()
 
     def __post_init__(self):
-        require(self.max_boxes >= 1, "max_boxes", self.max_boxes, "at least 1")
+        require_numbers(self, "threads", "max_boxes")

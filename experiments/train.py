@@ -4,14 +4,15 @@ from collections.abc import Sequence
 
 from experiments.parts import cli
 from experiments.parts.training import Arguments, run
-from g_rmi.training.hosts import join_hosts
+from g_rmi.training.hosts import alone, join_hosts
 
 
 def main(argv: Sequence[str]) -> None:
     """The program."""
     arguments = cli.parse(Arguments(), argv, prog=cli.program("train"))
     join_hosts(arguments.hosts)
-    run(arguments)
+    with alone(arguments.directory):
+        run(arguments)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ names the nearest one.
 import copy
 import dataclasses
 import difflib
+import math
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
@@ -17,6 +18,18 @@ def require(ok: bool, field: str, value: Any, wanted: str) -> None:
     """Refuses a value, with one line that names the field and what it must be."""
     if not ok:
         raise ValueError(f"{field} = {value!r}: must be {wanted}")
+
+
+def require_numbers(config: Any, *at_least_1: str) -> None:
+    """Refuses numbers that are not finite or negative, in any field; in some also 0."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int | float):
+                sound = math.isfinite(number) and number >= 0
+                require(sound, field.name, value, "finite and not negative")
+    for name in at_least_1:
+        require(getattr(config, name) >= 1, name, getattr(config, name), "at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +53,8 @@ class OptimConfig:
     averaging: float = 0.9999
 
     def __post_init__(self):
+        require_numbers(self)
+        require(self.momentum < 1, "momentum", self.momentum, "below 1")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "positive")
         require(0 <= self.averaging < 1, "averaging", self.averaging, "in [0, 1)")
         if (self.schedule == "steps") != bool(self.boundaries):
@@ -66,9 +81,8 @@ class TrainConfig:
     keep_best: int = 1
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        require(self.keep_best >= 0, "keep_best", self.keep_best, "0 or more")
+        positive = ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep")
+        require_numbers(self, *positive)
         even, wanted = self.batch_size % self.accumulate == 0, f"batch_size = {self.batch_size}"
         require(even, "accumulate", self.accumulate, f"a divisor of {wanted}")
 

@@ -39,6 +39,11 @@ class Arguments:
     hosts: Hosts = "auto"
     experiment: Experiment = PoseExperiment()
 
+    @property
+    def directory(self) -> Path:
+        """Where everything goes."""
+        return self.workdir or Path("runs") / self.config
+
 
 def initial_variables(arguments: Arguments, task: PoseTask | Detector) -> dict | None:
     """Weights to start from: another training's, its ResNet alone, ImageNet's, or None."""
@@ -74,6 +79,10 @@ def run(arguments: Arguments) -> None:
     task = experiment.model.task(skeleton)
     values = to_dict(experiment)
     stage = STAGES[experiment.stage]
+    for dataset in datasets:
+        data.check_pictures(dataset, 0.5)  # a few missing ones are counted by the reader
+    if validation:
+        data.check_validation(validation[0], skeleton if stage.keypoints else None)
     if stage.keypoints and skeleton != COCO:
         values["skeleton"] = dataclasses.asdict(skeleton)
     batches = stage.batches(experiment, datasets)
@@ -87,7 +96,7 @@ def run(arguments: Arguments) -> None:
             experiment.train,
             experiment.optim,
             batches,
-            workdir=arguments.workdir or Path("runs") / arguments.config,
+            workdir=arguments.directory,
             config_dict=values,
             config_defaults=default_values(experiment),
             data_fingerprint=sets,

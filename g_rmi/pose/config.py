@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from g_rmi.config import require
+from g_rmi.config import require, require_numbers
 from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.pose.heads import Head
 from g_rmi.pose.heads.disks import Disks
@@ -24,6 +24,7 @@ class PoseConfig(ResNetConfig):
     head: Head = Disks()  # What is predicted from the features, and how joints are read off it.
 
     def __post_init__(self):
+        require_numbers(self, "width")
         for name in ("crop_height", "crop_width"):
             size = getattr(self, name)
             stride = self.output_stride

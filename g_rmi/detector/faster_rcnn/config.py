@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Literal
 
-from g_rmi.config import require
+from g_rmi.config import require, require_numbers
 from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.skeleton import COCO, Skeleton
 
@@ -53,6 +53,8 @@ class FasterRCNNConfig(ResNetConfig):
     huber_delta: float = 1.0  # Where the Huber loss turns linear, in units of the box deltas.
 
     def __post_init__(self):
+        counts = ("rpn_samples", "candidates", "proposals", "box_samples", "detections")
+        require_numbers(self, "width", "rpn_channels", "rpn_dilation", *counts)
         short, long = self.canvas
         require(1 <= short <= long, "canvas", self.canvas, "(shorter side, longer side) in pixels")
         for name in ("anchor_scales", "anchor_ratios"):
@@ -60,13 +62,10 @@ class FasterRCNNConfig(ResNetConfig):
             require(len(values) > 0 and min(values) > 0, name, values, "positive numbers")
         for name in ("anchor_base", "huber_delta"):
             require(getattr(self, name) > 0, name, getattr(self, name), "positive")
-        for name in ("rpn_samples", "candidates", "proposals", "box_samples", "detections"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(self.roi_size % 2 == 0 and self.roi_size > 0, "roi_size", self.roi_size, "even")
         shares = ("rpn_positive_share", "box_positive_share", "proposal_iou", "box_iou")
         for name in (*shares, "rpn_positive", "rpn_negative", "box_positive"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
-        require(self.box_jitter >= 0, "box_jitter", self.box_jitter, "0 or more")
         lower, upper = self.rpn_negative, self.rpn_positive
         require(lower <= upper, "rpn_negative", lower, f"at most rpn_positive = {upper}")
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from g_rmi.config import require
+from g_rmi.config import require, require_numbers
 from g_rmi.nn.conv import RARE, project
 from g_rmi.nn.losses import huber, logistic
 from g_rmi.ops.heatmaps import disk_targets
@@ -60,6 +60,7 @@ class Disks:
     decoding: Literal["hough", "hough_oks", "argmax", "argmax_offset"] = "hough"
 
     def __post_init__(self):
+        require_numbers(self)
         require(self.loss_stride in (1, 2, 4, 8), "loss_stride", self.loss_stride, "1, 2, 4 or 8")
         require(self.radius > 0, "radius", self.radius, "positive")
         require(self.huber_delta > 0, "huber_delta", self.huber_delta, "positive")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from g_rmi.config import require
+from g_rmi.config import require, require_numbers
 from g_rmi.nn.conv import project
 from g_rmi.ops.heatmaps import gaussian_targets
 from g_rmi.pose.fields import Field, resize
@@ -44,6 +44,7 @@ class GaussianHeatmaps:
     decoding: Literal["dark", "quarter", "argmax"] = "dark"
 
     def __post_init__(self):
+        require_numbers(self)
         require(self.sigma > 0, "sigma", self.sigma, "positive")
         require(self.loss_stride in (1, 2, 4, 8), "loss_stride", self.loss_stride, "1, 2, 4 or 8")
 
