@@ -68,9 +68,9 @@ def refuse_foreign(out: Path, files: Sequence[Path]) -> None:
 def refuse_others(journal: Journal, sources: Sequence[Source], out: Path) -> None:
     """A ValueError if an earlier run has found people whose pictures are not among these."""
     given = {str(source.path) for source in sources}
-    others = {record.get("path") for record in journal.records.values()} - given - {None}
-    for path in sorted(others):
-        if path == STDIN or os.path.exists(path):
+    known = {record.get("path", "") for record in journal.records.values()}
+    for path in sorted(known - given):
+        if path and (path == STDIN or os.path.exists(path)):
             raise ValueError(
                 f"--out {out} holds results of other inputs, such as {path}, which would be lost; "
                 "name another --out, or give them all (--overwrite starts anew)"
