@@ -124,7 +124,8 @@ class PosePipeline:
         if boxes is None and self.detector is None:
             raise ValueError("boxes = None: the pipeline was loaded without a detector")
         several = isinstance(image, list | tuple | Iterator) or getattr(image, "ndim", 0) == 4
-        images = [_check_image(i) for i in (image if several else [image])]
+        pictures: Any = image if several else [image]
+        images = [_check_image(picture) for picture in pictures]
         given = None
         if boxes is not None:
             scores = [None] * len(images) if box_scores is None and several else box_scores
@@ -140,7 +141,7 @@ class PosePipeline:
         for group in alike(images):
             people = self._run([images[i] for i in group], given and [given[i] for i in group])
             found.update(zip(group, people))
-        return found[0] if single else [found[i] for i in range(len(images))]
+        return [found[i] for i in range(len(images))] if several else found[0]
 
     def _run(self, images: list[np.ndarray], boxes: list[BoxTable] | None) -> list[People]:
         """Pictures of one orientation and size class."""

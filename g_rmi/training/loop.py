@@ -113,7 +113,7 @@ def train(
                         whole = jax.device_put(variables, sharding.replicated(mesh))
                         scalars = _evaluate(evaluation, whole, step, writer)
                         saves |= scalars is None and step > first
-                        if scalars and f"eval/{best_by}" in scalars:
+                        if best_by and scalars and f"eval/{best_by}" in scalars:
                             metric = {best_by: scalars[f"eval/{best_by}"]}
                     if saves:
                         checkpoints.save(step, state, batches.get_state(), *records, metric=metric)
