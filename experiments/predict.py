@@ -174,6 +174,8 @@ def counted(results: Sequence[Mapping[str, Any]]) -> str:
 def main(argv: Sequence[str]) -> int:
     """The program."""
     settings = load_settings(cli.peek(argv, "pose"))
+    if cli.peek(argv, "boxes"):  # somebody has said that people are there
+        settings = dataclasses.replace(settings, min_score=0.0)
     arguments = cli.arguments(Arguments, argv, name="predict", settings=settings)
     sources = find(arguments.inputs, leave_out=arguments.out)
     join_hosts(arguments.hosts)

@@ -49,7 +49,7 @@ class Arguments:
     pose: Path | None = None  # The same of the pose network.
     # Where to look instead of asking a detector: a JSON file, {"picture.jpg": [[x0, y0, x1,
     # y1], ...]} or COCO's results format with the picture's name, its stem or number as
-    # image_id.
+    # image_id. Nobody of them is left out for a low score unless --min-score is given.
     boxes: Path | None = None
     # Larger pictures are shrunk by the smallest whole factor that makes them fit.
     max_side: int = 2560

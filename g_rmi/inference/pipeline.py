@@ -83,7 +83,8 @@ class PosePipeline:
           detector: Work directory of a training, or its weights file; None: the package's own.
           pose: The same of the pose network.
           boxes_given: Whether it will always be told where people are and needs no detector.
-          settings: None takes those that the pose network's weights were written with.
+          settings: None takes those that the pose network's weights were written with, and leaves
+            out nobody for a low score where boxes are given.
           mesh: See the class.
 
         Raises:
@@ -101,6 +102,8 @@ class PosePipeline:
             tasks[stage], variables[stage] = load_task(path, stage=stage)
         if settings is None:
             settings = load_settings(paths["pose"])
+            if boxes_given:
+                settings = dataclasses.replace(settings, min_score=0.0)
         return cls(tasks.get("detector"), tasks["pose"], variables, settings, mesh)
 
     def __call__(
@@ -203,12 +206,12 @@ def _shown(value: Any) -> str:
 
 
 def _numbers(values: Any, shape: tuple[int, ...], wanted: str) -> np.ndarray:
-    """Finite numbers as an array; -1 stands for any length."""
+    """Numbers below a million as an array; -1 stands for any length."""
     try:
         table = np.asarray(values, np.float32)
         table = table.reshape(0, *shape[1:]) if table.size == 0 else table
         fits = table.shape == tuple(n if m == -1 else m for m, n in zip(shape, table.shape))
-        if fits and len(table.shape) == len(shape) and np.isfinite(table).all():
+        if fits and len(table.shape) == len(shape) and (np.abs(table) < 1e6).all():
             return table
     except (ValueError, TypeError, OverflowError):
         pass
@@ -216,7 +219,7 @@ def _numbers(values: Any, shape: tuple[int, ...], wanted: str) -> np.ndarray:
 
 
 def _check_boxes(boxes: Any, scores: Any) -> BoxTable:
-    table = _numbers(boxes, (-1, 4), "boxes must be finite numbers [M, 4], x0 y0 x1 y1")
+    table = _numbers(boxes, (-1, 4), "boxes must be finite numbers [M, 4], x0 y0 x1 y1 in pixels")
     if inside_out := np.flatnonzero((table[:, 2:] < table[:, :2]).any(axis=1)).tolist():
         box = table[inside_out[0]].tolist()
         raise ValueError(f"boxes must be x0 y0 x1 y1, got {box} (box {inside_out[0]}): inside out")
