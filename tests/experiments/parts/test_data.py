@@ -29,10 +29,8 @@ def unlabelled(dataset):
 
 
 def no_images(dataset):
-    columns = {
-        f.name: getattr(dataset.images, f.name)[:0] for f in dataclasses.fields(dataset.images)
-    }
-    return dataclasses.replace(nobody(dataset), images=dataset.images.__class__(**columns))
+    none = {name: column[:0] for name, column in vars(dataset.images).items()}
+    return dataclasses.replace(nobody(dataset), images=type(dataset.images)(**none))
 
 
 def without_pictures(dataset):
