@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from experiments.parts import cli
 from experiments.parts.training import Arguments, run
+from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.training.hosts import alone, join_hosts
 
 
@@ -11,6 +12,7 @@ def main(argv: Sequence[str]) -> None:
     """The program."""
     arguments = cli.parse(Arguments(), argv, prog=cli.program("train"))
     join_hosts(arguments.hosts)
+    enable_compilation_cache()  # before hosts ask each other
     with alone(arguments.directory):
         run(arguments)
 
