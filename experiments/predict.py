@@ -52,7 +52,7 @@ def drawings(sources: Sequence[Source], out: Path) -> dict[str, Path]:
     """A file of its own to draw into for each input."""
     names = drawing_names({s.name: ".mp4" if s.is_video else ".jpg" for s in sources})
     files = {name: out / file for name, file in names.items()}
-    inputs = {source.path for source in sources}
+    inputs = {source.path.resolve() for source in sources if source.path}
     for file in files.values():
         if file.resolve() in inputs:
             raise ValueError(f"--out {out}: {file} would be drawn over, which is an input")
@@ -171,6 +171,16 @@ def counted(results: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(parts + [f"{seen} detections in {len(frames)} frames"] * bool(frames))
 
 
+def write(run: Run, sources: Sequence[Source]) -> None:
+    """Writes what all hosts have found and says so."""
+    results, out = run.results(sources), run.arguments.out
+    write_results(out / "keypoints.json", results)
+    whole = len(sources) - len(run.broken)
+    print(f"{counted(results)}; {whole} of {len(sources)} inputs done")
+    drawn = " and drawings" if whole and run.arguments.draw else ""
+    print(f"wrote keypoints.json{drawn} to {out}")
+
+
 def main(argv: Sequence[str]) -> int:
     """The program."""
     settings = load_settings(cli.peek(argv, "pose"))
@@ -185,17 +195,11 @@ def main(argv: Sequence[str]) -> int:
     try:
         with alone(arguments.out):
             run = predict(arguments, sources)
+            if is_first():
+                write(run, sources)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
-    if not is_first():
-        return 1 if run.broken else 0
-    results = run.results(sources)
-    write_results(arguments.out / "keypoints.json", results)
-    whole = len(sources) - len(run.broken)
-    print(f"{counted(results)}; {whole} of {len(sources)} inputs done")
-    drawn = " and drawings" if whole and arguments.draw else ""
-    print(f"wrote keypoints.json{drawn} to {arguments.out}")
     return 1 if run.broken else 0
 
 
