@@ -182,6 +182,7 @@ def export_whole(argv: Sequence[str]) -> None:
     check_directory(out)
     pipeline = PosePipeline.load(arguments.detector, arguments.pose, settings=arguments.settings)
     files = whole_program(arguments, pipeline)
+    out.mkdir(parents=True, exist_ok=True)
     for name in reversed(FILES):  # of an earlier export
         (out / name).unlink(missing_ok=True)
     for name in FILES:

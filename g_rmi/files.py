@@ -38,17 +38,17 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
 
 
 def check_directory(directory: str | os.PathLike) -> None:
-    """Makes a directory; an OSError names it if no file can be written there."""
+    """An OSError names a directory if no file could be written there, or it could not be made."""
+    path = Path(directory).absolute()
     try:
-        Path(directory).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
+        with tempfile.TemporaryFile(dir=next(p for p in (path, *path.parents) if p.exists())):
             pass
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(directory)) from None
 
 
 def check_file(path: str | os.PathLike) -> None:
-    """Makes the directory of a file; an OSError names the file if it could not be written."""
+    """An OSError names a file if it could not be written."""
     if Path(path).is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     check_directory(Path(path).parent)
@@ -67,6 +67,7 @@ def locked(directory: str | os.PathLike, *, wait: bool = False) -> Iterator[None
       OSError: The directory cannot be made or written to.
     """
     check_directory(directory)
+    Path(directory).mkdir(parents=True, exist_ok=True)
     with open(Path(directory) / ".lock", "a+b", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

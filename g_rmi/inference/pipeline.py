@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache, partial
 from typing import Any
 
@@ -107,7 +107,7 @@ class PosePipeline:
         return cls(tasks.get("detector"), tasks["pose"], variables, settings, mesh)
 
     def __call__(
-        self, image: np.ndarray | Image.Image | Sequence, boxes: Any = None, box_scores: Any = None
+        self, image: Any, boxes: Any = None, box_scores: Any = None
     ) -> People | list[People]:
         """Finds people.
 
@@ -127,8 +127,7 @@ class PosePipeline:
         if boxes is None and self.detector is None:
             raise ValueError("boxes = None: the pipeline was loaded without a detector")
         several = isinstance(image, list | tuple | Iterator) or getattr(image, "ndim", 0) == 4
-        pictures: Any = image if several else [image]
-        images = [_check_image(picture) for picture in pictures]
+        images = [_check_image(picture) for picture in (image if several else [image])]
         given = None
         if boxes is not None:
             scores = [None] * len(images) if box_scores is None and several else box_scores
