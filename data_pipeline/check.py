@@ -25,6 +25,7 @@ from data_pipeline.images import ImageError, decode, read_header
 from data_pipeline.readers import read
 from data_pipeline.readers.reader import REFUSED, Problem
 from data_pipeline.schema import SPLITS, DataError, Dataset, MissingDataError, Split
+from g_rmi.files import check_file, write_whole
 from g_rmi.viz.table import show
 
 ERRORS = REFUSED | {
@@ -135,8 +136,9 @@ def _file_problems(dataset: Dataset, decoding: bool) -> Iterator[Problem]:
             header = read_header(data)
             if decoding:
                 decode(data)
-        except OSError as error:
-            return Problem("missing image", name, f"{name}: {error.strerror or error}")
+        except (OSError, DataError) as error:
+            reason = getattr(error, "strerror", None) or error
+            return Problem("missing image", name, f"{name}: {reason}")
         except ImageError as error:
             return Problem("undecodable image", name, f"{name}: {error}")
         sizes = f"{header.width} x {header.height}, not {size[0]} x {size[1]}"
@@ -185,6 +187,12 @@ def main(
       decode: Decode every image; else only read the headers.
       report: Write the findings here.
     """
+    try:
+        if report:
+            check_file(report)
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     reports, missing = {}, None
     for name in [split] if split else SPLITS:
         try:
@@ -194,6 +202,8 @@ def main(
     if missing and (split or not reports or not directory.is_dir()):
         print(missing, file=sys.stderr)
         return 1
+    if missing:
+        print(f"note: {missing}")
     for name, found in reports.items():
         _print(name, found)
     if report:
@@ -208,7 +218,7 @@ def main(
             }
             for name, found in reports.items()
         }
-        report.write_text(json.dumps(content, indent=2) + "\n")
+        write_whole(report, json.dumps(content, indent=2) + "\n")
     return int(any(found.errors for found in reports.values()))
 
 

@@ -20,6 +20,7 @@ import tyro
 from data_pipeline.readers import read, splits_of
 from data_pipeline.readers.records import find_prepared
 from data_pipeline.schema import DataError
+from g_rmi.files import check_directory
 
 
 def prepare(data: Path, out: Path, *, beam_options: Sequence[str] = ()) -> Path:
@@ -70,8 +71,9 @@ def main(data: Path, out: Path, beam_options: tuple[str, ...] = ()) -> int:
         runner=DirectRunner direct_num_workers=4.
     """
     try:
+        check_directory(out)
         print(f"prepared {prepare(data, out, beam_options=beam_options)}")
-    except DataError as error:
+    except (DataError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -9,6 +9,7 @@ from experiments.parts.evaluation import Arguments
 from experiments.parts.stages import STAGES
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.evaluation.truth import require
+from g_rmi.files import check_directory
 from g_rmi.inference.load import load_settings, load_task
 from g_rmi.inference.settings import COUNTING
 from g_rmi.training.hosts import join_hosts
@@ -22,13 +23,14 @@ def main(argv: Sequence[str]) -> None:
     settings = dataclasses.replace(settings, min_box_score=0.0, min_score=0.0)
     arguments = cli.arguments(Arguments, argv, name="evaluate", settings=settings)
     require(arguments.coco_backend)
+    if not arguments.out and arguments.workdir.is_file():
+        raise ValueError(f"--out DIR is needed: {arguments.workdir} is a file")
     join_hosts(arguments.hosts)
     enable_compilation_cache()
     task, variables = load_task(arguments.workdir, arguments.checkpoint)
-    if not arguments.out and arguments.workdir.is_file():
-        raise ValueError(f"--out DIR is needed: {arguments.workdir} is a file")
-    dataset, *_ = data.read_split(data.directories(arguments.data), arguments.split)
     out = arguments.out or arguments.workdir / "evaluation"
+    check_directory(out)
+    dataset, *_ = data.read_split(data.directories(arguments.data), arguments.split)
     STAGES[task.stage].evaluate(task, variables, dataset, arguments, out)
 
 

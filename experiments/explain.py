@@ -15,6 +15,7 @@ from data_pipeline.images import cut, decode
 from experiments.parts import cli
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import nearest
+from g_rmi.files import check_file, write_whole
 from g_rmi.geometry import box_to_crop, pose_box
 from g_rmi.inference.load import load_settings
 from g_rmi.inference.pipeline import PosePipeline
@@ -66,6 +67,9 @@ def main(argv: Sequence[str]) -> None:
     """The program."""
     settings = load_settings(cli.peek(argv, "pose"))
     arguments = cli.arguments(Arguments, argv, name="explain", settings=settings)
+    if not cv2.haveImageWriter(str(arguments.out)):
+        raise ValueError(f"--out {arguments.out}: no picture's ending; such as {arguments.out}.png")
+    check_file(arguments.out)
     pipeline = PosePipeline.load(
         arguments.detector,
         arguments.pose,
@@ -95,9 +99,10 @@ def main(argv: Sequence[str]) -> None:
         found=poses.keypoints[0, k],
         score=float(poses.keypoint_scores[0, k]),
     )
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(arguments.out), picture[..., ::-1]):
+    whole, encoded = cv2.imencode(arguments.out.suffix, picture[..., ::-1])
+    if not whole:
         raise OSError(f"{arguments.out} could not be written")
+    write_whole(arguments.out, encoded.tobytes())
     print(f"wrote {arguments.out}")
 
 

@@ -16,6 +16,7 @@ from experiments.parts import cli
 from g_rmi import __version__
 from g_rmi.config import from_dict, to_dict
 from g_rmi.detector import DetectorConfig
+from g_rmi.files import check_directory, check_file, write_whole
 from g_rmi.inference.export import PLATFORMS, export_program
 from g_rmi.inference.load import MODELS, SHIPPED, load_settings, load_task
 from g_rmi.inference.pipeline import PosePipeline
@@ -120,6 +121,7 @@ def export_weights(argv: Sequence[str]) -> None:
         flat=False,
         **defaults,
     )
+    check_file(arguments.out)
     task, variables = load_task(arguments.workdir, arguments.checkpoint)
     task = dataclasses.replace(task, config=arguments.model)  # type: ignore[bad-argument-type]
     wanted = jax.eval_shape(task.init, jax.random.key(0))
@@ -177,6 +179,7 @@ def export_whole(argv: Sequence[str]) -> None:
     arguments = cli.arguments(ProgramArguments, argv, name="export program", settings=settings)
     out = arguments.out
     check_out(out)
+    check_directory(out)
     pipeline = PosePipeline.load(arguments.detector, arguments.pose, settings=arguments.settings)
     files = whole_program(arguments, pipeline)
     out.mkdir(parents=True, exist_ok=True)
@@ -191,11 +194,11 @@ def export_whole(argv: Sequence[str]) -> None:
 def export_onnx(argv: Sequence[str]) -> None:
     """`export onnx`."""
     arguments = cli.arguments(OnnxArguments, argv, name="export onnx")
+    check_file(arguments.out)
     task, variables = load_task(arguments.pose or SHIPPED["pose"], stage="pose")
     assert isinstance(task, PoseTask)
     data, worst = to_onnx(task, variables)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_bytes(data)
+    write_whole(arguments.out, data)
     note = f"differs from jax by at most {worst:.1e} on random crops"
     print(f"{arguments.out}: {len(data) / 1e6:.2f} MB; {note}")
 

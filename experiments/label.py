@@ -15,6 +15,7 @@ from data_pipeline.schema import Dataset
 from experiments.parts import cli, measure
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import nearest
+from g_rmi.files import check_directory
 from g_rmi.inference.load import load_task
 from g_rmi.inference.settings import Look
 from g_rmi.pose.heads.head import decodings
@@ -87,6 +88,7 @@ def main(argv: Sequence[str]) -> None:
     out = arguments.out
     if out.exists():
         raise ValueError(f"--out {out}: exists already; name a new directory")
+    check_directory(out.parent)
     if find_prepared(arguments.data):
         raise ValueError(f"--data {arguments.data}: label the set it was prepared from")
     task, variables = load_task(arguments.workdir, arguments.checkpoint, stage="pose")

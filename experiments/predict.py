@@ -2,11 +2,11 @@
 
 import dataclasses
 import math
+import os
 import sys
 import zlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,13 +26,14 @@ from rich.text import Text
 from data_pipeline.boxes import read_boxes
 from experiments.parts import cli
 from experiments.parts.inputs import STDIN, Source, find
-from experiments.parts.journal import Journal, remove_journals
+from experiments.parts.journal import Journal, has_journal, remove_journals
+from experiments.parts.outputs import drawing_names
 from experiments.parts.run import Arguments, Run
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.evaluation.results import write_results
 from g_rmi.inference.load import load_settings
 from g_rmi.inference.pipeline import BoxTable, PosePipeline
-from g_rmi.training.hosts import is_first, join_hosts, wait_for_all
+from g_rmi.training.hosts import alone, is_first, join_hosts, wait_for_all
 from g_rmi.training.sharding import data_mesh
 
 INTERRUPTED = 130  # Exit status of a program that Ctrl-C stopped.
@@ -48,19 +49,32 @@ class Rate(ProgressColumn):
 
 
 def drawings(sources: Sequence[Source], out: Path) -> dict[str, Path]:
-    """A file to draw into for each input: its name with another ending, or after its own."""
-    endings = {source.name: ".mp4" if source.is_video else ".jpg" for source in sources}
-    plain = {name: str(PurePosixPath(name).with_suffix(end)) for name, end in endings.items()}
-    count = Counter(plain.values())
-    files = {
-        name: out / (file if count[file] == 1 else name + endings[name])
-        for name, file in plain.items()
-    }
-    inputs = {source.path for source in sources}
+    """A file of its own to draw into for each input."""
+    names = drawing_names({s.name: ".mp4" if s.is_video else ".jpg" for s in sources})
+    files = {name: out / file for name, file in names.items()}
+    inputs = {source.path.resolve() for source in sources if source.path}
     for file in files.values():
         if file.resolve() in inputs:
             raise ValueError(f"--out {out}: {file} would be drawn over, which is an input")
     return files
+
+
+def refuse_foreign(out: Path, files: Sequence[Path]) -> None:
+    """A ValueError if another program, or the user, has a file where results of a run would go."""
+    if not has_journal(out) and (there := [file for file in files if os.path.lexists(file)]):
+        raise ValueError(f"--out {out}: {there[0].name} is there; --overwrite replaces it")
+
+
+def refuse_others(journal: Journal, sources: Sequence[Source], out: Path) -> None:
+    """A ValueError if an earlier run has found people whose pictures are not among these."""
+    given = {str(source.path) for source in sources}
+    known = {record.get("path", "") for record in journal.records.values()}
+    for path in sorted(known - given):
+        if path and (path == STDIN or os.path.exists(path)):
+            raise ValueError(
+                f"--out {out} holds results of other inputs, such as {path}, which would be lost; "
+                "name another --out, or give them all (--overwrite starts anew)"
+            )
 
 
 def boxes_of(arguments: Arguments, sources: Sequence[Source]) -> dict[str, BoxTable] | None:
@@ -129,12 +143,15 @@ def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
     settings = dataclasses.replace(arguments.settings, decoding=decoding)
     arguments = dataclasses.replace(arguments, settings=settings, min_keypoint_score=drawn)
     host, hosts = jax.process_index(), jax.process_count()
-    if arguments.overwrite:
+    if not arguments.overwrite:
+        refuse_foreign(arguments.out, [arguments.out / "keypoints.json", *files.values()])
+    else:
         if is_first():
             remove_journals(arguments.out)
         wait_for_all("journals are removed")
     journal = Journal(arguments.out, dependencies(arguments, pipeline), host=host)
     with journal, progress_bars() as progress:
+        refuse_others(journal, sources, arguments.out)
         run = Run(arguments, pipeline, journal, progress, files, boxes, drawn)
         run.pictures(pictures[host::hosts])
         for video in videos[host::hosts]:
@@ -154,9 +171,21 @@ def counted(results: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(parts + [f"{seen} detections in {len(frames)} frames"] * bool(frames))
 
 
+def write(run: Run, sources: Sequence[Source]) -> None:
+    """Writes what all hosts have found and says so."""
+    results, out = run.results(sources), run.arguments.out
+    write_results(out / "keypoints.json", results)
+    whole = len(sources) - len(run.broken)
+    print(f"{counted(results)}; {whole} of {len(sources)} inputs done")
+    drawn = " and drawings" if whole and run.arguments.draw else ""
+    print(f"wrote keypoints.json{drawn} to {out}")
+
+
 def main(argv: Sequence[str]) -> int:
     """The program."""
     settings = load_settings(cli.peek(argv, "pose"))
+    if cli.peek(argv, "boxes"):  # somebody has said that people are there
+        settings = dataclasses.replace(settings, min_score=0.0)
     arguments = cli.arguments(Arguments, argv, name="predict", settings=settings)
     sources = find(arguments.inputs, leave_out=arguments.out)
     join_hosts(arguments.hosts)
@@ -164,18 +193,13 @@ def main(argv: Sequence[str]) -> int:
         raise ValueError(f"{STDIN}: standard input is for one host")
     enable_compilation_cache()
     try:
-        run = predict(arguments, sources)
+        with alone(arguments.out):
+            run = predict(arguments, sources)
+            if is_first():
+                write(run, sources)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
-    if not is_first():
-        return 1 if run.broken else 0
-    results = run.results(sources)
-    write_results(arguments.out / "keypoints.json", results)
-    whole = len(sources) - len(run.broken)
-    print(f"{counted(results)}; {whole} of {len(sources)} inputs done")
-    drawn = " and drawings" if whole and arguments.draw else ""
-    print(f"wrote keypoints.json{drawn} to {arguments.out}")
     return 1 if run.broken else 0
 
 

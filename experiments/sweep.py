@@ -30,6 +30,7 @@ from experiments.parts.sweep_jobs import (
 )
 from experiments.parts.sweep_table import Row
 from experiments.parts.training import Arguments as TrainArguments
+from g_rmi.files import locked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,9 +180,15 @@ def main(argv: Sequence[str]) -> int:
     if arguments.detector is None and namesake in configs.names():
         arguments = dataclasses.replace(arguments, detector=namesake)
     base = read_bases(arguments)
+    command = shlex.join(["python", "-m", "experiments.sweep", *argv])
+    with locked(arguments.out / "points" / arguments.config):  # others may share its trainings
+        return sweep(arguments, base, command)
+
+
+def sweep(arguments: Arguments, base: Base, command: str) -> int:
+    """Runs what is left to do, writes the table; returns the exit status."""
     runs = plan(ablations.get(arguments.config, base), base, arguments)
     out, title = arguments.out / arguments.config, ablations.title(arguments.config)
-    command = shlex.join(["python", "-m", "experiments.sweep", *argv])
     errors: dict[str, str] = {}
     left = [run for run in runs if run.metrics is None]
     print(f"{len(runs)} points, {len(runs) - len(left)} done before")

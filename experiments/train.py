@@ -13,7 +13,7 @@ from experiments.parts.training import Arguments, run
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import to_dict
 from g_rmi.training import sharding
-from g_rmi.training.hosts import is_first, join_hosts
+from g_rmi.training.hosts import alone, is_first, join_hosts
 from g_rmi.training.loop import jit_step
 
 
@@ -59,12 +59,14 @@ def main(argv: Sequence[str]) -> None:
     """The program."""
     arguments = cli.parse(Arguments(), argv, prog=cli.program("train"))
     join_hosts(arguments.hosts)
-    if not arguments.dry_run:
-        run(arguments)
+    if arguments.dry_run:
+        for line in dry_run(arguments):
+            if is_first():
+                print(line, flush=True)
         return
-    for line in dry_run(arguments):
-        if is_first():
-            print(line, flush=True)
+    enable_compilation_cache()  # before hosts ask each other
+    with alone(arguments.directory):
+        run(arguments)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "g_rmi.viz": ("g_rmi.skeleton", "g_rmi.geometry"),
     "g_rmi": ("g_rmi.inference",),  # the doors, g_rmi.pipeline and g_rmi.find_people
     "data_pipeline": (
+        "g_rmi.files",
         "g_rmi.skeleton",
         "g_rmi.geometry",
         "g_rmi.types",

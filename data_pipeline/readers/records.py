@@ -4,6 +4,7 @@ The images stay in the records. The tables of images and people lie beside them 
 `tables_{split}.npz`, so that opening a data set does not read the images.
 """
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
@@ -64,7 +65,7 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
     if found is None or not _tables(found, split).is_file():
         there = ", ".join(splits(directory)) or "none"
         raise MissingDataError(f"{found or directory}: no split {split!r}; found {there}")
-    with np.load(_tables(found, split), allow_pickle=False) as tables:
+    with _undamaged(_tables(found, split)) as file, np.load(file, allow_pickle=False) as tables:
         skeleton = COCO  # which tables do not say that are older than other keypoint sets
         if "skeleton" in tables:
             skeleton = Skeleton.from_dict(json.loads(str(tables["skeleton"])))
@@ -109,10 +110,12 @@ class Records:
         _check_features(directory / "features.json")
         self._directory = directory
         self._file_names = file_names
-        builder = tfds.builder_from_directory(directory)
-        self._records = builder.as_data_source(
-            split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-        )
+        with _undamaged(directory):
+            builder = tfds.builder_from_directory(directory)
+            self._records = builder.as_data_source(
+                split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+            )
+            len(self._records)  # opens the files
         # Parsing the image alone is 2.5 times as fast as parsing the people, too.
         self._features = tfds.features.FeaturesDict({"image": builder.info.features["image"]})
         self._decoders = {"image": tfds.decode.SkipDecoding()}
@@ -124,13 +127,27 @@ class Records:
 
     def read(self, index: int) -> bytes:
         """The encoded image of a record."""
-        record = cast(Any, self._records)[index]
-        example = cast(Any, self._features.deserialize_example_np(record, decoders=self._decoders))
-        return example["image"]
+        with _undamaged(self._directory):
+            record = cast(Any, self._records)[index]
+            parse = cast(Any, self._features.deserialize_example_np)
+            return parse(record, decoders=self._decoders)["image"]
 
     def name(self, index: int) -> str:
         """The record, by the original file name."""
         return f"{self._directory}: record {index} ({self._file_names[index]})"
+
+
+@contextlib.contextmanager
+def _undamaged(path: Path) -> Iterator[Path]:
+    """A DataError that names the file in place of what damage shows up as, any of a dozen types."""
+    try:
+        yield path
+    except DataError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        text = f"{path}: missing, cut or damaged; copy it again: {reason:.160}"
+        raise DataError(text) from error
 
 
 def _check_features(path: Path) -> None:

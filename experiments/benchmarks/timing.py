@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from data_pipeline.synthetic.dataset import cores
+from g_rmi.files import write_whole
 from g_rmi.viz.table import markdown
 
 T = TypeVar("T")
@@ -139,7 +140,7 @@ def save(benchmark: str, table: Sequence[Row], out: Path, *, note: str) -> None:
     head = f"{about['date']}, commit {about['commit']}; {about['machine']}; {versions}"
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{benchmark}.json").write_text(json.dumps({**about, "rows": table}, indent=2) + "\n")
-    (out / f"{benchmark}.md").write_text(f"# {benchmark}\n\n{head}\n\n{text}")
+    write_whole(out / f"{benchmark}.md", f"# {benchmark}\n\n{head}\n\n{text}")
     print(f"\n{about['machine']}\n{text}", flush=True)
 
 

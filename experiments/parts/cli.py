@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import io
 import itertools
 import os
 import re
@@ -78,6 +79,8 @@ def renamed(argv: Sequence[str], names: Mapping[str, str] = RENAMED) -> list[str
     """The command line with options under their names of now; says so on standard error."""
     words = []
     for word in argv:
+        if re.search(r"(^|=)(gs|s3|hdfs|abfss?|az|https?)://", word):
+            raise ValueError(f"{word}: must be a path of this machine; mount or copy the bucket")
         match = re.fullmatch(r"--(no-)?([a-z-]+)(=.*)?", word.replace("_", "-"), re.DOTALL)
         if match and match[2] in names:
             new = f"--{match[1] or ''}{names[match[2]]}"
@@ -155,8 +158,29 @@ def program(name: str) -> str:
     return f"g-rmi {name}" if installed else f"python -m experiments.{name}"
 
 
+def machine_trouble(error: Exception) -> str | None:
+    """What a machine without the device, or with too little memory, means; None of other errors."""
+    reason = next(iter(str(error).splitlines()), "")
+    lower = str(error).lower()
+    if "resource_exhausted" in lower or "out of memory" in lower or isinstance(error, MemoryError):
+        return (
+            f"out of memory: {reason:.200}; a smaller --batch-size, --accumulate or --remat when "
+            "training, a smaller canvas, crop or --max-side help"
+        )
+    if "backend" in lower and ("initialize" in lower or "known backends" in lower):
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        return (
+            f"no such device here: {reason:.200} (JAX_PLATFORMS={platforms}; unset it to use what "
+            "there is, or set it to cpu)"
+        )
+    return None
+
+
 def run(main: Callable[[Sequence[str]], Any]) -> None:
     """Runs a program: a user's mistake is one line on standard error and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal without a locale still gets its lines
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         try:
             status = main(sys.argv[1:])
@@ -165,10 +189,12 @@ def run(main: Callable[[Sequence[str]], Any]) -> None:
         sys.exit(status)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, KeyError, OSError, FloatingPointError) as error:
-        if os.environ.get("G_RMI_TRACEBACK"):
-            raise
+    except (ValueError, KeyError, OSError, FloatingPointError, RuntimeError, MemoryError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        if isinstance(error, RuntimeError | MemoryError):
+            message = machine_trouble(error)
+        if os.environ.get("G_RMI_TRACEBACK") or message is None:
+            raise
         print(f"error: {message}", file=sys.stderr)
         if not _expected(error):
             print("(G_RMI_TRACEBACK=1 shows where)", file=sys.stderr)

@@ -1,14 +1,19 @@
 """The data sets a program works on: the directories it was given, or the embedded set."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.progress import Progress
 
 from data_pipeline import synthetic
 from data_pipeline.readers import read
 from data_pipeline.readers.coco import existing
-from data_pipeline.schema import Dataset, MissingDataError
+from data_pipeline.readers.reader import ImageFolder
+from data_pipeline.schema import DataError, Dataset, MissingDataError
+from g_rmi.skeleton import Skeleton
+from g_rmi.training.hosts import is_first
 
 
 def directories(given: Sequence[Path]) -> tuple[Path, ...]:
@@ -31,8 +36,46 @@ def directories(given: Sequence[Path]) -> tuple[Path, ...]:
         return (synthetic.make(synthetic.default_directory(), progress=progress),)
 
 
+def check_validation(dataset: Dataset, skeleton: Skeleton | None) -> None:
+    """Says now what would end an evaluation after hours of training.
+
+    `skeleton` is the keypoint set of what is trained; None for a detector.
+
+    Raises:
+      DataError: Nobody to evaluate on, another keypoint set, or pictures that are not there.
+    """
+    where, people = f"{dataset.directory}, {dataset.split}", dataset.people
+    if not len(dataset.images):
+        raise DataError(f"{where}: no picture to evaluate on; remove the split to do without")
+    if not (people.has_joints if skeleton else ~people.is_crowd).any():
+        what = "nobody's joints are" if skeleton else "nobody is"
+        raise DataError(f"{where}: {what} labelled; remove the split to train without evaluation")
+    for field in ("names", "sigmas"):
+        theirs, ours = getattr(dataset.skeleton, field), getattr(skeleton, field, None)
+        if skeleton and theirs != ours:
+            raise DataError(f"{where}: the joints' {field} are {theirs}, those trained on {ours}")
+    check_pictures(dataset, 0.0)
+
+
+def check_pictures(dataset: Dataset, share: float) -> None:
+    """A DataError if more than a share of the picture files, by a sample, is not there."""
+    if not isinstance(dataset.source, ImageFolder):
+        return
+    rows = np.unique(np.linspace(0, len(dataset.images) - 1, 5000).astype(int))
+    files = [dataset.source.name(row) for row in rows if len(dataset.images)]
+    missing = [file for file in files if not os.path.isfile(file)]
+    if len(missing) > share * len(files):
+        raise DataError(
+            f"{dataset.directory}, {dataset.split}: {len(missing)} of {len(files)} pictures that "
+            f"were looked for are not there, such as {missing[0]}"
+        )
+
+
 def read_split(directories: Sequence[Path], split: str, *, required: bool = True) -> list[Dataset]:
-    """That split of every directory that has it; a MissingDataError if one that must has not."""
+    """That split of every directory that has it; a MissingDataError if one that must has not.
+
+    One that need not be there is told of.
+    """
     found, missing = [], None
     for directory in directories:
         try:
@@ -43,4 +86,6 @@ def read_split(directories: Sequence[Path], split: str, *, required: bool = True
             missing = error
     if not found and missing and required:
         raise missing
+    if not found and missing and is_first():
+        print(f"note: {missing}")
     return found

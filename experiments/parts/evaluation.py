@@ -13,11 +13,13 @@ from data_pipeline.schema import Dataset
 from experiments.parts import measure, variants
 from experiments.parts.gallery import Evaluated, draw_boxes, draw_poses
 from experiments.parts.report import detector_page, joint_cells, pose_page
+from g_rmi.config import require_numbers
 from g_rmi.detector.detector import Detector
 from g_rmi.evaluation.keypoint_table import KeypointRow, keypoint_table
 from g_rmi.evaluation.results import box_results, write_results
 from g_rmi.evaluation.thresholds import ThresholdRow, thresholds
 from g_rmi.evaluation.truth import BOX_METRICS, KEYPOINT_METRICS, Backend, Truth, evaluate_boxes
+from g_rmi.files import write_whole
 from g_rmi.geometry import to_xywh
 from g_rmi.inference.load import load_task
 from g_rmi.inference.settings import COUNTING, Settings
@@ -72,6 +74,10 @@ class Arguments:
     # for a low score, since AP counts them, too.
     settings: Settings = COUNTING
 
+    def __post_init__(self):
+        require_numbers(self, 0, None, "pictures")
+        require_numbers(self, 0, 1, "min_drawn_score")
+
 
 def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
     """The boxes that `--boxes` names."""
@@ -94,7 +100,6 @@ def evaluate_detector(
 ) -> None:
     """Finds people, writes what was found, prints COCO's twelve numbers."""
     refuse_pose_options(arguments)
-    out.mkdir(parents=True, exist_ok=True)
     found = measure.find_boxes(
         task,
         variables,
@@ -136,7 +141,6 @@ def evaluate_pose(
             f"{dataset.directory}, {dataset.split}: nobody's joints are labelled; "
             "boxes alone can measure a detector"
         )
-    out.mkdir(parents=True, exist_ok=True)
     main, head = Path(arguments.boxes).name, task.config.head
     truth = Truth(as_coco(dataset), task.skeleton, arguments.coco_backend)
     sources = {main: read_box_source(arguments, dataset)}
@@ -170,7 +174,7 @@ def evaluate_pose(
         min_keypoint_score=head.drawn_from(decoding) if drawn is None else drawn,
     )
     text = markdown(KeypointRow._fields, joint_cells(joints))
-    (out / "joints.md").write_text(text)
+    write_whole(out / "joints.md", text)
     print(text)
     files = ["keypoints.json", "boxes.json", "joints.md"]
     if arguments.boxes != "gt":
@@ -230,7 +234,7 @@ def write_tables(tables: dict[str, variants.Numbers], out: Path) -> None:
         markdown((title, *KEYPOINT_METRICS), number_rows(table, KEYPOINT_METRICS))
         for title, table in tables.items()
     )
-    (out / "options.md").write_text("\n".join(texts))
+    write_whole(out / "options.md", "\n".join(texts))
 
 
 def evaluated_by(arguments: Arguments, **outcome: Any) -> Evaluated:
@@ -253,13 +257,13 @@ def finish(
     print(evaluated.summary)
     print(f"wrote {', '.join(['metrics.json', *files])} and pictures/ to {out}")
     if page:
-        (out / "report.html").write_text(page(evaluated))
+        write_whole(out / "report.html", page(evaluated))
         print(f"wrote {out / 'report.html'}")
 
 
 def write_json(path: Path, values: dict) -> None:
     """Writes numbers by name."""
-    path.write_text(json.dumps(values, indent=2) + "\n")
+    write_whole(path, json.dumps(values, indent=2) + "\n")
 
 
 def title_of(arguments: Arguments, dataset: Dataset) -> str:

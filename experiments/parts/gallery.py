@@ -1,17 +1,18 @@
 """Which people of an evaluation are worth a look, labels beside predictions."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from data_pipeline.boxes import PersonBoxes
 from data_pipeline.images import cut_image, decode
 from data_pipeline.schema import Dataset
 from experiments.parts.measure import PoseEvaluation
+from experiments.parts.outputs import drawing_names, write_jpeg
 from g_rmi.evaluation.diagnosis import KINDS, Diagnosis
 from g_rmi.evaluation.results import Result, keypoints_of
 from g_rmi.evaluation.truth import Evaluation, Truth, matches
@@ -20,6 +21,7 @@ from g_rmi.inference.dataset import FoundBoxes
 from g_rmi.viz.draw import compare, compare_boxes, contact_sheet
 from g_rmi.viz.report import Gallery, Picture
 
+_SHEET = "contact_sheet.jpg"  # Of all drawings.
 CELL = (420, 336)  # Height and width of each half of a picture.
 
 
@@ -49,14 +51,17 @@ def draw_pairs(
 ) -> None:
     """Writes truth beside found for the pictures of some rows, and one sheet of all of them."""
     out.mkdir(parents=True, exist_ok=True)
+    names = {int(row): dataset.images.file_name[row].replace("\\", "/") for row in rows}
+    files = drawing_names(dict.fromkeys(names.values(), ".jpg"), taken=[_SHEET])
     sheet = []
-    for row in map(int, rows):
+    for row, name in names.items():
         sheet.append(draw(decode(dataset.source.read(row)), row))
-        name = Path(dataset.images.file_name[row]).stem
-        cv2.imwrite(str(out / f"{name}.jpg"), sheet[-1][..., ::-1])
+        try:
+            write_jpeg(out / files[name], sheet[-1])
+        except OSError as error:  # one odd name is no reason to lose the others
+            print(f"note: {name} is drawn on {_SHEET} only: {error.strerror}", file=sys.stderr)
     if sheet:
-        page = contact_sheet(sheet, columns=2, cell=(360, 960))
-        cv2.imwrite(str(out / "contact_sheet.jpg"), page[..., ::-1])
+        write_jpeg(out / _SHEET, contact_sheet(sheet, columns=2, cell=(360, 960)))
 
 
 def draw_poses(

@@ -50,8 +50,9 @@ class Source(NamedTuple):
 def find(given: Sequence[str], *, leave_out: Path) -> list[Source]:
     """Finds pictures and videos.
 
-    Folders are searched with all folders below them, for pictures only; hidden files and folders
-    are passed over. A file that is named is taken whatever its ending says.
+    Folders are searched with all folders below them, linked ones too, each once, for pictures only;
+    hidden files and folders are passed over. A file that is named is taken whatever its ending
+    says.
 
     `-` is one picture on standard input. The folder `leave_out` is not searched: results of an
     earlier run are no input. Sources come in the order they were given, the files of a folder by
@@ -94,9 +95,15 @@ def _search(folder: Path, leave_out: Path) -> Iterator[tuple[Path, str]]:
     if folder == leave_out:
         raise ValueError(f"{folder}: results must not go into the folder they are made from")
     found, videos = [], 0
-    for directory, below, files in os.walk(folder):
-        here = Path(directory)
-        below[:] = [b for b in below if not b.startswith(".") and here / b != leave_out]
+    seen, tops = {os.path.realpath(leave_out)}, [folder]
+    walks = (entry for top in tops for entry in os.walk(top))  # linked folders after all others
+    for directory, below, files in walks:
+        here, real = Path(directory), os.path.realpath(directory)
+        below[:] = [] if real in seen else [b for b in below if not b.startswith(".")]
+        if real in seen:
+            continue
+        seen.add(real)
+        tops += [here / b for b in sorted(below) if (here / b).is_symlink()]
         for path in (here / file for file in files if not file.startswith(".")):
             videos += path.suffix.lower() in VIDEOS
             if path.suffix.lower() in PICTURES:

@@ -78,6 +78,11 @@ class Journal:
         self._file.close()
 
 
+def has_journal(folder: Path) -> bool:
+    """Whether an earlier run, of any host, has begun here."""
+    return bool(_files(folder))
+
+
 def remove_journals(folder: Path) -> None:
     """Forgets what earlier runs have done, on all hosts."""
     for path in _files(folder):

@@ -2,21 +2,21 @@
 
 import contextlib
 import dataclasses
+import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, NamedTuple
 
-import cv2
 import numpy as np
 import tyro
 from rich.progress import Progress
 
 from data_pipeline.images import ImageError, Picture, shrink
-from experiments.parts.inputs import Source, decode
+from experiments.parts.inputs import STDIN, Source, decode
 from experiments.parts.journal import Journal
+from experiments.parts.outputs import write_jpeg
 from experiments.parts.videos import Video, VideoFile
 from g_rmi.evaluation.results import box_results, keypoint_results, keypoints_of
-from g_rmi.files import write_whole
 from g_rmi.geometry import from_xywh
 from g_rmi.inference.canvas import MARGIN, shape_class
 from g_rmi.inference.pipeline import BoxTable, PosePipeline
@@ -25,6 +25,8 @@ from g_rmi.training.hosts import Hosts
 from g_rmi.types import PERSON, People
 from g_rmi.viz.draw import draw_people
 
+# What ends a run; others, such as too long a name, cost a picture its drawing.
+_OF_ALL_FILES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 _END = -1  # In place of a frame's number: the video was read to its end.
 
 
@@ -47,7 +49,7 @@ class Arguments:
     pose: Path | None = None  # The same of the pose network.
     # Where to look instead of asking a detector: a JSON file, {"picture.jpg": [[x0, y0, x1,
     # y1], ...]} or COCO's results format with the picture's name, its stem or number as
-    # image_id.
+    # image_id. Nobody of them is left out for a low score unless --min-score is given.
     boxes: Path | None = None
     # Larger pictures are shrunk by the smallest whole factor that makes them fit.
     max_side: int = 2560
@@ -193,7 +195,8 @@ class Run:
                 total = -(-video.count // self.arguments.every) or None
                 self.progress.update(bar, total=total)
                 self._frames(source, stamp, video, lambda: self.progress.advance(bar))
-                video.check_end()
+                if doubt := video.check_end():
+                    self._say(f"note: {source.path}: {doubt}")
                 end = {"name": source.name, "frame": _END, "stamp": stamp, "frames": video.read}
                 self._add(end)
         except (ImageError, OSError) as error:
@@ -290,7 +293,9 @@ class Run:
     def _report(self, source: Source, error: Exception) -> None:
         text = error.strerror if isinstance(error, OSError) and error.strerror else error
         self.broken.add(source.name)
-        line = f"error: {source.path or source.name}: {text}"
+        self._say(f"error: {source.path or source.name}: {text}")
+
+    def _say(self, line: str) -> None:
         self.progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _record(self, source: Source, frame: int | None, stamp: list[int], people: People) -> dict:
@@ -299,7 +304,8 @@ class Run:
         boxes = box_results(ids, people.boxes, people.scores)
         names = ("keypoints", "score", "bbox")
         found = [{name: (pose | box)[name] for name in names} for pose, box in zip(poses, boxes)]
-        return {"name": source.name, "frame": frame, "stamp": stamp, "people": found}
+        path = {"path": str(source.path or STDIN)}
+        return {"name": source.name, "frame": frame, "stamp": stamp, **path, "people": found}
 
     def _add(self, record: dict) -> None:
         self.done[record["name"], record["frame"]] = record
@@ -310,8 +316,12 @@ class Run:
         path = self.drawings.get(source.name)
         if path is None:
             return
-        _, data = cv2.imencode(".jpg", self._drawn(image, record)[..., ::-1])
-        write_whole(path, data.tobytes())
+        try:
+            write_jpeg(path, self._drawn(image, record))
+        except OSError as error:
+            if error.errno in _OF_ALL_FILES:
+                raise
+            self._report(source, error)
 
     def _drawn(self, image: Picture, record: dict) -> Picture:
         found, skeleton = record["people"], self.pipeline.pose.skeleton

@@ -1,11 +1,9 @@
 """What the jobs of a sweep do: train once, find boxes once, evaluate points."""
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import flatten, to_dict
 from g_rmi.evaluation.results import box_results
 from g_rmi.evaluation.truth import Truth, evaluate_boxes
-from g_rmi.files import write_whole
+from g_rmi.files import locked, write_whole
 from g_rmi.inference.load import load_task
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.checkpoint import FREE_FIELDS
@@ -139,20 +137,11 @@ class Run:
         write_whole(self.directory / "metrics.json", json.dumps(metrics, indent=2) + "\n")
 
 
-@contextlib.contextmanager
-def _alone(workdir: Path) -> Iterator[None]:
-    """Waits until no other job works here; the lock ends with its process, however that ends."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def train_once(needed: Training) -> None:
     """Trains, or continues, unless it is done."""
     if needed.arguments is None:
         return
-    with _alone(needed.workdir):
+    with locked(needed.workdir, wait=True):
         if not needed.finished:
             training.run(needed.arguments)
 

@@ -92,6 +92,10 @@ def run(arguments: Arguments) -> None:
     skeleton = datasets[0].skeleton
     task = experiment.model.task(skeleton)
     stage = STAGES[experiment.stage]
+    for dataset in datasets:
+        data.check_pictures(dataset, 0.5)  # a few missing ones are counted by the reader
+    if validation:
+        data.check_validation(validation[0], skeleton if stage.keypoints else None)
     if stage.keypoints and skeleton != COCO:
         values["skeleton"] = dataclasses.asdict(skeleton)
     batches = stage.batches(experiment, datasets)

@@ -3,23 +3,29 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 
 from data_pipeline.images import MAX_PIXELS, ImageError, Picture
+from g_rmi.files import part_of
 
 
 class Video:
     """A video to read, upright."""
 
     def __init__(self, path: Path):
-        """Opens it; an ImageError if it is none, or has frames of more than `MAX_PIXELS`."""
+        """Opens it.
+
+        Raises:
+          ImageError: It is none, of a codec that is not there, or of more than `MAX_PIXELS`.
+        """
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what is wrong is said by us
         self._capture = cv2.VideoCapture(str(path))
+        self._path = path
         if not self._capture.isOpened():
-            raise ImageError("not a video, or its end is missing")
+            raise ImageError(_not_opened(path))
         sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
         width, height = (int(self._capture.get(side)) for side in sides)
         if width * height > MAX_PIXELS:
@@ -46,13 +52,84 @@ class Video:
                 yield self.read, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
             self.read += 1
 
-    def check_end(self) -> None:
-        """Raises an ImageError if, after the last, more than a twentieth of the frames is missing.
+    def check_end(self) -> str | None:
+        """Looks back after the last frame.
 
-        What a file says of their number is an estimate in some formats.
+        What a file says of their number can be an estimate, from its duration, or count frames
+        that are not shown; if that is all there is to say, it is returned.
+
+        Raises:
+          ImageError: No frame could be decoded, or the file is cut and more than a twentieth of the
+            frames is missing.
         """
-        if not self.read or self.read < 0.95 * self.count:
-            raise ImageError(f"only {self.read} of {self.count} frames can be read")
+        counted = f"{self.read} of {self.count} frames"
+        if self.read < 0.95 * self.count and is_cut(self._path):
+            raise ImageError(f"only {counted} can be read: the file is cut off")
+        if not self.read:
+            code = int(self._capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
+            name = code.to_bytes(4, "little").decode("ascii", "replace").strip("\0 ") or "unnamed"
+            raise ImageError(f"only {counted} can be read: {_undecodable(name)}")
+        if self.read < 0.95 * self.count:
+            return f"{counted} that its header promises, which can be an estimate"
+        return None
+
+
+# How containers name codecs that a build of OpenCV may not have.
+_CODECS = {
+    "AV1": (b"av01", b"V_AV1", b"AV01"),
+    "HEVC": (b"hvc1", b"hev1", b"V_MPEGH/ISO/HEVC", b"dvh1", b"HEVC"),
+    "VVC": (b"vvc1", b"vvi1"),
+    "ProRes": (b"apch", b"apcn", b"apcs", b"apco", b"ap4h", b"V_PRORES"),
+}
+
+
+def _undecodable(codec: str) -> str:
+    advice = "convert it: ffmpeg -i VIDEO -c:v libx264 NEW.mp4"
+    return f"damaged, or its codec, {codec}, is none that this build of OpenCV decodes; {advice}"
+
+
+def _not_opened(path: Path) -> str:
+    """Why OpenCV opens no video there."""
+    with open(path, "rb") as file:
+        data = file.read(1 << 22)
+        file.seek(max(path.stat().st_size - (1 << 22), len(data)))
+        data += file.read()
+    found = (codec for codec, names in _CODECS.items() if any(name in data for name in names))
+    codec = None if is_cut(path) else next(found, None)
+    return _undecodable(codec) if codec else "not a video, or its end is missing"
+
+
+def is_cut(path: Path) -> bool:
+    """Whether a container (MP4, Matroska, AVI) says that it is longer than its file."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        head, end = file.read(8), 0
+        if head[:4] == b"RIFF":
+            return 8 + int.from_bytes(head[4:8], "little") > size
+        if head[:4] == b"\x1aE\xdf\xa3":  # EBML: its header, then the segment
+            file.seek(4)
+            file.seek(_ebml_size(file), 1)
+            if file.read(4) != b"\x18\x53\x80\x67":
+                return False
+            length = _ebml_size(file)
+            return length >= 0 and file.tell() + length > size
+        while end < size:  # MP4's boxes
+            file.seek(end)
+            head = file.read(16)
+            if not head[4:8].isalnum():
+                return False
+            length = int.from_bytes(head[:4], "big")
+            length = int.from_bytes(head[8:], "big") if length == 1 else length or size - end
+            end += max(length, 8)
+        return end > size
+
+
+def _ebml_size(file: BinaryIO) -> int:
+    """A number of Matroska's, whose first byte says how many bytes it has; -1 if unknown."""
+    first = int.from_bytes(file.read(1), "big")
+    more = 8 - first.bit_length()
+    value = first - (128 >> more) << 8 * more | int.from_bytes(file.read(more), "big")
+    return -1 if value == (1 << 7 * (more + 1)) - 1 else value
 
 
 class VideoFile:
@@ -61,7 +138,7 @@ class VideoFile:
     def __init__(self, path: Path, fps: float):
         """Of an `.mp4` file; nothing is written before the first frame."""
         self._path, self._fps = path, fps
-        self._part = path.with_name(f".{path.stem}.part{path.suffix}")
+        self._part = part_of(path, path.suffix)
         self._writer: Any = None
 
     def write(self, frame: Picture) -> None:

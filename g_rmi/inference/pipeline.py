@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 from functools import lru_cache, partial
 from typing import Any
 
@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Float
+from PIL import Image, ImageOps
 
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.detector.detector import Detector
@@ -82,7 +83,8 @@ class PosePipeline:
           detector: Work directory of a training, or its weights file; None: the package's own.
           pose: The same of the pose network.
           boxes_given: Whether it will always be told where people are and needs no detector.
-          settings: None takes those that the pose network's weights were written with.
+          settings: None takes those that the pose network's weights were written with, and leaves
+            out nobody for a low score where boxes are given.
           mesh: See the class.
 
         Raises:
@@ -100,15 +102,18 @@ class PosePipeline:
             tasks[stage], variables[stage] = load_task(path, stage=stage)
         if settings is None:
             settings = load_settings(paths["pose"])
+            if boxes_given:
+                settings = dataclasses.replace(settings, min_score=0.0)
         return cls(tasks.get("detector"), tasks["pose"], variables, settings, mesh)
 
     def __call__(
-        self, image: np.ndarray | Sequence[np.ndarray], boxes: Any = None, box_scores: Any = None
+        self, image: Any, boxes: Any = None, box_scores: Any = None
     ) -> People | list[People]:
         """Finds people.
 
         Args:
-          image: RGB picture, or several of any sizes (a list or an array [B, H, W, 3]).
+          image: RGB picture, or several of any sizes (a list or an array [B, H, W, 3]). One of
+            PIL's is looked at as `predict` does: upright by its EXIF data, transparency on white.
           boxes: `(x0, y0, x1, y1)` of the people to look at, [M, 4] in image pixels; a list of
             such for several pictures. The detector finds them if None.
           box_scores: Of the boxes, [M], or a list of such, for rankings that read them; None: 1.
@@ -121,23 +126,24 @@ class PosePipeline:
         """
         if boxes is None and self.detector is None:
             raise ValueError("boxes = None: the pipeline was loaded without a detector")
-        single = isinstance(image, np.ndarray) and image.ndim == 3
-        images = [_check_image(i) for i in ([image] if single else image)]
+        several = isinstance(image, list | tuple | Iterator) or getattr(image, "ndim", 0) == 4
+        images = [_check_image(picture) for picture in (image if several else [image])]
         given = None
         if boxes is not None:
-            boxes = [boxes] if single else list(boxes)
-            scores = [None] * len(boxes) if box_scores is None else box_scores
-            scores = [box_scores] if single else scores
-            given = [_check_boxes(*each) for each in zip(boxes, scores, strict=True)]
-            if len(given) != len(images):
-                raise ValueError(f"boxes: {len(given)} arrays for {len(images)} pictures")
+            scores = [None] * len(images) if box_scores is None and several else box_scores
+            columns = (boxes, scores) if several else ([boxes], [scores])
+            for name, column in zip(("boxes", "box_scores"), columns):
+                if not hasattr(column, "__len__") or len(column) != len(images):
+                    what = f"{name} must be a list of {len(images)} arrays, one for each picture"
+                    raise ValueError(f"{what}, got {_shown(column)}")
+            given = [_check_boxes(*each) for each in zip(*columns)]
         elif box_scores is not None:
             raise ValueError("box_scores: of no use without boxes")
         found: dict[int, People] = {}
         for group in alike(images):
             people = self._run([images[i] for i in group], given and [given[i] for i in group])
             found.update(zip(group, people))
-        return found[0] if single else [found[i] for i in range(len(images))]
+        return [found[i] for i in range(len(images))] if several else found[0]
 
     def _run(self, images: list[np.ndarray], boxes: list[BoxTable] | None) -> list[People]:
         """Pictures of one orientation and size class."""
@@ -169,24 +175,53 @@ def _given(boxes: list[BoxTable], count: int) -> Detections:
 
 
 def _check_image(image: Any) -> np.ndarray:
-    shape, dtype = getattr(image, "shape", ()), getattr(image, "dtype", type(image).__name__)
-    right = dtype == np.uint8 and len(shape) == 3 and shape[2] == 3 and min(shape) > 0
-    if not right or max(shape) > LARGEST:
+    if isinstance(image, Image.Image):
+        image = _pixels(image)
+    shape = getattr(image, "shape", ())
+    right = getattr(image, "dtype", None) == np.uint8 and len(shape) == 3 and shape[2] == 3
+    if not right or not 0 < min(shape) <= max(shape) <= LARGEST:
         raise ValueError(
-            f"a picture must be uint8 RGB [H, W, 3] of at most {LARGEST} pixels a side, got "
-            f"{dtype} {list(shape)}"
+            f"a picture must be uint8 RGB [H, W, 3] of at most {LARGEST} pixels a side, or one of "
+            f"PIL's, got {_shown(image)}"
         )
     return np.asarray(image)
 
 
+def _pixels(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"a picture must have 8 bits a channel, got PIL's mode {image.mode}")
+    image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
+
+
+def _shown(value: Any) -> str:
+    """What was given, for a message."""
+    if hasattr(value, "shape"):
+        return f"{getattr(value, 'dtype', type(value).__name__)} {list(value.shape)}"
+    return f"{type(value).__name__}: {value!r:.60}"
+
+
+def _numbers(values: Any, shape: tuple[int, ...], wanted: str) -> np.ndarray:
+    """Numbers below a million as an array; -1 stands for any length."""
+    try:
+        table = np.asarray(values, np.float32)
+        table = table.reshape(0, *shape[1:]) if table.size == 0 else table
+        fits = table.shape == tuple(n if m == -1 else m for m, n in zip(shape, table.shape))
+        if fits and len(table.shape) == len(shape) and (np.abs(table) < 1e6).all():
+            return table
+    except (ValueError, TypeError, OverflowError):
+        pass
+    raise ValueError(f"{wanted}, got {_shown(values)}")
+
+
 def _check_boxes(boxes: Any, scores: Any) -> BoxTable:
-    table = np.asarray(boxes, np.float32)
-    if table.size == 0:
-        table = table.reshape(0, 4)
-    if table.ndim != 2 or table.shape[1] != 4 or not np.isfinite(table).all():
-        raise ValueError(f"boxes must be finite numbers [M, 4], got {list(table.shape)}")
-    scores = np.asarray(np.ones(len(table)) if scores is None else scores, np.float32)
-    if scores.shape != (len(table),) or not np.isfinite(scores).all():
-        wanted = f"finite numbers [{len(table)}], one for each box"
-        raise ValueError(f"box_scores must be {wanted}, got {list(scores.shape)}")
-    return table, scores
+    table = _numbers(boxes, (-1, 4), "boxes must be finite numbers [M, 4], x0 y0 x1 y1 in pixels")
+    if inside_out := np.flatnonzero((table[:, 2:] < table[:, :2]).any(axis=1)).tolist():
+        box = table[inside_out[0]].tolist()
+        raise ValueError(f"boxes must be x0 y0 x1 y1, got {box} (box {inside_out[0]}): inside out")
+    scores = np.ones(len(table)) if scores is None else scores
+    wanted = f"box_scores must be finite numbers [{len(table)}], one for each box"
+    return table, _numbers(scores, (len(table),), wanted)

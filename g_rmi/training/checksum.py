@@ -24,7 +24,8 @@ def _checksum(x: Array) -> UInt32[Array, ""]:
     width = 8 * x.dtype.itemsize
     words = x if x.dtype == bool else jax.lax.bitcast_convert_type(x, f"uint{width}")
     words = words.astype(jnp.uint32).ravel()
-    return jnp.sum(words * (2 * jnp.arange(words.size, dtype=jnp.uint32) + 1))
+    factors = 2 * jnp.arange(words.size, dtype=jnp.uint32) + 1
+    return jnp.sum(words * factors, dtype=jnp.uint32)  # also where JAX_ENABLE_X64 is set
 
 
 def verified(tree: Json) -> Json:

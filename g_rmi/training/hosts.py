@@ -1,11 +1,16 @@
 """Several hosts as one: each of them starts the same command."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Literal
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
+from g_rmi.files import locked
 from g_rmi.types import Share
 
 Hosts = Literal["auto", "one", "all"]
@@ -41,6 +46,29 @@ def shard() -> Share:
 def is_first() -> bool:
     """Whether this is the host that writes files and prints."""
     return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def alone(directory: str | os.PathLike) -> Iterator[None]:
+    """`g_rmi.files.locked` for all hosts of this job: the first one has the lock.
+
+    Raises:
+      OSError: Another job is working there, or the directory cannot be written to.
+    """
+    with contextlib.ExitStack() as stack:
+        refusal = None
+        try:
+            if is_first():
+                stack.enter_context(locked(directory))
+        except OSError as error:
+            refusal = error
+        if jax.process_count() > 1:
+            refused = multihost_utils.broadcast_one_to_all(np.int32(refusal is not None))
+            if refused and not refusal:
+                refusal = OSError(f"{directory}: refused to the first host, which says why")
+        if refusal:
+            raise refusal
+        yield
 
 
 def wait_for_all(name: str) -> None:

@@ -2,7 +2,7 @@
 
 The order within one iteration, with n steps finished, is a contract:
 
-1. evaluate the current state, if due;
+1. evaluate the current state, if due; if that fails, say so and go on, with 2 due;
 2. checkpoint {state, iterator, config, data}, if due: the iterator has not consumed the next batch;
 3. take the next batch;
 4. dispatch the step;
@@ -114,7 +114,7 @@ def train(
             last = step >= steps or stopping
             evaluation = evaluate if monitor.evaluation_due(step) and not stopping else None
             due = last or step % train_config.checkpoint_every == 0 or (evaluation and best_by)
-            saves, metric = step > first and due, None
+            saves, metric = bool(step > first and due), None
             if evaluation or saves:
                 monitor.settle()
                 with monitor.paused():
@@ -122,7 +122,8 @@ def train(
                         variables = evaluation_variables(state)
                         whole = jax.device_put(variables, sharding.replicated(mesh))
                         scalars = _evaluate(evaluation, whole, step, writer, best_by)
-                        if best_by and f"eval/{best_by}" in scalars:
+                        saves |= scalars is None and step > first
+                        if best_by and scalars and f"eval/{best_by}" in scalars:
                             metric = {best_by: scalars[f"eval/{best_by}"]}
                     if saves:
                         checkpoints.save(step, state, batches.get_state(), *records, metric=metric)
@@ -263,8 +264,16 @@ class _Monitor:
 
 def _evaluate(
     evaluate: Evaluate, variables: Variables, step: int, writer: Writer, best_by: str | None
-) -> dict[str, float]:
-    results = {f"eval/{k}": v for k, v in evaluate(variables, step).items()}
+) -> dict[str, float] | None:
+    """Its numbers, which are written; None if it failed, which costs no training."""
+    try:
+        results = {f"eval/{k}": v for k, v in evaluate(variables, step).items()}
+    except Exception as error:
+        if jax.process_count() > 1:
+            raise  # the others wait for this host's part
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        writer.say(f"error: step {step}: the evaluation failed, the training goes on: {reason}")
+        return None
     scalars = {name: float(value) for name, value in results.items() if np.ndim(value) == 0}
     writer.scalars(step, scalars)
     writer.images(step, {name: value for name, value in results.items() if name not in scalars})

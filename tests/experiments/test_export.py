@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -10,6 +11,7 @@ import types
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from experiments import export
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
@@ -124,11 +126,34 @@ def test_it_is_one_artefact_for_every_platform(exported):
         (np.zeros((20, 20), np.uint8), "uint8 RGB"),
         (np.zeros((20, 0, 3), np.uint8), "uint8 RGB"),
         ([np.zeros((8, 8, 3), np.uint8)] * 3, "3 pictures.*at most 2"),
+        (None, "uint8 RGB.*NoneType"),
+        ("a.jpg", "uint8 RGB.*str: 'a.jpg'"),
+        (Image.new("F", (8, 8)), "uint8 RGB"),
     ],
 )
 def test_the_loader_names_what_it_cannot_take(loader, image, message):
     with pytest.raises(ValueError, match=message):
         loader.find_people(image)
+
+
+def test_the_loader_takes_pictures_of_pil(loader):
+    image = scene(60, 80)
+    for given in (Image.fromarray(image), Image.fromarray(image).convert("RGBA")):
+        found, wanted = loader.find_people(given), loader.find_people(image)
+        np.testing.assert_array_equal(found["keypoints"], wanted["keypoints"])
+
+
+@pytest.mark.parametrize("name", ["program.bin", "weights.npz"])
+def test_a_cut_file_of_an_export_is_named(exported, tmp_path, name):
+    copy = shutil.copytree(exported, tmp_path / "copy")
+    data = (copy / name).read_bytes()
+    for share in (0, 0.01, 0.5, 0.99, None):
+        (copy / name).unlink(missing_ok=True)
+        if share is not None:
+            (copy / name).write_bytes(data[: int(share * len(data))])
+        spec = importlib.util.spec_from_file_location("cut_loader", copy / "find_people.py")
+        with pytest.raises(ValueError, match=rf"{name} is missing, cut or damaged"):
+            spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
 @pytest.mark.parametrize(

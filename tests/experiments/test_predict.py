@@ -203,7 +203,7 @@ def test_a_video_goes_on_too(networks, tmp_path, monkeypatch, looked_at):
     with monkeypatch.context() as patch:
         patch.setattr(PosePipeline, "__call__", interrupted)
         assert predict.main(arguments) == predict.INTERRUPTED
-    assert [path.name for path in out.iterdir()] == ["journal.jsonl"]
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "journal.jsonl"]
     looked_at.clear()
     assert predict.main(arguments) == 0
     assert len(looked_at) == 3
@@ -416,6 +416,41 @@ def test_an_input_is_never_drawn_over(folder, tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"")
     files = predict.drawings(find([str(tmp_path)], leave_out=folder), folder)
     assert files == {"a.jpg": folder / "a.jpg.jpg", "a.png": folder / "a.png.jpg"}
+
+
+def test_linked_folders_are_searched_once(tmp_path):
+    for name in ("in/a/x.jpg", "elsewhere/y.jpg", "in/b/z.jpg", "out/x.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    links = {"a/up": ".", "a/b": "in/b", "linked": "elsewhere", "twice": "elsewhere", "o": "out"}
+    for name, target in links.items():
+        there = tmp_path / ("in" if target == "." else target)
+        (tmp_path / "in" / name).symlink_to(there, target_is_directory=True)
+    found = find([str(tmp_path / "in")], leave_out=tmp_path / "out")
+    assert [source.name for source in found] == ["a/x.jpg", "b/z.jpg", "linked/y.jpg"]
+
+
+def test_results_of_other_inputs_are_not_overwritten(networks, tmp_path, capsys):
+    for name in ("monday/x.png", "tuesday/x.png", "tuesday/" + "l" * 250 + ".png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(encode(scene()))
+    monday, tuesday, out = (str(tmp_path / name) for name in ("monday", "tuesday", "out"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "x.jpg").write_text("the user's own")
+    with pytest.raises(ValueError, match=r"out: x\.jpg is there; --overwrite"):
+        predict.main([*networks, monday, "--out", out])
+    (tmp_path / "out" / "x.jpg").unlink()
+    assert predict.main([*networks, monday, "--out", out]) == 0
+    with pytest.raises(ValueError, match=r"out holds results of other inputs, .*monday/x\.png"):
+        predict.main([*networks, tuesday, "--out", out])
+    (tmp_path / "monday" / "y.png").write_bytes(encode(scene(seed=1)))  # more of the same
+    assert predict.main([*networks, monday, "--out", out]) == 0
+    capsys.readouterr()
+    # All but the drawing whose name would be longer than there can be.
+    (tmp_path / tuesday / ("l" * 250 + ".webp")).write_bytes(encode(scene()))
+    assert predict.main([*networks, tuesday, "--out", out, "--overwrite"]) == 1
+    assert "too long" in capsys.readouterr().err.lower().replace("\n", " ")
+    assert "x.png" in {person["file_name"] for person in people_in(tmp_path / "out")}
 
 
 def test_a_damaged_journal_is_named(tmp_path):

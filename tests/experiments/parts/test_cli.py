@@ -1,6 +1,7 @@
 """A pose network's head on the command line: choosing one, its flags, flags of before."""
 
 import json
+import re
 import subprocess
 import sys
 import typing
@@ -120,3 +121,34 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         process.stdin.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore"), "--remat"),
+        (RuntimeError("INTERNAL: Error: Out of memory while trying"), "out of memory: .*--batch-s"),
+        (MemoryError("Unable to allocate 8 GiB"), "out of memory: Unable to allocate"),
+        (RuntimeError("Unable to initialize backend 'tpu': no"), "no such device here: .*'tpu'"),
+        (RuntimeError("Backend 'x' is not in the list of known backends"), "no such device"),
+        (OSError("full"), "error: full"),
+        (RuntimeError("a bug"), None),
+    ],
+)
+def test_a_machines_trouble_is_one_line(error, message, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["train"])
+
+    def main(argv):
+        raise error
+
+    with pytest.raises(SystemExit if message else RuntimeError) as exit:
+        cli.run(main)
+    if message:
+        assert exit.value.code == 2
+        assert re.search(message, capsys.readouterr().err.splitlines()[0])
+
+
+@pytest.mark.parametrize("word", ["gs://b/run", "--workdir=gs://b/run", "s3://b", "http://x/a.jpg"])
+def test_buckets_are_refused(word):
+    with pytest.raises(ValueError, match=r"://.*must be a path of this machine"):
+        cli.renamed([word])

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import timeit
+from pathlib import Path
 
 import cv2
 import jax
@@ -10,6 +11,7 @@ import jax.export
 import numpy as np
 import pytest
 from jax import numpy as jnp
+from PIL import Image
 
 from g_rmi import geometry
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
@@ -297,7 +299,18 @@ def test_sharded_over_devices(pipeline):
         (([np.zeros((8, 8, 3), np.float32)],), "float32"),
         ((np.zeros((8, 8, 3), np.uint8), np.zeros((2, 5))), r"\[M, 4\]"),
         ((np.zeros((8, 8, 3), np.uint8), [[0, 0, np.nan, 1]]), "finite"),
-        (([np.zeros((8, 8, 3), np.uint8)], []), "0 arrays for 1 pictures"),
+        (([np.zeros((8, 8, 3), np.uint8)], []), r"boxes must be a list of 1 arrays.*list: \[\]"),
+        (([np.zeros((8, 8, 3), np.uint8)], 5), "boxes must be a list of 1 arrays.*int: 5"),
+        ((np.zeros((8, 8, 3), np.uint8), [[0, 0, 1, 1], [2]]), r"boxes must be .*\[M, 4\].*list"),
+        ((np.zeros((8, 8, 3), np.uint8), {"boxes": []}), "boxes must be .*dict"),
+        ((np.zeros((8, 8, 3), np.uint8), [["a"] * 4]), "boxes must be .*'a'"),
+        ((np.zeros((8, 8, 3), np.uint8), [[0, 0, 1e30, 1e30]]), "boxes must be"),
+        ((np.zeros((8, 8, 3), np.uint8), [[5, 5, 1, 1]]), "inside out"),
+        ((None,), "uint8 RGB.*NoneType: None"),
+        (("a.jpg",), "uint8 RGB.*str: 'a.jpg'"),
+        (([Path("a.jpg")],), "uint8 RGB.*a.jpg"),
+        (({"image": 1},), "uint8 RGB.*dict"),
+        ((Image.new("F", (8, 8)),), "PIL's mode F"),
         ((np.zeros((8, 8, 3), np.uint8), np.zeros((2, 4)), [1.0]), r"box_scores must be .*\[2\]"),
         ((np.zeros((8, 8, 3), np.uint8), None, [1.0]), "no use without boxes"),
     ],
@@ -311,3 +324,19 @@ def test_a_detector_is_needed_without_boxes():
     alone = PosePipeline(None, POSE, variables(), SETTINGS)
     with pytest.raises(ValueError, match="without a detector"):
         alone(picture(8, 8))
+
+
+def test_pictures_of_pil(pipeline):
+    image = picture(40, 60)
+    box = [[5, 5, 50, 35]]
+    wanted = pipeline(image, boxes=box)
+    pil = Image.fromarray(image)
+    turned = Image.fromarray(np.rot90(image))
+    turned.getexif()[0x0112] = 6  # to be turned by 90 degrees clockwise
+    clear = Image.fromarray(np.dstack([image, np.full(image.shape[:2], 255, np.uint8)]))
+    for given in (pil, turned, clear, np.asarray(jax.numpy.asarray(image))):
+        assert_same(pipeline(given, boxes=box), wanted)
+    assert_same(pipeline([pil], boxes=[box])[0], wanted)
+    assert_same(next(iter(pipeline(iter([pil]), boxes=[box]))), wanted)
+    hidden = Image.fromarray(np.dstack([image, np.zeros(image.shape[:2], np.uint8)]))
+    assert_same(pipeline(hidden, boxes=box), pipeline(np.full_like(image, 255), boxes=box))

@@ -18,6 +18,7 @@ from g_rmi.config import OptimConfig, default_values, to_dict
 from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.training import sharding
 from g_rmi.training.checkpoint import Checkpoints, Mismatch, load_variables, write_config
+from g_rmi.training.checksum import checksums
 from g_rmi.training.optim import make_optimizer
 from g_rmi.training.state import create_state
 from tests.g_rmi.training import toy
@@ -338,3 +339,14 @@ def test_write_config(tmp_path):
         json.dumps(CONFIG)
     )
     assert [path.name for path in (tmp_path / "new" / "run").iterdir()] == ["config.json"]
+
+
+def test_double_precision_changes_no_checksum():
+    tree = {"average": np.arange(9000, dtype=np.float32), "step": np.int32(7)}
+    plain = checksums(tree)
+    with jax.enable_x64(True):
+        double = checksums(tree)
+        assert all(value.dtype == np.uint32 for value in double.values())
+    assert {name: int(value) for name, value in plain.items()} == {
+        name: int(value) for name, value in double.items()
+    }

@@ -405,3 +405,22 @@ def test_batch_that_does_not_split(tmp_path):
     with pytest.raises(ValueError, match="batch_size = 6 does not split evenly over 4 devices"):
         run(tmp_path, 10, batch_size=6, devices=4)
     assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("best_by", [None, "AP"])
+def test_a_failing_evaluation_costs_no_training(tmp_path, capsys, best_by):
+    def evaluate(variables, step):
+        if step != 4:
+            raise OSError("a picture is gone")
+        return {"AP": 0.5}
+
+    options = {"evaluate_every": 2, "checkpoint_every": 100, "keep": 9, "best_by": best_by}
+    state, _ = run(tmp_path, 6, evaluate=evaluate, **options)
+    assert int(state.step) == 6
+    assert checkpoints(tmp_path) == ([2, 4, 6] if best_by else [2, 6])
+    told = capsys.readouterr().out
+    for step in (2, 6):
+        assert f"error: step {step}: the evaluation failed, the training goes on: a pict" in told
+    # The last one is tried again when the same command is started again.
+    run(tmp_path, 6, evaluate=lambda variables, step: {"AP": 0.25}, **options)
+    assert [line["eval/AP"] for line in lines(tmp_path) if "eval/AP" in line] == [0.5, 0.25]
