@@ -1,6 +1,7 @@
 """Everything that defines a training: where a network's settings and its data meet."""
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -94,3 +95,15 @@ def override(experiment: T, fields: Mapping[str, Any]) -> T:
             inner.clear()
         inner[last] = value
     return experiment_from_dict(values)  # type: ignore[bad-return]
+
+
+def of_kind(
+    experiment: DetectorExperiment, kind: str, fields: Mapping[str, Any]
+) -> DetectorExperiment:
+    """Another detector for the same training: what both have stays, `fields` are its own."""
+    classes = {choice.kind: choice for choice in typing.get_args(DetectorConfig)}
+    if kind not in classes:
+        raise ValueError(f"no detector {kind!r}{nearest(kind, classes)}")
+    names = {field.name for field in dataclasses.fields(classes[kind])} - {"kind"}
+    mine = {name: value for name, value in vars(experiment.model).items() if name in names}
+    return dataclasses.replace(experiment, model=classes[kind](**{**mine, **fields}))

@@ -69,7 +69,8 @@ class TwoStage:
         for name, tree in resnet.items():
             last = {unit: value for unit, value in tree.items() if unit.startswith("block4")}
             rest = {unit: value for unit, value in tree.items() if unit not in last}
-            head = {**variables[name]["box_head"], "block4": last}
+            head = variables[name]["box_head"]
+            head = {**head, "block4": {**head["block4"], **last}}  # SSD has no block 4 to give
             filled[name] = {**variables[name], "trunk": rest, "box_head": head}
         return filled
 
