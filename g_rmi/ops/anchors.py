@@ -72,7 +72,8 @@ def default_boxes(
     size = jnp.asarray(size, jnp.int32)
     cells = (size - 1) // stride + 1
     step = size.astype(jnp.float32) / jnp.maximum(cells, 1).astype(jnp.float32)
-    i, j = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
+    rows, columns = (jnp.arange(side, dtype=jnp.int32) for side in (height, width))
+    i, j = jnp.meshgrid(rows, columns, indexing="ij")
     cell = jnp.stack([j, i], axis=-1).reshape(-1, 1, 2)
     centre = (cell.astype(jnp.float32) + 0.5) * step[None, None, ::-1]
     half = np.asarray(sides, np.float32)[None, :, ::-1] / 2

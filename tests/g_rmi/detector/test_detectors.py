@@ -44,7 +44,7 @@ def variables(kind, **changes):
         scale = np.sqrt(2 / np.prod(leaf.shape[:-1]))
         head = any("class" in str(k.key) or "codes" in str(k.key) for k in path)
         return jnp.asarray(
-            random.normal(0, 0.3 * scale if head else scale, leaf.shape), jnp.float32
+            random.normal(0, 0.1 * scale if head else scale, leaf.shape), jnp.float32
         )
 
     return jax.tree_util.tree_map_with_path(draw, shapes)
@@ -146,7 +146,7 @@ def test_a_picture_and_its_mirror_image_get_the_same_flip_test(kind):
     here, there = (flip_test(v, x, sizes) for x in (image, mirrored(image, sizes)))
     assert here.valid.sum() > 10
     np.testing.assert_array_equal(here.valid, there.valid)
-    np.testing.assert_allclose(here.scores, there.scores, atol=1e-5)
+    np.testing.assert_allclose(here.scores, there.scores, rtol=1e-3, atol=1e-5)
     x0, y0, x1, y1 = np.moveaxis(np.asarray(there.boxes), -1, 0)
     width = np.asarray(sizes)[:, 1:]
     back = np.stack([width - x1, y0, width - x0, y1], -1)
@@ -176,7 +176,9 @@ def test_every_parameter_learns_and_odd_boxes_do_no_harm(kind):
     assert metrics["box"].compute() > 0
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
         assert np.isfinite(leaf).all(), path
-        assert np.any(leaf), path
+        # Of a map of one cell and one channel a group, group norm leaves nothing but the bias.
+        alone = path[0].key.startswith("added") and "_conv" in path[0].key
+        assert alone or np.any(leaf), path
 
 
 @every_kind

@@ -31,7 +31,7 @@ def test_the_whole_with_another_detector(kind, tmp_path):
     found = jax.jit(pipeline.detector.predict)(
         pipeline.variables["detector"], picture[None], jnp.array([size], jnp.int32)
     )
-    boxes = canvas_to_image(found.boxes, np.ones((1, 2), np.float32))[0, :3]
+    boxes = canvas_to_image(found.boxes, jnp.ones((1, 2), jnp.float32))[0, :3]
     apart = np.abs(np.asarray(boxes)[:, None] - people.boxes[None]).max(-1)  # ranked otherwise
     assert (apart.min(0) < 0.05).all()
     assert (apart.min(1) < 0.05).all()

@@ -1,6 +1,7 @@
 """R-FCN's votes and its hard examples, by hand and against a loop."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +10,17 @@ import pytest
 
 from g_rmi.detector.losses import class_losses, localisation_losses
 from g_rmi.detector.proposals import BoxOutputs, Proposals
+from g_rmi.detector.rfcn import network
 from g_rmi.detector.rfcn.config import RFCNConfig
-from g_rmi.detector.rfcn.network import continue_border, vote
-from g_rmi.detector.targets import hardest
+from g_rmi.detector.rfcn.network import continue_border
+from g_rmi.detector.targets import hardest as choose
 from g_rmi.types import DetectionBatch
 from tests.networks import DETECTORS
 from tests.oracles import mining as oracle
 from tests.oracles import roi
 
-CONFIG = RFCNConfig(bins=3, bin_samples=2)
+vote = jax.jit(partial(network.vote, config=RFCNConfig(bins=3, bin_samples=2)))
+hardest = jax.jit(choose, static_argnums=2)
 
 
 def test_votes_are_means_over_parts():
@@ -25,7 +28,7 @@ def test_votes_are_means_over_parts():
     part = np.arange(9.0)[:, None]
     maps = np.concatenate([part, -part, 10 * part + np.arange(4)], axis=1).reshape(-1)
     maps = np.broadcast_to(maps, (6, 6, 54)).astype(np.float32)
-    votes = vote(maps, np.array([[0.0, 0, 80, 80], [16, 0, 70, 40]], np.float32), config=CONFIG)
+    votes = vote(maps, np.array([[0.0, 0, 80, 80], [16, 0, 70, 40]], np.float32))
     np.testing.assert_allclose(votes, [[4, -4, 40, 41, 42, 43]] * 2, rtol=1e-5)
 
 
@@ -33,7 +36,7 @@ def test_a_region_is_read_where_it_lies():
     """Maps that say where they are: the mean of a box's parts is its middle."""
     y, x = 16 * np.mgrid[:20, :30].astype(np.float32)
     maps = np.tile(np.stack([x, y, x, y, x, y], -1), 9)
-    votes = vote(maps, np.array([[64.0, 32, 320, 224]], np.float32), config=CONFIG)
+    votes = vote(maps, np.array([[64.0, 32, 320, 224]], np.float32))
     np.testing.assert_allclose(votes, [[192, 128] * 3], rtol=1e-5)
 
 
@@ -43,7 +46,7 @@ def test_votes_equal_the_loop():
     boxes = np.array([[5, 8, 90, 70], [0, 0, 144, 112], [30, 30, 30, 30]], np.float32)
     options = {"bins": 3, "spatial_scale": 1 / 16, "sampling_ratio": 2}
     theirs = roi.position_sensitive_roi(maps, boxes + 8, **options).mean((1, 2))
-    np.testing.assert_allclose(vote(maps, boxes, config=CONFIG), theirs, atol=1e-4)
+    np.testing.assert_allclose(vote(maps, boxes), theirs, atol=1e-4)
 
 
 def test_the_border_goes_on_beside_the_picture():

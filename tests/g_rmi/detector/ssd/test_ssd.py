@@ -77,7 +77,7 @@ def test_the_canvas_beside_the_picture_has_no_anchors():
 
 def truth_of(people, ignored=(), size=(300, 300), rows=6):
     table = np.zeros((rows, 4), np.float32)
-    table[: len(people) + len(ignored)] = [*people, *ignored]
+    table[: len(people) + len(ignored)] = np.reshape([*people, *ignored], (-1, 4))
     place = np.arange(rows)
     person = place < len(people)
     return DetectionBatch(
@@ -154,7 +154,8 @@ def test_more_anchors_than_candidates():
     logits = np.array([1.0, np.nan, 2.0, 1.0, 9.0], np.float32)
     usable = np.array([True, True, True, True, False])
     deltas, size = np.zeros((5, 4), np.float32), np.array([40, 100])
-    found = detect(logits, deltas, anchors, usable, size, config=config)
+    run = jax.jit(partial(detect, config=config))
+    found = run(logits, deltas, anchors, usable, size)
     np.testing.assert_array_equal(found.valid, [True, True, False])
     np.testing.assert_allclose(found.boxes[:2], anchors[[2, 0]], atol=1e-4)
     np.testing.assert_allclose(found.scores[:2], 1 / (1 + np.exp([-2.0, -1.0])), rtol=1e-5)
