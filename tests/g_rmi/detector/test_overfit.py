@@ -53,9 +53,7 @@ def pictures():
     return DetectionBatch(image, size, table, person, np.zeros_like(person), np.ones(2, np.float32))
 
 
-@pytest.mark.parametrize(
-    "kind", ["faster_rcnn", *(pytest.param(k, marks=pytest.mark.slow) for k in ("rfcn", "ssd"))]
-)
+@pytest.mark.parametrize("kind", KINDS)
 def test_two_pictures_are_learnt_by_heart(kind):
     steps, changes = KINDS[kind]
     task = dataclasses.replace(DETECTORS[kind].model, **changes).task()

@@ -24,14 +24,16 @@ def test_the_whole_with_another_detector(kind, tmp_path):
     picture = scene(*size)
     people = pipeline(picture)
     assert type(pipeline.detector) is type(experiment.model.task())
-    assert people.keypoints.shape == (3, 17, 2)
     # A picture that fills its canvas: the detector alone finds the same boxes.
     fit = fit_canvas(*size, canvas=experiment.model.canvas)
     assert fit.size == size
     found = jax.jit(pipeline.detector.predict)(
         pipeline.variables["detector"], picture[None], jnp.array([size], jnp.int32)
     )
-    boxes = canvas_to_image(found.boxes, jnp.ones((1, 2), jnp.float32))[0, :3]
+    count = min(3, int(found.valid.sum()))
+    assert people.keypoints.shape == (count, 17, 2)
+    assert count > 0
+    boxes = canvas_to_image(found.boxes, jnp.ones((1, 2), jnp.float32))[0, :count]
     apart = np.abs(np.asarray(boxes)[:, None] - people.boxes[None]).max(-1)  # ranked otherwise
     assert (apart.min(0) < 0.05).all()
     assert (apart.min(1) < 0.05).all()
@@ -41,5 +43,5 @@ def test_the_whole_with_another_detector(kind, tmp_path):
     buffer = np.zeros(program.in_avals[0].shape, np.uint8)
     buffer[0, : size[0], : size[1]] = picture
     table = jax.jit(program.call)(buffer, np.array([size], np.int32), weights)
-    np.testing.assert_allclose(table["boxes"][0], people.boxes, atol=0.05)
-    np.testing.assert_allclose(table["keypoints"][0], people.keypoints, atol=0.05)
+    np.testing.assert_allclose(table["boxes"][0, :count], people.boxes, atol=0.05)
+    np.testing.assert_allclose(table["keypoints"][0, :count], people.keypoints, atol=0.05)
