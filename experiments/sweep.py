@@ -30,6 +30,7 @@ from experiments.parts.sweep_jobs import (
 )
 from experiments.parts.sweep_table import Row
 from experiments.parts.training import Arguments as TrainArguments
+from g_rmi.evaluation.truth import BOX_METRICS, KEYPOINT_METRICS
 from g_rmi.files import locked
 
 
@@ -117,14 +118,18 @@ def plan(points: Sequence[Point], base: Base, arguments: Arguments) -> list[Run]
         boxes = None
         if needs.detector and base.detector and arguments.detector:
             finds = training(needs.detector, base.detector, arguments.detector, arguments)
-            file = out / "boxes" / f"{digest([finds.identity, directories])}.json"
+            look = [dict(point.detector_test)] if point.detector_test else []
+            file = out / "boxes" / f"{digest([finds.identity, directories, *look])}.json"
             boxes = file, finds
+        pose = None
+        if point.counts == "people":
+            pose = training(needs.pose, base.pose, arguments.base, arguments)
         name = "".join(c if c.isalnum() or c in ".+-" else "_" for c in point.name)
         runs.append(
             Run(
                 point=point,
                 directory=out / "points" / arguments.config / name,
-                pose=training(needs.pose, base.pose, arguments.base, arguments),
+                pose=pose,
                 boxes=boxes,
                 data=directories,
                 max_per_image=arguments.max_per_image,
@@ -140,16 +145,18 @@ def make_jobs(runs: Sequence[Run], sweep: str) -> tuple[list[Job], dict[str, lis
     for run in runs:
         weights = "average" if run.point.averaged else "last"
         boxes = run.boxes[0].stem if run.boxes else "gt"
-        name = f"{sweep}_{run.pose.workdir.name}_{boxes}_{weights}"
+        pose = run.pose.workdir.name if run.pose else "none"
+        name = f"{sweep}_{pose}_{boxes}_{weights}"
         groups.setdefault(name, []).append(run)
     for name, group in groups.items():
         first, needs = group[0], []
-        if not first.pose.finished:
+        if first.pose and not first.pose.finished:
             needs.append(Job(f"train_{first.pose.workdir.name}", train_once, (first.pose,)))
         if first.boxes and not first.boxes[0].exists():
             file, finds = first.boxes
-            boxes = f"boxes_{finds.workdir.name}"
-            needs.append(Job(boxes, find_boxes, (finds, first.data, file)))
+            boxes = f"boxes_{finds.workdir.name}_{file.stem}"
+            look = first.point.detector_test
+            needs.append(Job(boxes, find_boxes, (finds, first.data, file, look)))
         names = frozenset(job.name for job in needs)
         evaluation = Job(name, evaluate_points, (group,), names)
         jobs |= {job.name: job for job in (*needs, evaluation)}
@@ -163,7 +170,8 @@ def rows(runs: Sequence[Run], errors: dict[str, str]) -> list[Row]:
         metrics = run.metrics
         error = errors.get(run.point.name)
         status = "done" if metrics else f"failed: {error}" if error else "waiting"
-        found.append(Row(run.point.name, metrics, run.pose.minutes, status))
+        names = KEYPOINT_METRICS if run.pose else BOX_METRICS
+        found.append(Row(run.point.name, metrics, run.minutes, status, names))
     return found
 
 

@@ -9,6 +9,8 @@ from experiments.parts.experiment import DetectorExperiment, PoseExperiment
 from g_rmi.config import to_dict
 from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
+from g_rmi.detector.rfcn.config import RFCNConfig
+from g_rmi.detector.ssd.config import SSDConfig
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.task import PoseTask
@@ -31,6 +33,23 @@ DETECTOR = DetectorExperiment(
         detections=8,
     )
 )
+_SHARED = {"depth": 26, "width": 8, "norm": "batch", "canvas": (64, 80), "detections": 8}
+# A tiny one of each kind.
+DETECTORS = {
+    "faster_rcnn": DETECTOR,
+    "rfcn": DetectorExperiment(
+        model=RFCNConfig(
+            **_SHARED,
+            anchor_base=48.0,
+            rpn_channels=8,
+            candidates=40,
+            proposals=12,
+            bins=3,
+            bin_samples=2,
+        )
+    ),
+    "ssd": DetectorExperiment(model=SSDConfig(**_SHARED, candidates=200)),
+}
 POSE = PoseExperiment(
     model=PoseConfig(
         depth=26,

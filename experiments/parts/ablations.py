@@ -8,12 +8,15 @@ the question, what the paper says, what was measured here (experiments/README.md
 and what it trains. On COCO with the paper's networks none was run: that needs an accelerator.
 """
 
+import dataclasses
 import inspect
 import typing
 from collections.abc import Callable, Iterator
 
+from experiments.parts.experiment import of_kind
 from experiments.parts.points import Base, Point, check_names, disks
-from g_rmi.config import OptimConfig, nearest
+from g_rmi.config import OptimConfig, nearest, to_dict
+from g_rmi.detector import DetectorConfig
 from g_rmi.inference.settings import Ranking
 
 Sweep = Callable[[Base], Iterator[Point]]
@@ -90,6 +93,34 @@ def decoding(base: Base) -> Iterator[Point]:
     yield Point("argmax + offset", settings={"decoding": "argmax_offset"})
     yield Point("Hough voting", settings={"decoding": "hough"})
     yield Point("Hough voting, OKS's kernel", settings={"decoding": "hough_oks"})
+
+
+def detectors(base: Base) -> Iterator[Point]:
+    """Detectors: Faster R-CNN, R-FCN or SSD, and with how many proposals?
+
+    Article: Huang et al. (2017): R-FCN's time hardly depends on proposals, Faster R-CNN loses
+             little with few; SSD is fast, and poor on small people.
+    Ours:    not run.
+    Trains:  one detector of each kind, alike in trunk, canvas, data and steps. Proposals differ at
+             test time alone.
+    """
+    if base.detector is None:
+        raise ValueError("this sweep compares detectors: name a config or training with --detector")
+    for choice in typing.get_args(DetectorConfig):
+        kind, fields = choice.kind, {}
+        model = of_kind(base.detector, kind, {}).model
+        if kind != base.detector.model.kind:
+            fields = {f"model.{name}": value for name, value in to_dict(model).items()}
+        point = Point(kind, boxes="detector", counts="boxes", detector=fields)
+        most = getattr(model, "proposals", None)
+        if most is None:
+            yield point
+            continue
+        for part in (1, 3, 6, 30):  # of the article's 300: 300, 100, 50, 10
+            count = max(1, most // part)
+            test = {} if part == 1 else {"model.proposals": count}
+            name = f"{kind}, {count} proposals"
+            yield dataclasses.replace(point, name=name, detector_test=test)
 
 
 def heads(base: Base) -> Iterator[Point]:

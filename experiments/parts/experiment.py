@@ -1,6 +1,7 @@
 """Everything that defines a training: where a network's settings and its data meet."""
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -19,6 +20,7 @@ from g_rmi.config import (
 )
 from g_rmi.detector import DetectorConfig
 from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.pose.config import PoseConfig
 
 
@@ -94,3 +96,24 @@ def override(experiment: T, fields: Mapping[str, Any]) -> T:
             inner.clear()
         inner[last] = value
     return experiment_from_dict(values)  # type: ignore[bad-return]
+
+
+def of_kind(
+    experiment: DetectorExperiment, kind: str, fields: Mapping[str, Any]
+) -> DetectorExperiment:
+    """Another detector for the same training; `fields` are its own.
+
+    Trunk and canvas stay, and of what both have whatever is not at its detector's default.
+    """
+    classes = {choice.kind: choice for choice in typing.get_args(DetectorConfig)}
+    if kind not in classes:
+        raise ValueError(f"no detector {kind!r}{nearest(kind, classes)}")
+    names = {field.name for field in dataclasses.fields(classes[kind])} - {"kind"}
+    model, default = experiment.model, type(experiment.model)()
+    always = {field.name for field in dataclasses.fields(ResNetConfig)} | {"canvas", "detections"}
+    mine = {
+        name: value
+        for name, value in vars(model).items()
+        if name in names and (name in always or value != getattr(default, name))
+    }
+    return dataclasses.replace(experiment, model=classes[kind](**{**mine, **fields}))

@@ -31,6 +31,9 @@ class Point:
     # differ from those that AP is counted with.
     detector: Fields = dataclasses.field(default_factory=dict)
     settings: Fields = dataclasses.field(default_factory=dict)
+    # Fields of the detector that differ only when it finds boxes, {"model.proposals": 50}.
+    detector_test: Fields = dataclasses.field(default_factory=dict)
+    counts: Literal["people", "boxes"] = "people"  # "boxes" needs no pose network.
     averaged: bool = True  # Evaluate the average of the weights, if there is one, not the last.
 
 
@@ -58,7 +61,9 @@ def resolve(point: Point, base: Base) -> Base:
             return Base(pose)
         if base.detector is None:
             raise ValueError("needs boxes: name a detector's config or training with --detector")
-        return Base(pose, override(base.detector, point.detector))
+        detector = override(base.detector, point.detector)
+        override(detector, point.detector_test)
+        return Base(pose, detector)
     except ValueError as error:
         raise ValueError(f"point {point.name!r}: {error}") from None
 

@@ -11,7 +11,7 @@ from data_pipeline.boxes import ground_truth_boxes, read_boxes
 from data_pipeline.readers.coco import as_coco
 from experiments.parts import data, measure, training
 from experiments.parts.experiment import Experiment
-from experiments.parts.points import Point, settings_of
+from experiments.parts.points import Fields, Point, settings_of
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import flatten, to_dict
 from g_rmi.evaluation.results import box_results
@@ -24,6 +24,7 @@ from g_rmi.training.writer import read_metrics
 
 Json = dict[str, Any]
 
+_ALL_BOXES = 100  # of a picture, as COCO counts them
 _COSMETIC = FREE_FIELDS - {"train.steps"}  # may change without another result
 
 
@@ -102,7 +103,7 @@ class Run:
 
     point: Point
     directory: Path  # Gets config.json and metrics.json.
-    pose: Training
+    pose: Training | None  # None if boxes alone count.
     boxes: tuple[Path, Training] | None  # The file, and who finds them; None for annotated ones.
     data: tuple[Path, ...]
     max_per_image: int
@@ -111,14 +112,22 @@ class Run:
     def identity(self) -> Json:
         """All that the numbers depend on."""
         values = {
-            "pose": self.pose.identity,
+            "pose": self.pose and self.pose.identity,
             "detector": self.boxes and self.boxes[1].identity,
-            "max_per_image": self.boxes and self.max_per_image,
+            "max_per_image": self.pose and self.boxes and self.max_per_image,
             "settings": dataclasses.asdict(settings_of(self.point)),
             "averaged": self.point.averaged,
             "data": self.data,
         }
+        if self.point.detector_test:
+            values["detector_test"] = dict(self.point.detector_test)
         return json.loads(json.dumps(values, default=str))  # as it comes back from its file
+
+    @property
+    def minutes(self) -> float | None:
+        """Training time of what counts."""
+        counts = self.pose or (self.boxes and self.boxes[1])
+        return counts.minutes if counts else None
 
     @property
     def metrics(self) -> dict[str, float] | None:
@@ -146,12 +155,17 @@ def train_once(needed: Training) -> None:
             training.run(needed.arguments)
 
 
-def find_boxes(detector: Training, directories: Sequence[Path], file: Path) -> None:
-    """Trains a detector unless it is done; writes the boxes it finds in the validation set."""
+def find_boxes(detector: Training, directories: Sequence[Path], file: Path, fields: Fields) -> None:
+    """Trains a detector unless it is done; writes the boxes it finds in the validation set.
+
+    `fields` of its config, {"model.proposals": 50}, are others for that than in training.
+    """
     train_once(detector)
     enable_compilation_cache()
     task, variables = load_task(detector.workdir, stage="detector")
     assert not isinstance(task, PoseTask)
+    changes = {name.removeprefix("model."): value for name, value in fields.items()}
+    task = dataclasses.replace(task.config, **changes).task()
     dataset, *_ = data.read_split(directories, "val")
     found = measure.find_boxes(task, variables, dataset)
     results = box_results(dataset.images.id[found.image], found.boxes, found.scores)
@@ -162,16 +176,22 @@ def evaluate_points(runs: Sequence[Run]) -> None:
     """Evaluates points that differ in nothing but the settings."""
     enable_compilation_cache()
     first = runs[0]
-    task, variables = load_task(first.pose.workdir, stage="pose", average=first.point.averaged)
-    assert isinstance(task, PoseTask)
     dataset, *_ = data.read_split(first.data, "val")
     if first.boxes:
-        boxes = read_boxes(first.boxes[0], dataset, max_per_image=first.max_per_image)
+        most = first.max_per_image if first.pose else _ALL_BOXES
+        boxes = read_boxes(first.boxes[0], dataset, max_per_image=most)
     else:
         boxes = ground_truth_boxes(dataset)
-    truth = Truth(as_coco(dataset), task.skeleton)
+    truth = Truth(as_coco(dataset), dataset.skeleton)
     found = box_results(dataset.images.id[boxes.image], boxes.box, boxes.score)
     box_metrics = evaluate_boxes(truth, found)
+    if first.pose is None:
+        for run in runs:
+            run.save(box_metrics)
+            print(f"{run.point.name}: box AP {box_metrics['box_AP']:.3f}", flush=True)
+        return
+    task, variables = load_task(first.pose.workdir, stage="pose", average=first.point.averaged)
+    assert isinstance(task, PoseTask)
     variants = [settings_of(run.point) for run in runs]
     evaluations = measure.evaluate_each(task, variables, dataset, truth, boxes, variants)
     for run, evaluation in zip(runs, evaluations):

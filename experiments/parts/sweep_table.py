@@ -12,10 +12,9 @@ from g_rmi.evaluation.truth import KEYPOINT_METRICS
 from g_rmi.files import write_whole
 from g_rmi.viz import table
 
-COLUMNS = ("point", *KEYPOINT_METRICS, "minutes", "status")
-
 # Colours of Okabe and Ito, which colour-blind people can tell apart, and markers for print.
-_DRAWN = {"AP": ("#0072b2", "o"), "AP50": ("#d55e00", "s"), "AR": ("#009e73", "^")}
+_STYLES = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"))
+_DRAWN = ("AP", "AP50", "AR"), ("box_AP", "box_AP50", "box_AR100")
 
 
 class Row(NamedTuple):
@@ -23,12 +22,17 @@ class Row(NamedTuple):
 
     name: str
     metrics: Mapping[str, float] | None  # COCO's numbers, if they are there.
-    minutes: float | None  # Training time of its pose network, if it has begun.
+    minutes: float | None  # Training time of what counts, if it has begun.
     status: str  # "done", "waiting", or "failed: " and why.
+    names: Sequence[str] = KEYPOINT_METRICS  # Of the numbers: people's, or boxes'.
+
+
+def _columns(rows: Sequence[Row]) -> tuple[str, ...]:
+    return ("point", *rows[0].names, "minutes", "status")
 
 
 def _cells(row: Row, *, digits: int = 3, missing: str = "-") -> list[str]:
-    numbers = [f"{row.metrics[n]:.{digits}f}" if row.metrics else missing for n in KEYPOINT_METRICS]
+    numbers = [f"{row.metrics[n]:.{digits}f}" if row.metrics else missing for n in row.names]
     minutes = missing if row.minutes is None else f"{row.minutes:.1f}"
     return [row.name, *numbers, minutes, row.status]
 
@@ -37,22 +41,23 @@ def as_csv(rows: Sequence[Row]) -> str:
     """The table with a line of column names."""
     text = io.StringIO()
     lines = (_cells(row, digits=6, missing="") for row in rows)
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *lines])
+    csv.writer(text, lineterminator="\n").writerows([_columns(rows), *lines])
     return text.getvalue()
 
 
 def as_markdown(rows: Sequence[Row], title: str, command: str) -> str:
     """The table below its title and the command that made it."""
-    return f"# {title}\n\n    {command}\n\n{table.markdown(COLUMNS, map(_cells, rows))}"
+    return f"# {title}\n\n    {command}\n\n{table.markdown(_columns(rows), map(_cells, rows))}"
 
 
 def plot(rows: Sequence[Row], title: str) -> Figure:
-    """AP, AP50 and AR of each point that has them."""
+    """AP, AP50 and AR of each point that has them, of people or of boxes."""
     rows = [row for row in rows if row.metrics]
     figure = Figure(figsize=(7, 1.3 + 0.35 * len(rows)), layout="constrained")
     axes = figure.subplots()
     places = range(len(rows))
-    for name, (colour, marker) in _DRAWN.items():
+    drawn = next(names for names in _DRAWN if names[0] in rows[0].names)
+    for name, (colour, marker) in zip(drawn, _STYLES):
         values = [row.metrics[name] for row in rows if row.metrics]
         axes.plot(values, places, marker, color=colour, label=name, linestyle="none")
     axes.set_yticks(places, [row.name for row in rows])

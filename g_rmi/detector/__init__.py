@@ -4,5 +4,7 @@ A new detector is a file or folder here, and the name of its settings in the lin
 """
 
 from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
+from g_rmi.detector.rfcn.config import RFCNConfig
+from g_rmi.detector.ssd.config import SSDConfig
 
-DetectorConfig = FasterRCNNConfig
+DetectorConfig = FasterRCNNConfig | RFCNConfig | SSDConfig

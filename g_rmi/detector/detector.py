@@ -78,9 +78,12 @@ def select(
 def best(
     scores: Float[Array, " N"], usable: Bool[Array, " N"], count: int
 ) -> tuple[Int[Array, " count"], Bool[Array, " count"]]:
-    """Indices of the `count` highest scores, best first, ties by the lowest index; which count."""
+    """Indices of the `count` highest scores, best first, ties by the lowest index; which count.
+
+    A NaN never counts, nor takes another's place.
+    """
     some = min(count, len(scores))
-    top, index = lax.top_k(jnp.where(usable, scores, -jnp.inf), some)
+    top, index = lax.top_k(jnp.where(usable & ~jnp.isnan(scores), scores, -jnp.inf), some)
     rest = (0, count - some)
     return jnp.pad(index, rest), jnp.pad(top > -jnp.inf, rest)
 

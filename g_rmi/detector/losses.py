@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from g_rmi.detector.targets import Targets
 from g_rmi.nn.losses import huber, logistic
@@ -15,16 +15,28 @@ def objectness_loss(logits: Float[Array, " S"], targets: Targets) -> Float[Array
 
 def class_loss(logits: Float[Array, "S 2"], targets: Targets) -> Float[Array, ""]:
     """Softmax loss (background, person), summed over the sample and divided by S."""
+    return _mean(class_losses(logits, targets.person), targets)
+
+
+def class_losses(logits: Float[Array, "S 2"], person: Bool[Array, " S"]) -> Float[Array, " S"]:
+    """Softmax loss (background, person) of each row."""
     log_p = jax.nn.log_softmax(logits)
-    return _mean(-jnp.where(targets.person, log_p[:, 1], log_p[:, 0]), targets)
+    return -jnp.where(person, log_p[:, 1], log_p[:, 0])
 
 
 def localisation_loss(
     deltas: Float[Array, "S 4"], targets: Targets, *, delta: float
 ) -> Float[Array, ""]:
     """Huber loss of the box deltas, linear from `delta` on, summed over people, divided by S."""
+    return _mean(localisation_losses(deltas, targets, delta=delta), targets)
+
+
+def localisation_losses(
+    deltas: Float[Array, "S 4"], targets: Targets, *, delta: float
+) -> Float[Array, " S"]:
+    """Huber loss of the box deltas of each row, summed over the four; 0 for background."""
     losses = huber(jnp.abs(deltas - targets.deltas), delta).sum(-1)
-    return _mean(jnp.where(targets.person, losses, 0.0), targets)
+    return jnp.where(targets.person, losses, 0.0)
 
 
 def _mean(losses: Float[Array, " S"], targets: Targets) -> Float[Array, ""]:

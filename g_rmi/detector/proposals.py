@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from g_rmi.detector.detector import best, select
-from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
+from g_rmi.detector.two_stage.config import TwoStageConfig
 from g_rmi.nn.conv import RARE, Conv, project
 from g_rmi.nn.resnet import picture_mask
 from g_rmi.ops.anchors import anchor_boxes
@@ -42,6 +42,13 @@ class RPN(nn.Module):
         return RPNOutputs(objectness.reshape(batch, -1), deltas.reshape(batch, -1, 4))
 
 
+class BoxOutputs(NamedTuple):
+    """Logits of background and person, and the deltas of the person's box, of each region."""
+
+    logits: Float[Array, "*B R 2"]
+    deltas: Float[Array, "*B R 4"]
+
+
 class Proposals(NamedTuple):
     """Regions that may hold a person, best first, in canvas pixels; zeros where not valid."""
 
@@ -49,8 +56,14 @@ class Proposals(NamedTuple):
     valid: Bool[Array, " P"]
 
 
+def make_rpn(config: TwoStageConfig) -> RPN:
+    """The region proposal network of these settings."""
+    anchors = len(config.anchor_scales) * len(config.anchor_ratios)
+    return RPN(anchors, config.rpn_channels, config.rpn_dilation, jnp.dtype(config.dtype))
+
+
 def canvas_anchors(
-    config: FasterRCNNConfig, image: Num[Array, "B H W 3"], size: Int[Array, "B 2"]
+    config: TwoStageConfig, image: Num[Array, "B H W 3"], size: Int[Array, "B 2"]
 ) -> tuple[Float[Array, "A 4"], Bool[Array, "B A"]]:
     """The anchors of a canvas, and which have their centre on the picture of that `size`."""
     stride = config.output_stride
@@ -74,7 +87,7 @@ def propose(
     usable: Bool[Array, " A"],
     size: Int[Array, " 2"],
     *,
-    config: FasterRCNNConfig,
+    config: TwoStageConfig,
 ) -> Proposals:
     """The network's best boxes on one picture after suppression (paper: 300, IoU .7)."""
     index, valid = best(objectness, usable, config.candidates)

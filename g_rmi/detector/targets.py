@@ -1,12 +1,13 @@
 """What anchors and proposals are to learn: matching, then a sample of fixed size."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from g_rmi.ops.boxes import decode_boxes, encode_boxes, intersection_over_area, iou
+from g_rmi.detector.detector import best
+from g_rmi.ops.boxes import clip_boxes, decode_boxes, encode_boxes, intersection_over_area, iou
 from g_rmi.ops.matching import match
 from g_rmi.ops.sampling import sample
 from g_rmi.types import DetectionBatch
@@ -24,51 +25,104 @@ class Targets(NamedTuple):
     deltas: Float[Array, "S 4"]  # of that person's box; zero for background
 
 
-def sample_targets(
-    key: PRNGKeyArray,
+class Labels(NamedTuple):
+    """What each of A candidates learns; those neither positive nor negative teach nothing."""
+
+    index: Int[Array, " A"]  # of the person it meets
+    positive: Bool[Array, " A"]
+    negative: Bool[Array, " A"]
+
+
+def label(
     candidates: Float[Array, "A 4"],
     usable: Bool[Array, " A"],
     truth: DetectionBatch,
     *,
     positive: float,
     negative: float,
-    force: bool,
+    force: bool = False,
+    claim: bool = False,
+    window: Int[Array, "2"] | None = None,
+) -> Labels:
+    """Labels candidates (anchors or proposals, canvas pixels).
+
+    Args:
+      candidates: The boxes that learn; those without area do not.
+      usable: Those that take part.
+      truth: One picture's.
+      positive: IoU with a person from which a candidate is positive.
+      negative: IoU with every person below which it is background, unless half of it lies in a
+        region to ignore.
+      force: As `claim`, see `g_rmi.ops.matching.match`.
+      claim: Likewise.
+      window: Rows and columns in which the share in regions to ignore is taken, for anchors that
+        lie mostly beside the picture; None takes that of all of a candidate.
+    """
+    boxes, usable = truth.boxes, usable & (candidates[:, 2:] > candidates[:, :2]).all(-1)
+    overlap = jnp.where(usable[None], iou(boxes, candidates), 0.0)
+    options = {"positive": positive, "negative": negative, "force": force, "claim": claim}
+    found = match(overlap, truth.person, **options)
+    shown = candidates if window is None else clip_boxes(candidates, window)
+    inside = jnp.where(truth.ignore[None], intersection_over_area(shown, boxes), 0.0)
+    unknown = (inside >= _IGNORED_SHARE).any(1)
+    return Labels(found.index, found.positive & usable, found.negative & ~unknown & usable)
+
+
+def all_targets(labels: Labels, candidates: Float[Array, "A 4"], truth: DetectionBatch) -> Targets:
+    """What every candidate is to learn, in the candidates' order."""
+    valid = labels.positive | labels.negative
+    return _targets(labels, jnp.arange(len(candidates)), valid, candidates, truth)
+
+
+def sample_targets(
+    key: PRNGKeyArray,
+    candidates: Float[Array, "A 4"],
+    usable: Bool[Array, " A"],
+    truth: DetectionBatch,
+    *,
     size: int,
     positive_share: float,
     even: bool = False,
+    **options: Any,
 ) -> Targets:
-    """Labels candidates (anchors or proposals, canvas pixels) and draws those that enter the loss.
+    """Labels candidates and draws those that enter the loss.
 
     Args:
       key: Of the draw.
       candidates: The boxes that learn.
       usable: Those that take part.
       truth: One picture's.
-      positive: IoU with a person from which a candidate is positive.
-      negative: IoU with every person below which it is background, unless half of it lies in a
-        region to ignore.
-      force: Each person's best candidates are positive whatever their IoU.
       size: S.
       positive_share: Largest share of people in the sample.
       even: Each person has the same chance of a place in the sample, however many candidates meet
         it; else each of these candidates has.
+      options: Of `label`.
     """
-    boxes, usable = truth.boxes, usable & (candidates[:, 2:] > candidates[:, :2]).all(-1)
-    overlap = jnp.where(usable[None], iou(boxes, candidates), 0.0)
-    found = match(overlap, truth.person, positive=positive, negative=negative, force=force)
-    inside = jnp.where(truth.ignore[None], intersection_over_area(candidates, boxes), 0.0)
-    unknown = (inside >= _IGNORED_SHARE).any(1)
-    positives = found.positive & usable
+    labels = label(candidates, usable, truth, **options)
     share = None
     if even:
-        count = jnp.zeros(len(boxes), jnp.int32).at[found.index].add(positives.astype(jnp.int32))
-        share = 1 / jnp.maximum(count, 1)[found.index].astype(jnp.float32)
-    negatives = found.negative & ~unknown & usable
-    options = {"size": size, "positive_share": positive_share, "share": share}
-    index, valid = sample(key, positives, negatives, **options)
-    person = found.positive[index] & valid
-    deltas = encode_boxes(boxes[found.index[index]], candidates[index])
+        count = jnp.zeros(len(truth.boxes), jnp.int32)
+        count = count.at[labels.index].add(labels.positive.astype(jnp.int32))
+        share = 1 / jnp.maximum(count, 1)[labels.index].astype(jnp.float32)
+    drawn = {"size": size, "positive_share": positive_share, "share": share}
+    index, valid = sample(key, labels.positive, labels.negative, **drawn)
+    return _targets(labels, index, valid, candidates, truth)
+
+
+def _targets(labels, index, valid, candidates, truth) -> Targets:
+    person = labels.positive[index] & valid
+    deltas = encode_boxes(truth.boxes[labels.index[index]], candidates[index])
     return Targets(index, valid, person, jnp.where(person[:, None], deltas, 0.0))
+
+
+def hardest(
+    losses: Float[Array, " S"], valid: Bool[Array, " S"], count: int
+) -> tuple[Int[Array, " count"], Bool[Array, " count"]]:
+    """Rows with the highest losses, ties by the lowest index; which of them count.
+
+    A loss that is not a number is the highest: left out, it would hide that training went wrong.
+    """
+    return best(jnp.where(jnp.isnan(losses), jnp.inf, losses), valid, count)
 
 
 def jitter_boxes(

@@ -126,24 +126,29 @@ def _masked(x: Array, mask: Array | None) -> Array:
 
 
 class Block4(nn.Module):
-    """The last block by itself at stride 1, for the features of regions; all as in `ResNet`."""
+    """The last block by itself at stride 1, for features of block 3; all as in `ResNet`."""
 
     depth: int
     width: int = 64
     norm: str = "batch"
     dtype: DTypeLike = jnp.float32
     remat: bool = False
+    dilation: int = 1
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B H W C"], *, train: bool = False
+        self,
+        x: Float[Array, "B H W C"],
+        *,
+        train: bool = False,
+        mask: Bool[Array, "B H W 1"] | None = None,
     ) -> Float[Array, "B H W D"]:
-        """Maps features of block 3 to those of block 4."""
+        """Maps features of block 3 to those of block 4; what `mask` leaves out is padding, 0."""
         unit_class = nn.remat(Unit, static_argnums=(2,)) if self.remat else Unit
         for unit in range(UNITS[self.depth][3]):
-            name = f"block4_unit{unit}"
-            x = unit_class(8 * self.width, norm=self.norm, dtype=self.dtype, name=name)(x, train)
-        return x
+            options = {"dilation": self.dilation, "norm": self.norm, "dtype": self.dtype}
+            x = unit_class(8 * self.width, **options, name=f"block4_unit{unit}")(x, train, mask)
+        return _masked(x, mask)
 
 
 class ResNet(nn.Module):

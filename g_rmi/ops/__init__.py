@@ -1,9 +1,9 @@
 """Pure kernels: unbatched, fixed shapes, boolean masks; batch them with `jax.vmap`.
 
     boxes      iou  intersection_over_area  encode_boxes  decode_boxes  clip_boxes  extend_boxes
-    anchors    anchor_boxes
+    anchors    anchor_boxes  default_boxes
     matching   match
-    sampling   sample
+    sampling   sample  hard_negatives
     roi        roi_align  position_sensitive_roi
     image      resize_align_corners  crop_boxes  grids  sample_grid  sample_points
     heatmaps   disk_targets  gaussian_targets

@@ -4,7 +4,29 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int32, Key
+from jaxtyping import Array, Bool, Float, Int32, Key, Real
+
+
+def hard_negatives(
+    losses: Real[ArrayLike, " A"], negative: Bool[ArrayLike, " A"], count: Real[ArrayLike, ""]
+) -> Bool[Array, " A"]:
+    """The negatives of the highest loss (SSD, section 2.2, hard negative mining).
+
+    Args:
+      losses: What each anchor costs if it is background. A NaN is the highest: left out, it would
+        hide that a training went wrong.
+      negative: Anchors that may be chosen.
+      count: How many, rounded down; a number on the device, since it follows from the positives.
+
+    Returns:
+      The chosen, all negatives if there are not as many; of equal losses the lowest index.
+    """
+    losses, negative = jnp.asarray(losses, jnp.float32), jnp.asarray(negative)
+    losses = jnp.where(jnp.isnan(losses), jnp.inf, losses)
+    # Two keys: a negative of loss -inf still comes before what is no negative.
+    order = jnp.lexsort((-losses, ~negative))
+    rank = jnp.zeros_like(order).at[order].set(jnp.arange(len(losses), dtype=order.dtype))
+    return negative & (rank < jnp.floor(jnp.asarray(count, jnp.float32)).astype(rank.dtype))
 
 
 def sample(

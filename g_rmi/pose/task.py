@@ -48,7 +48,7 @@ class PoseTask:
     def with_resnet(self, variables: dict, resnet: dict) -> dict:
         """`variables` with an imported ResNet (`g_rmi.pretrained`)."""
         return {
-            name: {**tree, "trunk": resnet[name]} if name in resnet else tree
+            name: {**tree, "trunk": {**tree["trunk"], **resnet[name]}} if name in resnet else tree
             for name, tree in variables.items()
         }
 

@@ -32,6 +32,7 @@ SIZES = {
     "box_source": (3, 1, 2),
     "crop_depth": (4, 4, 0),
     "decoding": (4, 1, 0),
+    "detectors": (9, 1, 3),
     "heads": (4, 2, 0),
     "loss_weight": (5, 5, 0),
     "oks_threshold": (6, 1, 1),
@@ -289,6 +290,44 @@ def test_points_look_into_the_boxes_of_a_detector(out, data, tmp_path, monkeypat
     assert boxes
     assert all(len(box["bbox"]) == 4 for box in boxes)
     assert not (tmp_path / "out" / "trainings").exists()
+
+
+def test_detectors_are_alike_but_for_their_kind():
+    base = Base(configs.get("pose_small"), configs.get("detector_small"))
+    points = ablations.get("detectors", base)
+    models = [resolve(point, base).detector.model for point in points]
+    assert {type(model).kind for model in models} == {"faster_rcnn", "rfcn", "ssd"}
+    assert {(m.width, m.canvas, m.depth, m.output_stride) for m in models} == {
+        (32, (256, 352), 26, 16)
+    }
+    mined = {m.kind: m.hard_examples for m in models if m.kind != "ssd"}
+    assert mined == {"faster_rcnn": 0, "rfcn": 128}
+    assert [point.detector_test for point in points[:3]] == [
+        {},
+        {"model.proposals": 16},
+        {"model.proposals": 8},
+    ]
+    with pytest.raises(ValueError, match="name a config or training with --detector"):
+        ablations.get("detectors", Base(base.pose))
+
+
+@pytest.mark.slow
+def test_detectors_are_compared_by_their_boxes(data, tmp_path):
+    """Three trainings of a step; fewer proposals share them; no pose network is made."""
+    tiny = "--width 8 --rpn-channels 8 --canvas 64 80 --proposals 30 --box-samples 4 --roi-size 4"
+    words = f"--config detector_synthetic --steps 1 --batch-size 4 --threads 1 {tiny}".split()
+    train.main([*words, "--data", str(data), "--workdir", str(tmp_path / "detector")])
+    given = ["--base", "pose_synthetic", "--detector", str(tmp_path / "detector")]
+    out = tmp_path / "out"
+    given += ["--data", str(data), "--out", str(out), "--launcher", "debug"]
+    assert sweep.main(["--config", "detectors", *given]) == 0
+    table = read(out, "detectors")
+    assert {row["status"] for row in table.values()} == {"done"}
+    assert {"rfcn, 30 proposals", "faster_rcnn, 1 proposals", "ssd"} <= set(table)
+    assert all(0 <= float(row["box_AP"]) <= 1 for row in table.values())
+    assert len(list((out / "trainings").iterdir())) == 2
+    assert len(list((out / "boxes").iterdir())) == 9
+    assert (out / "detectors.png").is_file()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Faster R-CNN's network: backbone, region proposals, and block 4 of the ResNet on each region."""
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,17 +8,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, Num
 
 from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
-from g_rmi.detector.proposals import RPN, RPNOutputs
+from g_rmi.detector.proposals import BoxOutputs, RPNOutputs, make_rpn
 from g_rmi.nn.resnet import Block4, normalise
 from g_rmi.ops.image import crop_boxes
 from g_rmi.ops.roi import roi_align
-
-
-class BoxOutputs(NamedTuple):
-    """Logits of background and person, and the deltas of the person's box, of each region."""
-
-    logits: Float[Array, "R 2"]
-    deltas: Float[Array, "R 4"]
 
 
 class BoxHead(nn.Module):
@@ -48,8 +40,7 @@ class DetectorNetwork(nn.Module):
         """Makes the three parts."""
         c = self.config
         self.trunk = c.backbone(blocks=3)  # as checkpoints know it
-        anchors = len(c.anchor_scales) * len(c.anchor_ratios)
-        self.rpn = RPN(anchors, c.rpn_channels, c.rpn_dilation, jnp.dtype(c.dtype))
+        self.rpn = make_rpn(c)
         self.box_head = BoxHead(c)
 
     def propose(

@@ -1,188 +1,19 @@
-"""Faster R-CNN as the trainer and the programs see it: init, loss, predict."""
+"""Faster R-CNN as the trainer and the programs see it."""
 
 import dataclasses
-from collections.abc import Callable
-from functools import partial
-from typing import ClassVar
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
-
-from g_rmi.detector.detector import mirror_boxes, mirror_deltas, mirror_pictures, select
 from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
-from g_rmi.detector.faster_rcnn.network import BoxOutputs, DetectorNetwork
-from g_rmi.detector.losses import class_loss, localisation_loss, objectness_loss
-from g_rmi.detector.proposals import Proposals, RPNOutputs, canvas_anchors, propose
-from g_rmi.detector.targets import Targets, jitter_boxes, sample_targets
-from g_rmi.metrics import Mean, masked_mean
-from g_rmi.ops.boxes import clip_boxes
-from g_rmi.types import DetectionBatch, Detections
+from g_rmi.detector.faster_rcnn.network import DetectorNetwork
+from g_rmi.detector.two_stage.task import TwoStage
 
 
 @dataclasses.dataclass(frozen=True)
-class FasterRCNN:
+class FasterRCNN(TwoStage):
     """Trains and runs the Faster R-CNN of a config; see `g_rmi.detector.detector.Detector`."""
 
     config: FasterRCNNConfig
-    stage: ClassVar[str] = "detector"
 
     @property
     def network(self) -> DetectorNetwork:
         """The linen module."""
         return DetectorNetwork(self.config)
-
-    def init(self, key: PRNGKeyArray) -> dict:
-        """Fresh variables: {"params": ..., "batch_stats": ...}."""
-        side = 4 * self.config.output_stride  # no parameter depends on it
-        image = jnp.zeros((1, side, side, 3), jnp.uint8)
-        size = jnp.full((1, 2), side, jnp.int32)
-        return dict(self.network.init(key, image, size, jnp.zeros((1, 1, 4), jnp.float32)))
-
-    def resnet(self, variables: dict) -> dict:
-        """The variables of the ResNet alone, as `with_resnet` takes them."""
-        return {
-            name: {**tree["trunk"], **tree["box_head"]["block4"]}
-            for name, tree in variables.items()
-        }
-
-    def with_resnet(self, variables: dict, resnet: dict) -> dict:
-        """`variables` with an imported ResNet (`g_rmi.pretrained`), block 4 in the box head."""
-        filled = dict(variables)
-        for name, tree in resnet.items():
-            last = {unit: value for unit, value in tree.items() if unit.startswith("block4")}
-            rest = {unit: value for unit, value in tree.items() if unit not in last}
-            head = {**variables[name]["box_head"], "block4": last}
-            filled[name] = {**variables[name], "trunk": rest, "box_head": head}
-        return filled
-
-    def loss(
-        self,
-        params: dict,
-        model_state: dict,
-        batch: DetectionBatch,
-        key: PRNGKeyArray,
-        *,
-        train: bool,
-    ) -> tuple[Float[Array, ""], tuple[dict, dict[str, Mean]]]:
-        """Objectness, class, and twice localisation of both stages.
-
-        Each term is that of one picture's sample; then the weighted mean over pictures. Returns the
-        loss, the new batch statistics and the terms as metrics.
-        """
-        c = self.config
-        run = partial(self.network.apply, mutable=list(model_state), train=train)
-        (features, rpn), state = run(
-            {"params": params, **model_state}, batch.image, batch.size, method="propose"
-        )
-        anchors, usable = canvas_anchors(c, batch.image, batch.size)
-        keys = jax.random.split(key, (2, batch.image.shape[0]))
-        matched = jax.vmap(self._rpn_targets, (0, None, 0, 0))(keys[0], anchors, usable, batch)
-        proposals = self._proposals(jax.lax.stop_gradient(rpn), anchors, usable, batch.size)
-        regions, drawn = jax.vmap(self._box_targets)(keys[1], proposals, batch)
-        outputs, state = run({"params": params, **state}, features, regions, method="classify")
-
-        def example(rpn, matched, outputs, drawn):
-            huber = partial(localisation_loss, delta=c.huber_delta)
-            return {
-                "objectness": objectness_loss(rpn.objectness[matched.index], matched),
-                "proposal": huber(rpn.deltas[matched.index], matched),
-                "class": class_loss(outputs.logits, drawn),
-                "box": huber(outputs.deltas, drawn),
-            }
-
-        terms = jax.vmap(example)(rpn, matched, outputs, drawn)
-        total = c.class_weight * (terms["objectness"] + terms["class"])
-        total = total + c.localisation_weight * (terms["proposal"] + terms["box"])
-        metrics = {name: masked_mean(term, batch.weight) for name, term in terms.items()}
-        people = jnp.sum(drawn.person, axis=-1).astype(jnp.float32)
-        metrics["people_sampled"] = masked_mean(people, batch.weight)
-        metrics["loss"] = loss = masked_mean(total, batch.weight)
-        return loss.total / jnp.maximum(loss.count, 1e-6), (dict(state), metrics)
-
-    def predict(
-        self,
-        variables: dict,
-        image: Num[Array, "B H W 3"],
-        size: Int[Array, "B 2"],
-        *,
-        flip_test: bool = False,
-    ) -> Detections:
-        """Finds people: `Detector.predict`."""
-        seen = self._look(variables, image, size)
-        if flip_test:
-            outputs, proposals = self._look(variables, mirror_pictures(image, size), size)
-            mirrored = (
-                outputs._replace(deltas=mirror_deltas(outputs.deltas)),
-                proposals._replace(boxes=mirror_boxes(proposals.boxes, size)),
-            )
-            seen = jax.tree.map(lambda *x: jnp.concatenate(x, 1), seen, mirrored)
-        outputs, proposals = seen
-        decode = partial(detect, config=self.config)
-        return jax.vmap(decode)(*outputs, proposals, size)  # type: ignore[not-iterable]
-
-    def _look(self, variables: dict, image: Array, size: Array) -> tuple[BoxOutputs, Proposals]:
-        """Both steps of the network, with its own proposals between them."""
-        run = partial(self.network.apply, variables)
-        features, rpn = run(image, size, method="propose")  # type: ignore[not-iterable]
-        anchors, usable = canvas_anchors(self.config, image, size)
-        proposals = self._proposals(rpn, anchors, usable, size)  # type: ignore[bad-argument-type]
-        return run(features, proposals.boxes, method="classify"), proposals  # type: ignore[bad-return]
-
-    def _proposals(self, rpn: RPNOutputs, anchors: Array, usable: Array, size: Array) -> Proposals:
-        best = partial(propose, config=self.config)
-        return jax.vmap(best, in_axes=(0, 0, None, 0, 0))(*rpn, anchors, usable, size)
-
-    @property
-    def _rpn_targets(self) -> Callable[..., Targets]:
-        """`sample_targets` for the anchors of one picture."""
-        c = self.config
-        return partial(
-            sample_targets,
-            positive=c.rpn_positive,
-            negative=c.rpn_negative,
-            force=True,
-            size=c.rpn_samples,
-            positive_share=c.rpn_positive_share,
-            even=c.rpn_even,
-        )
-
-    def _box_targets(
-        self, key: Array, proposals: Proposals, truth: DetectionBatch
-    ) -> tuple[Float[Array, "S 4"], Targets]:
-        """Regions of one picture. The annotated boxes are among them: proposals begin poor."""
-        c, annotated = self.config, truth.boxes
-        if c.box_jitter:
-            key, draw = jax.random.split(key)
-            annotated = jitter_boxes(draw, annotated, deviation=c.box_jitter)
-            annotated = clip_boxes(annotated, truth.size)
-        regions = jnp.concatenate([proposals.boxes, annotated])
-        usable = jnp.concatenate([proposals.valid, truth.person])
-        targets = sample_targets(
-            key,
-            regions,
-            usable,
-            truth,
-            positive=c.box_positive,
-            negative=c.box_positive,
-            force=False,
-            size=c.box_samples,
-            positive_share=c.box_positive_share,
-        )
-        return regions[targets.index], targets
-
-
-def detect(
-    logits: Float[Array, "P 2"],
-    deltas: Float[Array, "P 4"],
-    proposals: Proposals,
-    size: Int[Array, " 2"],
-    *,
-    config: FasterRCNNConfig,
-) -> Detections:
-    """People on one picture from the second stage's outputs (paper: box NMS at IoU .6)."""
-    scores, options = (
-        jax.nn.softmax(logits)[:, 1],
-        {"count": config.detections, "iou": config.box_iou},
-    )
-    return select(deltas, proposals.boxes, scores, proposals.valid, size, **options)

@@ -68,6 +68,14 @@ def test_the_help_lists_what_can_be_chosen(config, option, union, capsys):
     assert kinds[-1] in (getattr(chosen, "kind", None), getattr(chosen, "head", chosen).kind)
 
 
+@pytest.mark.parametrize("kind", typing.get_args(DetectorConfig), ids=lambda kind: kind.kind)
+def test_every_detector_can_be_chosen(kind):
+    words = f"--config detector_small --detector-kind {kind.kind} --width 16 --canvas 64 80"
+    model = parse(*words.split())
+    assert type(model) is kind
+    assert (model.width, model.canvas) == (16, (64, 80))
+
+
 def test_the_fields_own_name_goes_on(capsys):
     assert parse("--kind", "gaussian", "--sigma", "3").head == GaussianHeatmaps(sigma=3.0)
     assert parse("--model.head.kind=gaussian").head == GaussianHeatmaps()

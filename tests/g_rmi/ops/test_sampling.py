@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from g_rmi.ops.sampling import sample
+from g_rmi.ops.sampling import hard_negatives, sample
 from tests.g_rmi.ops.contract import check_contract
+from tests.oracles import mining as oracle
 
 draw = jax.jit(sample, static_argnames=("size", "positive_share"))
 
@@ -116,3 +117,36 @@ def test_contract():
         return np.uint32(seed), positive, ~positive
 
     check_contract(kernel, inputs(0), inputs(1))
+
+
+@pytest.mark.parametrize("anchors", [0, 1, 2, 7, 64])
+def test_hard_negatives_equal_the_oracle(anchors):
+    rng = np.random.default_rng(anchors)
+    mine = jax.jit(hard_negatives)
+    for count in (0, 1, 3.9, 6, 100):
+        losses = (rng.integers(0, 4, anchors) / 4).astype(np.float32)  # ties everywhere
+        losses[rng.uniform(size=anchors) < 0.1] = np.nan
+        negative = rng.uniform(size=anchors) < 0.7
+        chosen = oracle.hardest(losses, negative, int(count))
+        found = mine(losses, negative, np.float32(count))
+        np.testing.assert_array_equal(np.flatnonzero(found), sorted(chosen))
+
+
+def test_hard_negatives_by_hand():
+    losses = np.array([0.4, 0.9, 0.7, 0.1, 0.7, 0.05, 99.0], np.float32)
+    negative = np.array([False, True, True, True, True, True, False])  # a person; padding
+    found = hard_negatives(losses, negative, 3)
+    np.testing.assert_array_equal(np.flatnonzero(found), [1, 2, 4])
+    np.testing.assert_array_equal(np.flatnonzero(hard_negatives(losses, negative, 2)), [1, 2])
+    lowest = np.full(3, -np.inf, np.float32)
+    some = np.array([False, True, True])
+    np.testing.assert_array_equal(hard_negatives(lowest, some, 1), [False, True, False])
+
+
+def test_hard_negatives_keep_the_contract():
+    rng = np.random.default_rng(1)
+    inputs = [
+        (rng.normal(size=20).astype(np.float32), rng.uniform(size=20) < 0.5, np.float32(4))
+        for _ in range(2)
+    ]
+    check_contract(hard_negatives, *inputs)

@@ -1,4 +1,5 @@
 import re
+import typing
 
 import jax
 import numpy as np
@@ -6,8 +7,8 @@ import pytest
 import safetensors.numpy
 from jax import numpy as jnp
 
-from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
-from g_rmi.detector.faster_rcnn.task import FasterRCNN
+from g_rmi.detector import DetectorConfig
+from g_rmi.detector.ssd.config import SSDConfig
 from g_rmi.nn.resnet import UNITS, ResNet
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.task import PoseTask
@@ -69,18 +70,37 @@ def test_every_weight_is_used_once(norm):
     np.testing.assert_allclose(sums(jax.tree.leaves(variables)), sums(kept))
 
 
-def test_both_stages_take_it():
+DETECTORS = typing.get_args(DetectorConfig)
+
+
+@pytest.mark.parametrize("kind", [PoseConfig, *DETECTORS])
+def test_every_network_takes_it(kind):
     resnet = load_resnet(torchvision_state(), depth=26, width=WIDTH)
-    tasks = (
-        PoseTask(PoseConfig(depth=26, width=WIDTH, output_stride=16)),
-        FasterRCNN(FasterRCNNConfig(depth=26, width=WIDTH, output_stride=16, canvas=(64, 64))),
-    )
-    for task in tasks:
-        wanted = jax.eval_shape(task.init, jax.random.key(0))
-        blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), wanted)
-        filled = task.with_resnet(blank, resnet)
-        assert jax.tree.map(np.shape, filled) == jax.tree.map(jnp.shape, wanted)
-        jax.tree.map(np.testing.assert_array_equal, task.resnet(filled), resnet)
+    task = kind(depth=26, width=WIDTH, output_stride=16).task()
+    wanted = jax.eval_shape(task.init, jax.random.key(0))
+    blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), wanted)
+    filled = task.with_resnet(blank, resnet)
+    assert jax.tree.map(np.shape, filled) == jax.tree.map(jnp.shape, wanted)
+    given = task.resnet(filled)
+    if kind is SSDConfig:  # which ends with block 3
+        rest = {n: {u: v for u, v in t.items() if "block4" not in u} for n, t in resnet.items()}
+        jax.tree.map(np.testing.assert_array_equal, given, rest)
+    else:
+        jax.tree.map(np.testing.assert_array_equal, given, resnet)
+
+
+@pytest.mark.parametrize("kind", [PoseConfig, *DETECTORS])
+def test_the_resnet_of_an_ssd_fills_what_it_has(kind):
+    """Another network that starts from an SSD keeps its own block 4."""
+    resnet = load_resnet(torchvision_state(), depth=26, width=WIDTH)
+    resnet = {n: {u: v for u, v in t.items() if "block4" not in u} for n, t in resnet.items()}
+    task = kind(depth=26, width=WIDTH, output_stride=16).task()
+    wanted = jax.eval_shape(task.init, jax.random.key(0))
+    blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), wanted)
+    filled = task.with_resnet(blank, resnet)
+    assert jax.tree.map(np.shape, filled) == jax.tree.map(jnp.shape, wanted)
+    first = task.resnet(filled)["params"]["conv1"]["kernel"]
+    np.testing.assert_array_equal(first, resnet["params"]["conv1"]["kernel"])
 
 
 def test_places_and_axes():

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
-from g_rmi.detector.faster_rcnn.task import detect
 from g_rmi.detector.losses import class_loss, localisation_loss, objectness_loss
 from g_rmi.detector.proposals import Proposals, propose
 from g_rmi.detector.targets import sample_targets
+from g_rmi.detector.two_stage.task import detect
 from g_rmi.ops.anchors import anchor_boxes
 from g_rmi.ops.boxes import decode_boxes, iou
 from g_rmi.ops.matching import match

@@ -4,10 +4,10 @@ import dataclasses
 
 import jax
 import numpy as np
+import pytest
 from jax import numpy as jnp
 
 from g_rmi.config import OptimConfig
-from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.evaluation.results import box_results
 from g_rmi.evaluation.truth import Truth, evaluate_boxes
 from g_rmi.geometry import to_xywh
@@ -16,22 +16,22 @@ from g_rmi.training.optim import make_optimizer
 from g_rmi.training.state import create_state, evaluation_variables
 from g_rmi.training.step import train_step
 from g_rmi.types import DetectionBatch
-from tests.networks import DETECTOR
+from tests.networks import DETECTORS
 
-STEPS = 90
-TASK = FasterRCNN(
-    dataclasses.replace(
-        DETECTOR.model,
-        canvas=(80, 112),
-        rpn_channels=32,
-        rpn_dilation=1,
-        rpn_samples=32,
-        candidates=60,
-        proposals=16,
-        roi_size=8,
-        box_samples=16,
-    )
-)
+TWO_STAGE = {
+    "canvas": (80, 112),
+    "rpn_channels": 32,
+    "rpn_dilation": 1,
+    "rpn_samples": 32,
+    "candidates": 60,
+    "proposals": 16,
+}
+# Steps, and settings.
+KINDS = {
+    "faster_rcnn": (90, {**TWO_STAGE, "roi_size": 8, "box_samples": 16}),
+    "rfcn": (120, {**TWO_STAGE, "hard_examples": 12}),
+    "ssd": (120, {"canvas": (80, 112)}),
+}
 BOXES = [
     [[10, 8, 30, 68], [60, 20, 84, 75]],
     [[40, 30, 100, 62]],
@@ -53,16 +53,19 @@ def pictures():
     return DetectionBatch(image, size, table, person, np.zeros_like(person), np.ones(2, np.float32))
 
 
-def test_two_pictures_are_learnt_by_heart():
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_pictures_are_learnt_by_heart(kind):
+    steps, changes = KINDS[kind]
+    task = dataclasses.replace(DETECTORS[kind].model, **changes).task()
     optim = OptimConfig(
         optimizer="adamw", learning_rate=3e-3, schedule="cosine", clip_norm=1.0, averaging=0.9
     )
-    optimizer = make_optimizer(optim, STEPS)
+    optimizer = make_optimizer(optim, steps)
     batch = jax.tree.map(jnp.asarray, pictures())
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes a float with its count
-        state = jax.jit(lambda: create_state(TASK, optimizer, jax.random.key(1), average=True))()
-        step = jax.jit(train_step(TASK, optimizer, averaging=optim.averaging), donate_argnums=0)
-        for _ in range(STEPS):
+        state = jax.jit(lambda: create_state(task, optimizer, jax.random.key(1), average=True))()
+        step = jax.jit(train_step(task, optimizer, averaging=optim.averaging), donate_argnums=0)
+        for _ in range(steps):
             state, metrics = step(state, batch)
     assert metrics["finite"].compute() == 1
     source = {
@@ -72,7 +75,7 @@ def test_two_pictures_are_learnt_by_heart():
         "index": np.arange(2),
         "weight": np.ones(2, np.float32),
     }
-    found = detect_people(TASK, evaluation_variables(state), [source])
+    found = detect_people(task, evaluation_variables(state), [source])
     truth = [
         {
             "id": 10 * i + n,

@@ -1,0 +1,1 @@
+"""What detectors share that propose regions, then look into each: Faster R-CNN and R-FCN."""
