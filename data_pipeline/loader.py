@@ -63,9 +63,11 @@ def pose_batches(
         make = PoseExamples(dataset, height, width, config, donors)
         name = functools.partial(_file_of_person, dataset)
         parts.append(Part(people, dataset.people.id, weight, make, name))
-    names = {dataset.skeleton.names for dataset in datasets}
-    if len(names) > 1:
-        raise DataError(f"data sets with different joints cannot be mixed: {sorted(names)}")
+    for dataset in datasets[1:]:
+        if difference := dataset.skeleton.difference(datasets[0].skeleton):
+            raise DataError(
+                f"data sets with different joints cannot be mixed: {dataset} has {difference}"
+            )
     how = {"batch_size": batch_size, "seed": seed, "share": share}
     return _batches([parts], config, group=_CROPS, **how)
 
@@ -102,6 +104,9 @@ def detection_batches(
       DataError: A data set without an image to train on, weights or flags that do not fit, or
         nobody with an outline to copy and paste.
     """
+    if not any((~dataset.people.is_crowd).any() for dataset in datasets):
+        names = "; ".join(map(str, datasets))
+        raise DataError(f"{names}: no person to train on; which category_id do people have?")
     weights = _mixing_weights(config.weights, len(datasets))
     datasets = with_completeness(datasets, config.boxes_complete)
     donors = donors_of(datasets, config.augmentation.copy_paste)

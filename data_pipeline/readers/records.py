@@ -4,7 +4,9 @@ The images stay in the records. The tables of images and people lie beside them 
 `tables_{split}.npz`, so that opening a data set does not read the images.
 """
 
+import contextlib
 import dataclasses
+import errno
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -64,7 +66,10 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
     if found is None or not _tables(found, split).is_file():
         there = ", ".join(splits(directory)) or "none"
         raise MissingDataError(f"{found or directory}: no split {split!r}; found {there}")
-    with np.load(_tables(found, split), allow_pickle=False) as tables:
+    with (
+        _whole(_tables(found, split)),
+        np.load(_tables(found, split), allow_pickle=False) as tables,
+    ):
         skeleton = COCO  # which tables do not say that are older than other keypoint sets
         if "skeleton" in tables:
             skeleton = Skeleton.from_dict(json.loads(str(tables["skeleton"])))
@@ -72,8 +77,22 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
         columns["file_name"] = names = tuple(map(str, columns["file_name"]))
         people = People(**{f.name: tables[f"people.{f.name}"] for f in dataclasses.fields(People)})
         outlines = _outlines(tables)
-    source = Records(found, split, names)
+    with _whole(found):
+        source = Records(found, split, names)
     return Dataset(directory, split, skeleton, Images(**columns), people, source, outlines)
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Says of what cannot be read, whatever the library says, which file it is and what helps."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        text = f"{path}: damaged or cut off ({reason:.200}); copy or prepare it again"
+        raise DataError(text) from None
 
 
 def _polygons(outlines: Mapping[int, Outline]) -> dict[str, np.ndarray]:
@@ -124,9 +143,13 @@ class Records:
 
     def read(self, index: int) -> bytes:
         """The encoded image of a record."""
-        record = cast(Any, self._records)[index]
-        example = cast(Any, self._features.deserialize_example_np(record, decoders=self._decoders))
-        return example["image"]
+        try:
+            record = cast(Any, self._records)[index]
+            features: Any = self._features
+            return features.deserialize_example_np(record, decoders=self._decoders)["image"]
+        except Exception as error:  # of the library's own types
+            reason = f"the record is damaged or cut off ({error!s:.100}); copy or prepare it again"
+            raise OSError(errno.EIO, reason.replace("\n", " ")) from None
 
     def name(self, index: int) -> str:
         """The record, by the original file name."""

@@ -11,8 +11,8 @@ import numpy as np
 import tyro
 from rich.progress import Progress
 
-from data_pipeline.images import ImageError, Picture, shrink
-from experiments.parts.inputs import Source, decode
+from data_pipeline.images import ImageError, Picture, decode, shrink
+from experiments.parts.inputs import Source
 from experiments.parts.journal import Journal
 from experiments.parts.videos import Video, VideoFile
 from g_rmi.evaluation.results import box_results, keypoint_results, keypoints_of

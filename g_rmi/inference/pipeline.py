@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.detector.detector import Detector
-from g_rmi.geometry import fit_canvas
+from g_rmi.geometry import fit_canvas, misfit
 from g_rmi.inference.canvas import LARGEST, alike, pack
 from g_rmi.inference.load import SHIPPED, load_settings, load_task
 from g_rmi.inference.people import find_people
@@ -128,7 +128,7 @@ class PosePipeline:
             boxes = [boxes] if single else list(boxes)
             scores = [None] * len(boxes) if box_scores is None else box_scores
             scores = [box_scores] if single else scores
-            given = [_check_boxes(*each) for each in zip(boxes, scores, strict=True)]
+            given = [check_boxes(*each) for each in zip(boxes, scores, strict=True)]
             if len(given) != len(images):
                 raise ValueError(f"boxes: {len(given)} arrays for {len(images)} pictures")
         elif box_scores is not None:
@@ -179,14 +179,31 @@ def _check_image(image: Any) -> np.ndarray:
     return np.asarray(image)
 
 
-def _check_boxes(boxes: Any, scores: Any) -> BoxTable:
-    table = np.asarray(boxes, np.float32)
+def check_boxes(boxes: Any, scores: Any = None) -> BoxTable:
+    """Boxes `(x0, y0, x1, y1)` as somebody gave them, and their scores, by default 1, as arrays.
+
+    Raises:
+      ValueError: They are none.
+    """
+    table = _numbers(boxes, "boxes", "finite numbers [M, 4]")
     if table.size == 0:
         table = table.reshape(0, 4)
-    if table.ndim != 2 or table.shape[1] != 4 or not np.isfinite(table).all():
+    if table.ndim != 2 or table.shape[1] != 4:
         raise ValueError(f"boxes must be finite numbers [M, 4], got {list(table.shape)}")
-    scores = np.asarray(np.ones(len(table)) if scores is None else scores, np.float32)
-    if scores.shape != (len(table),) or not np.isfinite(scores).all():
-        wanted = f"finite numbers [{len(table)}], one for each box"
-        raise ValueError(f"box_scores must be {wanted}, got {list(scores.shape)}")
-    return table, scores
+    for i, box in enumerate(table.tolist()):
+        if reason := misfit(box):
+            raise ValueError(
+                f"boxes: box {i} of finite numbers (x0, y0, x1, y1) is {box}: {reason}"
+            )
+    wanted = f"finite numbers [{len(table)}], one for each box"
+    found = _numbers(np.ones(len(table)) if scores is None else scores, "box_scores", wanted)
+    if found.shape != (len(table),) or not np.isfinite(found).all():
+        raise ValueError(f"box_scores must be {wanted}, got {list(found.shape)}")
+    return table.astype(np.float32), found.astype(np.float32)
+
+
+def _numbers(values: Any, name: str, wanted: str) -> np.ndarray:
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError):  # ragged, or no numbers
+        raise ValueError(f"{name} must be {wanted}, got {values!r:.80}") from None

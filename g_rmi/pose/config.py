@@ -36,7 +36,7 @@ class PoseConfig(ResNetConfig):
             stride = self.output_stride
             near = max(1, round((size - 1) / stride)) * stride + 1
             require(size % stride == 1, name, size, f"{stride} n + 1, for example {near}")
-        require(self.box_scale > 0, "box_scale", self.box_scale, "positive")
+        require(0 < self.box_scale < math.inf, "box_scale", self.box_scale, "positive")
 
     def task(self, skeleton: Skeleton = COCO) -> Any:
         """The `PoseTask` of these settings for a keypoint set."""

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipeline.images import ImageError
+from data_pipeline.images import ImageError, decode
 from experiments import main as console
 from experiments import predict
-from experiments.parts.inputs import decode, find
+from experiments.parts.inputs import find
 from experiments.parts.journal import Journal, remove_journals
 from experiments.parts.run import Job, people_of
 from experiments.parts.videos import Video
