@@ -83,7 +83,7 @@ def read_boxes(
         if not np.isfinite(entry.score):
             raise DataError(f"{entry.where}: not finite: score {entry.score}")
         if reason := misfit(entry.box):
-            raise DataError(f"{entry.where}: {entry.box} is {reason}")
+            raise DataError(f"{entry.where}: {reason}: {entry.box}")
         image = entry.image if entry.image in rows else whole(entry.image)
         first = entry.image if first is None else first
         if image in rows:

@@ -218,8 +218,8 @@ def cut(
 
     `affine` maps image points to crop pixels, see `g_rmi.geometry.box_to_crop`. Outside the picture
     are zeros or, with `repeat_edge`, its edge, so that it does not fade to black. Where `size` is
-    given, the picture must have that width and height, upright or as it is stored. The crop is written to `out` where there is
-    one: fresh memory costs a tenth of the time for large crops.
+    given, the picture must have that width and height, upright or as it is stored. The crop is
+    written to `out` where there is one: fresh memory costs a tenth of the time for large crops.
 
     Raises:
       ImageError: Not decodable, or of another size.

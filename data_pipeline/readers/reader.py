@@ -108,7 +108,7 @@ def whole(value: Any) -> int | None:
 def number(value: Any, limit: float = MAX_COORDINATE) -> int | float | None:
     """The number that a tool wrote: 1.5, "1.5" or [1.5]; None: it is none, or out of range."""
     found = numbers(value if isinstance(value, list) else [value], 1, limit)
-    return found and found[0]
+    return found[0] if found else None
 
 
 def numbers(values: Any, count: int, limit: float = MAX_COORDINATE) -> list[int | float] | None:

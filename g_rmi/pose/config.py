@@ -1,6 +1,7 @@
 """Settings of the pose network: backbone, crop and head."""
 
 import dataclasses
+import math
 from typing import Any
 
 from g_rmi.config import require
