@@ -159,7 +159,7 @@ UNCERTAIN = {
     ),
     "inside out": ({"4": [[9, 9, 3, 3]]}, "4: box 0: .* corners are exchanged"),
     "ragged": ({"4": [[1, 2, 3, 4], [1]]}, "4: must be"),
-    "shares": ([detection(4, 1, bbox=[0.1, 0.2, 0.5, 0.5])], "0: .* shares of the picture"),
+    "shares": ([detection(4, 1, bbox=[0.1, 0.2, 0.5, 0.5])], "detection 0: .* shares of"),
     "corners": (
         [detection(4, 1, bbox=[2, 3, 9, 30]), detection(7, 1, bbox=[15, 20, 31, 41])],
         r"detection 1: bbox reaches to \(46, 61\), beyond .* 32 x 42; are these corners",
