@@ -14,7 +14,7 @@ from g_rmi.geometry import MAX_COORDINATE
 # Kinds of problems without whose repair a data directory is not read.
 REFUSED = {
     "malformed": "not of the format, or a field is missing or of the wrong type",
-    "wrong joints": "the declared joints are neither COCO's nor a complete set of their own",
+    "wrong joints": "categories that do not say who the people are or which joints they have",
     "duplicate image id": "two images with one id",
     "duplicate annotation id": "two annotations with one id",
     "unsafe file name": "the file name leads out of the image folder",

@@ -66,10 +66,8 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
     if found is None or not _tables(found, split).is_file():
         there = ", ".join(splits(directory)) or "none"
         raise MissingDataError(f"{found or directory}: no split {split!r}; found {there}")
-    with (
-        _whole(_tables(found, split)),
-        np.load(_tables(found, split), allow_pickle=False) as tables,
-    ):
+    path = _tables(found, split)
+    with _whole(path), open(path, "rb") as file, np.load(file, allow_pickle=False) as tables:
         skeleton = COCO  # which tables do not say that are older than other keypoint sets
         if "skeleton" in tables:
             skeleton = Skeleton.from_dict(json.loads(str(tables["skeleton"])))
