@@ -105,6 +105,7 @@ def _measured(image: Image.Image, data: bytes, at: int) -> Header:
     form = {"MPO": "jpeg"}.get(image.format or "", (image.format or "").lower())
     # Pillow turns a TIFF by itself, and decodes a PNG to look for an orientation.
     blind = form == "tiff" or (form == "png" and not any(m in data for m in _PNG_ORIENTATION))
+    blind |= form == "jpeg" and image.info.keys().isdisjoint(("exif", "xmp"))
     orientation = 1 if blind else image.getexif().get(_ORIENTATION, 1)
     orientation = orientation if orientation in _UPRIGHT else 1
     size = image.size if orientation < 5 else image.size[::-1]
@@ -120,9 +121,24 @@ def read_header(data: bytes) -> Header:
         `MAX_SIDE` along a side.
     """
     with _opened(data) as (_, header):
-        if not header.whole:
-            raise ImageError("JPEG file is cut off")
-        return header
+        return _checked(header)
+
+
+def _checked(header: Header, size: tuple[int, int] | None = None) -> Header:
+    """The header of a picture that is whole and of that size, upright or as it is stored."""
+    if not header.whole:
+        raise ImageError("JPEG file is cut off")
+    if size is not None and size not in (header.size, header.stored):
+        raise ImageError(
+            f"is {header.width} x {header.height}, its annotations say {size[0]} x {size[1]}"
+        )
+    return header
+
+
+def check_size(data: bytes, size: tuple[int, int]) -> None:
+    """Raises an ImageError unless a picture can be read and has the size that annotations give."""
+    with _opened(data) as (_, header):
+        _checked(header, size)
 
 
 def decode(data: bytes, *, reduction: int = 1, stored: bool = False) -> Picture:
@@ -137,15 +153,21 @@ def decode(data: bytes, *, reduction: int = 1, stored: bool = False) -> Picture:
       ImageError: See `read_header`; or the content is broken.
     """
     with _opened(data) as (image, header):
-        as_stored = stored or header.orientation == 1
-        if header.format == "jpeg" and header.whole and as_stored and image.mode in ("L", "RGB"):
-            found = cv2.imdecode(np.frombuffer(data, np.uint8), DECODE_FLAGS[reduction])
-            if found is None:
-                raise ImageError("JPEG file is not decodable")
-            return found
-        if not as_stored:
-            image = image.transpose(_UPRIGHT[header.orientation])
-        return shrink(_to_rgb(image), reduction)
+        return _pixels(image, header, data, reduction, stored=stored)
+
+
+def _pixels(
+    image: Image.Image, header: Header, data: bytes, reduction: int, *, stored: bool
+) -> Picture:
+    as_stored = stored or header.orientation == 1
+    if header.format == "jpeg" and header.whole and as_stored and image.mode in ("L", "RGB"):
+        found = cv2.imdecode(np.frombuffer(data, np.uint8), DECODE_FLAGS[reduction])
+        if found is None:
+            raise ImageError("JPEG file is not decodable")
+        return found
+    if not as_stored:
+        image = image.transpose(_UPRIGHT[header.orientation])
+    return shrink(_to_rgb(image), reduction)
 
 
 def _to_rgb(image: Image.Image) -> Picture:
@@ -162,24 +184,6 @@ def _to_rgb(image: Image.Image) -> Picture:
         paper.alpha_composite(image)
         image = paper
     return np.asarray(image.convert("RGB"))
-
-
-def means_stored(data: bytes, size: tuple[int, int] | None) -> bool:
-    """Whether annotations for a picture of `size` (width, height) mean its pixels as stored.
-
-    The upright picture is meant where both would do.
-
-    Raises:
-      ImageError: See `read_header`; or it has neither size.
-    """
-    header = read_header(data)
-    if size is None or size == header.size:
-        return False
-    if size != header.stored:
-        raise ImageError(
-            f"is {header.width} x {header.height}, its annotations say {size[0]} x {size[1]}"
-        )
-    return True
 
 
 def shrink(image: Picture, factor: int) -> Picture:
@@ -224,9 +228,10 @@ def cut(
     Raises:
       ImageError: Not decodable, or of another size.
     """
-    stored = means_stored(data, size)
     reduction = reduction_of(affine)
-    image = decode(data, reduction=reduction, stored=stored)
+    with _opened(data) as (opened, header):
+        stored = _checked(header, size).size != (size or header.size)
+        image = _pixels(opened, header, data, reduction, stored=stored)
     border = cv2.BORDER_REPLICATE if repeat_edge else cv2.BORDER_CONSTANT
     if reduction > 1:  # pixel i of the means of r pixels each has its centre at r i + (r - 1) / 2
         whole, affine = affine, affine * (reduction, reduction, 1)

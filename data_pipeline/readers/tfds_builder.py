@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data_pipeline.images import ImageError, means_stored
+from data_pipeline.images import ImageError, check_size
 from data_pipeline.readers import read, splits_of
 from data_pipeline.readers.records import write_tables
 from data_pipeline.schema import DataError, Dataset
@@ -115,7 +115,7 @@ def _example(dataset: Dataset, i: int) -> tuple[int, dict[str, Any]]:
     images, people = dataset.images, dataset.people
     try:
         image = dataset.source.read(i)
-        means_stored(image, (int(images.width[i]), int(images.height[i])))
+        check_size(image, (int(images.width[i]), int(images.height[i])))
     except (OSError, ImageError) as error:
         text = error.strerror if isinstance(error, OSError) else error
         raise DataError(f"{dataset.source.name(i)}: {text}") from None
