@@ -90,13 +90,12 @@ def _search(folder: Path, leave_out: Path) -> Iterator[tuple[Path, str]]:
     if folder == leave_out:
         raise ValueError(f"{folder}: results must not go into the folder they are made from")
     found, videos = [], 0
-    seen = {folder}  # a linked folder is searched once, else a link upwards would never end
+    seen = {folder, leave_out}  # a link is followed once, else one upwards would never end
     for directory, below, files in os.walk(folder, followlinks=True):
         here = Path(directory)
-        below[:] = sorted(b for b in below if not b.startswith(".") and here / b != leave_out)
-        targets = {b: (here / b).resolve() for b in below}
-        below[:] = [b for b in below if not (here / b).is_symlink() or targets[b] not in seen]
-        seen.update(targets.values())
+        inside = {(here / b).resolve(): b for b in sorted(below, reverse=True) if b[0] != "."}
+        below[:] = sorted(b for target, b in inside.items() if target not in seen)
+        seen.update(inside)
         for path in (here / file for file in files if not file.startswith(".")):
             videos += path.suffix.lower() in VIDEOS
             if path.suffix.lower() in PICTURES:

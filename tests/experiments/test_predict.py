@@ -378,6 +378,18 @@ def test_inputs_are_found_by_folder_pattern_and_name(folder, tmp_path, monkeypat
     assert all(source.name.endswith("/a.jpg") for source in twice)
 
 
+def test_linked_folders_are_searched_once(tmp_path):
+    for name in ("pictures/a.jpg", "pictures/own/b.jpg", "elsewhere/c.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    for name, target in (("linked", "elsewhere"), ("again", "elsewhere"), ("up", "pictures")):
+        (tmp_path / "pictures" / name).symlink_to(tmp_path / target, target_is_directory=True)
+    found = [
+        source.name for source in find([str(tmp_path / "pictures")], leave_out=tmp_path / "out")
+    ]
+    assert found == ["a.jpg", "again/c.jpg", "own/b.jpg"]
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
