@@ -2,22 +2,25 @@
 
 A file of boxes is a list in COCO's results format, `{"image_id", "category_id", "bbox": [x, y, w,
 h], "score"}`, or an object `{image: [[x0, y0, x1, y1], ...]}`. Category and score may be missing:
-a person, and 1. "file_name" goes before "image_id".
+a person, and 1. A category is 1, "person", or 0 if none is 1. "file_name" goes before "image_id".
 """
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from data_pipeline.readers.reader import load_json
+from data_pipeline.readers.reader import PEOPLE, load_json, whole
 from data_pipeline.schema import DataError, Dataset, MissingDataError
-from g_rmi.geometry import from_xywh
+from g_rmi.geometry import misfit
 from g_rmi.types import PERSON
+
+SizeOf = Callable[[int], Sequence[int] | None]  # Width and height of a row, if that is known.
+_SEEN = 100  # Boxes that are compared with the sizes of their pictures.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +52,7 @@ def read_boxes(
     path: str | Path,
     images: Dataset | Sequence[str],
     *,
+    sizes: SizeOf | None = None,
     min_score: float = 0.0,
     max_per_image: int | None = None,
 ) -> PersonBoxes:
@@ -56,44 +60,62 @@ def read_boxes(
 
     The images of a data set are named by their ids. A list of names is matched by the path below
     the folder that was given, by file name, by that without the ending, or, as in COCO, by the
-    number that it is; what names two of them names none. See `best_boxes` for what is kept.
+    number that it is; what names two of them names none. `sizes` tells their sizes, as a data set
+    does. See `best_boxes` for what is kept.
 
     Raises:
       MissingDataError: No such file.
-      DataError: Not the format; an image that is not in the data set; or none of the images is
-        among the names.
+      DataError: Not the format; an image that is not in the data set; none of the images is among
+        the names; nobody among the categories; or boxes that are not in the pictures' pixels.
     """
     path = Path(path)
     if not path.is_file():
         raise MissingDataError(f"no file of boxes {path}")
     rows = _ids(images) if isinstance(images, Dataset) else _aliases(images)
-    table, first, ignored = [], None, 0
-    for where, image, category, box, score in _entries(load_json(path), path):
-        if category != PERSON:
-            ignored += 1
+    if isinstance(images, Dataset):
+        sizes = np.stack([images.images.width, images.images.height], axis=1).__getitem__
+    entries = list(_entries(load_json(path), path))
+    ours = _people_of(entries, path)
+    table, first = [], None
+    for entry in entries:
+        if entry.category not in ours:
             continue
-        if not np.isfinite((*box, score)).all():
-            raise DataError(f"{where}: not finite: {box}, score {score}")
-        if box[0] > box[2] or box[1] > box[3]:
-            raise DataError(f"{where}: {box} is no box x0 <= x1, y0 <= y1")
-        first = image if first is None else first
+        if not np.isfinite(entry.score):
+            raise DataError(f"{entry.where}: not finite: score {entry.score}")
+        if reason := misfit(entry.box):
+            raise DataError(f"{entry.where}: {reason}: {entry.box}")
+        image = entry.image if entry.image in rows else whole(entry.image)
+        first = entry.image if first is None else first
         if image in rows:
-            table.append((rows[image], score, box))
+            table.append((rows[image], entry))
         elif isinstance(images, Dataset):
-            raise DataError(f"{where}: image_id {image} is not in {images}")
+            raise DataError(f"{entry.where}: image_id {entry.image} is not in {images}")
     if first is not None and not table:
         raise DataError(
             f"{path}: none of its images, such as {first!r}, is among those given, such as "
             f"{next(iter(rows), None)!r}"
         )
-    image, score, box = (np.array(c) for c in zip(*table)) if table else np.zeros((3, 0))
+    _check_frame(table, sizes)
+    image = np.array([row for row, _ in table], np.int64)
+    box = np.array([entry.box for _, entry in table], np.float64).reshape(-1, 4)
+    score = np.array([entry.score for _, entry in table], np.float64)
     kept = {"min_score": min_score, "max_per_image": max_per_image}
-    found = best_boxes(image.astype(np.int64), box.reshape(-1, 4), score, **kept)
-    return dataclasses.replace(found, ignored=ignored)
+    ignored = sum(entry.category not in ours for entry in entries)
+    return dataclasses.replace(best_boxes(image, box, score, **kept), ignored=ignored)
 
 
-def _entries(content: Any, path: Path) -> Iterator[tuple[str, Any, Any, list[float], float]]:
-    """Where it stands, image, category, corners and score of each box."""
+class _Entry(NamedTuple):
+    """A box of a file, and where it stands there."""
+
+    where: str
+    image: Any
+    category: Any  # a number or a word in lower case
+    box: list[float]  # corners
+    score: float
+    sized: bool = False  # the file gives a width and a height, not a second corner
+
+
+def _entries(content: Any, path: Path) -> Iterator[_Entry]:
     if isinstance(content, Mapping):
         for image, boxes in content.items():
             try:
@@ -103,7 +125,7 @@ def _entries(content: Any, path: Path) -> Iterator[tuple[str, Any, Any, list[flo
             if table.ndim != 2 or table.shape[1] != 4:
                 raise DataError(f"{path}: {image}: must be [[x0, y0, x1, y1], ...]")
             for i, box in enumerate(table):
-                yield f"{path}: {image}: box {i}", image, PERSON, box.tolist(), 1.0
+                yield _Entry(f"{path}: {image}: box {i}", image, PERSON, box.tolist(), 1.0)
         return
     if not isinstance(content, list):
         raise DataError(f"{path}: neither COCO's results format nor {{image: boxes}}")
@@ -113,11 +135,54 @@ def _entries(content: Any, path: Path) -> Iterator[tuple[str, Any, Any, list[flo
             image = record["file_name"] if "file_name" in record else record["image_id"]
             x, y, w, h = map(float, record["bbox"])
             score = float(record.get("score", 1.0))
+            image = image[0] if isinstance(image, list) and len(image) == 1 else image
             hash(image)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{where}: {error!r} in {record!s:.120}") from None
-        box = from_xywh(np.array([x, y, w, h])).tolist()
-        yield where, image, record.get("category_id", PERSON), box, score
+        said = record.get("category_id")
+        category = PERSON if said is None else whole(said)
+        if category is None:
+            category = str(said).strip().lower()
+        yield _Entry(where, image, category, [x, y, x + w, y + h], score, sized=True)
+
+
+def _people_of(entries: Sequence[_Entry], path: Path) -> set[Any]:
+    """The categories of people: 1, words for people, and 0 where a program counts from 0."""
+    there = {entry.category for entry in entries}
+    ours = there & {PERSON, *PEOPLE}
+    if 0 in there and ours - PEOPLE:
+        raise DataError(f"{path}: category_id 0 and {PERSON}: which are people? Leave only them")
+    if not ours and 0 in there:
+        ours = {0}
+    if entries and not ours:
+        some = ", ".join(map(repr, sorted(there, key=str)[:5]))
+        raise DataError(f"{path}: no box of a person: category_id {some}; people have {PERSON}")
+    return ours
+
+
+def _check_frame(table: Sequence[tuple[int, _Entry]], sizes: SizeOf | None) -> None:
+    """Refuses corners in the place of sizes, and shares of the picture in the place of pixels."""
+    if not table:
+        return
+    box, first = np.array([entry.box for _, entry in table]), table[0][1]
+    if box.max() <= 1 and (box % 1).any():
+        raise DataError(f"{first.where}: {first.box}: shares of the picture, not pixels?")
+    seen = [(entry, sizes(row)) for row, entry in table[:_SEEN]] if sizes and first.sized else []
+    known = [(entry, size) for entry, size in seen if size is not None]
+    if not known:
+        return
+    x0, y0, x1, y1 = np.array([entry.box for entry, _ in known]).T
+    width, height = np.array([size for _, size in known]).T
+    beyond = (x1 > 1.1 * width) | (y1 > 1.1 * height)
+    w, h = x1 - x0, y1 - y0
+    corners = (w > x0) & (h > y0) & (w <= width + 1) & (h <= height + 1)
+    if beyond.any() and corners.all():
+        entry, (width, height) = known[int(np.argmax(beyond))]
+        raise DataError(
+            f"{entry.where}: bbox reaches to ({entry.box[2]:g}, {entry.box[3]:g}), beyond its "
+            f"picture of {width} x {height}; are these corners (x0, y0, x1, y1)? bbox is [x, y, "
+            "width, height]; corners are written as {image: [[x0, y0, x1, y1], ...]}"
+        )
 
 
 def _ids(dataset: Dataset) -> dict[Any, int]:

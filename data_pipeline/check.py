@@ -26,22 +26,28 @@ from data_pipeline.readers import read
 from data_pipeline.readers.reader import REFUSED, Problem
 from data_pipeline.schema import SPLITS, DataError, Dataset, MissingDataError, Split
 from g_rmi.files import check_file, write_whole
+from g_rmi.skeleton import side_of
 from g_rmi.viz.table import show
 
 ERRORS = REFUSED | {
     "unknown category": "an annotation of a category that is not listed; ignored",
     "missing image": "the image file is not there",
-    "undecodable image": "the image file is broken or no JPEG or PNG",
+    "undecodable image": "the image file is broken or no picture",
     "size mismatch": "the image file has another size than annotated",
     "no area": "area <= 0: OKS divides by it",
     "degenerate box": "a box without inside",
+    "normalised": "a box or joints between 0 and 1: shares of the picture, not pixels",
+    "no people": "nobody to train on or to evaluate",
 }
 WARNINGS = {
     "other category": "not a person; ignored",
     "keypoint outside": "an annotated joint more than a pixel outside the image",
     "box outside": "a box more than a pixel outside the image",
     "num_keypoints": "num_keypoints is not the number of joints with v > 0",
-    "no people": "nobody to train on or to evaluate",
+    "joints outside box": "all annotated joints of a person lie outside the box",
+    "joints in the corner": "v > 0 at (0, 0): not labelled?",
+    "not mirrored": "joints that do not change sides where pictures are mirrored",
+    "orientation": "EXIF turns the picture; its size does not say if it was annotated upright",
 }
 NOTES = {
     "no keypoints": "people (no crowds) without an annotated joint, as many of COCO's are",
@@ -101,7 +107,16 @@ def _table_problems(dataset: Dataset) -> Iterator[Problem]:
     """What is readable and yet wrong, whatever the format."""
     people, images = dataset.people, dataset.images
     size = np.stack([images.width, images.height], axis=1)[people.image]
-    outside = _leaves(people.keypoints, size) & (people.visibility > 0)
+    joints = people.visibility > 0
+    outside = _leaves(people.keypoints, size) & joints
+    # A box of a pixel in the corner, or two and more joints there.
+    small = people.has_inside & (people.box <= 1).all(axis=1)
+    crowded = (people.keypoints <= 1).all(axis=2) | ~joints
+    small |= crowded.all(axis=1) & (people.num_keypoints > 1)
+    low, high = people.box[:, None, :2] - _SLACK, people.box[:, None, 2:] + _SLACK
+    within = ((people.keypoints >= low) & (people.keypoints <= high)).all(axis=2)
+    apart = people.has_joints & people.has_inside & ~(within & joints).any(axis=1) & ~small
+    corner = ((people.keypoints == 0).all(axis=2) & joints).any(axis=1)
     box_outside = people.has_inside & _leaves(people.box.reshape(-1, 2, 2), size).any(axis=1)
     no_joints = ~people.is_crowd & (people.num_keypoints == 0) & dataset.labelled.any()
     box, area = people.box.round(2).tolist(), people.area.tolist()
@@ -111,11 +126,27 @@ def _table_problems(dataset: Dataset) -> Iterator[Problem]:
         ("box outside", box_outside, lambda i: f"box {box[i]} in {size[i, 0]} x {size[i, 1]}"),
         ("keypoint outside", outside.any(axis=1), lambda i: f"in {size[i, 0]} x {size[i, 1]}"),
         ("no keypoints", no_joints, lambda i: "v = 0 throughout"),
+        ("normalised", small, lambda i: f"box {box[i]}"),
+        ("joints outside box", apart, lambda i: f"box {box[i]}"),
+        ("joints in the corner", corner, lambda i: "(0, 0) with v > 0"),
     ):
         for i in np.flatnonzero(rows):
             yield Problem(kind, dataset.directory, f"annotation {people.id[i]}: {text(i)}")
-    if not len(people):
-        yield Problem("no people", dataset.directory, "no annotation of a person")
+    wanted = people.has_joints if dataset.labelled.any() else ~people.is_crowd
+    if not wanted.any():
+        text = f"{len(people)} annotations of people, all of them crowds or without a joint"
+        yield Problem("no people", dataset.directory, text)
+    yield from _sides(dataset)
+
+
+def _sides(dataset: Dataset) -> Iterator[Problem]:
+    """Joints whose names say a side but not whose other side; a set without any sides."""
+    skeleton = dataset.skeleton
+    alone = [n for k, n in enumerate(skeleton.names) if skeleton.flip[k] == k]
+    sided = [name for name in alone if side_of(name)]
+    if dataset.labelled.any() and (sided or len(alone) == len(skeleton) > 1):
+        text = f"no other side of {', '.join(sided or alone)}; write left_x and right_x"
+        yield Problem("not mirrored", dataset.directory, text)
 
 
 def _leaves(
@@ -130,20 +161,23 @@ def _file_problems(dataset: Dataset, decoding: bool) -> Iterator[Problem]:
     images, source = dataset.images, dataset.source
 
     def problem(row: int) -> Problem | None:
-        name, size = source.name(row), (images.width[row], images.height[row])
+        name, size = source.name(row), (int(images.width[row]), int(images.height[row]))
         try:
             data = source.read(row)
             header = read_header(data)
+            if size not in (header.size, header.stored):
+                sizes = f"{header.width} x {header.height}, not {size[0]} x {size[1]}"
+                return Problem("size mismatch", name, f"{name}: {sizes}")
             if decoding:
                 decode(data)
-        except (OSError, DataError) as error:
-            reason = getattr(error, "strerror", None) or error
-            return Problem("missing image", name, f"{name}: {reason}")
+        except OSError as error:
+            return Problem("missing image", name, f"{name}: {error.strerror or error}")
         except ImageError as error:
             return Problem("undecodable image", name, f"{name}: {error}")
-        sizes = f"{header.width} x {header.height}, not {size[0]} x {size[1]}"
-        wrong = header[:2] != size
-        return Problem("size mismatch", name, f"{name}: {sizes}") if wrong else None
+        if header.orientation == 1 or header.size != header.stored:
+            return None
+        text = f"{name}: orientation {header.orientation}; it is taken as annotated upright"
+        return Problem("orientation", name, text)
 
     console = Console(stderr=True)
     with ThreadPoolExecutor() as pool:

@@ -1,10 +1,20 @@
-"""Encoded pictures: their header, decoding at a reduced size, and cutting a crop out of them."""
+"""Encoded pictures: their header, decoding at a reduced size, and cutting a crop out of them.
 
+Every program sees a picture as people do: upright by its EXIF orientation, on white where it is
+transparent. Only where the size that annotations give is that of the stored pixels alone are these
+cut as they are stored.
+"""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from data_pipeline.schema import Dataset
 from g_rmi.geometry import Affine, apply_affine, invert_affine
@@ -14,7 +24,6 @@ Picture = UInt8[np.ndarray, "_ _ 3"]  # RGB of any size
 MAX_PIXELS = 178_956_970  # What Pillow, too, refuses as a decompression bomb.
 MAX_SIDE = 32_766  # OpenCV's limit for pictures it samples.
 
-# Keypoints and boxes refer to the stored pixels: an EXIF orientation is not applied.
 _DECODE = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 DECODE_FLAGS = {
     1: _DECODE,
@@ -23,8 +32,19 @@ DECODE_FLAGS = {
     8: _DECODE | cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
 
-_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _END_OF_IMAGE = b"\xff\xd9"
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_HEIC = (b"heic", b"heix", b"mif1", b"msf1", b"hevc")
+_PNG_ORIENTATION = (b"eXIf", b"type exif", b"tiff:Orientation")
 
 
 class ImageError(ValueError):
@@ -32,63 +52,135 @@ class ImageError(ValueError):
 
 
 class Header(NamedTuple):
-    """Size and format of an encoded picture, in stored pixels."""
+    """Size and format of an encoded picture, upright."""
 
     width: int
     height: int
     format: str
+    orientation: int = 1  # EXIF's: 1 is upright, 5 to 8 exchange width and height
+    whole: bool = True  # its end is there
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height as people see it."""
+        return self.width, self.height
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """Width and height of the pixels as they are stored."""
+        return self.size if self.orientation < 5 else self.size[::-1]
+
+
+@contextlib.contextmanager
+def _opened(data: bytes) -> Iterator[tuple[Image.Image, Header]]:
+    """A picture that is measured and not yet decoded; whatever goes wrong is an ImageError."""
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC:
+        raise ImageError("HEIC pictures cannot be decoded; convert it to JPEG")
+    stream = io.BytesIO(data)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd metadata; size is checked here
+            with Image.open(stream) as image:
+                yield image, _measured(image, data, stream.tell())
+    except Image.DecompressionBombError:
+        raise ImageError(f"more than {MAX_PIXELS} pixels") from None
+    except Image.UnidentifiedImageError:
+        kind = "a pointer of Git LFS, not a picture" if data[:7] == b"version" else "not a picture"
+        text = f"{kind}: {len(data)} bytes that start with {bytes(data[:8])!r}"
+        raise ImageError(text) from None
+    except ImageError:
+        raise
+    except Exception as error:  # damage shows up as any of a dozen types
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ImageError(f"not decodable: {reason:.120}") from None
+
+
+def _measured(image: Image.Image, data: bytes, at: int) -> Header:
+    """The header of an opened picture, whose first pixel comes after `at` bytes."""
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(f"{image.width} x {image.height} is more than {MAX_PIXELS} pixels")
+    if max(image.size) > MAX_SIDE:
+        sides = f"{image.width} x {image.height}"
+        raise ImageError(f"{sides}: a side is too long to be sampled, more than {MAX_SIDE} pixels")
+    form = {"MPO": "jpeg"}.get(image.format or "", (image.format or "").lower())
+    # Pillow turns a TIFF by itself, and decodes a PNG to look for an orientation.
+    blind = form == "tiff" or (form == "png" and not any(m in data for m in _PNG_ORIENTATION))
+    blind |= form == "jpeg" and image.info.keys().isdisjoint(("exif", "xmp"))
+    orientation = 1 if blind else image.getexif().get(_ORIENTATION, 1)
+    orientation = orientation if orientation in _UPRIGHT else 1
+    size = image.size if orientation < 5 else image.size[::-1]
+    whole = form != "jpeg" or data.rfind(_END_OF_IMAGE, at) >= 0
+    return Header(*size, form, orientation, whole)
 
 
 def read_header(data: bytes) -> Header:
-    """Reads the size of a JPEG or PNG file without decoding it.
+    """Reads the size of a picture without decoding it.
 
-    An ImageError if it is neither, is cut off, or has more than `MAX_PIXELS`.
+    An ImageError if it is none, is a JPEG that is cut off, has more than `MAX_PIXELS`, or more than
+    `MAX_SIDE` along a side.
     """
-    if data[:2] == b"\xff\xd8":
-        header = _jpeg_header(data)
-    elif data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
-        width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
-        header = Header(width, height, "png")
-    else:
-        raise ImageError(f"neither JPEG nor PNG: {len(data)} bytes that start with {data[:4]!r}")
-    if header.width * header.height > MAX_PIXELS:
-        raise ImageError(f"{header.width} x {header.height} is more than {MAX_PIXELS} pixels")
+    with _opened(data) as (_, header):
+        return _checked(header)
+
+
+def _checked(header: Header, size: tuple[int, int] | None = None) -> Header:
+    """The header of a picture that is whole and of that size, upright or as it is stored."""
+    if not header.whole:
+        raise ImageError("JPEG file is cut off")
+    if size is not None and size not in (header.size, header.stored):
+        raise ImageError(
+            f"is {header.width} x {header.height}, its annotations say {size[0]} x {size[1]}"
+        )
     return header
 
 
-def _jpeg_header(data: bytes) -> Header:
-    at = 2
-    while at + 9 <= len(data):
-        marker = data[at + 1]
-        if data[at] != 0xFF:
-            break
-        if marker in _SOF:
-            # After the frame header 0xff 0xd9 can only be the end; a thumbnail's lies before it.
-            if data.rfind(_END_OF_IMAGE, at) < 0:
-                raise ImageError("JPEG file is cut off")
-            height, width = (int.from_bytes(data[i : i + 2], "big") for i in (at + 5, at + 7))
-            return Header(width, height, "jpeg")
-        length = int.from_bytes(data[at + 2 : at + 4], "big")
-        at += 1 if marker == 0xFF else 2 + length
-    raise ImageError("JPEG file without a frame header")
+def check_size(data: bytes, size: tuple[int, int]) -> None:
+    """Raises an ImageError unless a picture can be read and has the size that annotations give."""
+    with _opened(data) as (_, header):
+        _checked(header, size)
 
 
-def decode(data: bytes, *, reduction: int = 1) -> Picture:
-    """Decodes a JPEG or PNG file to RGB; grey, CMYK, palette and alpha become three channels.
+def decode(data: bytes, *, reduction: int = 1, stored: bool = False) -> Picture:
+    """Decodes a picture, of any format that Pillow reads, as people see it.
 
-    With a reduction r of 2, 4 or 8, pixel i of the result is the mean of the pixels r i ...
-    r (i + 1) - 1; JPEG does it inside the decoder, at less cost. An ImageError if the content is
-    broken, or as of `read_header`.
+    The orientation in its EXIF data is applied, unless the `stored` pixels are asked for;
+    transparent parts lie on white; grey, palette, CMYK and 16 bits become 8-bit RGB; of an
+    animation the first picture is taken. With a reduction r of 2, 4 or 8, pixel i of the result is
+    the mean of the pixels r i ... r (i + 1) - 1; JPEG does it inside the decoder, at less cost. An
+    ImageError if the content is broken, or as of `read_header`.
     """
-    inside = read_header(data).format == "jpeg"
-    flags = DECODE_FLAGS[reduction if inside else 1]
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise ImageError(f"not decodable: {error.err}") from None
-    if image is None:
-        raise ImageError(f"{'JPEG' if inside else 'PNG'} file is not decodable")
-    return image if inside else shrink(image, reduction)
+    with _opened(data) as (image, header):
+        return _pixels(image, header, data, reduction, stored=stored)
+
+
+def _pixels(
+    image: Image.Image, header: Header, data: bytes, reduction: int, *, stored: bool
+) -> Picture:
+    as_stored = stored or header.orientation == 1
+    if header.format == "jpeg" and header.whole and as_stored and image.mode in ("L", "RGB"):
+        found = cv2.imdecode(np.frombuffer(data, np.uint8), DECODE_FLAGS[reduction])
+        if found is None:
+            raise ImageError("JPEG file is not decodable")
+        return found
+    if not as_stored:
+        image = image.transpose(_UPRIGHT[header.orientation])
+    return shrink(_to_rgb(image), reduction)
+
+
+def _to_rgb(image: Image.Image) -> Picture:
+    if image.mode == "F":
+        raise ImageError("pixels are floating-point numbers of unknown range")
+    if image.mode.startswith("I"):
+        grey = np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ImageError("pixels are 32-bit numbers of unknown range")
+        return np.repeat((grey // 257).astype(np.uint8)[..., None], 3, axis=2)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        paper = Image.new("RGBA", image.size, "white")
+        paper.alpha_composite(image)
+        image = paper
+    return np.asarray(image.convert("RGB"))
 
 
 def shrink(image: Picture, factor: int) -> Picture:
@@ -127,19 +219,14 @@ def cut(
 
     `affine` maps image points to crop pixels, see `g_rmi.geometry.box_to_crop`. Outside the picture
     are zeros or, with `repeat_edge`, its edge, so that it does not fade to black. Where `size` is
-    given, the picture must have that width and height. The crop is written to `out` where there is
-    one: fresh memory costs a tenth of the time for large crops. An ImageError if the picture is not
-    decodable, of another size, or with a side past `MAX_SIDE` where it is sampled.
+    given, the picture must have that width and height, upright or as it is stored. The crop is
+    written to `out` where there is one: fresh memory costs a tenth of the time for large crops. An
+    ImageError if the picture is not decodable, or of another size.
     """
-    header = read_header(data)
-    if size is not None and size != header[:2]:
-        raise ImageError(
-            f"is {header.width} x {header.height}, its annotations say {size[0]} x {size[1]}"
-        )
     reduction = reduction_of(affine)
-    image = decode(data, reduction=reduction)
-    if max(image.shape) > MAX_SIDE:
-        raise ImageError(f"{header.width} x {header.height}: a side is too long to be sampled")
+    with _opened(data) as (opened, header):
+        stored = _checked(header, size).size != (size or header.size)
+        image = _pixels(opened, header, data, reduction, stored=stored)
     border = cv2.BORDER_REPLICATE if repeat_edge else cv2.BORDER_CONSTANT
     if reduction > 1:  # pixel i of the means of r pixels each has its centre at r i + (r - 1) / 2
         whole, affine = affine, affine * (reduction, reduction, 1)

@@ -59,9 +59,11 @@ def pose_batches(
             )
         make = PoseExamples(dataset, height, width, config, donors)
         parts.append(Part(people, dataset.people.id, weight, make, make.name))
-    names = {dataset.skeleton.names for dataset in datasets}
-    if len(names) > 1:
-        raise DataError(f"data sets with different joints cannot be mixed: {sorted(names)}")
+    for dataset in datasets[1:]:
+        if difference := dataset.skeleton.difference(datasets[0].skeleton):
+            raise DataError(
+                f"data sets with different joints cannot be mixed: {dataset} has {difference}"
+            )
     return _batches([parts], config, group=_CROPS, batch_size=batch_size, seed=seed, share=share)
 
 
@@ -90,6 +92,9 @@ def detection_batches(
     is image ids (the first image's of a mosaic) and a `DetectionBatch`. A DataError if a data set
     has no image to train on, weights or flags do not fit, or nobody has an outline to paste.
     """
+    if not any((~dataset.people.is_crowd).any() for dataset in datasets):
+        names = "; ".join(map(str, datasets))
+        raise DataError(f"{names}: no person to train on; which category_id do people have?")
     weights = _mixing_weights(config.weights, len(datasets))
     datasets = with_completeness(datasets, config.boxes_complete)
     donors = donors_of(datasets, config.augmentation.copy_paste)

@@ -18,7 +18,7 @@ from g_rmi.config import nearest
 from g_rmi.files import check_file, write_whole
 from g_rmi.geometry import box_to_crop, pose_box
 from g_rmi.inference.load import load_settings
-from g_rmi.inference.pipeline import PosePipeline
+from g_rmi.inference.pipeline import PosePipeline, check_boxes
 from g_rmi.inference.settings import Settings
 from g_rmi.pose.fields import resize
 from g_rmi.pose.heads.head import Maps
@@ -83,6 +83,8 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError(
             f"--joint {arguments.joint}: no such joint{nearest(arguments.joint, names)}"
         )
+    if arguments.box is not None:
+        check_boxes([arguments.box])
     enable_compilation_cache()
     data = arguments.picture.read_bytes()
     box = arguments.box or best_box(pipeline, data, str(arguments.picture))

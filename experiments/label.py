@@ -94,8 +94,8 @@ def main(argv: Sequence[str]) -> None:
     task, variables = load_task(arguments.workdir, arguments.checkpoint, stage="pose")
     assert isinstance(task, PoseTask)
     dataset = read(arguments.data, "train")
-    if dataset.skeleton != task.skeleton:
-        raise ValueError(f"{arguments.data} has other joints than {arguments.workdir}")
+    if difference := dataset.skeleton.difference(task.skeleton):
+        raise ValueError(f"{arguments.data} has {difference}, as {arguments.workdir}")
     names = arguments.joints or task.skeleton.names
     for name in names:
         if name not in task.skeleton.names:

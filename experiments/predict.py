@@ -1,5 +1,6 @@
 """Finds people: `python -m experiments.predict INPUT... --out DIR [--detector DIR --pose DIR]`."""
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -24,6 +25,7 @@ from rich.progress import (
 from rich.text import Text
 
 from data_pipeline.boxes import read_boxes
+from data_pipeline.images import ImageError, read_header
 from experiments.parts import cli
 from experiments.parts.inputs import STDIN, Source, find
 from experiments.parts.journal import Journal, has_journal, remove_journals
@@ -85,7 +87,14 @@ def boxes_of(arguments: Arguments, sources: Sequence[Source]) -> dict[str, BoxTa
         raise ValueError(f"--boxes: {videos[0]} is a video; boxes are for pictures")
     names, settings = [source.name for source in sources], arguments.settings
     limits = {"min_score": settings.min_box_score, "max_per_image": settings.max_people}
-    table = read_boxes(arguments.boxes, names, **limits)
+
+    def size(row: int) -> tuple[int, int] | None:
+        if sources[row].path is not None:  # standard input can be read only once
+            with contextlib.suppress(ImageError, OSError):  # which are reported later
+                return read_header(sources[row].read()).size
+        return None
+
+    table = read_boxes(arguments.boxes, names, sizes=size, **limits)
     box, score = table.box.astype(np.float32), table.score.astype(np.float32)
     rows = {name: table.image == i for i, name in enumerate(names)}
     return {name: (box[row], score[row]) for name, row in rows.items()}

@@ -3,11 +3,15 @@
 No jax here: data-loading workers import this module. Frames as in `g_rmi.types`.
 """
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Real
+
+MAX_COORDINATE = 1e9  # What is larger is no pixel but the result of a division by zero.
+MAX_BOX = 1e6  # No box to look into reaches that far.
 
 Affine = Float[np.ndarray, "2 3"]  # A maps the point (x, y) to A @ (x, y, 1)
 
@@ -47,6 +51,18 @@ def box_to_crop(
         linear = np.diag([-1.0, 1.0]) @ linear
     offset = np.array([(width - 1) / 2, (height - 1) / 2]) - linear @ centre
     return np.concatenate([linear, offset[:, None]], axis=1)
+
+
+def misfit(box: Sequence[float]) -> str | None:
+    """What is wrong with a box `(x0, y0, x1, y1)` that another program made, if anything is."""
+    if not np.isfinite(box).all():
+        return "not finite"
+    if np.abs(box).max() >= MAX_BOX:
+        return f"a coordinate is larger than {MAX_BOX:g}"
+    x0, y0, x1, y1 = box
+    if x0 <= x1 and y0 <= y1:
+        return None
+    return "no box x0 <= x1, y0 <= y1: inside out, its corners are exchanged"
 
 
 def from_xywh(boxes: Real[np.ndarray, "*N 4"]) -> Float[np.ndarray, "*N 4"]:

@@ -4,10 +4,42 @@ Pure numpy, no jax: data-loading workers import this module.
 """
 
 import dataclasses
+import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+# A side's first word is its name here; the others are what tools write.
+_SIDES = {"left": ("left", "l", "lt", "lft"), "right": ("right", "r", "rt", "rgt")}
+_SIDE_OF = {word: side for side, words in _SIDES.items() for word in words}
+_OPPOSITE = {"left": "right", "right": "left"}
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W_A-Za-z]+")
+
+
+def _words(name: str) -> tuple[str, ...]:
+    """The words of a joint's name, sides as "left" and "right"."""
+    words = [word.lower() for word in _WORD.findall(name)]
+    glued = re.fullmatch(r"(left|right)([a-z]{2,})", words[0]) if words else None  # "lefteye"
+    words[:1] = glued.groups() if glued else words[:1]
+    return tuple(_SIDE_OF.get(word, word) for word in words)
+
+
+def side_of(name: str) -> str | None:
+    """The side that a joint's name says, if any: left_eye, eye_left, "Left eye", L_ear, RKnee."""
+    return next((word for word in _words(name) if word in _OPPOSITE), None)
+
+
+def mirror_pairs(names: Sequence[str]) -> tuple[int, ...]:
+    """For each joint that whose name says the other side of the same; else the joint itself."""
+    words = [_words(name) for name in names]
+    index = {word: i for i, word in enumerate(words)}
+    other = [
+        index.get(tuple(_OPPOSITE.get(word, word) for word in each), i)
+        for i, each in enumerate(words)
+    ]
+    return tuple(j if other[j] == i else i for i, j in enumerate(other))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +60,7 @@ class Skeleton:
         mirrored = dict(enumerate(self.flip))
         if mirrored != {j: i for i, j in mirrored.items()} or len(mirrored) != k:
             raise ValueError(f"skeleton flip must pair the {k} joints with each other: {self.flip}")
-        if len(self.sigmas) != k or min(self.sigmas) <= 0:
+        if len(self.sigmas) != k or not all(0 < s < math.inf for s in self.sigmas):
             raise ValueError(f"skeleton needs {k} positive sigmas, got {self.sigmas}")
         if any(not 0 <= j < k for limb in self.limbs for j in limb):
             raise ValueError(f"skeleton limbs name joints outside 0..{k - 1}: {self.limbs}")
@@ -40,14 +72,8 @@ class Skeleton:
     def create(
         cls, names: Sequence[str], *, limbs: Sequence[tuple[str, str]], sigmas: Sequence[float]
     ) -> "Skeleton":
-        """Builds a skeleton from names alone: `left_x` and `right_x` mirror each other."""
+        """Builds a skeleton from names alone: left and right, see `side_of`, mirror each other."""
         index = {name: i for i, name in enumerate(names)}
-        opposite = {"left_": "right_", "right_": "left_"}
-
-        def mirror(name: str) -> int:
-            side = name[: name.find("_") + 1]
-            return index.get(opposite.get(side, side) + name[len(side) :], index[name])
-
         for limb in limbs:
             if strangers := [name for name in limb if name not in index]:
                 raise ValueError(
@@ -55,7 +81,7 @@ class Skeleton:
                 )
         return cls(
             names=tuple(names),
-            flip=tuple(map(mirror, names)),
+            flip=mirror_pairs(names),
             limbs=tuple((index[a], index[b]) for a, b in limbs),
             sigmas=tuple(float(s) for s in sigmas),
         )
@@ -66,6 +92,15 @@ class Skeleton:
         limbs = tuple((a, b) for a, b in values["limbs"])
         plain = {name: tuple(values[name]) for name in ("names", "flip", "sigmas")}
         return cls(**plain, limbs=limbs)
+
+    def difference(self, other: "Skeleton") -> str | None:
+        """How two sets that mean something else differ; limbs are only drawn."""
+        for field in ("names", "sigmas"):
+            mine, theirs = getattr(self, field), getattr(other, field)
+            if mine != theirs:
+                what = {"names": "joints"}.get(field, field)
+                return f"the {what} {', '.join(map(str, mine))}; not {', '.join(map(str, theirs))}"
+        return None
 
     @property
     def flip_index(self) -> np.ndarray:

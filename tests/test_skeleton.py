@@ -21,6 +21,37 @@ def test_flip_swaps_sides_and_is_its_own_inverse():
     assert sum(i == j for i, j in enumerate(flip)) == 1
 
 
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        *(("left_eye", "right_eye"), ("eye_left", "eye_right"), ("left eye", "right eye")),
+        *(("leftEye", "rightEye"), ("EyeLeft", "EyeRight"), ("L_ear", "R_ear"), ("ear_l", "ear_r")),
+        *(("LShoulder", "RShoulder"), ("lKnee", "rKnee"), ("hip.L", "hip.R")),
+        ("LEFT-HIP", "RIGHT-HIP"),
+        *(("lefteye", "righteye"), ("L. Ankle", "R. Ankle"), ("l_hand_1", "r_hand_1")),
+        ("Left", "Right"),
+        ("rig:LeftArm", "rig:RightArm"),
+    ],
+)  # fmt: skip
+def test_sides_in_the_words_of_tools(left, right):
+    assert (skeleton.side_of(left), skeleton.side_of(right)) == ("left", "right")
+    assert skeleton.mirror_pairs(("nose", right, "upright", left)) == (0, 3, 2, 1)
+
+
+@pytest.mark.parametrize("name", ["nose", "upright", "cleft", "neck", "", "ball", "上"])
+def test_other_words_are_no_sides(name):
+    assert skeleton.side_of(name) is None
+    assert skeleton.mirror_pairs((name, "left_ear", "eye_right", "ear_L")) == (0, 1, 2, 3)
+
+
+def test_sets_differ_by_what_they_mean_not_by_how_they_are_drawn():
+    names, sigmas = ("a", "left_b", "right_b"), (0.1, 0.2, 0.3)
+    one = skeleton.Skeleton.create(names, limbs=[("a", "left_b")], sigmas=sigmas)
+    assert one.difference(skeleton.Skeleton.create(names, limbs=[], sigmas=sigmas)) is None
+    other = skeleton.Skeleton.create(names, limbs=[], sigmas=(0.1, 0.2, 0.2))
+    assert one.difference(other) == "the sigmas 0.1, 0.2, 0.3; not 0.1, 0.2, 0.2"
+
+
 def test_own_keypoint_set():
     hand = skeleton.Skeleton.create(
         ("wrist", "left_tip", "right_tip"), limbs=[("wrist", "left_tip")], sigmas=[0.1, 0.1, 0.1]
@@ -35,6 +66,8 @@ def test_own_keypoint_set():
         ({"flip": (0, 2, 2)}, "flip"),
         ({"sigmas": (0.1, 0.1)}, "3 positive sigmas"),
         ({"sigmas": (0.1, 0.1, 0.0)}, "3 positive sigmas"),
+        ({"sigmas": (0.1, 0.1, float("nan"))}, "3 positive sigmas"),
+        ({"sigmas": (0.1, float("inf"), 0.1)}, "3 positive sigmas"),
         ({"limbs": ((0, 3),)}, "outside"),
         ({"names": ("a", "a", "b")}, "unique"),
     ],

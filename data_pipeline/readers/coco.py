@@ -12,13 +12,24 @@ import difflib
 import functools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_pipeline.readers.reader import ImageFolder, Problem, Report, is_inside, load_json, refuse
+from data_pipeline.readers.categories import Category, lower, people_category
+from data_pipeline.readers.reader import (
+    ImageFolder,
+    Problem,
+    Report,
+    is_inside,
+    load_json,
+    number,
+    numbers,
+    refuse,
+    whole,
+)
 from data_pipeline.schema import (
     SPLITS,
     DataError,
@@ -28,20 +39,31 @@ from data_pipeline.schema import (
     Outline,
     People,
 )
-from g_rmi.geometry import from_xywh, to_xywh
+from g_rmi.config import nearest
+from g_rmi.geometry import MAX_COORDINATE, from_xywh, to_xywh
 from g_rmi.skeleton import COCO, Skeleton
 from g_rmi.types import PERSON
 
 Faults = Iterator[tuple[str, str]]  # kinds and texts of a record's problems
 Wrong = Callable[[str, str], None]  # is told of them
 
+_FLAGS = frozenset({0, 1, None})
+
 
 def find_split(directory: str | Path, split: str) -> tuple[Path, Path]:
     """The annotation file of a split and the folder of its pictures, both existing.
 
     A MissingDataError names what was looked for and the nearest thing that is there; a DataError
-    several annotation files that fit.
+    several annotation files that fit, or a folder of pictures that is not there.
     """
+    path, folder = _annotations(directory, split)
+    if not folder.is_dir():
+        raise DataError(f"{path}: no image folder {folder}{existing(folder)}")
+    return path, folder
+
+
+def _annotations(directory: str | Path, split: str) -> tuple[Path, Path]:
+    """The annotation file of a split, and where its pictures are expected."""
     directory = Path(directory)
     if not directory.is_dir():
         raise MissingDataError(f"no data directory {directory}{existing(directory)}")
@@ -64,8 +86,6 @@ def find_split(directory: str | Path, split: str) -> tuple[Path, Path]:
             f"annotations/{own.name}, annotations/*_{split}.json and annotations.json; "
             + (f"found annotations/{', annotations/'.join(found)}" if found else "found none")
         )
-    if not folder.is_dir():
-        raise MissingDataError(f"no image folder {folder}{existing(folder)}")
     return path, folder
 
 
@@ -84,7 +104,7 @@ def splits(directory: Path) -> tuple[str, ...]:
     found = []
     for split in SPLITS:
         with contextlib.suppress(MissingDataError):
-            find_split(directory, split)
+            _annotations(directory, split)
             found.append(split)
     return tuple(found)
 
@@ -105,19 +125,24 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
         report(Problem(kind, path, text))
 
     try:
-        skeleton = declared_skeleton(content)
+        people_are = people_category(content)
     except ValueError as error:
         wrong("wrong joints", str(error))
-        skeleton = COCO
+        people_are = Category(frozenset(), frozenset(), None)
+    skeleton = people_are.skeleton or COCO
+    joints = len(skeleton) if people_are.skeleton else 0
     images = _sound("image", content["images"], _image_faults, wrong)
     rows = {record["id"]: row for row, record in enumerate(images)}
-    joints = len(skeleton) if "keypoints" in _person_category(content) else 0
     faults = functools.partial(_person_faults, images=rows, joints=joints)
-    records = _sound("annotation", _people_records(content, wrong), faults, wrong)
+    records = list(_people_records(content["annotations"], people_are, wrong))
+    records = _sound("annotation", _numbered(records), faults, wrong)
     records.sort(key=lambda record: rows[record["image_id"]])
     people = _people(records, rows, joints, skeleton)
+    if joints and not (people.is_crowd.all() or people.num_keypoints.any()):
+        wrong("no keypoints", "joints are declared, but no annotation has one with v > 0")
     for record, count in zip(records, people.num_keypoints.tolist() if joints else ()):
-        if (said := record.get("num_keypoints", count)) != count:
+        said = record.get("num_keypoints", count)
+        if said != count and whole(said) != count:
             wrong("num_keypoints", f"annotation {record['id']}: says {said}, has {count}")
     names = tuple(record["file_name"] for record in images)
     table = Images(
@@ -148,7 +173,16 @@ def _sound(
     return list(sound.values())
 
 
-def _image_faults(record: Mapping) -> Faults:
+def _numbered(records: list[dict]) -> list[dict]:
+    """The records, those without an id numbered after the others."""
+    if nameless := [record for record in records if record.get("id") is None]:
+        last = max((whole(record.get("id")) or 0 for record in records), default=0)
+        for i, record in enumerate(nameless, last + 1):
+            record["id"] = i
+    return records
+
+
+def _image_faults(record: dict) -> Faults:
     for field in ("width", "height"):
         yield from (found := list(_integer_faults(record, field)))
         if not found and not 0 < record[field] < 2**31:
@@ -159,15 +193,21 @@ def _image_faults(record: Mapping) -> Faults:
         yield kind, f"field 'file_name' = {name!r} is not a path inside the image folder"
 
 
-def _person_faults(record: Mapping, *, images: Mapping[int, int], joints: int) -> Faults:
+def _person_faults(record: dict, *, images: Mapping[int, int], joints: int) -> Faults:
     yield from (found := list(_integer_faults(record, "image_id")))
     if not found and record["image_id"] not in images:
         yield "unknown image", f"image_id {record['image_id']} is not among the images"
     yield from _number_faults(record, "bbox", 4)
     if "area" not in record:
-        yield "malformed", "field 'area' is missing"
-    elif not _are_finite([record["area"]]):
-        yield "malformed", f"field 'area' is not a number: {record['area']}"
+        yield "malformed", f"field 'area' is missing{nearest('area', record)}"
+    elif (area := number(record["area"], MAX_COORDINATE**2)) is None:
+        yield "malformed", f"field 'area' is not a number, or too large: {record['area']!r}"
+    else:
+        record["area"] = area
+    if (crowd := record.get("iscrowd", 0)) not in _FLAGS:
+        record["iscrowd"] = whole(crowd)
+        if record["iscrowd"] not in (0, 1):
+            yield "malformed", f"field 'iscrowd' = {crowd!r} is not 0 or 1"
     if joints:
         yield from (found := list(_number_faults(record, "keypoints", 3 * joints)))
         if not found and not {0, 1, 2}.issuperset(record["keypoints"][2::3]):
@@ -178,33 +218,39 @@ def _person_faults(record: Mapping, *, images: Mapping[int, int], joints: int) -
         yield "malformed", text
 
 
-def _integer_faults(record: Mapping, field: str) -> Faults:
+def _integer_faults(record: dict, field: str) -> Faults:
+    """Makes the field an integer, or says why it cannot."""
     value = record.get(field)
-    if type(value) is not int or not -(2**63) <= value < 2**63:
-        problem = f"= {value!r} is not an integer" if field in record else "is missing"
-        yield "malformed", f"field {field!r} {problem}"
+    if type(value) is int and -(2**63) <= value < 2**63:
+        return
+    if field not in record:
+        yield "malformed", f"field {field!r} is missing{nearest(field, record)}"
+    elif (certain := whole(value)) is None:
+        yield "malformed", f"field {field!r} = {value!r} is not an integer of 63 bits"
+    else:
+        record[field] = certain
 
 
-def _number_faults(record: Mapping, field: str, count: int) -> Faults:
+def _number_faults(record: dict, field: str, count: int) -> Faults:
+    """Makes the field a list of so many numbers, or says why it cannot."""
     value = record.get(field)
     if field not in record:
-        yield "malformed", f"field {field!r} is missing"
+        yield "malformed", f"field {field!r} is missing{nearest(field, record)}"
+    elif (certain := numbers(value, count)) is not None:
+        record[field] = certain
     elif not isinstance(value, list) or len(value) != count:
         size = f"{len(value)} values" if isinstance(value, list) else repr(value)
         kind = "keypoint count" if field == "keypoints" else "malformed"
         yield kind, f"field {field!r} has {size}, not {count} numbers"
-    elif not _are_finite(value):
-        yield "malformed", f"field {field!r} is not {count} numbers: {value}"
-
-
-def _are_finite(values: list) -> bool:
-    with contextlib.suppress(TypeError, OverflowError, ValueError):
-        return math.isfinite(math.fsum(values))  # refuses what is no number
-    return False
+    else:
+        odd = next(v for v in value if number(v) is None)
+        yield "malformed", f"field {field!r} holds {odd!r}, which is no number or too large"
 
 
 def _is_polygon(flat: Any) -> bool:
-    return isinstance(flat, list) and len(flat) % 2 == 0 and _are_finite(flat)
+    with contextlib.suppress(TypeError, OverflowError):
+        return isinstance(flat, list) and len(flat) % 2 == 0 and math.hypot(*flat) < MAX_COORDINATE
+    return False
 
 
 def _is_complete(image: Mapping) -> bool:
@@ -212,58 +258,24 @@ def _is_complete(image: Mapping) -> bool:
     return bool(image.get("person_boxes_complete", True)) and not image.get("difficult_left_out")
 
 
-def _person_category(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The category of people: the one named "person", or that with its id."""
-    unnamed = {"id": PERSON}
-    categories = content.get("categories") or [unnamed | {"keypoints": None}]
-    named = [c for c in categories if c.get("name") == "person"]
-    return (named or [c for c in categories if c.get("id") == PERSON] or [unnamed])[0]
-
-
-def _people_records(content: Mapping[str, Any], wrong: Wrong) -> list[dict]:
-    person = _person_category(content).get("id", PERSON)
-    known = [category.get("id") for category in content.get("categories") or [{"id": PERSON}]]
-    people = []
-    for record in content["annotations"]:
-        category = record.get("category_id", person)
-        if category == person:
-            people.append(record)
+def _people_records(records: list[dict], people_are: Category, wrong: Wrong) -> Iterator[dict]:
+    """The annotations of people; of the others it tells."""
+    ours = people_are.ours
+    if not ours:
+        there = {whole(record.get("category_id", PERSON)) for record in records}
+        ours = there if len(there) == 1 else {PERSON}
+    for record in records:
+        said = category = record.get("category_id")
+        if type(said) is not int:
+            category = lower(said) if whole(said) is None else whole(said)
+        if said is None or category in ours:
+            yield record
         else:
-            kind = "other category" if category in known else "unknown category"
-            wrong(kind, f"annotation {record.get('id')}: category_id {category}")
-    return people
-
-
-def declared_skeleton(content: Mapping[str, Any]) -> Skeleton:
-    """The keypoint set of the category of people; COCO's if it declares none.
-
-    A set of its own has `keypoints` (names; left_x and right_x mirror each other), `skeleton`
-    (limbs, pairs of joint numbers from 1) and `sigmas`. A ValueError if it is not complete.
-    """
-    category = _person_category(content)
-    names = category.get("keypoints")
-    if names is None or list(names) == list(COCO.names):
-        return COCO
-    if "sigmas" not in category:
-        raise ValueError(
-            f"{_difference(names)}, and a keypoint set of its own needs 'sigmas' in its category: "
-            f"a number for each joint, COCO's lie between {min(COCO.sigmas)} and {max(COCO.sigmas)}"
-        )
-    limbs = category.get("skeleton") or ()
-    try:
-        pairs = [(names[a - 1], names[b - 1]) for a, b in limbs if min(a, b) > 0]
-    except (IndexError, TypeError, ValueError):
-        pairs = []
-    if len(pairs) < len(limbs):
-        raise ValueError(f"'skeleton' must be pairs of joint numbers 1 to {len(names)}: {limbs}")
-    return Skeleton.create(names, limbs=pairs, sigmas=category["sigmas"])
-
-
-def _difference(names: Sequence[str]) -> str:
-    if len(names) != len(COCO):
-        return f"{len(names)} joints are declared, COCO has {len(COCO)}"
-    k = next(k for k, name in enumerate(COCO.names) if names[k] != name)
-    return f"joint {k} is {names[k]!r}, COCO's is {COCO.names[k]!r}"
+            kind = "other category" if category in people_are.others else "unknown category"
+            kind = "malformed" if category is None else kind
+            known = ", ".join(map(str, sorted(ours, key=str)))
+            text = f"category_id {said!r}; people have {known}"
+            wrong(kind, f"annotation {record.get('id')}: {text}")
 
 
 def _people(
@@ -280,7 +292,7 @@ def _people(
         image=np.array([rows[record["image_id"]] for record in records], np.int32),
         box=from_xywh(box),
         area=np.array([record["area"] for record in records], np.float64),
-        is_crowd=np.array([bool(record.get("iscrowd", 0)) for record in records], bool),
+        is_crowd=np.array([bool(record.get("iscrowd")) for record in records], bool),
         keypoints=(points[..., :2] * (points[..., 2:] > 0)).astype(np.float32),
         visibility=points[..., 2].astype(np.uint8),
     )

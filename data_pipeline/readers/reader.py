@@ -2,17 +2,19 @@
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from data_pipeline.schema import DataError, Dataset
+from g_rmi.geometry import MAX_COORDINATE
 
 # Kinds of problems without whose repair a data directory is not read.
 REFUSED = {
     "malformed": "not of the format, or a field is missing or of the wrong type",
-    "wrong joints": "the declared joints are neither COCO's nor a complete set of their own",
+    "wrong joints": "categories that do not say who the people are or which joints they have",
     "duplicate image id": "two images with one id",
     "duplicate annotation id": "two annotations with one id",
     "unsafe file name": "the file name leads out of the image folder",
@@ -20,6 +22,10 @@ REFUSED = {
     "keypoint count": "not three numbers per joint",
     "keypoint flag": "a v that is not 0, 1 or 2",
 }
+
+# Words for the category of people.
+PEOPLE = frozenset({"person", "persons", "people", "human", "humans", "pedestrian"})
+_TRUE = {"true": 1, "false": 0}
 
 
 class Problem(NamedTuple):
@@ -82,6 +88,40 @@ def load_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a JSON file: {error}") from None
+
+
+def whole(value: Any) -> int | None:
+    """The integer, of 63 bits, that a tool wrote: 7, "7", 7.0, [7] or true; None: not certain."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, str):
+        text = value.strip()
+        value = _TRUE.get(text.lower(), int(text) if text.isdecimal() else number(text))
+    sound = isinstance(value, int | float) and math.isfinite(value) and value == int(value)
+    return int(value) if sound and -(2**63) <= value < 2**63 else None
+
+
+def number(value: Any, limit: float = MAX_COORDINATE) -> int | float | None:
+    """The number that a tool wrote: 1.5, "1.5" or [1.5]; None: it is none, or out of range."""
+    found = numbers(value if isinstance(value, list) else [value], 1, limit)
+    return found[0] if found else None
+
+
+def numbers(values: Any, count: int, limit: float = MAX_COORDINATE) -> list[int | float] | None:
+    """A list of numbers, also as texts or as a list of lists; None: it is none, or out of range."""
+    try:
+        if len(values) == count and math.hypot(*values) < limit:  # not if one is nan
+            return values
+    except (TypeError, OverflowError):
+        pass
+    if isinstance(values, list) and all(isinstance(value, list) for value in values):
+        values = [value for some in values for value in some]
+    try:
+        values = [float(value) for value in values] if isinstance(values, list) else []
+    except (TypeError, ValueError, OverflowError):
+        return None
+    sound = len(values) == count and math.hypot(*values) < limit
+    return values if sound else None
 
 
 def is_inside(file_name: str) -> bool:

@@ -6,6 +6,7 @@ The images stay in the records. The tables of images and people lie beside them 
 
 import contextlib
 import dataclasses
+import errno
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -65,7 +66,12 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
     if found is None or not _tables(found, split).is_file():
         there = ", ".join(splits(directory)) or "none"
         raise MissingDataError(f"{found or directory}: no split {split!r}; found {there}")
-    with _undamaged(_tables(found, split)) as file, np.load(file, allow_pickle=False) as tables:
+    path = _tables(found, split)
+    with (
+        _undamaged(path),
+        open(path, "rb") as file,
+        np.load(file, allow_pickle=False) as tables,
+    ):
         skeleton = COCO  # which tables do not say that are older than other keypoint sets
         if "skeleton" in tables:
             skeleton = Skeleton.from_dict(json.loads(str(tables["skeleton"])))
@@ -127,10 +133,13 @@ class Records:
 
     def read(self, index: int) -> bytes:
         """The encoded image of a record."""
-        with _undamaged(self._directory):
+        try:
             record = cast(Any, self._records)[index]
-            parse = cast(Any, self._features.deserialize_example_np)
-            return parse(record, decoders=self._decoders)["image"]
+            features: Any = self._features
+            return features.deserialize_example_np(record, decoders=self._decoders)["image"]
+        except Exception as error:  # of the library's own types
+            reason = f"the record is damaged or cut off ({error!s:.100}); copy or prepare it again"
+            raise OSError(errno.EIO, reason.replace("\n", " ")) from None
 
     def name(self, index: int) -> str:
         """The record, by the original file name."""
@@ -138,15 +147,15 @@ class Records:
 
 
 @contextlib.contextmanager
-def _undamaged(path: Path) -> Iterator[Path]:
+def _undamaged(path: Path) -> Iterator[None]:
     """A DataError that names the file in place of what damage shows up as, any of a dozen types."""
     try:
-        yield path
+        yield
     except DataError:
         raise
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        text = f"{path}: missing, cut or damaged; copy it again: {reason:.160}"
+        text = f"{path}: missing, damaged or cut off ({reason:.200}); copy or prepare it again"
         raise DataError(text) from error
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from data_pipeline.images import ImageError, check_size
 from data_pipeline.readers import read, splits_of
 from data_pipeline.readers.records import write_tables
 from data_pipeline.schema import DataError, Dataset
@@ -86,11 +87,10 @@ class CocoPerson(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, dataset: Dataset) -> Any:
         """The numbered examples of a split: an iterator, or what yields them on Beam's workers."""
-        if dataset.skeleton != self._skeleton:
+        if difference := dataset.skeleton.difference(self._skeleton):
             raise DataError(
-                f"{dataset.directory}: split {dataset.split!r} has {len(dataset.skeleton)} joints "
-                f"{dataset.skeleton.names}, not {self._skeleton.names}; a set with joints of its "
-                "own is prepared by `python -m data_pipeline.prepare`"
+                f"{dataset.directory}: split {dataset.split!r} has {difference}; a set with joints "
+                "of its own is prepared by `python -m data_pipeline.prepare`"
             )
         write_tables(Path(self.data_path), dataset)
         count = len(dataset.images)
@@ -115,8 +115,10 @@ def _example(dataset: Dataset, i: int) -> tuple[int, dict[str, Any]]:
     images, people = dataset.images, dataset.people
     try:
         image = dataset.source.read(i)
-    except OSError as error:
-        raise DataError(f"{dataset.source.name(i)}: {error.strerror}") from None
+        check_size(image, (int(images.width[i]), int(images.height[i])))
+    except (OSError, ImageError) as error:
+        text = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{dataset.source.name(i)}: {text}") from None
     return i, {
         "image": image,
         "image/id": images.id[i],

@@ -133,9 +133,8 @@ def evaluate_pose(
 
     Every host computes all numbers: waiting for the first one would take as long.
     """
-    if dataset.skeleton != task.skeleton:
-        theirs, ours = (", ".join(s.names) for s in (dataset.skeleton, task.skeleton))
-        raise ValueError(f"{dataset.directory} has the joints {theirs}; {arguments.workdir} {ours}")
+    if difference := dataset.skeleton.difference(task.skeleton):
+        raise ValueError(f"{dataset.directory} has {difference}, as {arguments.workdir}")
     if not dataset.people.has_joints.any():
         raise ValueError(
             f"{dataset.directory}, {dataset.split}: nobody's joints are labelled; "

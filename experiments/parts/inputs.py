@@ -1,19 +1,12 @@
-"""Photographs and videos as people have them: found by what was typed, decoded upright to RGB."""
+"""Photographs and videos as people have them: found by what was typed."""
 
 import glob
-import io
 import os
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
-from PIL import Image, ImageOps
-
-from data_pipeline.images import MAX_PIXELS, MAX_SIDE, ImageError, Picture
 
 STDIN = "-"
 # HEIC is no format that can be decoded here: found, so that it is reported and not passed over.
@@ -112,49 +105,3 @@ def _search(folder: Path, leave_out: Path) -> Iterator[tuple[Path, str]]:
         more = f"; its {videos} videos must be named one by one" if videos else ""
         raise ValueError(f"{folder}: no picture in it, of {' '.join(PICTURES)}{more}")
     yield from sorted(found)
-
-
-def decode(data: bytes) -> Picture:
-    """Decodes a picture, of any format that Pillow reads, as people see it.
-
-    The orientation in its EXIF data is applied; transparent parts lie on white; grey, palette,
-    CMYK and 16 bits become 8-bit RGB; of an animation the first picture is taken. An ImageError if
-    it is broken, of an unknown format, of more than `MAX_PIXELS`, or longer than `MAX_SIDE`.
-    """
-    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
-        raise ImageError("HEIC pictures cannot be decoded; convert it to JPEG")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd metadata; size is checked here
-            with Image.open(io.BytesIO(data)) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise Image.DecompressionBombError
-                if max(image.size) > MAX_SIDE:
-                    raise ImageError(f"a side has more than {MAX_SIDE} pixels")
-                return _to_rgb(ImageOps.exif_transpose(image))
-    except Image.DecompressionBombError:
-        raise ImageError(f"more than {MAX_PIXELS} pixels") from None
-    except Image.UnidentifiedImageError:
-        start = bytes(data[:8])
-        raise ImageError(f"not a picture: {len(data)} bytes that start with {start!r}") from None
-    except ImageError:
-        raise
-    except Exception as error:  # damage shows up as any of a dozen types
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ImageError(f"not decodable: {reason:.120}") from None
-
-
-def _to_rgb(image: Image.Image) -> Picture:
-    if image.mode == "F":
-        raise ImageError("pixels are floating-point numbers of unknown range")
-    if image.mode.startswith("I"):
-        grey = np.asarray(image).astype(np.int64)
-        if grey.min() < 0 or grey.max() > 65535:
-            raise ImageError("pixels are 32-bit numbers of unknown range")
-        return np.repeat((grey // 257).astype(np.uint8)[..., None], 3, axis=2)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        paper = Image.new("RGBA", image.size, "white")
-        paper.alpha_composite(image)
-        image = paper
-    return np.asarray(image.convert("RGB"))

@@ -11,8 +11,8 @@ import numpy as np
 import tyro
 from rich.progress import Progress
 
-from data_pipeline.images import ImageError, Picture, shrink
-from experiments.parts.inputs import STDIN, Source, decode
+from data_pipeline.images import ImageError, Picture, decode, shrink
+from experiments.parts.inputs import STDIN, Source
 from experiments.parts.journal import Journal
 from experiments.parts.outputs import write_jpeg
 from experiments.parts.videos import Video, VideoFile

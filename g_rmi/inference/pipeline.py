@@ -1,6 +1,7 @@
 """Photographs in, people out: the whole method behind one call."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterator
 from functools import lru_cache, partial
@@ -14,7 +15,7 @@ from PIL import Image, ImageOps
 
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.detector.detector import Detector
-from g_rmi.geometry import fit_canvas
+from g_rmi.geometry import fit_canvas, misfit
 from g_rmi.inference.canvas import LARGEST, alike, pack
 from g_rmi.inference.load import SHIPPED, load_settings, load_task
 from g_rmi.inference.people import find_people
@@ -136,7 +137,7 @@ class PosePipeline:
                 if not hasattr(column, "__len__") or len(column) != len(images):
                     what = f"{name} must be a list of {len(images)} arrays, one for each picture"
                     raise ValueError(f"{what}, got {_shown(column)}")
-            given = [_check_boxes(*each) for each in zip(*columns)]
+            given = [check_boxes(*each) for each in zip(*columns)]
         elif box_scores is not None:
             raise ValueError("box_scores: of no use without boxes")
         found: dict[int, People] = {}
@@ -204,24 +205,31 @@ def _shown(value: Any) -> str:
     return f"{type(value).__name__}: {value!r:.60}"
 
 
-def _numbers(values: Any, shape: tuple[int, ...], wanted: str) -> np.ndarray:
-    """Numbers below a million as an array; -1 stands for any length."""
+def _numbers(
+    values: Any, shape: tuple[int, ...], wanted: str, limit: float = math.inf
+) -> np.ndarray:
+    """Numbers below a limit as an array; -1 stands for any length."""
     try:
-        table = np.asarray(values, np.float32)
+        table = np.asarray(values, np.float64)
         table = table.reshape(0, *shape[1:]) if table.size == 0 else table
-        fits = table.shape == tuple(n if m == -1 else m for m, n in zip(shape, table.shape))
-        if fits and len(table.shape) == len(shape) and (np.abs(table) < 1e6).all():
+        fits = len(table.shape) == len(shape) and all(
+            m in (-1, n) for m, n in zip(shape, table.shape)
+        )
+        if fits and (np.abs(table) < limit).all():
             return table
     except (ValueError, TypeError, OverflowError):
         pass
     raise ValueError(f"{wanted}, got {_shown(values)}")
 
 
-def _check_boxes(boxes: Any, scores: Any) -> BoxTable:
-    table = _numbers(boxes, (-1, 4), "boxes must be finite numbers [M, 4], x0 y0 x1 y1 in pixels")
-    if inside_out := np.flatnonzero((table[:, 2:] < table[:, :2]).any(axis=1)).tolist():
-        box = table[inside_out[0]].tolist()
-        raise ValueError(f"boxes must be x0 y0 x1 y1, got {box} (box {inside_out[0]}): inside out")
+def check_boxes(boxes: Any, scores: Any = None) -> BoxTable:
+    """Boxes that somebody gave and their scores, by default 1; a ValueError if they are none."""
+    wanted = "boxes must be finite numbers [M, 4], x0 y0 x1 y1 in pixels"
+    table = _numbers(boxes, (-1, 4), wanted)
+    for i, box in enumerate(table.tolist()):
+        if reason := misfit(box):
+            raise ValueError(f"{wanted}; box {i} is {box}: {reason}")
     scores = np.ones(len(table)) if scores is None else scores
     wanted = f"box_scores must be finite numbers [{len(table)}], one for each box"
-    return table, _numbers(scores, (len(table),), wanted)
+    found = _numbers(scores, (len(table),), wanted, limit=1e6)
+    return table.astype(np.float32), found.astype(np.float32)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Integer
 
-from g_rmi.skeleton import COCO, Skeleton
+from g_rmi.skeleton import COCO, Skeleton, side_of
 from g_rmi.viz.canvas import Canvas, Colour, Picture, check
 
 # Hue in degrees and chroma in OKLCh, where equal lightness looks equally light.
@@ -131,7 +131,7 @@ def _person(
 
 
 def _side(name: str) -> str:
-    return next((side for side in ("left", "right") if name.startswith(side + "_")), "middle")
+    return side_of(name) or "middle"
 
 
 def _limb_side(skeleton: Skeleton, a: int, b: int) -> str:

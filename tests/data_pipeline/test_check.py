@@ -4,6 +4,7 @@ import re
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_pipeline.check import ERRORS, NOTES, WARNINGS, check_split, main
 from data_pipeline.prepare import prepare
@@ -32,7 +33,10 @@ FAULTS = {
     "malformed": lambda c: people(c)[0].update(bbox=[1, 2, "x", 5]),
     "wrong joints": lambda c: c["categories"][0]["keypoints"].reverse(),
     "keypoint outside": lambda c: people(c)[0]["keypoints"].__setitem__(slice(0, 3), [-3, 4, 2]),
-    "box outside": lambda c: people(c)[0].update(bbox=[80, 40, 30, 5]),
+    "box outside": lambda c: people(c)[0].update(bbox=[0, 0, 130, 80]),
+    "joints outside box": lambda c: people(c)[0].update(bbox=[90, 2, 5, 3]),
+    "joints in the corner": lambda c: people(c)[0]["keypoints"].__setitem__(slice(0, 3), [0, 0, 2]),
+    "normalised": lambda c: people(c)[0].update(bbox=[0.1, 0.2, 0.3, 0.4]),
     "num_keypoints": lambda c: people(c)[0].update(num_keypoints=3),
     "no keypoints": lambda c: people(c)[0].update(keypoints=[0] * 3 * K, num_keypoints=0),
 }
@@ -98,7 +102,14 @@ def test_a_file_that_is_no_annotation_file(make_coco, text):
 
 
 def test_every_kind_is_planted_here():
-    tested = {*FAULTS, "undecodable image", "other category", "no people"}
+    tested = {
+        *FAULTS,
+        "undecodable image",
+        "other category",
+        "no people",
+        "not mirrored",
+        "orientation",
+    }
     assert tested == ERRORS.keys() | WARNINGS.keys() | NOTES.keys()
 
 
@@ -107,6 +118,28 @@ def break_pixels(path):
     ok, data = cv2.imencode(".png", np.zeros((80, 96, 3), np.uint8))
     assert ok
     path.write_bytes(data.tobytes()[:45] + b"garbage")
+
+
+def test_an_orientation_that_sizes_do_not_decide_is_a_warning(make_coco):
+    directory = make_coco()
+    for name, orientation in (("000000", 3), ("000001", 1)):
+        path, exif = directory / f"train2017/{name}.jpg", Image.Exif()
+        exif[0x0112] = orientation
+        Image.open(path).save(path, exif=exif, quality=95)
+    report = check_split(directory, "train")
+    assert report.count == {"orientation": 1}
+    assert not report.errors
+
+
+def test_a_split_without_its_pictures_is_not_passed_over(make_coco, capsys):
+    directory = make_coco()
+    make_coco("other", split="val")
+    for part in ("annotations/person_keypoints_val2017.json", "val2017"):
+        (directory.parent / "other" / part).rename(directory / part)
+    assert main(directory) == 0
+    (directory / "val2017").rename(directory / "validation")
+    assert main(directory) == 1
+    assert "no image folder" in capsys.readouterr().out
 
 
 def test_headers_alone_are_quicker_but_see_less(make_coco):

@@ -43,7 +43,7 @@ def bgr(height, width):
     return gradient(height, width)[..., ::-1]
 
 
-RGBA = np.dstack([bgr(64, 96), np.full((64, 96), 9, np.uint8)])
+RGBA = np.dstack([bgr(64, 96), np.full((64, 96), 255, np.uint8)])
 
 # File, rows and columns, rows and columns on the canvas.
 ODD = {
@@ -113,10 +113,10 @@ def test_a_grey_picture(tmp_path):
     ("data", "words"),
     [
         (encoded(bgr(64, 96), ".jpg")[:-300], "JPEG file is cut off"),
-        (encoded(bgr(64, 96))[:200], "PNG file"),
+        (encoded(bgr(64, 96))[:200], "not decodable"),
         (encoded(bgr(64, 95)), "is 95 x 64, its annotations say 96 x 64"),
-        (b"GIF89a" + bytes(100), "neither JPEG nor PNG"),
-        (b"", "neither JPEG nor PNG"),
+        (b"GIF89a" + bytes(100), "not a picture"),
+        (b"", "not a picture: 0 bytes"),
     ],
 )
 def test_what_is_no_picture_is_refused_by_name(tmp_path, data, words, capfd):

@@ -78,8 +78,9 @@ def test_a_missing_split_names_what_was_looked_for_and_what_is_there(make_coco):
 def test_a_missing_image_folder_is_named(make_coco):
     directory = make_coco()
     (directory / "train2017").rename(directory / "train2071")
-    with pytest.raises(MissingDataError, match=r"train2017; did you mean .*train2071"):
+    with pytest.raises(DataError, match=r"train2017; did you mean .*train2071"):
         coco.find_split(directory, "train")
+    assert readers.splits_of(directory) == ("train",)  # not passed over
 
 
 def content(**changes):
@@ -184,7 +185,7 @@ def test_the_fingerprint_follows_the_meaning_not_the_text(read):
         ({"segmentation": [[0, 0, "x", 1, 1, 1]]}, ("segmentation", "polygons")),
         ({"area": "big"}, ("area", "big")),
         ({"image_id": 5}, ("image_id 5",)),
-        ({"image_id": "7"}, ("image_id", "'7'")),
+        ({"image_id": "x7"}, ("image_id", "'x7'")),
     ],
 )
 def test_a_bad_annotation_is_named(read, changes, words):

@@ -1,4 +1,5 @@
 import importlib.util
+import itertools
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from data_pipeline.check import check_split
 from data_pipeline.config import DetectorDataConfig, PoseDataConfig
 from data_pipeline.loader import detection_batches, pose_batches
 from data_pipeline.prepare import main, prepare
@@ -278,7 +280,7 @@ def test_other_joints_are_kept_in_the_records(make_coco, edit, tmp_path, capsys)
     assert np.shape(records[1]["persons"]["keypoints"]) == (1, 3, 2)
     make_coco(split="val", images=2, first=900)  # of COCO's joints
     assert main(directory, tmp_path / "both") == 1
-    assert "split 'train' has 3 joints ('tip'," in capsys.readouterr().err.splitlines()[-1]
+    assert "split 'train' has the joints tip," in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_tables_that_name_no_joints_are_of_cocos(original, prepared):
@@ -288,3 +290,37 @@ def test_tables_that_name_no_joints_are_of_cocos(original, prepared):
         older = {name: tables[name] for name in tables if name != "skeleton"}
     np.savez(path, **older, joints=np.array(COCO.names))
     assert read(prepared, "train").fingerprint == read(original, "train").fingerprint
+
+
+@pytest.mark.parametrize(
+    ("part", "kept"),
+    [("*train.array_record*", None), ("*train.array_record*", 3000), ("tables_t*", 300)],
+)
+def test_damaged_records_are_named(prepared, part, kept):
+    (file,) = (prepared / "coco_person/1.0.0").glob(part)
+    start = file.read_bytes()[:kept]
+    file.unlink()
+    if kept:
+        file.write_bytes(start)
+    report = check_split(prepared, "train")
+    assert report.errors
+    for text in itertools.chain.from_iterable(report.examples.values()):
+        assert str(prepared) in text
+        assert "prepare it again" in text
+        assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "not a picture: 0 bytes"),
+        (b"<!DOCTYPE html><title>404</title>", "not a picture"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+    ],
+)
+def test_what_is_no_picture_is_not_packed(original, tmp_path, capsys, data, words):
+    (original / "train2017/000002.jpg").write_bytes(data)
+    assert main(original, tmp_path / "out") == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"train2017/000002.jpg: {words}" in error
+    assert find_prepared(tmp_path / "out") is None

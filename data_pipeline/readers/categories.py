@@ -1,0 +1,109 @@
+"""Who the people of a COCO annotation file are, and which joints they have."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from data_pipeline.readers.reader import PEOPLE, numbers, whole
+from g_rmi.skeleton import COCO, Skeleton
+from g_rmi.types import PERSON
+
+
+class Category(NamedTuple):
+    """Who the people are: their categories, the others', by id and by name, and their joints."""
+
+    ours: frozenset[int | str]  # none: the only one that there is
+    others: frozenset[int | str]
+    skeleton: Skeleton | None  # None: no joints are declared, a set of boxes
+
+
+def people_category(content: Mapping[str, Any]) -> Category:
+    """Decides which categories of an annotation file are people, whatever their ids.
+
+    Those with a person's name; else those that declare joints; else the one with COCO's id, or the
+    only one. Of several, one declares the joints: a root that groups others may have their name. A
+    ValueError if that is not certain, or the joints are neither COCO's nor complete.
+    """
+    listed = content.get("categories")
+    if not listed:
+        return Category(frozenset(), frozenset(), COCO)
+    categories = _categories(listed)
+    named = [c for c in categories if lower(c.get("name")) in PEOPLE]
+    jointed = [c for c in categories if c.get("keypoints")]
+    ours = named or jointed or categories
+    if not named and len(ours) > 1:
+        ours = [c for c in ours if c["id"] == PERSON] if jointed else []
+    if not ours:
+        names = ", ".join(repr(c.get("name")) for c in categories)
+        raise ValueError(f"categories {names}: none has the name 'person', so who are the people?")
+    skeletons = [declared_skeleton(c) for c in ours if c.get("keypoints")]
+    if any(skeletons[0].difference(other) for other in skeletons):
+        raise ValueError("two categories of people declare different joints")
+    return Category(_keys(ours), _keys(categories), skeletons[0] if skeletons else None)
+
+
+def _keys(categories: list[dict]) -> frozenset[int | str]:
+    """Ids and names; nothing where one has no id."""
+    ids, names = [c["id"] for c in categories], [lower(c.get("name")) for c in categories]
+    return frozenset() if None in ids else frozenset([*ids, *filter(None, names)])
+
+
+def lower(name: Any) -> str | None:
+    """A name as names are compared; None: it is no text."""
+    return name.strip().lower() if isinstance(name, str) else None
+
+
+def _categories(listed: Any) -> list[dict]:
+    """The categories as objects with an id; only of a single one it may be None."""
+    if isinstance(listed, Mapping):  # {"1": "person"}, {"1": {"name": "person"}}
+        listed = [
+            {"id": key, **(value if isinstance(value, Mapping) else {"name": value})}
+            for key, value in listed.items()
+        ]
+    if not isinstance(listed, list):
+        raise ValueError(f"field 'categories' is no list of objects: {listed!r:.80}")
+    found = [dict(c) if isinstance(c, Mapping) else {"name": c} for c in listed]
+    for i, category in enumerate(found):
+        category["id"] = whole(said := category.get("id"))
+        if category["id"] is None and (len(found) > 1 or said is not None):
+            raise ValueError(f"categories, entry {i}: field 'id' = {said!r} is not an integer")
+    return found
+
+
+def declared_skeleton(category: Mapping[str, Any]) -> Skeleton:
+    """The keypoint set that a category declares: `keypoints` (the names), `sigmas`, `skeleton`.
+
+    Left and right of a name mirror each other, see `g_rmi.skeleton.side_of`; the skeleton is its
+    limbs, pairs of joint numbers from 1. COCO's names need neither sigmas nor limbs. A ValueError
+    if it is neither COCO's nor complete.
+    """
+    names, sigmas, limbs = (category.get(field) for field in ("keypoints", "sigmas", "skeleton"))
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"'keypoints' of a category must be a list of names: {names!r:.80}")
+    cocos = names == list(COCO.names)
+    if sigmas is None and not cocos:
+        raise ValueError(
+            f"{_difference(names)}, and a keypoint set of its own needs 'sigmas' in its category: "
+            f"a number for each joint, COCO's lie between {min(COCO.sigmas)} and {max(COCO.sigmas)}"
+        )
+    sigmas = list(COCO.sigmas) if sigmas is None else sigmas
+    if (certain := numbers(sigmas, len(names))) is None or min(certain) <= 0:
+        raise ValueError(f"'sigmas' must be {len(names)} positive numbers, got {sigmas!r:.80}")
+    if not limbs:
+        pairs = [(names[a], names[b]) for a, b in COCO.limbs] if cocos else []
+        return Skeleton.create(names, limbs=pairs, sigmas=certain)
+    try:
+        pairs = [
+            (names[int(a) - 1], names[int(b) - 1]) for a, b in limbs if min(int(a), int(b)) > 0
+        ]
+    except (IndexError, TypeError, ValueError):
+        pairs = []
+    if len(pairs) < len(limbs):
+        raise ValueError(f"'skeleton' must be pairs of joint numbers 1 to {len(names)}: {limbs}")
+    return Skeleton.create(names, limbs=pairs, sigmas=certain)
+
+
+def _difference(names: Sequence[str]) -> str:
+    if len(names) != len(COCO):
+        return f"{len(names)} joints are declared, COCO has {len(COCO)}"
+    k = next(k for k, name in enumerate(COCO.names) if names[k] != name)
+    return f"joint {k} is {names[k]!r}, COCO's is {COCO.names[k]!r}"
