@@ -104,9 +104,6 @@ def detection_batches(
       DataError: A data set without an image to train on, weights or flags that do not fit, or
         nobody with an outline to copy and paste.
     """
-    if not any((~dataset.people.is_crowd).any() for dataset in datasets):
-        names = "; ".join(map(str, datasets))
-        raise DataError(f"{names}: no person to train on; which category_id do people have?")
     weights = _mixing_weights(config.weights, len(datasets))
     datasets = with_completeness(datasets, config.boxes_complete)
     donors = donors_of(datasets, config.augmentation.copy_paste)
