@@ -92,9 +92,6 @@ def detection_batches(
     is image ids (the first image's of a mosaic) and a `DetectionBatch`. A DataError if a data set
     has no image to train on, weights or flags do not fit, or nobody has an outline to paste.
     """
-    if not any((~dataset.people.is_crowd).any() for dataset in datasets):
-        names = "; ".join(map(str, datasets))
-        raise DataError(f"{names}: no person to train on; which category_id do people have?")
     weights = _mixing_weights(config.weights, len(datasets))
     datasets = with_completeness(datasets, config.boxes_complete)
     donors = donors_of(datasets, config.augmentation.copy_paste)

@@ -47,7 +47,7 @@ from g_rmi.types import PERSON
 Faults = Iterator[tuple[str, str]]  # kinds and texts of a record's problems
 Wrong = Callable[[str, str], None]  # is told of them
 
-_FLAGS = frozenset({0, 1, None})
+_FLAGS = (0, 1, None)
 
 
 def find_split(directory: str | Path, split: str) -> tuple[Path, Path]:

@@ -89,6 +89,9 @@ def run(arguments: Arguments) -> None:
     directories = data.directories(arguments.data)
     datasets = data.read_split(directories, "train")
     validation = data.read_split(directories, "val", required=False)
+    if all(dataset.people.is_crowd.all() for dataset in datasets):
+        names = "; ".join(map(str, datasets))
+        raise ValueError(f"{names}: no person to train on; which category_id do people have?")
     skeleton = datasets[0].skeleton
     task = experiment.model.task(skeleton)
     stage = STAGES[experiment.stage]

@@ -245,7 +245,7 @@ def test_a_broken_picture_is_skipped_named_and_counted(dataset, caplog):
         found = take(iterator, 10)
     assert not np.isin(np.concatenate([ids for ids, _ in found]), bad).any()
     assert iterator.seen == 40 + iterator.skipped
-    assert all(f"skipped {path}: JPEG file" in caplog.text for path in paths)
+    assert all(f"skipped {path}: not" in caplog.text for path in paths)
     # Hosts that skip differently still work on the same shapes, and resumption is exact.
     shapes = [[a.image.shape[1] for _, a in take(batches(dataset, config=config, batch_size=2,
                share=Share(h, 2)), 10)] for h in range(2)]  # fmt: skip

@@ -329,7 +329,7 @@ def test_nobody_is_an_example_too():
 def test_a_broken_tile_is_named():
     dataset = dataset_of(painted(30, 40, []))
     dataset.source._data[0] = dataset.source._data[0][:50]
-    with pytest.raises(ImageError, match=r"^picture 0: PNG file"):
+    with pytest.raises(ImageError, match=r"^picture 0: not decodable"):
         make([dataset], (30, 40), DetectorAugmentation(mosaic=1.0))
 
 
