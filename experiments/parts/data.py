@@ -61,7 +61,7 @@ def check_pictures(dataset: Dataset, share: float) -> None:
     """A DataError if more than a share of the picture files, by a sample, is not there."""
     if not isinstance(dataset.source, ImageFolder):
         return
-    rows = np.unique(np.linspace(0, len(dataset.images) - 1, 5000).astype(int))
+    rows = np.unique(np.linspace(0, len(dataset.images) - 1, 5000).astype(int)).tolist()
     files = [dataset.source.name(row) for row in rows if len(dataset.images)]
     missing = [file for file in files if not os.path.isfile(file)]
     if len(missing) > share * len(files):
