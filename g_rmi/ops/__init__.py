@@ -10,6 +10,7 @@
     hough      hough_vote  gaussian_vote  mean_shift
     oks        oks  pairwise_oks
     nms        greedy_nms  box_nms  oks_nms
+    partition  partition  partition_energy
 
 Every kernel computes in float32 whatever floats it is given, carries no `jit` of its own, takes its
 options by keyword, accepts axes of size 0 and breaks ties by the lowest index. Frames as in
