@@ -58,7 +58,16 @@ def partition_energy(
     unary: Real[ArrayLike, " N"],
     pairwise: Real[ArrayLike, "N N"],
 ) -> Float[Array, ""]:
-    """The energy that `partition` makes low; any labels that are not negative are people."""
+    """The energy that `partition` makes low.
+
+    Args:
+      labels: The node's person, any number from 0; negative where it is left out.
+      unary: Cost of keeping a node.
+      pairwise: Cost of two nodes being one person. Only what is above the diagonal is read.
+
+    Returns:
+      The sum over kept nodes and over pairs of one person.
+    """
     labels = jnp.asarray(labels)
     unary, pairwise = jnp.asarray(unary, jnp.float32), jnp.asarray(pairwise, jnp.float32)
     kept = labels >= 0
@@ -87,18 +96,21 @@ def _problem(unary, pairwise, valid):
     unary = jnp.where(valid, jnp.asarray(unary, jnp.float32), 0.0)
     pairs = jnp.triu(valid[:, None] & valid[None], 1)
     pairwise = jnp.where(pairs, jnp.asarray(pairwise, jnp.float32), 0.0)
+    most = -jnp.sum(jnp.minimum(unary, 0.0)) - jnp.sum(jnp.minimum(pairwise, 0.0))
+    unary, pairwise = jnp.minimum(unary, 2 * most + 1), jnp.minimum(pairwise, 2 * most + 1)
     largest = jnp.maximum(jnp.max(jnp.abs(unary)), jnp.max(jnp.abs(pairwise)))
     scale = jnp.where(largest > 2.0**80, 2.0**-48, 1.0)
     unary, pairwise = unary * scale, pairwise * scale
-    most = -jnp.sum(jnp.minimum(unary, 0.0)) - jnp.sum(jnp.minimum(pairwise, 0.0))
-    unary, pairwise = jnp.minimum(unary, 2 * most + 1), jnp.minimum(pairwise, 2 * most + 1)
     pairwise += pairwise.T
     pull = -jnp.minimum(unary, 0.0) - jnp.sum(jnp.minimum(pairwise, 0.0), axis=0)
     return _Problem(unary, pairwise, pull, valid)
 
 
 def _search(problem, start, mean):
-    """A local optimum from the nodes of `start`, each by itself, and its energy."""
+    """A local optimum from the nodes of `start`, each by itself, and its energy.
+
+    Every round but the last has a lower energy than the one before: there are finitely many.
+    """
     n = len(start)
 
     def settle(labels, mean):
