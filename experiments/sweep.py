@@ -189,6 +189,7 @@ def main(argv: Sequence[str]) -> int:
         arguments = dataclasses.replace(arguments, detector=namesake)
     base = read_bases(arguments)
     command = shlex.join(["python", "-m", "experiments.sweep", *argv])
+    plan(ablations.get(arguments.config, base), base, arguments)  # mistakes leave nothing behind
     with locked(arguments.out / "points" / arguments.config):  # others may share its trainings
         return sweep(arguments, base, command)
 

@@ -83,7 +83,7 @@ def override(experiment: T, fields: Mapping[str, Any]) -> T:
     ValueError names the nearest field if there is no such, or says that its value is impossible.
     """
     values = to_dict(experiment)
-    for name, value in fields.items():
+    for name, value in sorted(fields.items(), key=lambda field: not field[0].endswith(".kind")):
         names = dict(flatten(values))
         *parents, last = name.split(".")
         if name not in names and f"{'.'.join(parents)}.kind" not in fields:

@@ -59,7 +59,8 @@ class SSDConfig(ResNetConfig):
         channels = self.added_channels
         require(all(c >= 2 for c in channels), "added_channels", channels, "2 or more each")
         lower, upper = self.min_scale, self.max_scale
-        require(0 < lower <= upper <= 1, "min_scale", lower, f"positive, up to max_scale = {upper}")
+        require(0 < upper <= 1, "max_scale", upper, "above 0, at most 1")
+        require(0 < lower <= upper, "min_scale", lower, f"positive, up to max_scale = {upper}")
         require_numbers(self, 0, 1, "positive", "box_iou")
         weights = "localisation_weight", "class_weight"
         require_numbers(self, 0, None, "negatives_per_positive", "min_negatives", *weights)
