@@ -176,9 +176,13 @@ def test_every_parameter_learns_and_odd_boxes_do_no_harm(kind):
     assert metrics["box"].compute() > 0
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
         assert np.isfinite(leaf).all(), path
-        # Of a map of one cell and one channel a group, group norm leaves nothing but the bias.
-        alone = path[0].key.startswith("added") and path[-1].key != "bias"
+        # Of a map of one cell and one channel a group, group norm leaves nothing but its own bias.
+        norm = path[0].key.endswith("_norm") and "reduce" not in path[0].key
+        alone = path[0].key.startswith("added") and not (norm and path[-1].key == "bias")
+        alone |= kind == "ssd" and path[0].key.startswith("codes")  # learnt where people match
         assert alone or np.any(leaf), path
+    deltas = [leaf for name, leaf in gradient.items() if "codes" in name]
+    assert kind != "ssd" or any(np.any(leaf) for leaf in jax.tree.leaves(deltas))
 
 
 @every_kind
