@@ -20,7 +20,7 @@ CITY = Path(__file__).parent / "pictures" / "city.jpg"
 # Rear Admiral Grace Hopper, by James S. Davis of the United States Navy: in the public domain.
 HOPPER = "grace_hopper.jpg"
 # Two people in a park, by the authors of Sports2D (David Pagnon and others), BSD-3-Clause.
-VIDEO, FRAMES = "Demo/demo.mp4", (60, 80, 170, 191)
+VIDEO, FRAMES = "Demo/demo.mp4", (60, 70, 80, 191)
 
 
 @dataclasses.dataclass(frozen=True)
