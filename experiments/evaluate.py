@@ -23,11 +23,11 @@ def main(argv: Sequence[str]) -> None:
     settings = dataclasses.replace(settings, min_box_score=0.0, min_score=0.0)
     arguments = cli.arguments(Arguments, argv, name="evaluate", settings=settings)
     require(arguments.coco_backend)
-    if not arguments.out and arguments.workdir.is_file():
-        raise ValueError(f"--out DIR is needed: {arguments.workdir} is a file")
     join_hosts(arguments.hosts)
     enable_compilation_cache()
     task, variables = load_task(arguments.workdir, arguments.checkpoint)
+    if not arguments.out and arguments.workdir.is_file():
+        raise ValueError(f"--out DIR is needed: {arguments.workdir} is a file")
     out = arguments.out or arguments.workdir / "evaluation"
     check_directory(out)
     dataset, *_ = data.read_split(data.directories(arguments.data), arguments.split)
