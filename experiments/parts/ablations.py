@@ -127,7 +127,7 @@ def heads(base: Base) -> Iterator[Point]:
     """Heads: do disks, offsets and votes find joints better than Gaussian heatmaps?
 
     Paper:   has disks and offsets, fused by Hough voting; most others have Gaussians.
-    Ours:    not run.
+    Ours:    pose_synthetic, 300 steps: AP .025 for disks, .001 for Gaussians, however decoded.
     Trains:  one pose network with each head. The Gaussians are a third as wide as the paper's head
              has disks, about as in Xiao et al., 2018 (sigma 2 of 64 columns).
     """

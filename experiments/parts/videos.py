@@ -99,6 +99,9 @@ def _not_opened(path: Path) -> str:
     return _undecodable(codec) if codec else "not a video, or its end is missing"
 
 
+_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")  # Of MP4, MOV.
+
+
 def is_cut(path: Path) -> bool:
     """Whether a container (MP4, Matroska, AVI) says that it is longer than its file."""
     size = path.stat().st_size
@@ -116,7 +119,7 @@ def is_cut(path: Path) -> bool:
         while end < size:  # MP4's boxes
             file.seek(end)
             head = file.read(16)
-            if not head[4:8].isalnum():
+            if not head[4:8].isalnum() or (end == 0 and head[4:8] not in _FIRST_BOXES):
                 return False
             length = int.from_bytes(head[:4], "big")
             length = int.from_bytes(head[8:], "big") if length == 1 else length or size - end

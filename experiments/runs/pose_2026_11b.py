@@ -5,7 +5,7 @@ Command:   python -m experiments.train --config pose_2026_11 --init pose_2026_11
                --data COCO_PEOPLE COCO_MINI COCO_EXTRA LSPET_FACES VOC_JOINTS --weights 7 1 1 1 1
                --batch-size 32 --learning-rate 8e-4 --schedule constant --averaging 0.998 --seed 5
                --steps 4000 --workdir runs/pose_c
-           stopped at step 495; then from its last weights, to the end:
+           stopped at step 495; then from its last weights, stopped at step 385 of 430:
            python -m experiments.train --config pose_2026_11b --init LAST.safetensors
                --data (the same) --workdir runs/pose_d
            COCO_PEOPLE: 1,354 images of COCO train2017 and val2017, 3,676 people with joints;

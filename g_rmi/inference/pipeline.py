@@ -84,8 +84,8 @@ class PosePipeline:
           detector: Work directory of a training, or its weights file; None: the package's own.
           pose: The same of the pose network.
           boxes_given: Whether it will always be told where people are and needs no detector.
-          settings: None takes those that the pose network's weights were written with, and leaves
-            out nobody for a low score where boxes are given.
+          settings: None takes those that the pose network's weights were written with; if they were
+            written with none and boxes are given, nobody is left out for a low score.
           mesh: See the class.
 
         Raises:
@@ -103,8 +103,8 @@ class PosePipeline:
             tasks[stage], variables[stage] = load_task(path, stage=stage)
         if settings is None:
             settings = load_settings(paths["pose"])
-            if boxes_given:
-                settings = dataclasses.replace(settings, min_score=0.0)
+            if boxes_given and settings == Settings():
+                settings = Settings(min_score=0.0)
         return cls(tasks.get("detector"), tasks["pose"], variables, settings, mesh)
 
     def __call__(
