@@ -77,7 +77,8 @@ def test_it_is_evaluated_and_drawn(workdir, data, tmp_path):
     results = json.loads((out / "keypoints.json").read_text())
     assert {len(result["keypoints"]) for result in results} == {9}
     assert "left_edge" in (out / "joints.md").read_text()
-    people = PosePipeline.load(pose=workdir)(np.zeros((60, 80, 3), np.uint8), [[10, 10, 50, 50]])
+    pipeline = PosePipeline.load(pose=workdir, boxes_given=True)
+    people = pipeline(np.zeros((60, 80, 3), np.uint8), [[10, 10, 50, 50]])
     assert people.keypoints.shape == (1, 3, 2)
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps({"1.jpg": [[10, 10, 50, 50]]}))

@@ -83,7 +83,7 @@ def test_a_name_as_long_as_there_can_be_is_written(tmp_path):
 def test_what_cannot_be_written_is_named(check, path, tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(OSError, match=path):
+    with pytest.raises(OSError, match=path.partition("/")[0]):
         check(tmp_path / path)
     check_file(tmp_path / "new" / "report.json")
     assert not (tmp_path / "new").exists()
