@@ -151,10 +151,11 @@ def test_pairs_are_written_each_and_on_a_sheet(dataset, tmp_path):
         return drawn[row]
 
     draw_pairs(renamed, np.array([1, 4]), draw, tmp_path / "new" / "pictures")
-    written = sorted(path.name for path in (tmp_path / "new" / "pictures").iterdir())
-    assert written == ["1.jpg", "4.jpg", "contact_sheet.jpg"]
+    pictures = tmp_path / "new" / "pictures"
+    written = sorted(str(path.relative_to(pictures)) for path in pictures.rglob("*.jpg"))
+    assert written == ["contact_sheet.jpg", "sub/1.jpg", "sub/4.jpg"]
     assert list(drawn) == [1, 4]
-    picture = cv2.imread(str(tmp_path / "new" / "pictures" / "4.jpg"))[..., ::-1]
+    picture = cv2.imread(str(pictures / "sub" / "4.jpg"))[..., ::-1]
     assert np.abs(picture - drawn[4].astype(int)).max() < 8
     draw_pairs(renamed, [], draw, tmp_path / "none")
     assert list((tmp_path / "none").iterdir()) == []
