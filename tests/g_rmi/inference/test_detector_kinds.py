@@ -19,7 +19,8 @@ def test_the_whole_with_another_detector(kind, tmp_path):
     experiment, size = DETECTORS[kind], (64, 80)
     detector = save(tmp_path / "detector", experiment, experiment.model.task())
     pose = save(tmp_path / "pose", POSE, PoseTask(POSE.model))
-    settings = Settings(min_box_score=0.0, max_people=3, crops_at_once=3, oks_nms=1.0)
+    asked = {"min_box_score": 0.0, "min_score": 0.0, "max_people": 3}
+    settings = Settings(**asked, crops_at_once=3, oks_nms=1.0)
     pipeline = PosePipeline.load(detector, pose, settings=settings)
     picture = scene(*size)
     people = pipeline(picture)
