@@ -34,7 +34,7 @@ class Settings:
         in Python are all looked into.
       ranking: What ranks the people: the pose score, the box score, or their product.
       min_score: People who score lower, 0 to 1, are left out. Chosen with `min_box_score` on
-        photographs: about nine of ten who are shown are right (docs/photographs.md).
+        photographs; docs/photographs.md has the counts.
       box_nms: Of two people whose boxes overlap by more than this IoU, the lower-scored one goes; 1
         keeps both, as in the paper.
       oks_nms: Of two people whose poses are more alike than this OKS, the lower-scored one goes; 1
