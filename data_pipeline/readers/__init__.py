@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from data_pipeline.readers import coco, records
+from data_pipeline.readers import coco, mpii, records
 from data_pipeline.readers.reader import Reader, Report, refuse
 from data_pipeline.schema import SPLITS, Dataset
 
 # The first that finds a split in a directory reads it. The last says what it looked for in vain.
-READERS: tuple[Reader, ...] = (records, coco)
+READERS: tuple[Reader, ...] = (records, mpii, coco)
 
 
 def reader_of(directory: str | Path) -> Reader:

@@ -1,6 +1,7 @@
-"""PCK: the share of labelled joints found within a part of the torso's length.
+"""PCK: the share of labelled joints found within a part of the torso's or the head's length.
 
-The measure of data sets with one labelled person a picture, such as Leeds Sports Pose.
+The measure of data sets with one labelled person a picture, such as Leeds Sports Pose (torso) and
+MPII (head: PCKh).
 """
 
 from collections.abc import Sequence
@@ -54,6 +55,25 @@ def torso_lengths(
     shoulders, hips = np.split(np.where(visible[..., None], keypoints, np.nan)[:, rows], 2, axis=1)
     lengths = np.linalg.norm(shoulders[:, :, None] - hips[:, None], axis=-1)
     return np.fmax.reduce(lengths, axis=(1, 2))
+
+
+def head_sizes(boxes: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, " N"]:
+    """MPII's size of a head: .6 of the diagonal of its box (x0, y0, x1, y1)."""
+    return 0.6 * np.linalg.norm(boxes[:, 2:] - boxes[:, :2], axis=1)
+
+
+def pckh(
+    keypoints: Float[np.ndarray, "N K 2"],
+    visible: Bool[np.ndarray, "N K"],
+    predictions: Float[np.ndarray, "N K 2"],
+    head_boxes: Float[np.ndarray, "N 4"],
+    *,
+    threshold: float = 0.5,
+) -> Pck:
+    """PCKh (Andriluka et al. 2014): `pck` by the size of the head; NaN where it has no box."""
+    return pck(
+        keypoints, visible, predictions, threshold=threshold, reference=head_sizes(head_boxes)
+    )
 
 
 def pck(
