@@ -41,7 +41,7 @@ def assemble(
     n, some = labels.size, min(count, labels.size)
     joint = jnp.broadcast_to(jnp.arange(joints, dtype=jnp.int32)[:, None], labels.shape)
     group = jnp.where(labels < 0, n, labels)
-    scores = jnp.zeros((n, joints)).at[group, joint].max(p, mode="drop")
+    scores = jnp.zeros((n, joints), jnp.float32).at[group, joint].max(p, mode="drop")
     there = jnp.zeros((n, joints), bool).at[group, joint].set(True, mode="drop")
     total = jnp.where(there.any(axis=1), jnp.sum(scores, axis=1), -1.0)
     _, best = lax.top_k(total, some)

@@ -52,7 +52,7 @@ def find_candidates(
     height, width, joints = logits.shape
     if not height * width * joints * count:
         zeros = partial(jnp.zeros, (joints, count))
-        nothing = jnp.full((joints, count), -jnp.inf)
+        nothing = jnp.full((joints, count), -jnp.inf, jnp.float32)
         cells = jnp.zeros((joints, count, 2), jnp.int32)
         return Candidates(cells.astype(jnp.float32), cells, nothing, zeros(bool))
     exists = jnp.isfinite(offset).all(axis=-1) & ~jnp.isnan(logits)

@@ -114,7 +114,7 @@ def partition_in_stages(
         members = _members(_indices(n), labels)
         group = jnp.any(members > 0, axis=1)
         new = valid & (stages == stage)
-        members = jnp.where(new[:, None], jnp.eye(n), members)
+        members = jnp.where(new[:, None], jnp.eye(n, dtype=jnp.float32), members)
         within = _product(_product(members, pairwise), members.T)
         within = jnp.where(group[:, None] & group[None], _FORBIDDEN, within)
         found = partition(jnp.where(group, -1.0, unary), within, group | new)

@@ -36,8 +36,8 @@ class Decoding:
     """How maps become people; the defaults are the authors' where their code says.
 
     Attributes:
-      solver: "stages" partitions head and shoulders, then with the arms, then with the legs; "whole"
-        all candidates at once; "tree" walks along the limbs and asks no costs.
+      solver: "stages" partitions head and shoulders, then the arms with them, then the legs;
+        "whole" all candidates at once; "tree" walks along the limbs and asks no costs.
       candidates: Most candidates of a joint in a picture, the best first.
       min_score: Score from which on there is a candidate, above 0 and below 1.
       suppression: Of two candidates of a joint as close as this, in pixels, the better stays.
@@ -101,7 +101,7 @@ def problem(
     k, m = candidates.valid.shape
     joint = jnp.broadcast_to(jnp.arange(k, dtype=jnp.int32)[:, None], (k, m))
     x, y = candidates.cells[..., 0], candidates.cells[..., 1]
-    offsets = jnp.asarray(maps.pairwise, jnp.float32)[y, x, joint] if k else jnp.zeros((0, m, 0, 2))
+    offsets = jnp.asarray(maps.pairwise, jnp.float32)[y, x, joint]
     origins = stride * candidates.cells.astype(jnp.float32)
     points, flat = candidates.points.reshape(-1, 2), joint.reshape(-1)
     features = pair_features(points, origins.reshape(-1, 2), offsets.reshape(k * m, k, 2), flat)

@@ -1,6 +1,5 @@
 """The partition of lowest energy, by an integer programme: slow, and no accelerator helps."""
 
-import itertools
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components
 
-_WHOLE = 0.5  # What the solver gives for 0 and 1 may be a little off.
+_WHOLE, _TOLERANCE = 0.5, 1e-6  # What the solver gives for 0 and 1 may be a little off.
 _TRIANGLES = 2_000  # Most that are added at a time.
 
 
@@ -36,7 +35,7 @@ def exact_partition(
         min  sum_i unary_i x_i + sum_{i < j} pairwise_ij y_ij,    x, y in {0, 1}
         y_ij <= x_i    y_ij <= x_j    y_ij + y_jk - y_ik <= 1
 
-    Triangles are added where a solution violates them. People are connected by pairs that save
+    Triangles are added where a solution violates them, of fractions first. People are connected by pairs that save
     something; so nodes between which there is no such path are solved apart.
 
     Args:
@@ -87,22 +86,22 @@ def _solve(
     n = len(unary)
     if n == 1:
         return np.where(unary < 0, 0, -1), True
-    programme = _Programme(unary, pairwise)
-    tried, proven = [_named(start), np.full(n, -1)], False
-    while not proven and (left := ends - time.monotonic()) > 0:
-        answer = programme.solve(left)
-        if answer.x is None:
-            break
-        together = programme.pairs_of(answer.x)
-        tried.append(_closed(together, answer.x[:n] > _WHOLE))
-        triangles = list(itertools.islice(_violated(together), _TRIANGLES))
-        # Rows are added only to what is solved to its end.
-        if not answer.success:
-            break
-        proven = not triangles
-        programme.add(triangles)
-    if proven:
-        return tried[-1], True
+    programme, tried = _Programme(unary, pairwise), [_named(start), np.full(n, -1)]
+    # Triangles that fractions violate come cheap, and leave little to branch on.
+    for whole in (False, True):
+        while (left := ends - time.monotonic()) > 0:
+            answer = programme.solve(left, whole=whole)
+            if answer.x is None:
+                break
+            together, kept = programme.matrix(answer.x), answer.x[:n] > _WHOLE
+            tried.append(_closed(together > _WHOLE, kept))
+            triangles = _violated(together)
+            certain = np.abs(answer.x - answer.x.round()).max() < _TOLERANCE
+            if answer.success and certain and not len(triangles):
+                return tried[-1], True
+            if not answer.success or not len(triangles):
+                break
+            programme.add(triangles)
     return min(tried, key=lambda labels: energy(labels, unary, pairwise)), False
 
 
@@ -120,7 +119,8 @@ class _Programme:
         self.columns, self.values = [pairs], [np.tile([1.0, -1.0], (len(pairs), 1))]
         self.limits = [np.zeros(len(pairs))]
 
-    def solve(self, seconds: float) -> OptimizeResult:
+    def solve(self, seconds: float, *, whole: bool) -> OptimizeResult:
+        """In so many seconds; fractions are allowed unless `whole`."""
         columns = np.concatenate([c.ravel() for c in self.columns])
         values = np.concatenate([v.ravel() for v in self.values])
         widths = np.concatenate([np.full(len(c), c.shape[1]) for c in self.columns])
@@ -129,33 +129,37 @@ class _Programme:
         return milp(
             self.cost,
             constraints=LinearConstraint(matrix.tocsr(), -np.inf, np.concatenate(self.limits)),
-            integrality=np.ones(len(self.cost)),
+            integrality=np.full(len(self.cost), int(whole)),
             bounds=Bounds(0, 1),
             options={"time_limit": seconds, "mip_rel_gap": 0.0},
         )
 
-    def pairs_of(self, x: np.ndarray) -> np.ndarray:
-        """Which two nodes are together, bool [n, n]."""
-        together = np.zeros((self.n, self.n), bool)
-        together[self.pairs] = x[self.n :] > _WHOLE
-        return together | together.T
+    def matrix(self, x: np.ndarray) -> np.ndarray:
+        """How much two nodes are together, [n, n]."""
+        together = np.zeros((self.n, self.n))
+        together[self.pairs] = x[self.n :]
+        return together + together.T
 
-    def add(self, triangles: list[tuple[int, int, int]]) -> None:
-        """y_ij + y_jk - y_ik <= 1 for each (i, j, k)."""
-        if triangles:
-            i, j, k = np.array(triangles).T
-            sides = [self.column[i, j], self.column[j, k], self.column[i, k]]
-            self.columns.append(np.stack(sides, axis=1))
-            self.values.append(np.tile([1.0, 1.0, -1.0], (len(i), 1)))
-            self.limits.append(np.ones(len(i)))
+    def add(self, triangles: np.ndarray) -> None:
+        """y_ij + y_jk - y_ik <= 1 for each row (i, j, k)."""
+        i, j, k = triangles.T
+        sides = [self.column[i, j], self.column[j, k], self.column[i, k]]
+        self.columns.append(np.stack(sides, axis=1))
+        self.values.append(np.tile([1.0, 1.0, -1.0], (len(i), 1)))
+        self.limits.append(np.ones(len(i)))
 
 
-def _violated(together: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """Nodes (i, j, k) where i and j, j and k are together, and i and k are not."""
-    for j in range(len(together)):
-        near = np.flatnonzero(together[j])
-        for a, b in zip(*np.nonzero(np.triu(~together[np.ix_(near, near)], 1))):
-            yield int(near[a]), j, int(near[b])
+def _violated(together: np.ndarray) -> np.ndarray:
+    """Rows (i, j, k), i < k, where i is with j and j with k more than i with k; the worst ones."""
+    rows, excess = [np.zeros((0, 3), int)], [np.zeros(0)]
+    for j, near in enumerate(together):
+        # Two that are together by 1 - a and 1 - b: the third side is at least 1 - a - b.
+        more = np.triu(near[:, None] + near - together - 1, 1)
+        i, k = np.nonzero(more > _TOLERANCE)
+        rows.append(np.stack([i, np.full(len(i), j), k], axis=1))
+        excess.append(more[i, k])
+    worst = np.argsort(-np.concatenate(excess), kind="stable")[:_TRIANGLES]
+    return np.concatenate(rows)[worst]
 
 
 def _closed(together: np.ndarray, kept: np.ndarray) -> np.ndarray:

@@ -34,11 +34,23 @@ def test_is_the_best_of_all_partitions(n):
             assert found.labels[i] == np.flatnonzero(found.labels == found.labels[i])[0]
 
 
-@pytest.mark.parametrize("n", [16, 24])
+@pytest.mark.parametrize("n", [10, 12])
 def test_equals_the_oracles_programme(n):
     unary, pairwise = random_costs(np.random.default_rng(n), n)
     found = exact_partition(unary, pairwise, np.ones(n, bool))
+    assert found.proven
     np.testing.assert_allclose(found.energy, oracle.lowest_energy(unary, pairwise), atol=1e-6)
+
+
+def test_people_of_forty_candidates():
+    rng = np.random.default_rng(0)
+    person = rng.permutation(np.repeat(np.arange(-4, 3), [*[1] * 4, *[12] * 3]))
+    same = (person[:, None] == person) & (person >= 0)
+    upper = np.triu(rng.normal(np.where(same, -1.5, 1.5), 1.5), 1)
+    unary = rng.normal(np.where(person < 0, 1, -1.5), 1.0)
+    found = exact_partition(unary, upper, np.ones(40, bool))
+    assert found.proven
+    np.testing.assert_allclose(found.energy, oracle.lowest_energy(unary, upper), atol=1e-6)
 
 
 @pytest.mark.parametrize(
