@@ -21,7 +21,14 @@ class PairModel(NamedTuple):
 
 
 def log_odds(logits: Real[ArrayLike, "*N"]) -> Float[Array, "*N"]:
-    """The cost log((1 - p) / p) of a logit, cut at +-16.1; 0 for a nan, which says nothing."""
+    """The cost of a probability p, low where it is high: log((1 - p) / p).
+
+    Args:
+      logits: log(p / (1 - p)).
+
+    Returns:
+      The costs, cut at +-16.1, those of p = 1e-7 and 1 - 1e-7; 0 for a nan, which says nothing.
+    """
     logits = jnp.asarray(logits, jnp.float32)
     return jnp.where(jnp.isnan(logits), 0.0, jnp.clip(-logits, -_MOST, _MOST))
 

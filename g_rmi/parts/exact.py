@@ -35,8 +35,8 @@ def exact_partition(
         min  sum_i unary_i x_i + sum_{i < j} pairwise_ij y_ij,    x, y in {0, 1}
         y_ij <= x_i    y_ij <= x_j    y_ij + y_jk - y_ik <= 1
 
-    Triangles are added where a solution violates them, of fractions first. People are connected by pairs that save
-    something; so nodes between which there is no such path are solved apart.
+    Triangles are added where a solution violates them, first one of fractions. People are connected
+    by pairs that save something; so nodes between which there is no such path are solved apart.
 
     Args:
       unary: Cost of keeping a node; finite.
