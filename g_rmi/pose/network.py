@@ -12,6 +12,7 @@ from g_rmi.nn.norm import Norm
 from g_rmi.nn.resnet import normalise
 from g_rmi.ops.image import resize_align_corners
 from g_rmi.pose.config import PoseConfig
+from g_rmi.pose.heads.head import frozen_parts
 
 
 class FeaturePyramid(nn.Module):
@@ -57,15 +58,17 @@ class PoseNetwork(nn.Module):
         Cell (i, j) of a map lies on crop pixel (stride * j, stride * i).
         """
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        features = config.backbone(name="trunk")(normalise(image), train=train)
+        picture = normalise(image)
+        learns = train and "trunk" not in frozen_parts(config.head)
+        features = config.backbone(name="trunk")(picture, train=learns)
         *_, final = blocks = list(features.values())[-4:]
         if config.fpn_channels:
             # Checkpoints know it by its first name.
             pyramid = FeaturePyramid(config.fpn_channels, config.norm, dtype, name="top_down")
-            final = pyramid(blocks, train=train)
+            final = pyramid(blocks, train=learns)
         # Initialisation calls with train=False: all of the head's weights must exist all the same.
         return config.head.maps(
-            {**features, "final": final},
+            {**features, "final": final, "picture": picture},
             self.num_keypoints,
             dtype=dtype,
             train=train or self.is_initializing(),

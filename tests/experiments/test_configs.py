@@ -34,6 +34,7 @@ def pose_batch(model, rows, others=2, joints=17):
         image=array(jnp.uint8, model.crop_height, model.crop_width, 3),
         keypoints=array(jnp.float32, joints, 2),
         visible=array(jnp.bool_, joints),
+        occluded=array(jnp.bool_, joints),
         labelled=array(jnp.bool_, joints),
         other_keypoints=array(jnp.float32, others, joints, 2),
         other_visible=array(jnp.bool_, others, joints),
