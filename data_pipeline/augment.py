@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from data_pipeline.config import DetectorAugmentation, PoseAugmentation
+from data_pipeline.config import DetectorAugmentation, PartsAugmentation, PoseAugmentation
 from data_pipeline.copy_paste import Donors, outline_mask, put_before
 from data_pipeline.images import Picture, clear_outside
 from data_pipeline.schema import Outline
@@ -176,6 +176,11 @@ def crop_pixels(config: PoseAugmentation, donors: Donors) -> Transforms:
         Occlude(config.occlusion),
         Mix(config.mixing),
     ]
+
+
+def picture_pixels(config: PartsAugmentation) -> Transforms:
+    """What changes a picture for bottom-up training."""
+    return [Colour(config.colour)] if config.colour else []
 
 
 def image_pixels(config: DetectorAugmentation, donors: Donors) -> Transforms:

@@ -114,3 +114,30 @@ class DetectorDataConfig(DataConfig):
     def __post_init__(self):
         super().__post_init__()
         require_numbers(self, 1, None, "max_boxes")
+
+
+@dataclasses.dataclass(frozen=True)
+class PartsAugmentation(Augmentation):
+    """How whole pictures vary in bottom-up training (DeeperCut: scale and flip)."""
+
+    # Range of the enlargement, log-uniform. A larger picture is cut to the canvas at a random
+    # place, a smaller one leaves the rest of it empty.
+    scale: tuple[float, float] = (0.85, 1.15)
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.copy_paste == 0, "copy_paste", self.copy_paste, "0 for whole pictures")
+
+
+@dataclasses.dataclass(frozen=True)
+class PartsDataConfig(DataConfig):
+    """Where the pictures of bottom-up training come from and how they are read."""
+
+    augmentation: PartsAugmentation = PartsAugmentation()
+    # People and regions to ignore in a picture; of more, the largest, and one region around all
+    # others.
+    max_people: int = 30
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_numbers(self, 1, None, "max_people")

@@ -16,10 +16,11 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, Shaped
 
 from data_pipeline.boxes import PersonBoxes
-from data_pipeline.config import DataConfig, DetectorDataConfig, PoseDataConfig
+from data_pipeline.config import DataConfig, DetectorDataConfig, PartsDataConfig, PoseDataConfig
 from data_pipeline.copy_paste import donors_of
 from data_pipeline.detection_examples import DetectionExamples, trainable_images, with_completeness
 from data_pipeline.images import ImageError, cut_image
+from data_pipeline.parts_examples import PartsExamples, parts_images
 from data_pipeline.pose_examples import PoseExamples
 from data_pipeline.schema import DataError, Dataset
 from data_pipeline.stream import Batches, Part, Stream, alternate, read_options, stack
@@ -60,11 +61,7 @@ def pose_batches(
             )
         make = PoseExamples(dataset, height, width, config, donors)
         parts.append(Part(people, dataset.people.id, weight, make, make.name))
-    for dataset in datasets[1:]:
-        if difference := dataset.skeleton.difference(datasets[0].skeleton):
-            raise DataError(
-                f"data sets with different joints cannot be mixed: {dataset} has {difference}"
-            )
+    _check_joints(datasets)
     return _batches([parts], config, group=_CROPS, batch_size=batch_size, seed=seed, share=share)
 
 
@@ -115,21 +112,69 @@ def detection_batches(
     weights = _mixing_weights(config.weights, len(datasets))
     datasets = with_completeness(datasets, config.boxes_complete)
     donors = donors_of(datasets, config.augmentation.copy_paste)
+
+    def make(number: int, size: tuple[int, int]) -> Callable:
+        return functools.partial(DetectionExamples(datasets, weights, size, config, donors), number)
+
+    mixtures = _pictures(datasets, weights, canvas, trainable_images, make)
+    how = {"batch_size": batch_size, "seed": seed, "share": share}
+    return _batches(mixtures, config, group=_IMAGES, **how)
+
+
+def parts_batches(
+    datasets: Sequence[Dataset],
+    *,
+    canvas: tuple[int, int],
+    config: PartsDataConfig,
+    batch_size: int,
+    seed: int,
+    share: Share = ALONE,
+) -> Batches:
+    """Mixes, shuffles and batches whole images with everybody's joints, as `detection_batches`.
+
+    A batch is image ids and a `PartsBatch`. A DataError if a data set has no image to train on,
+    joints differ, or weights do not fit.
+    """
+    weights = _mixing_weights(config.weights, len(datasets))
+    _check_joints(datasets)
+
+    def make(number: int, size: tuple[int, int]) -> Callable:
+        return PartsExamples(datasets[number], size, config)
+
+    mixtures = _pictures(datasets, weights, canvas, parts_images, make)
+    how = {"batch_size": batch_size, "seed": seed, "share": share}
+    return _batches(mixtures, config, group=_IMAGES, **how)
+
+
+def _pictures(
+    datasets: Sequence[Dataset],
+    weights: Sequence[float],
+    canvas: tuple[int, int],
+    rows_of: Callable[[Dataset], Int64[np.ndarray, " R"]],
+    make: Callable[[int, tuple[int, int]], Callable],
+) -> list[list[Part]]:
+    """The mixtures of landscape and of portrait images, those that are not empty."""
     parts: dict[bool, list[Part]] = {True: [], False: []}
     for i, (dataset, weight) in enumerate(zip(datasets, weights)):
-        rows = trainable_images(dataset)
+        rows = rows_of(dataset)
         if not len(rows):
             raise DataError(f"{dataset}: no image to train on")
         for landscape, there in _by_orientation(dataset, rows).items():
-            size = canvas if landscape else canvas[::-1]
-            make = functools.partial(DetectionExamples(datasets, weights, size, config, donors), i)
+            example = make(i, canvas if landscape else canvas[::-1])
             share_of_part = weight * len(there) / len(rows)
             if len(there):
                 parts[landscape].append(
-                    Part(there, dataset.images.id, share_of_part, make, dataset.source.name)
+                    Part(there, dataset.images.id, share_of_part, example, dataset.source.name)
                 )
-    how = {"batch_size": batch_size, "seed": seed, "share": share}
-    return _batches([*filter(None, parts.values())], config, group=_IMAGES, **how)
+    return [*filter(None, parts.values())]
+
+
+def _check_joints(datasets: Sequence[Dataset]) -> None:
+    for dataset in datasets[1:]:
+        if difference := dataset.skeleton.difference(datasets[0].skeleton):
+            raise DataError(
+                f"data sets with different joints cannot be mixed: {dataset} has {difference}"
+            )
 
 
 def _batches(

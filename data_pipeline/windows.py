@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from data_pipeline.config import DetectorAugmentation, PoseAugmentation
+from data_pipeline.config import Augmentation, PoseAugmentation
 from g_rmi.geometry import Affine, apply_affine, box_to_crop, fit_canvas, pose_box, resize_affine
 from g_rmi.skeleton import Skeleton
 
@@ -282,6 +282,6 @@ def crop_geometry(config: PoseAugmentation) -> Transforms:
     ]
 
 
-def image_geometry(config: DetectorAugmentation, *, tile: bool) -> Transforms:
-    """What moves the detector's view of an image, which may be a tile of a mosaic."""
+def image_geometry(config: Augmentation, *, tile: bool = False) -> Transforms:
+    """What moves the view of a whole image, which may be a tile of a mosaic."""
     return [(Fill if tile else Resize)(config.scale), Flip(config.flip), Cut()]

@@ -84,6 +84,23 @@ class DetectionBatch(NamedTuple):
     weight: Float[Array, "*B"]  # 1, or 0 for a row that only fills the batch
 
 
+class PartsBatch(NamedTuple):
+    """Whole images on canvases with the joints of everybody in them; one alone is an example."""
+
+    # RGB canvases: the image in the upper left corner, zeros beside and below it
+    image: UInt8[Array, "*B H W 3"]
+    size: Int[Array, "*B 2"]  # rows and columns of the image
+    # people, and regions to ignore, in canvas pixels; padding is zeros
+    boxes: Float[Array, "*B N 4"]
+    # rows of `boxes` in which nothing is background: crowds, people whose joints are not labelled
+    ignore: Bool[Array, "*B N"]
+    keypoints: Float[Array, "*B N K 2"]  # joints of the people, in canvas pixels
+    visible: Bool[Array, "*B N K"]  # those of them that are annotated
+    labelled: Bool[Array, "*B K"]  # the joint takes part in the loss: the data set labels it
+    complete: Bool[Array, "*B"]  # who is not labelled is not there
+    weight: Float[Array, "*B"]  # 1, or 0 for a row that only fills the batch
+
+
 class Detections(NamedTuple):
     """Found people, best first, one row each; a fixed number of rows of which some are valid."""
 

@@ -12,20 +12,29 @@ from g_rmi.types import Grid
 
 
 @dataclasses.dataclass(frozen=True)
-class PoseConfig(ResNetConfig):
-    """The pose network, its crop and its head (paper, section 3.2)."""
+class MapsConfig(ResNetConfig):
+    """A fully convolutional ResNet to the maps of a head."""
 
     # Channels of a feature pyramid that brings the maps to stride 4; 0 for none (the paper has
     # none).
     fpn_channels: int = 0
-    crop_height: int = 353  # Crop rows in pixels; `8 n + 1` makes the up-sampling exact.
-    crop_width: int = 257  # Crop columns in pixels.
-    box_scale: float = 1.25  # Enlargement of the box at evaluation.
     head: Head = Disks()  # What is predicted from the features, and how joints are read off it.
 
     def __post_init__(self):
         super().__post_init__()
         require_numbers(self, 0, None, "fpn_channels")
+
+
+@dataclasses.dataclass(frozen=True)
+class PoseConfig(MapsConfig):
+    """The pose network, its crop and its head (paper, section 3.2)."""
+
+    crop_height: int = 353  # Crop rows in pixels; `8 n + 1` makes the up-sampling exact.
+    crop_width: int = 257  # Crop columns in pixels.
+    box_scale: float = 1.25  # Enlargement of the box at evaluation.
+
+    def __post_init__(self):
+        super().__post_init__()
         require_positive(self, "crop_height", "crop_width", "box_scale")
         for name in ("crop_height", "crop_width"):
             size = getattr(self, name)

@@ -11,7 +11,7 @@ from g_rmi.nn.conv import Conv
 from g_rmi.nn.norm import Norm
 from g_rmi.nn.resnet import normalise
 from g_rmi.ops.image import resize_align_corners
-from g_rmi.pose.config import PoseConfig
+from g_rmi.pose.config import MapsConfig
 from g_rmi.pose.heads.head import frozen_parts
 
 
@@ -46,7 +46,7 @@ class FeaturePyramid(nn.Module):
 class PoseNetwork(nn.Module):
     """ResNet, feature pyramid if there is one, and whatever the head adds."""
 
-    config: PoseConfig
+    config: MapsConfig
     num_keypoints: int
 
     @nn.compact
