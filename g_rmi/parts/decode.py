@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32
@@ -15,6 +16,7 @@ from g_rmi.ops.candidates import Candidates, find_candidates
 from g_rmi.ops.pair_costs import PairModel, log_odds, pair_costs, pair_features
 from g_rmi.ops.partition import partition, partition_in_stages
 from g_rmi.ops.tree_walk import tree_walk
+from g_rmi.parts.exact import exact_partition
 from g_rmi.skeleton import Skeleton
 from g_rmi.types import Poses
 
@@ -37,7 +39,8 @@ class Decoding:
 
     Attributes:
       solver: "stages" partitions head and shoulders, then the arms with them, then the legs;
-        "whole" all candidates at once; "tree" walks along the limbs and asks no costs.
+        "whole" all candidates at once; "tree" walks along the limbs and asks no costs; "exact" finds
+        the lowest energy of all, on the host, where it takes seconds.
       candidates: Most candidates of a joint in a picture, the best first.
       min_score: Score from which on there is a candidate, above 0 and below 1.
       suppression: Of two candidates of a joint as close as this, in pixels, the better stays.
@@ -45,20 +48,22 @@ class Decoding:
         pixels; in the tree walk, the farthest that a joint lies from where it is expected.
       steepness: How soon that becomes certain, per pixel.
       max_people: Most people of a picture, the best first.
+      time_limit: Seconds after which "exact" takes the lower energy of what it has and of "whole".
     """
 
-    solver: Literal["stages", "whole", "tree"] = "stages"
+    solver: Literal["stages", "whole", "tree", "exact"] = "stages"
     candidates: int = 20
     min_score: float = 0.2
     suppression: float = 24.0
     reach: float = 37.5
     steepness: float = 0.2
     max_people: int = 30
+    time_limit: float = 10.0
 
     def __post_init__(self):
         require_numbers(self, 1, None, "candidates", "max_people")
         require(0 < self.min_score < 1, "min_score", self.min_score, "above 0 and below 1")
-        require_positive(self, "suppression", "reach", "steepness")
+        require_positive(self, "suppression", "reach", "steepness", "time_limit")
 
 
 class Problem(NamedTuple):
@@ -126,6 +131,16 @@ def solve(problem: Problem, skeleton: Skeleton, *, decoding: Decoding) -> Int32[
     costs = problem.unary, problem.pairwise, valid
     if decoding.solver == "whole":
         return partition(*costs)
+    if decoding.solver == "exact":
+
+        def exact(unary, pairwise, valid, start):
+            costs = (np.asarray(x) for x in (unary, pairwise, valid))
+            how = {"start": np.asarray(start), "time_limit": decoding.time_limit}
+            return exact_partition(*costs, **how).labels
+
+        shape = jax.ShapeDtypeStruct(valid.shape, jnp.int32)
+        start = partition(*costs)
+        return jax.pure_callback(exact, shape, *costs, start, vmap_method="sequential")
     stages = jnp.asarray(np.array(regions(skeleton.names), np.int32))[problem.joints]
     return partition_in_stages(*costs, problem.joints, stages, count=STAGES)
 
@@ -150,8 +165,7 @@ def decode(
 ) -> tuple[Poses, Bool[Array, "P K"]]:
     """The people of a picture's maps, best first, and which of their joints were found.
 
-    Fixed shapes, for `jit`, `vmap` and export. For the exact solver, which runs on the host, see
-    `g_rmi.parts.exact` between `problem` and `people`.
+    Fixed shapes, for `jit`, `vmap` and, but for the exact solver, export.
     """
     found = problem(maps, usable, model, stride=stride, decoding=decoding)
     return people(found, solve(found, skeleton, decoding=decoding), decoding=decoding)
