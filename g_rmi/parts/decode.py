@@ -16,7 +16,6 @@ from g_rmi.ops.candidates import Candidates, find_candidates
 from g_rmi.ops.pair_costs import PairModel, log_odds, pair_costs, pair_features
 from g_rmi.ops.partition import partition, partition_in_stages
 from g_rmi.ops.tree_walk import tree_walk
-from g_rmi.parts.exact import exact_partition
 from g_rmi.skeleton import Skeleton
 from g_rmi.types import Poses
 
@@ -39,8 +38,8 @@ class Decoding:
 
     Attributes:
       solver: "stages" partitions head and shoulders, then the arms with them, then the legs;
-        "whole" all candidates at once; "tree" walks along the limbs and asks no costs; "exact" finds
-        the lowest energy of all, on the host, where it takes seconds.
+        "whole" all candidates at once; "tree" walks along the limbs and asks no costs; "exact"
+        finds the lowest energy of all, on the host, where it takes seconds.
       candidates: Most candidates of a joint in a picture, the best first.
       min_score: Score from which on there is a candidate, above 0 and below 1.
       suppression: Of two candidates of a joint as close as this, in pixels, the better stays.
@@ -132,6 +131,7 @@ def solve(problem: Problem, skeleton: Skeleton, *, decoding: Decoding) -> Int32[
     if decoding.solver == "whole":
         return partition(*costs)
     if decoding.solver == "exact":
+        from g_rmi.parts.exact import exact_partition  # slow to import: scipy's solvers
 
         def exact(unary, pairwise, valid, start):
             costs = (np.asarray(x) for x in (unary, pairwise, valid))
