@@ -147,7 +147,11 @@ MOVED = {
 }
 
 # What there was one of, before it had a kind.
-KINDS = {"pose": ("model.head.kind", "disks"), "detector": ("model.kind", "faster_rcnn")}
+KINDS = {
+    "pose": ("model.head.kind", "disks"),
+    "detector": ("model.kind", "faster_rcnn"),
+    "parts": ("model.head.kind", "parts"),
+}
 
 
 def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ MAY_IMPORT = {
         "g_rmi.ops",
         "g_rmi.pose",
         "g_rmi.detector",
+        "g_rmi.parts",
         "g_rmi.compile_cache",
         *(f"g_rmi.training.{name}" for name in ("checkpoint", "weights", "sharding", "hosts")),
     ),

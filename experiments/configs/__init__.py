@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from experiments import runs
-from experiments.parts.experiment import DetectorExperiment, Experiment, PoseExperiment
+from experiments.parts.experiment import Experiment
 from g_rmi.config import OptimConfig, nearest
 
 _PACKAGES = {__name__: __path__, runs.__name__: runs.__path__}
@@ -72,9 +72,9 @@ def get(name: str) -> Experiment:
     if not callable(get_config := getattr(module, "get_config", None)):
         raise ValueError(f"{name}: has no function get_config()")
     experiment = get_config()
-    if not isinstance(experiment, PoseExperiment | DetectorExperiment):
+    if not isinstance(experiment, Experiment):
         found = type(experiment).__name__
-        wanted = "a PoseExperiment or DetectorExperiment"
+        wanted = "a PoseExperiment, DetectorExperiment or PartsExperiment"
         raise ValueError(f"{name}: get_config() returns {found}, must be {wanted}")
     return experiment
 

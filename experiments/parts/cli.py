@@ -21,6 +21,7 @@ from g_rmi.config import KINDS, MOVED, flatten, to_dict
 from g_rmi.detector import DetectorConfig
 from g_rmi.inference import settings
 from g_rmi.pose.heads import Head
+from g_rmi.pose.heads.parts import Parts
 
 
 def _flag(name: str) -> str:
@@ -39,10 +40,11 @@ RENAMED = {
 CHOICES = {
     "pose": ("head", "pose network", typing.get_args(Head) or (Head,)),
     "detector": ("detector-kind", "detector", typing.get_args(DetectorConfig) or (DetectorConfig,)),
+    "parts": ("head", "bottom-up network", (Parts,)),
 }
 for _, _, kinds in CHOICES.values():
     for kind in kinds:  # The field is no option beside that one; g_rmi does not import tyro.
-        hint = kind.__annotations__["kind"]
+        hint = typing.get_type_hints(kind)["kind"]
         kind.__annotations__["kind"] = Annotated[hint, tyro.conf.Suppress]
 
 _PACKAGES = "g_rmi", "data_pipeline", "experiments"

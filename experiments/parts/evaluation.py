@@ -23,6 +23,7 @@ from g_rmi.files import write_whole
 from g_rmi.geometry import to_xywh
 from g_rmi.inference.load import load_task
 from g_rmi.inference.settings import COUNTING, Settings
+from g_rmi.parts.task import PartsTask
 from g_rmi.pose.heads.head import decodings
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.hosts import Hosts, is_first
@@ -203,6 +204,53 @@ def evaluate_pose(
     )
     page = partial(pose_page, joints=joints) if arguments.report else None
     finish(evaluated, out, files, page)
+
+
+def evaluate_parts(
+    task: PartsTask, variables: dict, dataset: Dataset, arguments: Arguments, out: Path
+) -> None:
+    """Finds everybody in whole pictures, writes them, prints COCO's numbers and the joints' table."""
+    if difference := dataset.skeleton.difference(task.skeleton):
+        raise ValueError(f"{dataset.directory} has {difference}, as {arguments.workdir}")
+    for name in ("boxes", "detector", "table"):
+        if getattr(arguments, name) != getattr(Arguments(arguments.workdir), name):
+            raise ValueError(f"--{name}: {arguments.workdir} finds people without boxes")
+    decoding = task.decoding(arguments.settings.decoding)
+    size = arguments.batch_size or measure.PICTURES
+    find = {"decoding": decoding, "batch_size": size}
+    boxes, people = measure.find_everybody(task, variables, dataset, **find)
+    truth = Truth(as_coco(dataset), task.skeleton, arguments.coco_backend)
+    evaluation = measure.score_poses(truth, dataset, boxes, people, arguments.settings)
+    box_entries = box_results(dataset.images.id[boxes.image], boxes.box, boxes.score)
+    metrics = evaluation.metrics | evaluate_boxes(truth, box_entries) | {"boxes": float(len(boxes))}
+    joints = keypoint_table(truth, evaluation.results)
+    if not is_first():
+        return
+    write_results(out / "boxes.json", box_entries)
+    write_results(out / "keypoints.json", evaluation.results)
+    drawn = arguments.min_keypoint_score
+    draw_poses(
+        dataset,
+        boxes,
+        evaluation,
+        out / "pictures",
+        count=arguments.pictures,
+        min_keypoint_score=task.config.head.drawn_from(decoding) if drawn is None else drawn,
+    )
+    text = markdown(KeypointRow._fields, joint_cells(joints))
+    write_whole(out / "joints.md", text)
+    print(text)
+    show_numbers({decoding: metrics}, KEYPOINT_METRICS, title_of(arguments, dataset))
+    evaluated = evaluated_by(
+        arguments,
+        dataset=dataset,
+        truth=truth,
+        results=evaluation.results,
+        metrics=metrics,
+        summary=f"{len(boxes)} people in {len(dataset.images)} pictures",
+    )
+    page = partial(pose_page, joints=joints) if arguments.report else None
+    finish(evaluated, out, ["keypoints.json", "boxes.json", "joints.md"], page)
 
 
 def evaluate_rows(

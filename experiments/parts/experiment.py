@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from data_pipeline.config import DetectorDataConfig, PoseDataConfig
+from data_pipeline.config import DetectorDataConfig, PartsDataConfig, PoseDataConfig
 from g_rmi.config import (
     OptimConfig,
     TrainConfig,
@@ -21,6 +21,7 @@ from g_rmi.config import (
 from g_rmi.detector import DetectorConfig
 from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.nn.resnet import ResNetConfig
+from g_rmi.parts.config import PartsConfig
 from g_rmi.pose.config import PoseConfig
 
 
@@ -56,11 +57,28 @@ class DetectorExperiment:
     train: TrainConfig = TrainConfig(steps=1_200_000, batch_size=1)
 
 
-Experiment = PoseExperiment | DetectorExperiment
+@dataclasses.dataclass(frozen=True)
+class PartsExperiment:
+    """Everything that defines one training of the bottom-up stage; the defaults are DeeperCut's."""
+
+    stage: Annotated[Literal["parts"], tyro.conf.Suppress] = "parts"
+    model: PartsConfig = PartsConfig()
+    data: PartsDataConfig = PartsDataConfig()
+    optim: OptimConfig = OptimConfig(
+        learning_rate=0.02,
+        momentum=0.9,
+        schedule="steps",
+        boundaries=(430_000, 730_000),
+        averaging=0.0,
+    )
+    train: TrainConfig = TrainConfig(steps=1_030_000, batch_size=1)
+
+
+Experiment = PoseExperiment | DetectorExperiment | PartsExperiment
 # On a command line its switches take True or False: `--remat True`.
 Options = Annotated[Experiment, tyro.conf.FlagConversionOff]
 T = TypeVar("T", bound=Experiment)
-_STAGES = {"pose": PoseExperiment, "detector": DetectorExperiment}
+_STAGES = {"pose": PoseExperiment, "detector": DetectorExperiment, "parts": PartsExperiment}
 
 
 def experiment_from_dict(values: Mapping[str, Any]) -> Experiment:

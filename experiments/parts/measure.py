@@ -17,9 +17,11 @@ from g_rmi.evaluation.pck import evaluate_pck, evaluate_pckh
 from g_rmi.evaluation.results import Result, box_results, keypoint_results
 from g_rmi.evaluation.truth import Truth, evaluate_boxes, evaluate_keypoints
 from g_rmi.inference.dataset import FoundBoxes, detect_people, make_predict, predict_boxes
+from g_rmi.inference.dataset import find_everybody as dataset_people
 from g_rmi.inference.people import turned_views
 from g_rmi.inference.rank import rank_images
 from g_rmi.inference.settings import Look, Settings
+from g_rmi.parts.task import PartsTask
 from g_rmi.pose.task import PoseTask
 from g_rmi.training import hosts
 from g_rmi.types import People
@@ -161,6 +163,27 @@ def find_boxes(
         share=hosts.shard(),
     )
     return detect_people(task, variables, pictures, flip_test=flip_test)
+
+
+def find_everybody(
+    task: PartsTask,
+    variables: dict,
+    dataset: Dataset,
+    *,
+    decoding: str | None = None,
+    batch_size: int = PICTURES,
+) -> tuple[PersonBoxes, People]:
+    """The people of every picture, bottom-up, and the hulls of their joints, by all devices."""
+    pictures = canvases(
+        dataset,
+        canvas=task.config.canvas,
+        batch_size=batch_size * jax.local_device_count(),
+        share=hosts.shard(),
+    )
+    image, people = dataset_people(task, variables, pictures, decoding=decoding)
+    nobody = np.full(len(image), -1, np.int64)
+    boxes, scores = (column.astype(np.float64) for column in (people.boxes, people.scores))
+    return PersonBoxes(image, boxes, scores, nobody), people
 
 
 def score_boxes(

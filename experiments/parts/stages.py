@@ -8,15 +8,22 @@ import jax
 
 from data_pipeline.boxes import ground_truth_boxes
 from data_pipeline.detection_examples import trainable_images
-from data_pipeline.loader import Batches, detection_batches, pose_batches, trainable
+from data_pipeline.loader import Batches, detection_batches, parts_batches, pose_batches, trainable
+from data_pipeline.parts_examples import parts_images
 from data_pipeline.readers.coco import as_coco
 from data_pipeline.schema import Dataset
 from experiments.parts import evaluation, measure
-from experiments.parts.experiment import DetectorExperiment, Experiment, PoseExperiment
+from experiments.parts.experiment import (
+    DetectorExperiment,
+    Experiment,
+    PartsExperiment,
+    PoseExperiment,
+)
 from g_rmi.detector.detector import Detector
 from g_rmi.evaluation.truth import Truth
-from g_rmi.inference.dataset import make_detect, make_predict
+from g_rmi.inference.dataset import make_detect, make_find, make_predict
 from g_rmi.inference.settings import COUNTING
+from g_rmi.parts.task import PartsTask
 from g_rmi.pose.task import PoseTask
 from g_rmi.training import hosts
 from g_rmi.training.loop import Evaluate
@@ -85,6 +92,22 @@ def _validate_boxes(task: Detector, validation: Dataset) -> Evaluate:
     return evaluate
 
 
+def _whole(experiment: PartsExperiment, datasets: list[Dataset]) -> Batches:
+    return parts_batches(datasets, canvas=experiment.model.canvas, **_reading(experiment))
+
+
+def _validate_everybody(task: PartsTask, validation: Dataset) -> Evaluate:
+    truth = Truth(as_coco(validation), validation.skeleton)
+
+    def evaluate(variables: dict, _: int) -> dict[str, float]:
+        _announce(validation)
+        # The regressions that the other solvers ask are fitted in the end.
+        boxes, people = measure.find_everybody(task, variables, validation, decoding="tree")
+        return measure.score_poses(truth, validation, boxes, people, COUNTING).metrics
+
+    return evaluate
+
+
 STAGES = {
     "pose": Stage(
         batches=_crops,
@@ -105,5 +128,15 @@ STAGES = {
         rows=measure.PICTURES,
         prediction=make_detect,
         evaluate=evaluation.evaluate_detector,
+    ),
+    "parts": Stage(
+        batches=_whole,
+        validate=_validate_everybody,
+        examples=lambda _, dataset: len(parts_images(dataset)),
+        best_by="AP",
+        keypoints=True,
+        rows=measure.PICTURES,
+        prediction=make_find,
+        evaluate=evaluation.evaluate_parts,
     ),
 }

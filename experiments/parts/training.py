@@ -6,16 +6,20 @@ import shlex
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from data_pipeline.loader import sample_joints
+from data_pipeline.parts_examples import canvas_joints
 from data_pipeline.schema import Dataset
 from experiments.parts import cli, data
-from experiments.parts.experiment import Experiment, Options, PoseExperiment
+from experiments.parts.experiment import Experiment, Options, PartsExperiment, PoseExperiment
+from experiments.parts.pairs import fit_pairs, write_pairs
 from experiments.parts.stages import STAGES
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import default_values, to_dict
 from g_rmi.detector.detector import Detector
 from g_rmi.inference.load import load_task
+from g_rmi.parts.task import PartsTask
 from g_rmi.pose.heads.head import Fitted
 from g_rmi.pose.task import PoseTask
 from g_rmi.skeleton import COCO
@@ -62,6 +66,9 @@ class Arguments:
 
 def fitted(experiment: Experiment, datasets: list[Dataset]) -> dict:
     """Variables that are statistics of the training set; none for most networks."""
+    if isinstance(experiment, PartsExperiment):
+        joints = [canvas_joints(d, experiment.model.canvas) for d in datasets]
+        return experiment.model.head.statistics(*map(np.concatenate, zip(*joints)))
     if not isinstance(experiment, PoseExperiment):
         return {}
     model, how = experiment.model, {"config": experiment.data, "seed": experiment.train.seed}
@@ -141,6 +148,12 @@ def run(arguments: Arguments) -> None:
             track=track,
             profile=arguments.profile,
         )
+    if isinstance(task, PartsTask):
+        print("fitting the regressions of pairs in up to 4,000 training pictures ...", flush=True)
+        _, variables = load_task(arguments.directory)
+        model = fit_pairs(task, variables, datasets, seed=experiment.train.seed)
+        if is_first():
+            write_pairs(arguments.directory, values, model)
     if is_first():
         print(f"wrote {arguments.directory}{_next(arguments) if validation else ''}")
 

@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 
 from g_rmi.detector.detector import Detector
 from g_rmi.inference.canvas import canvas_to_image
-from g_rmi.inference.people import predict_crops
+from g_rmi.inference.people import PeopleTable, people_on_images, predict_crops
 from g_rmi.inference.settings import Look
+from g_rmi.parts.task import PartsTask
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.sharding import data_mesh, put_batch, replicate, replicated
 from g_rmi.types import Detections, People, Poses
@@ -119,6 +120,41 @@ def detect_people(
     table = FoundBoxes(*map(np.concatenate, zip(*rows)))
     order = np.lexsort((-table.scores, table.image))
     return FoundBoxes(*(column[order] for column in table))
+
+
+@lru_cache
+def make_find(task: PartsTask, decoding: str | None = None):
+    """The pure map (variables, batch of canvases) -> PeopleTable in image pixels; made once."""
+
+    def find(variables: Any, batch: Arrays) -> PeopleTable:
+        found = task.predict(variables, batch["image"], batch["size"], decoding)
+        return people_on_images(*found, batch["scale"])
+
+    return find
+
+
+def find_everybody(
+    task: PartsTask,
+    variables: Any,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    *,
+    decoding: str | None = None,
+    mesh: Mesh | None = None,
+) -> tuple[Int[np.ndarray, " N"], People]:
+    """The people of every picture, bottom-up, and whose picture each is; by picture, then score.
+
+    `batches` as those of `detect_people`.
+    """
+    joints = len(task.skeleton)
+    zeros = partial(np.zeros, dtype=np.float32)
+    none = np.zeros(0, np.int32), zeros((0, joints, 2)), zeros((0, joints)), zeros(0), zeros((0, 4))
+    rows = [none]
+    for index, found in predict_batches(make_find(task, decoding), variables, batches, mesh=mesh):
+        image = np.broadcast_to(index[:, None], found.valid.shape)
+        rows.append((image[found.valid], *(column[found.valid] for column in found[:4])))
+    image, *columns = map(np.concatenate, zip(*rows))
+    order = np.lexsort((-columns[2], image))
+    return image[order], People(*(column[order] for column in columns))
 
 
 @lru_cache

@@ -10,6 +10,8 @@ from g_rmi.detector import DetectorConfig
 from g_rmi.detector.detector import Detector
 from g_rmi.inference import settings
 from g_rmi.inference.settings import Settings
+from g_rmi.parts.config import PartsConfig
+from g_rmi.parts.task import PartsTask
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.task import PoseTask
 from g_rmi.skeleton import COCO, Skeleton
@@ -19,8 +21,10 @@ from g_rmi.training.weights import SUFFIX, read_config, read_weights
 _WEIGHTS = Path(__file__).parents[1] / "weights"
 SHIPPED = {"detector": _WEIGHTS / "detector.safetensors", "pose": _WEIGHTS / "pose.safetensors"}
 
-MODELS = {"detector": DetectorConfig, "pose": PoseConfig}
-_NAMES = {"detector": "a detector", "pose": "a pose network"}
+MODELS = {"detector": DetectorConfig, "pose": PoseConfig, "parts": PartsConfig}
+# In the directory of a bottom-up training: its regressions, fitted after it.
+PAIRS = "pairs.safetensors"
+_NAMES = {"detector": "a detector", "pose": "a pose network", "parts": "a bottom-up network"}
 
 
 def load_task(
@@ -29,7 +33,7 @@ def load_task(
     *,
     stage: str | None = None,
     average: bool = True,
-) -> tuple[PoseTask | Detector, Any]:
+) -> tuple[PoseTask | Detector | PartsTask, Any]:
     """The task and the evaluation weights of a training: of its directory or weights file.
 
     Args:
@@ -55,7 +59,14 @@ def load_task(
         raise ValueError(f"{path} is {_NAMES[its]}; {_NAMES[str(stage)]} is needed")
     # Data and optimiser are not read: no network hangs on them.
     model = from_dict(MODELS[its], values["model"], "model.")
+    if (pairs := Path(path) / PAIRS).is_file():
+        variables = {**variables, **read_weights(pairs)[1]}
     return model.task(skeleton_of(values)), variables
+
+
+def stage_of(path: str | os.PathLike) -> str:
+    """Which stage a training's directory or weights file is of; errors as `read_config`'s."""
+    return read_config(path).get("stage", "pose")
 
 
 def skeleton_of(values: Mapping[str, Any]) -> Skeleton:

@@ -24,6 +24,7 @@ from g_rmi.inference.sampling import mipmaps, sample
 from g_rmi.inference.settings import Look, Settings
 from g_rmi.ops.boxes import extend_boxes
 from g_rmi.ops.image import grids
+from g_rmi.parts.task import PartsTask
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.task import PoseTask
 from g_rmi.pose.views import turns
@@ -42,7 +43,7 @@ class PeopleTable(NamedTuple):
 
 def find_people(
     detector: Detector | None,
-    pose: PoseTask,
+    pose: PoseTask | PartsTask,
     variables: dict[str, Any],
     pictures: Letterbox,
     boxes: Detections | None = None,
@@ -56,6 +57,9 @@ def find_people(
     the detector's, which is not asked where boxes (image pixels) are given.
     """
     levels = mipmaps(pictures)
+    if isinstance(pose, PartsTask):
+        first = pose, variables["pose"], pictures, levels
+        return find_parts(*first, canvas=canvas, settings=settings)
     if boxes is None:
         assert detector is not None  # what `PosePipeline` sees to
         first = detector, variables["detector"], pictures, levels
@@ -73,6 +77,18 @@ def find_boxes(
     settings: Settings,
 ) -> Detections:
     """First stage: pictures and their `mipmaps` to boxes, best first, in image pixels."""
+    image = _canvases(pictures, levels, canvas)
+    found = detector.predict(variables, image, pictures.canvas_size, flip_test=settings.flip_test)
+    boxes = canvas_to_image(found.boxes, pictures.scale)
+    valid = found.valid & (found.scores >= settings.min_box_score)
+    some = slice(settings.max_people)
+    return Detections(boxes[:, some], found.scores[:, some], valid[:, some])
+
+
+def _canvases(
+    pictures: Letterbox, levels: Sequence[Array], canvas: tuple[int, int]
+) -> Float[Array, "B H W 3"]:
+    """The pictures on canvases of so many rows and columns."""
 
     def place(inputs):
         picture, scale, canvas_size = inputs
@@ -85,12 +101,43 @@ def find_boxes(
         return sample(levels, pictures.size, picture, along(0), along(1), jnp.prod(scale))
 
     numbers = jnp.arange(len(pictures.image))
-    image = lax.map(place, (numbers, pictures.scale, pictures.canvas_size))
-    found = detector.predict(variables, image, pictures.canvas_size, flip_test=settings.flip_test)
-    boxes = canvas_to_image(found.boxes, pictures.scale)
-    valid = found.valid & (found.scores >= settings.min_box_score)
-    some = slice(settings.max_people)
-    return Detections(boxes[:, some], found.scores[:, some], valid[:, some])
+    return lax.map(place, (numbers, pictures.scale, pictures.canvas_size))
+
+
+def find_parts(
+    parts: PartsTask,
+    variables: Any,
+    pictures: Letterbox,
+    levels: Sequence[Array],
+    *,
+    canvas: tuple[int, int],
+    settings: Settings,
+) -> PeopleTable:
+    """Bottom-up: pictures and their `mipmaps` to people, best first, in image pixels."""
+    image = _canvases(pictures, levels, canvas)
+    found = parts.predict(variables, image, pictures.canvas_size, settings.decoding)
+    table = people_on_images(*found, pictures.scale)
+    some = jnp.arange(table.valid.shape[1]) < settings.max_people
+    options = rank_options(settings) | {"ranking": "pose"}
+    ranked = jax.vmap(partial(rank, sigmas=parts.skeleton.sigmas, **options))
+    valid = table.valid & some[None]
+    scores, keep = ranked(table.keypoints, table.scores, table.boxes, table.scores, valid)
+    order = jnp.argsort(jnp.where(keep, -scores, jnp.inf), axis=1, stable=True)
+    best_first = jax.vmap(lambda order, table: jax.tree.map(lambda column: column[order], table))
+    return best_first(order, table._replace(valid=keep))
+
+
+def people_on_images(
+    poses: Poses,
+    boxes: Float[Array, "B P 4"],
+    valid: Bool[Array, "B P"],
+    scale: Float[Array, "B 2"],
+) -> PeopleTable:
+    """People of canvases in the pixels of their images; `scale` as that of `Letterbox`."""
+    # Joints and the hulls around them are points: pixel centres are scaled.
+    keypoints = poses.keypoints * scale[:, None, None]
+    boxes = boxes * jnp.tile(scale, 2)[:, None]
+    return PeopleTable(keypoints, poses.keypoint_scores, poses.scores, boxes, valid)
 
 
 def find_poses(

@@ -17,9 +17,10 @@ from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.detector.detector import Detector
 from g_rmi.geometry import fit_canvas, misfit
 from g_rmi.inference.canvas import LARGEST, alike, pack
-from g_rmi.inference.load import SHIPPED, load_settings, load_task
+from g_rmi.inference.load import SHIPPED, load_settings, load_task, stage_of
 from g_rmi.inference.people import find_people
 from g_rmi.inference.settings import Settings
+from g_rmi.parts.task import PartsTask
 from g_rmi.pose.task import PoseTask
 from g_rmi.types import Detections, People
 
@@ -29,7 +30,7 @@ BoxTable = tuple[Float[np.ndarray, "_ 4"], Float[np.ndarray, " _"]]  # and their
 @lru_cache
 def compiled(
     detector: Detector | None,
-    pose: PoseTask,
+    pose: PoseTask | PartsTask,
     canvas: tuple[int, int],
     settings: Settings,
     mesh: Mesh | None,
@@ -55,15 +56,15 @@ class PosePipeline:
     `load` turns on jax's cache of compiled programs.
 
     Attributes:
-      detector: The first stage; None if boxes are always given.
-      pose: The second stage.
+      detector: The first stage; None if boxes are always given, or none are needed.
+      pose: The second stage, or the bottom-up network, which is all there is then.
       variables: Of both, "detector" and "pose".
       settings: Numbers and thresholds.
       mesh: Devices with an axis "data" to spread the pictures of a batch over; None for one device.
     """
 
     detector: Detector | None
-    pose: PoseTask
+    pose: PoseTask | PartsTask
     variables: dict[str, Any]
     settings: Settings = Settings()
     mesh: Mesh | None = None
@@ -82,7 +83,7 @@ class PosePipeline:
 
         Args:
           detector: Work directory of a training, or its weights file; None: the package's own.
-          pose: The same of the pose network.
+          pose: The same of the pose network, or of a bottom-up one, which needs no detector.
           boxes_given: Whether it will always be told where people are and needs no detector.
           settings: None takes those that the pose network's weights were written with; if they were
             written with none and boxes are given, nobody is left out for a low score.
@@ -96,11 +97,16 @@ class PosePipeline:
             raise ValueError(f"detector {detector}: of no use where boxes are given")
         enable_compilation_cache()
         paths = {"detector": detector or SHIPPED["detector"], "pose": pose or SHIPPED["pose"]}
-        if boxes_given:
-            del paths["detector"]
         tasks, variables = {}, {}
-        for stage, path in paths.items():
-            tasks[stage], variables[stage] = load_task(path, stage=stage)
+        bottom_up = stage_of(paths["pose"]) == "parts"
+        if bottom_up and (detector or boxes_given):
+            what = f"detector {detector}" if detector else "boxes"
+            raise ValueError(f"{what}: of no use to {pose}, which finds people bottom-up")
+        if bottom_up or boxes_given:
+            del paths["detector"]
+        for name, path in paths.items():
+            stage = "parts" if bottom_up else name
+            tasks[name], variables[name] = load_task(path, stage=stage)
         if settings is None:
             settings = load_settings(paths["pose"])
             if boxes_given and settings == Settings():
@@ -125,7 +131,10 @@ class PosePipeline:
         Raises:
           ValueError: A picture is not uint8 RGB, boxes do not fit, or there is no detector.
         """
-        if boxes is None and self.detector is None:
+        bottom_up = isinstance(self.pose, PartsTask)
+        if bottom_up and boxes is not None:
+            raise ValueError("boxes: of no use to a pipeline that finds people bottom-up")
+        if boxes is None and self.detector is None and not bottom_up:
             raise ValueError("boxes = None: the pipeline was loaded without a detector")
         several = isinstance(image, list | tuple | Iterator) or getattr(image, "ndim", 0) == 4
         images = [_check_image(picture) for picture in (image if several else [image])]
@@ -150,7 +159,8 @@ class PosePipeline:
         """Pictures of one orientation and size class."""
         devices = self.mesh.size if self.mesh else 1
         count = -(-len(images) // devices) * devices
-        canvas = self.detector.config.canvas if self.detector else (1, 1)
+        first = self.pose if isinstance(self.pose, PartsTask) else self.detector
+        canvas = first.config.canvas if first else (1, 1)
         pictures = pack(images, canvas=canvas, count=count)
         given = None
         if boxes is None:

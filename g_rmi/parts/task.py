@@ -1,6 +1,7 @@
 """The bottom-up stage as the trainer and the programs see it: init, loss, predict."""
 
 import dataclasses
+import typing
 from functools import partial
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from g_rmi.nn.losses import logistic
 from g_rmi.ops.pair_costs import FEATURES, PairModel
 from g_rmi.ops.parts import PartTargets, part_targets
 from g_rmi.parts.config import PartsConfig
-from g_rmi.parts.decode import PartMaps, Problem, hulls, people, problem, solve
+from g_rmi.parts.decode import Decoding, PartMaps, Problem, hulls, people, problem, solve
 from g_rmi.pose.heads.head import Maps
 from g_rmi.pose.heads.parts import vector_loss
 from g_rmi.pose.network import PoseNetwork
@@ -73,6 +74,13 @@ class PartsTask:
         state = {**model_state, **dict(new_state)}
         return loss.total / jnp.maximum(loss.count, 1e-6), (state, metrics)
 
+    def decoding(self, wanted: str | None) -> str:
+        """The solver: as wanted, as the config says for None; a ValueError names the nearest."""
+        known = typing.get_args(typing.get_type_hints(Decoding)["solver"])
+        if wanted not in (None, *known):
+            raise ValueError(f"decoding {wanted!r}: the parts have {', '.join(known)}")
+        return wanted or self.config.decoding.solver
+
     def problems(
         self, variables: dict, image: Num[Array, "B H W 3"], size: Int[Array, "B 2"]
     ) -> Problem:
@@ -90,18 +98,23 @@ class PartsTask:
         return jax.vmap(one)({name: maps[name] for name in PartMaps._fields}, size)
 
     def predict(
-        self, variables: dict, image: Num[Array, "B H W 3"], size: Int[Array, "B 2"]
+        self,
+        variables: dict,
+        image: Num[Array, "B H W 3"],
+        size: Int[Array, "B 2"],
+        decoding: str | None = None,
     ) -> tuple[Poses, Float[Array, "B P 4"], Bool[Array, "B P"]]:
         """People of canvases, best first, the boxes around their joints, and which rows are people.
 
         All in canvas pixels. `image` is RGB in 0..255, `size` rows and columns of the picture on
-        each canvas; candidates beside it do not count.
+        each canvas; candidates beside it do not count. `decoding` is another solver than the
+        config's.
         """
-        decoding = self.config.decoding
+        how = dataclasses.replace(self.config.decoding, solver=self.decoding(decoding))
 
         def one(problem):
-            labels = solve(problem, self.skeleton, decoding=decoding)
-            poses, found = people(problem, labels, decoding=decoding)
+            labels = solve(problem, self.skeleton, decoding=how)
+            poses, found = people(problem, labels, decoding=how)
             return poses, hulls(poses.keypoints, found), found.any(axis=1)
 
         return jax.vmap(one)(self.problems(variables, image, size))
