@@ -1,7 +1,9 @@
 """Maps of drawn people to the same people again, by every solver; maps that say nothing."""
 
 import dataclasses
+import re
 from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -197,3 +199,15 @@ def test_one_program_for_a_batch_and_for_other_machines():
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch)
     exported = jax.export.export(jax.jit(jax.vmap(run)), platforms=["tpu", "cuda"])(*shapes)
     assert exported.platforms == ("tpu", "cuda")
+
+
+def test_the_script_of_the_page(capsys):
+    page = (Path(__file__).parents[3] / "docs" / "bottom_up.md").read_text()
+    (script,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    names = {}
+    exec(script, names)
+    assert capsys.readouterr().out.count("[[") == 2
+    poses, seen = names["poses"], np.asarray(names["seen"])
+    assert seen.all(axis=1).sum() == seen.any(axis=1).sum() == 2
+    order = np.argsort(np.asarray(poses.keypoints)[:2, 0, 0])
+    np.testing.assert_allclose(np.asarray(poses.keypoints)[order], names["people"], atol=1e-3)
