@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Int32
 
 from g_rmi.config import require, require_numbers, require_positive
@@ -78,7 +79,7 @@ class Problem(NamedTuple):
 
 def problem(
     maps: PartMaps,
-    usable: Bool[Array, "H W"],
+    usable: Bool[ArrayLike, "H W"],
     model: PairModel,
     *,
     stride: float,
@@ -146,17 +147,17 @@ def solve(problem: Problem, skeleton: Skeleton, *, decoding: Decoding) -> Int32[
 
 
 def people(
-    problem: Problem, labels: Int[Array, " N"], *, decoding: Decoding
+    problem: Problem, labels: Int[ArrayLike, " N"], *, decoding: Decoding
 ) -> tuple[Poses, Bool[Array, "P K"]]:
     """The people of a partition in pixels, best first, and which joints were found."""
     c = problem.candidates
-    shaped = labels.reshape(c.valid.shape)
+    shaped = jnp.asarray(labels).reshape(c.valid.shape)
     return assemble(shaped, c.points, c.logits, problem.expected, count=decoding.max_people)
 
 
 def decode(
     maps: PartMaps,
-    usable: Bool[Array, "H W"],
+    usable: Bool[ArrayLike, "H W"],
     model: PairModel,
     skeleton: Skeleton,
     *,
@@ -171,8 +172,11 @@ def decode(
     return people(found, solve(found, skeleton, decoding=decoding), decoding=decoding)
 
 
-def hulls(keypoints: Float[Array, "P K 2"], found: Bool[Array, "P K"]) -> Float[Array, "P 4"]:
+def hulls(
+    keypoints: Float[ArrayLike, "P K 2"], found: Bool[ArrayLike, "P K"]
+) -> Float[Array, "P 4"]:
     """The smallest boxes (x0, y0, x1, y1) around the joints that were found; zeros without any."""
+    keypoints, found = jnp.asarray(keypoints), jnp.asarray(found)
     there = found[..., None]
     low = jnp.min(jnp.where(there, keypoints, jnp.inf), axis=1, initial=jnp.inf)
     high = jnp.max(jnp.where(there, keypoints, -jnp.inf), axis=1, initial=-jnp.inf)
