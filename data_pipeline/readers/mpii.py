@@ -165,7 +165,9 @@ def _joints(rectangle: Any) -> np.ndarray:
     for points in _list(getattr(rectangle, "annopoints", [])):
         for point in _list(getattr(points, "point", [])):
             x, y, id = (_number(point, field) for field in ("x", "y", "id"))
-            if x is not None and y is not None and id in range(len(MPII)):
+            if x is None or y is None or id is None:
+                continue
+            if id in range(len(MPII)):
                 # Neck and top of the head are not said to be hidden or not.
                 hidden = _number(point, "is_visible") == 0
                 found[int(id)] = x - 1, y - 1, 1 if hidden else 2

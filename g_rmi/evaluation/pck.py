@@ -130,9 +130,10 @@ def evaluate_pckh(
     threshold: float = 0.5,
 ) -> Pck:
     """`evaluate_pck` by the size of heads, whose boxes are known by annotation id; PCKh."""
-    *people, ids = _by_person(truth, annotation_ids, predictions)
-    boxes = [head_boxes.get(i, np.full(4, np.nan)) for i in ids]
-    return pckh(*people, np.array(boxes, np.float64).reshape(-1, 4), threshold=threshold)
+    joints, visible, found, ids = _by_person(truth, annotation_ids, predictions)
+    nothing = np.full(4, np.nan)
+    boxes = np.array([head_boxes.get(i, nothing) for i in ids], np.float64).reshape(-1, 4)
+    return pckh(joints, visible, found, boxes, threshold=threshold)
 
 
 def _by_person(

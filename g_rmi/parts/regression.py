@@ -1,7 +1,7 @@
 """Logistic regressions of pairs of joints, fitted by Newton's method; numpy, on the host."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -143,7 +143,8 @@ class PairSamples:
                 index = np.concatenate([positives, self._some(negatives, len(positives))])
                 model = fit_logistic(rows[index][:, some], same[index], penalty=penalty)
                 weights[a, b, some], bias[a, b], known[a, b] = *model, True
-        return PairModel(weights, bias, known)
+        on_host: Any = (weights, bias, known)
+        return PairModel(*on_host)
 
     def _some(self, index: np.ndarray, most: int) -> np.ndarray:
         return index if len(index) <= most else self._rng.choice(index, most, replace=False)
