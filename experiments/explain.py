@@ -22,6 +22,7 @@ from g_rmi.inference.pipeline import PosePipeline, check_boxes
 from g_rmi.inference.settings import Settings
 from g_rmi.pose.fields import resize
 from g_rmi.pose.heads.head import Maps
+from g_rmi.parts.task import PartsTask
 from g_rmi.pose.task import PoseTask
 from g_rmi.viz.votes import explain_joint
 
@@ -76,6 +77,8 @@ def main(argv: Sequence[str]) -> None:
         settings=arguments.settings,
     )
     task = pipeline.pose
+    if isinstance(task, PartsTask):
+        raise ValueError(f"--pose {arguments.pose}: crops are explained, and this finds no boxes")
     config, names = task.config, task.skeleton.names
     decoding = task.decoding(arguments.settings.decoding)
     if arguments.joint not in names:

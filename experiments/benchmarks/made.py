@@ -8,11 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from experiments.parts.experiment import DetectorExperiment, Experiment, PoseExperiment
+from experiments.parts.experiment import (
+    DetectorExperiment,
+    Experiment,
+    PartsExperiment,
+    PoseExperiment,
+)
 from g_rmi.evaluation.results import Result, box_results, keypoint_results
 from g_rmi.geometry import to_xywh
 from g_rmi.skeleton import COCO
-from g_rmi.types import PERSON, DetectionBatch, PoseBatch
+from g_rmi.types import PERSON, DetectionBatch, PartsBatch, PoseBatch
 
 
 class Grid(NamedTuple):
@@ -170,17 +175,19 @@ def made_results(images: int) -> tuple[dict, list[Result], list[Result]]:
     return annotations, poses, box_results(ids, corners, scores)
 
 
-def made_up_batch(experiment: Experiment) -> PoseBatch | DetectionBatch:
+def made_up_batch(experiment: Experiment) -> PoseBatch | DetectionBatch | PartsBatch:
     """Noise with labels, in the shapes that a config trains on."""
     rows = experiment.train.batch_size
     if isinstance(experiment, DetectorExperiment):
         return jax.tree.map(jnp.asarray, _detection_batch(experiment, rows))
+    if isinstance(experiment, PartsExperiment):
+        return jax.tree.map(jnp.asarray, _parts_batch(experiment, rows))
     return jax.tree.map(jnp.asarray, _pose_batch(experiment, rows))
 
 
 def evaluation_batch(experiment: Experiment, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of the batches that `g_rmi.inference.dataset` predicts, for `rows` crops or images."""
-    if isinstance(experiment, DetectorExperiment):
+    if isinstance(experiment, DetectorExperiment | PartsExperiment):
         side, inputs = experiment.model.canvas, {"size": (jnp.int32, 2), "scale": (jnp.float32, 2)}
     else:
         side = experiment.model.crop_height, experiment.model.crop_width
@@ -204,6 +211,22 @@ def _pose_batch(experiment: PoseExperiment, rows: int) -> PoseBatch:
         labelled=np.ones(joints, bool),
         other_keypoints=np.zeros((*others, 2), np.float32),
         other_visible=np.zeros(others, bool),
+        weight=np.ones(rows, np.float32),
+    )
+
+
+def _parts_batch(experiment: PartsExperiment, rows: int) -> PartsBatch:
+    (height, width), people = experiment.model.canvas, (rows, experiment.data.max_people)
+    random, joints = np.random.default_rng(0), len(COCO)
+    return PartsBatch(
+        image=random.integers(0, 256, (rows, height, width, 3), np.uint8),
+        size=np.tile(np.array([height, width], np.int32), (rows, 1)),
+        boxes=np.tile(np.array([0, 0, width, height], np.float32), (*people, 1)),
+        ignore=np.zeros(people, bool),
+        keypoints=random.uniform(0, [width, height], (*people, joints, 2)).astype(np.float32),
+        visible=np.ones((*people, joints), bool),
+        labelled=np.ones((rows, joints), bool),
+        complete=np.ones(rows, bool),
         weight=np.ones(rows, np.float32),
     )
 

@@ -12,7 +12,6 @@ from data_pipeline.schema import Dataset
 from experiments.parts.measure import PICTURES
 from g_rmi.inference.load import PAIRS
 from g_rmi.ops.pair_costs import PairModel
-from g_rmi.parts.decode import Problem
 from g_rmi.parts.regression import PairSamples, person_of
 from g_rmi.parts.task import PartsTask, as_variables
 from g_rmi.training.weights import write_weights
@@ -42,7 +41,7 @@ def fit_pairs(
 
 def _add(
     samples: PairSamples,
-    found: Problem,
+    found: Any,  # a `Problem` of numpy arrays
     dataset: Dataset,
     row: int,
     scale: np.ndarray,

@@ -9,11 +9,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export, lax
 from jaxtyping import Array, Bool, Int, UInt8
 
-from g_rmi.detector.detector import Detector
 from g_rmi.inference.canvas import MARGIN, fit_on_device
-from g_rmi.inference.people import find_boxes, find_poses
+from g_rmi.inference.people import PeopleTable, find_boxes, find_parts, find_poses
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.sampling import mipmaps
+from g_rmi.parts.task import PartsTask
 from g_rmi.types import Detections
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -37,7 +37,7 @@ def export_program(
     Raises:
       ValueError: The pipeline has no detector, or a number is not positive or too large.
     """
-    if pipeline.detector is None:
+    if pipeline.detector is None and not isinstance(pipeline.pose, PartsTask):
         raise ValueError("the pipeline was loaded without a detector: there is no whole to export")
     for name, value in {"height": height, "width": width, "count": count}.items():
         if value < 1:
@@ -48,7 +48,7 @@ def export_program(
             f"{count} pictures of {height} x {width} pixels are too many: 2^31 or more"
         )
     weights: dict[str, Any] = flatten_dict(pipeline.variables, sep="/")
-    program = jax.jit(partial(_find_people, pipeline.detector, pipeline))
+    program = jax.jit(partial(_find_people, pipeline))
     exported = export.export(program, platforms=PLATFORMS)(
         jax.ShapeDtypeStruct((count, rows, columns, 3), jnp.uint8),
         jax.ShapeDtypeStruct((count, 2), jnp.int32),
@@ -58,20 +58,26 @@ def export_program(
 
 
 def _find_people(
-    detector: Detector,
     pipeline: PosePipeline,
     image: UInt8[Array, "B H W 3"],
     size: Int[Array, "B 2"],
     weights: dict[str, Array],
 ) -> dict[str, Array]:
     variables, settings = unflatten_dict(weights, sep="/"), pipeline.settings
-    short, long = detector.config.canvas
+    detector, pose = pipeline.detector, pipeline.pose
+    if isinstance(pose, PartsTask):
+        first, weights_of = partial(find_parts, pose), "pose"
+        short, long = pose.config.canvas
+    else:
+        assert detector is not None  # what `export_program` sees to
+        first, weights_of = partial(find_boxes, detector), "detector"
+        short, long = detector.config.canvas
     lying = size[:, 1] >= size[:, 0]
 
-    def boxes(canvas: tuple[int, int], mine: Bool[Array, " B"]) -> Detections:
+    def boxes(canvas: tuple[int, int], mine: Bool[Array, " B"]) -> Detections | PeopleTable:
         """Of the pictures of one orientation; costs next to nothing if there are none."""
-        find = partial(find_boxes, detector, canvas=canvas, settings=settings)
-        inputs = variables["detector"], fit_on_device(image, size, canvas=canvas), levels
+        find = partial(first, canvas=canvas, settings=settings)
+        inputs = variables[weights_of], fit_on_device(image, size, canvas=canvas), levels
         shapes = jax.eval_shape(find, *inputs)
         nobody = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         return lax.cond(jnp.any(mine), lambda: find(*inputs), lambda: nobody)
@@ -83,5 +89,7 @@ def _find_people(
         boxes((short, long), lying),
         boxes((long, short), ~lying),
     )
-    second = pipeline.pose, variables["pose"], pictures, levels, found
+    if isinstance(pose, PartsTask):
+        return found._asdict()
+    second = pose, variables["pose"], pictures, levels, found
     return find_poses(*second, settings=settings)._asdict()

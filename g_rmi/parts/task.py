@@ -110,7 +110,8 @@ class PartsTask:
         each canvas; candidates beside it do not count. `decoding` is another solver than the
         config's.
         """
-        how = dataclasses.replace(self.config.decoding, solver=self.decoding(decoding))
+        solver: Any = self.decoding(decoding)
+        how = dataclasses.replace(self.config.decoding, solver=solver)
 
         def one(problem):
             labels = solve(problem, self.skeleton, decoding=how)
@@ -137,7 +138,8 @@ def no_pairs(joints: int) -> PairModel:
     """The regressions before they are fitted."""
     square = (joints, joints)
     weights, bias = np.zeros((*square, FEATURES), np.float32), np.zeros(square, np.float32)
-    return PairModel(weights, bias, np.zeros(square, bool))
+    on_host: Any = (weights, bias, np.zeros(square, bool))
+    return PairModel(*on_host)
 
 
 def picture_losses(
