@@ -96,9 +96,10 @@ def pair_costs(
     """
     joints = jnp.asarray(joints)
     features, points = (jnp.asarray(x, jnp.float32) for x in (features, points))
+    weights, bias = (jnp.asarray(x, jnp.float32) for x in (model.weights, model.bias))
     first, second = joints[:, None], joints[None]
-    logits = jnp.sum(features * model.weights[first, second], axis=-1) + model.bias[first, second]
-    costs = jnp.where(model.known[first, second], log_odds(logits), 0.0)
+    logits = jnp.sum(features * weights[first, second], axis=-1) + bias[first, second]
+    costs = jnp.where(jnp.asarray(model.known)[first, second], log_odds(logits), 0.0)
     costs = jnp.where(first < second, costs, costs.T)
     away = jnp.sqrt(jnp.sum((points[:, None] - points[None]) ** 2, axis=-1))
     steepness, reach = (jnp.asarray(value, jnp.float32) for value in (steepness, reach))

@@ -159,8 +159,9 @@ def test_the_exact_solver():
     noisy = maps._replace(pairwise=(maps.pairwise + noise).astype(np.float32))
     options = {"stride": STRIDE, "decoding": DECODING}
     found = problem(noisy, np.ones(GRID, bool), MODEL, **options)
+    costs = np.asarray(found.unary), np.asarray(found.pairwise)
     energies = [
-        energy(np.asarray(solve(found, BODY, decoding=how)), found.unary, found.pairwise)
+        energy(np.asarray(solve(found, BODY, decoding=how)), *costs)
         for how in (dataclasses.replace(DECODING, solver=s) for s in ("exact", "whole"))
     ]
     assert energies[0] <= energies[1] + 1e-6 < 0
