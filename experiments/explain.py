@@ -20,9 +20,9 @@ from g_rmi.geometry import box_to_crop, pose_box
 from g_rmi.inference.load import load_settings
 from g_rmi.inference.pipeline import PosePipeline, check_boxes
 from g_rmi.inference.settings import Settings
+from g_rmi.parts.task import PartsTask
 from g_rmi.pose.fields import resize
 from g_rmi.pose.heads.head import Maps
-from g_rmi.parts.task import PartsTask
 from g_rmi.pose.task import PoseTask
 from g_rmi.viz.votes import explain_joint
 

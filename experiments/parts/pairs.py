@@ -47,7 +47,7 @@ def _add(
     scale: np.ndarray,
     radius: float,
 ) -> None:
-    """The pairs of a picture; candidates of whom it is not known whether they are right are none."""
+    """The pairs of a picture, without candidates that may be right or wrong."""
     people = dataset.people.take(np.arange(len(dataset.people))[dataset.people_of(row)])
     points = found.candidates.points.reshape(-1, 2)
     keypoints, visible = people.keypoints / scale, people.visibility > 0

@@ -62,7 +62,7 @@ def test_where_nobody_teaches():
     partly = np.asarray(teaches(batch(1, complete=np.bool_(False)), **cells))
     y, x = np.argwhere(partly).T * 8
     x0, y0, x1, y1 = batch(1).boxes[0]
-    assert 0 < len(x)
+    assert len(x)
     assert ((x >= x0 - 0.5) & (x < x1) & (y >= y0 - 0.5) & (y < y1)).all()
 
 
