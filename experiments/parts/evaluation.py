@@ -209,7 +209,7 @@ def evaluate_pose(
 def evaluate_parts(
     task: PartsTask, variables: dict, dataset: Dataset, arguments: Arguments, out: Path
 ) -> None:
-    """Finds everybody in whole pictures, writes them, prints COCO's numbers, joint by joint, too."""
+    """Finds everybody in whole pictures, writes them, prints COCO's numbers, by joint, too."""
     if difference := dataset.skeleton.difference(task.skeleton):
         raise ValueError(f"{dataset.directory} has {difference}, as {arguments.workdir}")
     for name in ("boxes", "detector", "table"):
