@@ -21,10 +21,10 @@ BENCHMARKS = {
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Times kernels, training step, loader, pipeline and evaluation against what is installed.
+    """Times kernels, training step, loader, pipeline and evaluation against other implementations.
 
-    Rivals (PyTorch, numba, onnxruntime, faster-coco-eval) take part in a clone with them installed.
-    Writes NAME.json and the same as a table, NAME.md; compare ratios, not milliseconds.
+    PyTorch, numba, onnxruntime and faster-coco-eval take part if installed, in a clone. Writes
+    NAME.json and the same as a table, NAME.md; compare ratios, not milliseconds.
     """
 
     out: Path = RESULTS  # Where the results go.

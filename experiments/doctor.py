@@ -26,9 +26,9 @@ LOW_DISK = 5 * 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Prints versions, devices, memory, compile cache, free disk, and looks at the data."""
+    """Shows versions, devices, memory, compile cache and free disk, and checks data."""
 
-    data: tuple[Path, ...] = ()  # Data directories to look at.
+    data: tuple[Path, ...] = ()  # Data directories to check.
 
 
 def gigabytes(size: float) -> str:

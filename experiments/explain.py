@@ -30,16 +30,15 @@ from g_rmi.viz.votes import explain_joint
 class Arguments:
     """Draws what the pose network says about one joint of one person, and how the votes meet."""
 
-    picture: Annotated[Path, tyro.conf.Positional]  # A JPEG or PNG file.
+    picture: Annotated[Path, tyro.conf.Positional]  # The image.
     out: Path  # The drawing.
-    joint: str = "nose"  # Which joint.
-    # x0 y0 x1 y1 of the person; the detector's best person without it.
+    joint: str = "nose"  # Name of the joint.
+    # The person's box, x0 y0 x1 y1. Default: the detector's best one.
     box: tuple[float, float, float, float] | None = None
-    # Directory of the detector's training, or its weights file. Default: the detector shipped with
-    # the package.
+    # The detector's work directory or weights file. Default: the packaged weights.
     detector: Path | None = None
-    pose: Path | None = None  # The same of the pose network.
-    settings: Settings = Settings()  # How people are looked for.
+    pose: Path | None = None  # The same for the pose network.
+    settings: Settings = Settings()  # How people are found.
 
 
 def best_box(pipeline: PosePipeline, data: bytes, name: str) -> np.ndarray:

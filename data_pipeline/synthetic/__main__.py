@@ -16,17 +16,17 @@ from data_pipeline import synthetic
 class Arguments:
     """Draws synthetic people and writes them, with labels, in COCO's layout."""
 
-    # Data directory to make; the embedded default's place in the user's cache if left out.
+    # Data directory to make. Default: the synthetic set's place in the user's cache.
     out: Path | None = None
-    # Training pictures.
+    # Training images.
     train: Annotated[int, tyro.conf.arg(metavar="N")] = synthetic.DEFAULT_TRAIN
-    val: Annotated[int, tyro.conf.arg(metavar="M")] = synthetic.DEFAULT_VAL  # Validation pictures.
-    seed: int = 0  # Seed of all scenes.
-    size: tuple[int, int] = synthetic.DEFAULT_SIZE  # Height and width of the pictures.
-    # Folder of photographs without people to stand behind the drawn ones; with --out.
+    val: Annotated[int, tyro.conf.arg(metavar="M")] = synthetic.DEFAULT_VAL  # Validation images.
+    seed: int = 0  # Random seed.
+    size: tuple[int, int] = synthetic.DEFAULT_SIZE  # Height and width of the images.
+    # Folder of photographs without people to use as backgrounds; needs --out.
     backgrounds: Path | None = None
-    workers: int | None = None  # Processes; one per core if left out.
-    # Also write the first 36 training scenes as one picture to this file.
+    workers: int | None = None  # Processes. Default: one per core.
+    # Also write the first 36 training scenes as one image to this file.
     contact_sheet: Path | None = None
 
 

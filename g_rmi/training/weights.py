@@ -67,5 +67,7 @@ def read_weights(path: str | os.PathLike) -> tuple[dict[str, Any], Variables]:
     config = read_config(path)
     with safetensors.safe_open(path, framework="numpy") as file:
         names = file.keys()
-        arrays = {name: jnp.asarray(file.get_tensor(name), jnp.float32) for name in names}
+        # Widened by numpy: JAX would compile a program for each shape.
+        wide = {name: file.get_tensor(name).astype(np.float32) for name in names}
+    arrays = {name: jnp.asarray(value) for name, value in wide.items()}
     return config, flax.traverse_util.unflatten_dict(arrays, sep="/")
