@@ -65,7 +65,8 @@ class ProgramArguments:
     # The detector's work directory or weights file. Default: the packaged weights.
     detector: Path | None = None
     pose: Path | None = None  # The same for the pose network.
-    # Rows and columns of the largest picture. Smaller ones are padded, which costs a little.
+    # Rows and columns of the largest image. Smaller ones are padded, which costs a little; the
+    # loader shrinks larger ones by an integer factor.
     size: tuple[int, int] = (640, 640)
     pictures: int = 1  # Images per call, at most.
     # How people are found. Default: as stored in the pose network's weights.
