@@ -93,18 +93,20 @@ def main(argv: Sequence[str]) -> None:
     maps = jax.jit(task.predict)(pipeline.variables["pose"], crop[None])
     poses = jax.device_get(jax.jit(partial(task.decode, decoding=decoding))(maps))
     k = names.index(arguments.joint)
+    score = float(poses.keypoint_scores[0, k])
     picture = explain_joint(
         crop,
         titled(task, {name: values[0] for name, values in maps.items()}, k, decoding),
         joint=arguments.joint.replace("_", " "),
         found=poses.keypoints[0, k],
-        score=float(poses.keypoint_scores[0, k]),
+        score=score,
     )
     whole, encoded = cv2.imencode(arguments.out.suffix, picture[..., ::-1])
     if not whole:
         raise OSError(f"{arguments.out} could not be written")
     write_whole(arguments.out, encoded.tobytes())
-    print(f"wrote {arguments.out}")
+    scores = f"{arguments.joint} scores {score:.2f}, the person {float(poses.scores[0]):.2f}"
+    print(f"wrote {arguments.out}: {scores}")
 
 
 if __name__ == "__main__":

@@ -176,7 +176,8 @@ def counted(results: Sequence[Mapping[str, Any]]) -> str:
     """How many people there are in images, and how often somebody is seen in videos."""
     frames = {(person["file_name"], person["frame"]) for person in results if "frame" in person}
     seen = sum("frame" in person for person in results)
-    parts = [f"{len(results) - seen} people"] if seen < len(results) or not frames else []
+    there = len(results) - seen
+    parts = [f"{there} {'person' if there == 1 else 'people'}"] if there or not frames else []
     return ", ".join(parts + [f"{seen} detections in {len(frames)} frames"] * bool(frames))
 
 
