@@ -157,8 +157,12 @@ class PosePipeline:
             canvas = fit_canvas(*images[0].shape[:2], canvas=canvas).canvas
         else:
             given = _given(boxes, count)
-        run = compiled(self.detector, self.pose, canvas, self.settings, self.mesh)
+        # Nobody is dropped for somebody of a lower score, so that those who score too low can go in
+        # the end: another threshold compiles nothing.
+        everybody = dataclasses.replace(self.settings, min_score=0.0)
+        run = compiled(self.detector, self.pose, canvas, everybody, self.mesh)
         *columns, valid = jax.device_get(run(self.variables, pictures, given))
+        valid = valid & ~(columns[2] < self.settings.min_score)
         return [People(*(column[i][valid[i]] for column in columns)) for i in range(len(images))]
 
 

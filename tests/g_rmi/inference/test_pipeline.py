@@ -213,8 +213,10 @@ def test_settings_reach_the_program(pipeline):
     assert (np.diff(found.scores) <= 0).all()
     assert found.scores[0] > 0.1  # a softmax, no vote of an untrained network
     least = dataclasses.replace(settings, min_score=float(found.scores[1]))
+    programs = compiled.cache_info().misses
     better = PosePipeline(DETECTOR, POSE, variables(), least)(picture(60, 79))
     np.testing.assert_array_equal(better.scores, found.scores[:2])
+    assert compiled.cache_info().misses == programs  # another threshold compiles nothing
 
 
 def test_scores_of_given_boxes_rank_people():
