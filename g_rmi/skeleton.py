@@ -18,8 +18,8 @@ _OPPOSITE = {"left": "right", "right": "left"}
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W_A-Za-z]+")
 
 
-def _words(name: str) -> tuple[str, ...]:
-    """The words of a joint's name, sides as "left" and "right"."""
+def words_of(name: str) -> tuple[str, ...]:
+    """The words of a joint's name in lower case, sides as "left" and "right"."""
     words = [word.lower() for word in _WORD.findall(name)]
     glued = re.fullmatch(r"(left|right)([a-z]{2,})", words[0]) if words else None  # "lefteye"
     words[:1] = glued.groups() if glued else words[:1]
@@ -28,12 +28,12 @@ def _words(name: str) -> tuple[str, ...]:
 
 def side_of(name: str) -> str | None:
     """The side that a joint's name says, if any: left_eye, eye_left, "Left eye", L_ear, RKnee."""
-    return next((word for word in _words(name) if word in _OPPOSITE), None)
+    return next((word for word in words_of(name) if word in _OPPOSITE), None)
 
 
 def mirror_pairs(names: Sequence[str]) -> tuple[int, ...]:
     """For each joint that whose name says the other side of the same; else the joint itself."""
-    words = [_words(name) for name in names]
+    words = [words_of(name) for name in names]
     index = {word: i for i, word in enumerate(words)}
     other = [
         index.get(tuple(_OPPOSITE.get(word, word) for word in each), i)

@@ -1,5 +1,6 @@
 """Photographs in, people out: the whole method behind one call."""
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -191,11 +192,15 @@ def _check_image(image: Any) -> np.ndarray:
 def _pixels(image: Image.Image) -> np.ndarray:
     if image.mode.startswith(("I", "F")):
         raise ValueError(f"a picture must have 8 bits a channel, got PIL's mode {image.mode}")
-    image = ImageOps.exif_transpose(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("RGB"))
+    with contextlib.suppress(Exception):  # of metadata that are damaged, the pixels are not
+        image = ImageOps.exif_transpose(image)
+    try:
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"the picture, {image!r:.80}, cannot be decoded: {error}") from None
 
 
 def _shown(value: Any) -> str:
