@@ -26,7 +26,7 @@ from data_pipeline.readers import read
 from data_pipeline.readers.reader import REFUSED, Problem
 from data_pipeline.schema import SPLITS, DataError, Dataset, MissingDataError, Split
 from g_rmi.files import check_file, write_whole
-from g_rmi.skeleton import Skeleton, side_of
+from g_rmi.skeleton import COCO, Skeleton, side_of
 from g_rmi.viz.table import show
 
 ERRORS = REFUSED | {
@@ -52,6 +52,7 @@ WARNINGS = {
 }
 NOTES = {
     "no keypoints": "people (no crowds) without an annotated joint, as many of COCO's are",
+    "central": "joints of the set's own that stay themselves where pictures are mirrored",
 }
 _SLACK = 1.0  # COCO's own annotations reach the far edge of the last pixel.
 _EXAMPLES = 3
@@ -150,6 +151,8 @@ def _sides(dataset: Dataset) -> Iterator[Problem]:
     if dataset.labelled.any() and (sided or len(alone) == len(skeleton) > 1):
         text = f"no other side of {', '.join(sided or alone)}; write left_x and right_x"
         yield Problem("not mirrored", dataset.directory, text)
+    elif dataset.labelled.any() and alone and skeleton.names != COCO.names:
+        yield Problem("central", dataset.directory, ", ".join(alone))
 
 
 def _leaves(

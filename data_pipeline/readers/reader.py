@@ -25,9 +25,7 @@ REFUSED = {
 }
 
 # Words for the category of people.
-PEOPLE = frozenset(
-    {"person", "persons", "people", "human", "humans", "pedestrian", "pedestrians"}
-)
+PEOPLE = frozenset({"person", "persons", "people", "human", "humans", "pedestrian", "pedestrians"})
 _TRUE = {"true": 1, "false": 0}
 
 

@@ -260,7 +260,7 @@ def test_boxes_from_a_file_need_no_detector(networks, folder, tmp_path):
     assert PosePipeline.load(pose=networks[3], boxes_given=True).detector is None
 
 
-def test_scores_of_a_file_of_boxes_rank_people(networks, folder, tmp_path):
+def test_scores_of_a_file_of_boxes_rank_people(networks, folder, tmp_path, capsys):
     boxes = {0.5: [5, 5, 35, 45], 0.75: [30, 10, 40, 45], 0.25: [0, 0, 20, 20]}
     found = [
         {"image_id": "a", "category_id": 1, "bbox": box, "score": score}
@@ -270,6 +270,7 @@ def test_scores_of_a_file_of_boxes_rank_people(networks, folder, tmp_path):
     given = ["--boxes", str(tmp_path / "boxes.json"), "--ranking", "box", "--oks-nms", "1"]
     arguments = [*networks[2:-4], str(folder / "a.jpg"), *given, "--min-box-score", "0.3"]
     assert predict.main([*arguments, "--no-draw", "--out", str(tmp_path / "out")]) == 0
+    assert "boxes.json: 1 boxes are not looked into" in capsys.readouterr().out
     people = people_in(tmp_path / "out")  # that of .25 is below the least box score
     assert {p["score"]: p["bbox"] for p in people} == {s: boxes[s] for s in (0.75, 0.5)}
 
