@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data_pipeline import readers, synthetic
-from experiments import doctor, evaluate, export, train
+from experiments import doctor, evaluate, export, label, predict, train
 from experiments.benchmarks import pipeline as pipeline_benchmark
 from experiments.parts import cli, measure
 from g_rmi.evaluation.truth import BOX_METRICS, KEYPOINT_METRICS
@@ -20,6 +20,7 @@ from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.training.checkpoint import load_variables
 from g_rmi.training.weights import write_weights
 
+PROGRAMS = {"evaluate": evaluate, "label": label, "predict": predict}
 TINY = [
     *("--config", "pose_synthetic", "--width", "8", "--fpn-channels", "8"),
     *("--crop-height", "33", "--crop-width", "33", "--radius", "4"),
@@ -324,6 +325,29 @@ def test_doctor(data, capsys):
     assert re.search(r"computes\W+ok\W+a known product is right", out)
     assert "LOOK" not in out
     assert doctor.main(["--data", str(data / "nowhere")]) == 1
+
+
+@pytest.mark.parametrize("images", [[], [{"id": 1, "file_name": "a", "width": 9, "height": 9}]])
+def test_doctor_looks_twice_at_nobody(images, tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a").touch()
+    content = {"images": images, "annotations": []}
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    assert [sound for *_, sound in doctor.data_directory(tmp_path)][0] is False
+
+
+@pytest.mark.parametrize("program", ["evaluate", "label", "predict"])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--batch-size", "0"), ("--batch-size", "-3"), ("--min-keypoint-score", "nan")],
+)
+def test_numbers_that_mean_nothing(program, option, value, tmp_path, capsys):
+    given = ["in.jpg"] if program == "predict" else ["--workdir", "w", "--data", "d"]
+    with pytest.raises((ValueError, SystemExit)) as error:
+        PROGRAMS[program].main([*given, "--out", str(tmp_path / "out"), option, value])
+    said = str(error.value) + "".join(capsys.readouterr())
+    assert option[2:].replace("-", "_") in said.replace("-", "_")
+    assert "must be" in said or "at least 1" in said
 
 
 @pytest.mark.parametrize(
