@@ -160,6 +160,8 @@ def _entries(content: Any, path: Path) -> Iterator[_Entry]:
                 raise DataError(f"{where}: field {field!r} is missing{nearest(field, record)}")
             if not sound:
                 raise DataError(f"{where}: {field} = {record[field]!r:.80}: must be {wanted}")
+        assert box is not None
+        assert score is not None
         category = PERSON if said is None else whole(said)
         if category is None:
             category = str(said).strip().lower()

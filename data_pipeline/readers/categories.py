@@ -101,18 +101,20 @@ def declared_skeleton(category: Mapping[str, Any]) -> Skeleton:
     if not limbs:
         pairs = [(names[a], names[b]) for a, b in COCO.limbs] if cocos else []
         return Skeleton.create(names, limbs=pairs, sigmas=certain)
-    pairs = [_ends(limb, names) for limb in limbs] if isinstance(limbs, list) else [()]
-    if any(len(pair) != 2 for pair in pairs):
+    found = [_ends(limb, names) for limb in limbs] if isinstance(limbs, list) else []
+    pairs = [pair for pair in found if pair]
+    if not pairs or len(pairs) < len(found):
         wanted = f"pairs of joint numbers 1 to {len(names)}"
         raise ValueError(f"'skeleton' must be {wanted}: {limbs!r:.80}")
     return Skeleton.create(names, limbs=pairs, sigmas=certain)
 
 
-def _ends(limb: Any, names: Sequence[str]) -> tuple[str, ...]:
-    """The joints that a limb names or numbers, as far as there are such."""
-    ends = limb if isinstance(limb, list) and len(limb) == 2 else []
-    numbered = (names.index(end) + 1 if end in names else whole(end) for end in ends)
-    return tuple(names[k - 1] for k in numbered if k and 1 <= k <= len(names))
+def _ends(limb: Any, names: Sequence[str]) -> tuple[str, str] | None:
+    """The two joints that a limb names or numbers; None: there are no such."""
+    if not isinstance(limb, list) or len(limb) != 2:
+        return None
+    a, b = (names.index(end) + 1 if end in names else whole(end) or 0 for end in limb)
+    return (names[a - 1], names[b - 1]) if 0 < min(a, b) <= max(a, b) <= len(names) else None
 
 
 def _difference(names: Sequence[str]) -> str:

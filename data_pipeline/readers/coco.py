@@ -285,8 +285,8 @@ def _number_faults(record: dict, field: str, count: int) -> Faults:
         kind = "keypoint count" if field == "keypoints" else "malformed"
         yield kind, f"field {field!r} has {size}, not {count} numbers"
     else:
-        certain = [number(v) for v in value]
-        odd = value[certain.index(None)] if None in certain else max(certain, key=abs)
+        sizes = [math.inf if number(v) is None else abs(number(v) or 0) for v in value]
+        odd = value[sizes.index(max(sizes))]
         yield "malformed", f"field {field!r} holds {odd!r:.80}, which is no number or too large"
 
 

@@ -333,7 +333,7 @@ def test_doctor_looks_twice_at_nobody(images, tmp_path):
     (tmp_path / "images/a").touch()
     content = {"images": images, "annotations": []}
     (tmp_path / "annotations.json").write_text(json.dumps(content))
-    assert [sound for *_, sound in doctor.data_directory(tmp_path)][0] is False
+    assert next(sound for *_, sound in doctor.data_directory(tmp_path)) is False
 
 
 @pytest.mark.parametrize("program", ["evaluate", "label", "predict"])
