@@ -143,9 +143,6 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
     records = _sound("annotation", _numbered(records), faults, wrong)
     records.sort(key=lambda record: rows[record["image_id"]])
     people = _people(records, rows, joints, skeleton)
-    for what, values in (("boxes", people.box), ("joints", people.keypoints)):
-        if values.any() and values.max() <= _SHARE and (values % 1).any():
-            wrong("shares", f"all {what} lie between 0 and 1: shares of the pictures, not pixels?")
     if joints and not (people.is_crowd.all() or people.num_keypoints.any()):
         wrong("no joints", "joints are declared, but no annotation has one with v > 0")
     for record, count in zip(records, people.num_keypoints.tolist() if joints else ()):
@@ -160,6 +157,10 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
         height=np.array([record["height"] for record in images], np.int32),
         boxes_complete=np.array([_is_complete(record) for record in images], bool),
     )
+    large = (np.maximum(table.width, table.height) > 5 * _SHARE).all()
+    for what, values in (("boxes", people.box), ("joints", people.keypoints)):
+        if large and values.any() and values.max() <= _SHARE and (values % 1).any():
+            wrong("shares", f"all {what} lie between 0 and 1: shares of the pictures, not pixels?")
     outlines = {record["id"]: outline for record in records if (outline := _outline(record))}
     source = ImageFolder(folder, names)
     return Dataset(directory, split, skeleton, table, people, source, outlines)
