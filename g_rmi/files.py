@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import socket
 import sys
 import tempfile
@@ -11,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+_BUCKET = re.compile(r"[a-z][a-z0-9+]+:/")  # gs://, s3://, of which paths keep one slash
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -40,6 +42,9 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
 def check_directory(directory: str | os.PathLike) -> None:
     """An OSError names a directory if no file could be written there, or it could not be made."""
     path = Path(directory).absolute()
+    if _BUCKET.match(os.fspath(directory)):
+        text = "must be a path of this machine; mount or copy the bucket"
+        raise OSError(errno.EINVAL, text, str(directory))
     try:
         with tempfile.TemporaryFile(dir=next(p for p in (path, *path.parents) if p.exists())):
             pass

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -85,5 +86,8 @@ def test_what_cannot_be_written_is_named(check, path, tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match=path.partition("/")[0]):
         check(tmp_path / path)
+    for bucket in ("gs://bucket/runs", Path("s3://bucket")):
+        with pytest.raises(OSError, match="must be a path of this machine.*: '[gs]"):
+            check_directory(bucket)
     check_file(tmp_path / "new" / "report.json")
     assert not (tmp_path / "new").exists()
