@@ -87,7 +87,7 @@ def test_what_cannot_be_written_is_named(check, path, tmp_path):
     with pytest.raises(OSError, match=path.partition("/")[0]):
         check(tmp_path / path)
     for bucket in ("gs://bucket/runs", Path("s3://bucket")):
-        with pytest.raises(OSError, match="must be a path of this machine.*: '[gs]"):
+        with pytest.raises(OSError, match=r"must be a path of this machine.*: '[gs]"):
             check_directory(bucket)
     check_file(tmp_path / "new" / "report.json")
     assert not (tmp_path / "new").exists()
