@@ -18,8 +18,8 @@ _OPPOSITE = {"left": "right", "right": "left"}
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W_A-Za-z]+")
 
 
-def words_of(name: str) -> tuple[str, ...]:
-    """The words of a joint's name in lower case, sides as "left" and "right"."""
+def _words(name: str) -> tuple[str, ...]:
+    """The words of a joint's name, sides as "left" and "right"."""
     words = [word.lower() for word in _WORD.findall(name)]
     glued = re.fullmatch(r"(left|right)([a-z]{2,})", words[0]) if words else None  # "lefteye"
     words[:1] = glued.groups() if glued else words[:1]
@@ -28,7 +28,7 @@ def words_of(name: str) -> tuple[str, ...]:
 
 def side_of(name: str) -> str | None:
     """The side that a joint's name says, if any: left_eye, eye_left, "Left eye", L_ear, RKnee."""
-    return next((word for word in words_of(name) if word in _OPPOSITE), None)
+    return next((word for word in _words(name) if word in _OPPOSITE), None)
 
 
 def mirror_pairs(names: Sequence[str]) -> tuple[int, ...]:
@@ -37,7 +37,7 @@ def mirror_pairs(names: Sequence[str]) -> tuple[int, ...]:
     Where two names differ only in a glued side, "eyeleft" and "eyeright", "lank" and "rank", they
     are a pair, too; alone, neither says a side.
     """
-    words = [words_of(name) for name in names]
+    words = [_words(name) for name in names]
     index = {word: i for i, word in enumerate(words)} | {
         name.lower(): i for i, name in enumerate(names) if not side_of(name)
     }
@@ -145,3 +145,9 @@ COCO = Skeleton.create(
     limbs=[(a, b) for a, b in (limb.split("-") for limb in _LIMBS.split())],
     sigmas=(0.026, *np.repeat(list(_SIGMAS.values()), 2)),
 )
+_COCO_BY_WORDS = {frozenset(_words(name)): name for name in COCO.names}
+
+
+def coco_name(name: str) -> str | None:
+    """COCO's name of a joint that is written otherwise: "Left Eye", eye_left, LEye; or None."""
+    return _COCO_BY_WORDS.get(frozenset(_words(name)))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from data_pipeline.readers.reader import PEOPLE, numbers, whole
-from g_rmi.skeleton import COCO, Skeleton, words_of
+from g_rmi.skeleton import COCO, Skeleton, coco_name
 from g_rmi.types import PERSON
 
 _SMALLEST = 1e-4  # Of a sigma: COCO's formula divides by its square.
@@ -86,7 +86,7 @@ def declared_skeleton(category: Mapping[str, Any]) -> Skeleton:
     names, sigmas, limbs = (category.get(field) for field in ("keypoints", "sigmas", "skeleton"))
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"'keypoints' of a category must be a list of names: {names!r:.80}")
-    if cocos := [*map(words_of, names)] == [*map(words_of, COCO.names)]:
+    if cocos := [*map(coco_name, names)] == list(COCO.names):
         names = list(COCO.names)
     if sigmas is None and not cocos:
         raise ValueError(
