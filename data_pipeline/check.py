@@ -25,7 +25,7 @@ from data_pipeline.images import ImageError, decode, read_header
 from data_pipeline.readers import read
 from data_pipeline.readers.reader import REFUSED, Problem
 from data_pipeline.schema import SPLITS, DataError, Dataset, MissingDataError, Split
-from g_rmi.files import check_file, write_whole
+from g_rmi.files import check_file, print_anything, write_whole
 from g_rmi.skeleton import COCO, Skeleton, side_of
 from g_rmi.viz.table import show
 
@@ -278,4 +278,5 @@ def main(
 
 
 if __name__ == "__main__":
+    print_anything()
     sys.exit(tyro.cli(main, prog="python -m data_pipeline.check"))

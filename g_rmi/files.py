@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import re
 import socket
@@ -57,6 +58,13 @@ def check_file(path: str | os.PathLike) -> None:
     if Path(path).is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     check_directory(Path(path).parent)
+
+
+def print_anything() -> None:
+    """Lets a terminal that is not in UTF-8 get its lines, with ? for what it cannot show."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 @contextlib.contextmanager

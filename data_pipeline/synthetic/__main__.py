@@ -10,7 +10,7 @@ import tyro
 from rich.progress import MofNCompleteColumn, Progress
 
 from data_pipeline import synthetic
-from g_rmi.files import check_directory, check_file, write_whole
+from g_rmi.files import check_directory, check_file, print_anything, write_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,4 +67,5 @@ def main(args: Annotated[Arguments, tyro.conf.arg(name="")]) -> None:
 
 
 if __name__ == "__main__":
+    print_anything()
     tyro.cli(main, prog="python -m data_pipeline.synthetic", config=(tyro.conf.OmitArgPrefixes,))

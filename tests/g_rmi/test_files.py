@@ -1,6 +1,7 @@
 """One program in a directory at a time; files that are whole or not there."""
 
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from g_rmi import files
-from g_rmi.files import check_directory, check_file, locked, write_whole
+from g_rmi.files import check_directory, check_file, locked, print_anything, write_whole
 
 HOLD = """
 import sys, time
@@ -61,6 +62,14 @@ def test_without_locks_it_goes_on_with_a_note(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(files.fcntl, "flock", flock)
     with locked(tmp_path):
         assert "has no locks" in capsys.readouterr().err
+
+
+def test_a_terminal_gets_what_it_can_show(monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    print_anything()
+    print("é\udcff.jpg", flush=True)
+    assert terminal.buffer.getvalue() == b"??.jpg\n"
 
 
 def test_a_name_as_long_as_there_can_be_is_written(tmp_path):
