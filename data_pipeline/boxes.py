@@ -92,7 +92,8 @@ def read_boxes(
     if isinstance(images, Dataset):
         sizes = np.stack([images.images.width, images.images.height], axis=1).__getitem__
     entries = list(_entries(load_json(path), path))
-    ours = _people_of(entries, path)
+    own = images.categories if isinstance(images, Dataset) else frozenset()
+    ours = _people_of(entries, path, own)
     found, table = 0, []
     for entry in entries:
         row = _row(entry.image, rows)
@@ -174,12 +175,18 @@ def _given(record: Mapping, names: Sequence[str]) -> Any:
     return next((record[n] for n in reversed(names) if record.get(n) is not None), None)
 
 
-def _people_of(entries: Sequence[_Entry], path: Path) -> set[Any]:
-    """The categories of people: 1, words for people, and 0 where a program counts from 0."""
+def _people_of(entries: Sequence[_Entry], path: Path, own: frozenset[int | str]) -> set[Any]:
+    """The categories of people: 1, words for people, and 0 where a program counts from 0.
+
+    Among several, or where these are not there, it is the data set's `own` that are meant.
+    """
     there = {entry.category for entry in entries}
     ours = there & {PERSON, *PEOPLE}
-    if 0 in there and ours - PEOPLE:
-        raise DataError(f"{path}: category_id 0 and {PERSON}: which are people? Leave only them")
+    if own & there and (len(there) > 1 or not ours):
+        ours = there & (own | PEOPLE)
+    if 0 in there - own and (others := ours - PEOPLE):
+        some = min(others, key=str)
+        raise DataError(f"{path}: category_id 0 and {some}: which are people? Leave only them")
     if not ours and 0 in there:
         ours = {0}
     if entries and not ours:

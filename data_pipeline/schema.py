@@ -100,6 +100,8 @@ class Dataset:
     people: People  # see `people_of`
     source: ImageSource
     outlines: Mapping[int, Outline] = dataclasses.field(default_factory=dict)  # by annotation id
+    # What the annotation file calls people, numbers and words; none: what COCO calls them.
+    categories: frozenset[int | str] = frozenset()
 
     @cached_property
     def labelled(self) -> Bool[np.ndarray, " K"]:

@@ -163,7 +163,8 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
             wrong("shares", f"all {what} lie between 0 and 1: shares of the pictures, not pixels?")
     outlines = {record["id"]: outline for record in records if (outline := _outline(record))}
     source = ImageFolder(folder, names)
-    return Dataset(directory, split, skeleton, table, people, source, outlines)
+    called = people_are.ours
+    return Dataset(directory, split, skeleton, table, people, source, outlines, called)
 
 
 def _sound(

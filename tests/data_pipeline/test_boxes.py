@@ -158,7 +158,6 @@ OTHERS = {
         {"image_id": 7, "bbox": [[1, 2, 3, 4]], "label": "dog", "score": 0.9},
         {"file_name": None, "image_id": 7, "bbox": [1, 2, 3, 4], "category": 1, "conf": "0.5"},
     ],
-    "paths of other systems": [detection(".\\0004.jpg", 0.5), detection("./7.png", 0.5)],
     "ids as floats": [detection(4.0, 0.5, category_id=1.0), detection("7.0", 0.5)],
 }
 
@@ -209,6 +208,41 @@ def test_boxes_that_are_not_certain_are_named(read, tmp_path, name):
     assert "\n" not in str(error.value)
     with pytest.raises(DataError):
         read_boxes(path, ["4.jpg", "7.jpg"], sizes=[(30, 40), (32, 42)].__getitem__)
+
+
+def test_names_with_the_slashes_of_other_systems(read, tmp_path):
+    records = [detection(".\\a.jpg", 0.5), detection("sub\\c.jpg", 0.5)]
+    path = write(tmp_path, "boxes.json", records)
+    assert read_boxes(path, read(content())).image.tolist() == [0, 2]
+    assert read_boxes(path, ["sub/c.jpg", "a.jpg"]).image.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("people", "there", "ours"),
+    [
+        (2, (1, 2), [2]),  # dogs have 1
+        (2, (2, 2), [2, 2]),
+        (2, (1, 1), [1, 1]),  # of a program that counts as COCO does
+        (0, (0, 1), [0]),
+        (0, (0, "dog"), [0]),
+        (2, (0, 2), None),
+        (1, (0, 1), None),
+    ],
+)
+def test_a_set_says_which_category_people_have(read, tmp_path, people, there, ours):
+    annotated = content()
+    annotated["categories"] = [{"id": people, "name": "person"}, {"id": 9, "name": "dog"}]
+    for annotation in annotated["annotations"]:
+        annotation["category_id"] = people
+    dataset = read(annotated)
+    records = [detection(4, 0.9 - 0.1 * i, category_id=c) for i, c in enumerate(there)]
+    path = write(tmp_path, "boxes.json", records)
+    if ours is None:
+        with pytest.raises(DataError, match="category_id 0 and .*: which are people"):
+            read_boxes(path, dataset)
+    else:
+        scores = [0.9 - 0.1 * i for i, c in enumerate(there) if c in ours]
+        assert read_boxes(path, dataset).score.tolist() == scores
 
 
 def test_corners_that_were_rounded_up_are_named_too(read, tmp_path):
