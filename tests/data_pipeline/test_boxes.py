@@ -238,7 +238,7 @@ def test_a_set_says_which_category_people_have(read, tmp_path, people, there, ou
     records = [detection(4, 0.9 - 0.1 * i, category_id=c) for i, c in enumerate(there)]
     path = write(tmp_path, "boxes.json", records)
     if ours is None:
-        with pytest.raises(DataError, match="category_id 0 and .*: which are people"):
+        with pytest.raises(DataError, match=r"category_id 0 and .*: which are people"):
             read_boxes(path, dataset)
     else:
         scores = [0.9 - 0.1 * i for i, c in enumerate(there) if c in ours]
