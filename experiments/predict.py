@@ -54,9 +54,9 @@ def drawings(sources: Sequence[Source], out: Path) -> dict[str, Path]:
     """A file of its own to draw into for each input."""
     names = drawing_names({s.name: ".mp4" if s.is_video else ".jpg" for s in sources})
     files = {name: out / file for name, file in names.items()}
-    inputs = {source.path.resolve() for source in sources if source.path}
+    inputs = {os.path.realpath(source.path) for source in sources if source.path}
     for file in files.values():
-        if file.resolve() in inputs:
+        if os.path.realpath(file) in inputs:
             raise ValueError(f"--out {out}: {file} would be drawn over, which is an input")
     return files
 

@@ -3,6 +3,7 @@
 import io
 import json
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -396,6 +397,8 @@ def test_inputs_are_found_by_folder_pattern_and_name(folder, tmp_path, monkeypat
         ([], "no input: give pictures"),
         (["nowhere.jpg"], r"nowhere\.jpg: no such file or folder"),
         (["*.nothing"], r"\*\.nothing: no file matches"),
+        (["emp*"], r"emp\*: no picture in it, of"),
+        ([""], "an empty word: no such file or folder"),
         (["empty"], r"empty: no picture in it, of \.avif .*; its 1 videos must be named"),
         (["out"], "must not go into the folder"),
     ],
@@ -429,6 +432,19 @@ def test_linked_folders_are_searched_once(tmp_path):
         (tmp_path / "in" / name).symlink_to(there, target_is_directory=True)
     found = find([str(tmp_path / "in")], leave_out=tmp_path / "out")
     assert [source.name for source in found] == ["a/x.jpg", "b/z.jpg", "linked/y.jpg"]
+
+
+def test_a_pattern_passes_over_what_is_no_input(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty", "out", "in"):
+        (tmp_path / name).mkdir()
+    for name in ("out/drawn.jpg", "in/b.jpg", "a.jpg"):
+        (tmp_path / name).touch()
+    for link, target in (("gone.jpg", "nowhere.jpg"), ("loop.jpg", "loop.jpg")):
+        (tmp_path / link).symlink_to(target)
+    found = find(["*"], leave_out=Path("out"))
+    assert [source.name for source in found] == ["a.jpg", "gone.jpg", "b.jpg", "loop.jpg"]
+    assert len(predict.drawings(found, Path("out"))) == 4
 
 
 def test_results_of_other_inputs_are_not_overwritten(networks, tmp_path, capsys):
