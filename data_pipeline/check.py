@@ -137,8 +137,8 @@ def _table_problems(dataset: Dataset) -> Iterator[Problem]:
         for i in np.flatnonzero(rows):
             yield Problem(kind, dataset.directory, f"annotation {people.id[i]}: {text(i)}")
     wanted = people.has_joints if dataset.labelled.any() else ~people.is_crowd
-    if not wanted.any():
-        text = f"{len(people)} annotations of people, all of them crowds or without a joint"
+    if not (wanted & people.has_inside).any():
+        text = f"{len(people)} annotations of people, all of them crowds or without a joint or box"
         yield Problem("no people", dataset.directory, text)
     yield from _sides(dataset)
 

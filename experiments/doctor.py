@@ -87,7 +87,7 @@ def data_directory(directory: Path) -> Iterator[tuple[str, str, bool]]:
         found = True
         count = f"{len(dataset.images)} pictures, {len(dataset.people)} people"
         labelled = int((dataset.people.num_keypoints > 0).sum())
-        sound = bool((~dataset.people.is_crowd).any())
+        sound = bool(dataset.people.has_box.any())
         yield f"data, {split}", f"{directory}: {count}, {labelled} with keypoints", sound
     if found:
         yield "data, closer", f"python -m data_pipeline.check {directory}", True

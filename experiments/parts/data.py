@@ -47,7 +47,7 @@ def check_validation(dataset: Dataset, skeleton: Skeleton | None) -> None:
     where, people = f"{dataset.directory}, {dataset.split}", dataset.people
     if not len(dataset.images):
         raise DataError(f"{where}: no picture to evaluate on; remove the split to do without")
-    if not (people.has_joints if skeleton else ~people.is_crowd).any():
+    if not (people.has_joints if skeleton else people.has_box).any():
         what = "nobody's joints are" if skeleton else "nobody is"
         raise DataError(f"{where}: {what} labelled; remove the split to train without evaluation")
     for field in ("names", "sigmas"):

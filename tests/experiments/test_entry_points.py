@@ -373,6 +373,20 @@ def test_a_mistake_is_one_message(arguments, message, monkeypatch, capsys):
     assert "G_RMI_TRACEBACK" not in said
 
 
+@pytest.mark.parametrize("changes", [{"iscrowd": 1}, {"bbox": [5, 5, 0, 9]}], ids=str)
+def test_nobody_is_nobody_to_train_on(changes, tmp_path):
+    (tmp_path / "images").mkdir()
+    person = {"id": 1, "image_id": 1, "bbox": [1, 1, 5, 5], "area": 9} | changes
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}],
+        "annotations": [person],
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="no person to train on"):
+        train.main([*TINY_DETECTOR, "--data", str(tmp_path), "--workdir", str(tmp_path / "run")])
+
+
 def test_a_changed_config_names_the_field(workdir, data):
     arguments = ["--steps", "4", "--data", str(data), "--workdir", str(workdir)]
     with pytest.raises(ValueError, match=r"optim\.learning_rate was 0\.003, is 0\.5"):
