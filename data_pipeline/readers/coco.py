@@ -14,7 +14,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -204,7 +204,7 @@ def _image_faults(record: dict) -> Faults:
         kind = "unsafe file name" if isinstance(name, str) else "malformed"
         yield kind, f"field 'file_name' = {name!r} is not a path inside the image folder"
     else:
-        record["file_name"] = name.replace("\\", "/")
+        record["file_name"] = PurePosixPath(name.replace("\\", "/")).as_posix()
 
 
 def _inside(names: Sequence[str], folder: Path) -> tuple[str, ...]:
