@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -110,7 +111,7 @@ def test_detections_are_read_best_first_per_picture(read, tmp_path):
     [
         (detection(5, 0.5), "image_id 5 is not in"),
         *(
-            (detection(4, score), f"detection 0: score = {score}: must be a number from 0")
+            (detection(4, score), rf"detection 0: score = {re.escape(str(score))}: must be a")
             for score in (None, float("nan"), float("inf"), 1e300, -1.5)
         ),
         *(

@@ -85,8 +85,6 @@ SAME = {
     "names in letters": content(
         categories=[PERSON | {"keypoints": [n.replace("left_", "L ") for n in COCO.names]}]
     ),
-    "limbs by name": content(categories=[PERSON | {"skeleton": [["nose", "left_eye"]]}]),
-    "limbs as text": content(categories=[PERSON | {"skeleton": [["1", 2.0]]}]),
     "complete as text": content(picture={"person_boxes_complete": "true", "width": "96"}),
     "difficult as text": content(picture={"difficult_left_out": "0"}),
     "name of Windows": content(picture={"file_name": ".\\1.jpg"}),
@@ -233,6 +231,12 @@ def test_a_file_that_python_cannot_parse_is_named(put, text):
 
 def error_directory(error):
     return str(error.value).partition("/annotations.json")[0]
+
+
+@pytest.mark.parametrize("limb", [["nose", "left_eye"], ["1", 2.0], [1, 2]], ids=str)
+def test_limbs_are_joints_by_name_or_number(put, limb):
+    dataset = read(put(content(categories=[PERSON | {"skeleton": [limb]}])), "train")
+    assert dataset.skeleton.limbs == ((0, 1),)
 
 
 def test_a_misspelt_field_is_named(put):
