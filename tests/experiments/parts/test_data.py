@@ -45,7 +45,8 @@ def without_area(dataset):
 
 
 def inside_out(dataset):
-    box = dataset.people.box[:, [2, 3, 0, 1]]
+    box = dataset.people.box.copy()
+    box[:1] = box[:1, [2, 3, 0, 1]]
     return dataclasses.replace(dataset, people=dataclasses.replace(dataset.people, box=box))
 
 
