@@ -9,6 +9,7 @@ from pathlib import Path
 from experiments.benchmarks.timing import RESULTS
 from experiments.parts import cli
 from g_rmi.config import nearest
+from g_rmi.files import check_directory
 
 # Sizes that two processor cores finish in some minutes.
 BENCHMARKS = {
@@ -37,6 +38,7 @@ def main(argv: Sequence[str]) -> int:
     for name in arguments.only:
         if name not in BENCHMARKS:
             raise ValueError(f"--only {name}: no such benchmark{nearest(name, BENCHMARKS)}")
+    check_directory(arguments.out)
     failed = []
     for name in arguments.only:
         options = [*BENCHMARKS[name], "--out", str(arguments.out)]

@@ -11,12 +11,12 @@ import jax
 import numpy as np
 import tyro
 
-from data_pipeline.images import cut, decode
+from data_pipeline.images import ImageError, cut, decode
 from experiments.parts import cli
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import nearest
 from g_rmi.files import check_file, write_whole
-from g_rmi.geometry import box_to_crop, pose_box
+from g_rmi.geometry import box_to_crop, misfit, pose_box
 from g_rmi.inference.load import load_settings
 from g_rmi.inference.pipeline import PosePipeline, check_boxes
 from g_rmi.inference.settings import Settings
@@ -69,6 +69,15 @@ def main(argv: Sequence[str]) -> None:
     if not cv2.haveImageWriter(str(arguments.out)):
         raise ValueError(f"--out {arguments.out}: no picture's ending; such as {arguments.out}.png")
     check_file(arguments.out)
+    data = arguments.picture.read_bytes()
+    try:
+        rows, columns, _ = decode(data).shape
+    except ImageError as error:
+        raise ImageError(f"{arguments.picture}: {error}") from None
+    if arguments.box is not None:
+        check_boxes([arguments.box])
+        if reason := misfit(arguments.box, (columns, rows)):
+            raise ValueError(f"--box {arguments.box}: {reason}")
     pipeline = PosePipeline.load(
         arguments.detector,
         arguments.pose,
@@ -82,10 +91,7 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError(
             f"--joint {arguments.joint}: no such joint{nearest(arguments.joint, names)}"
         )
-    if arguments.box is not None:
-        check_boxes([arguments.box])
     enable_compilation_cache()
-    data = arguments.picture.read_bytes()
     box = arguments.box or best_box(pipeline, data, str(arguments.picture))
     size = task.grid._asdict()
     window = pose_box(np.array([box]), aspect=config.aspect, scale=config.box_scale)[0]

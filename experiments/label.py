@@ -14,7 +14,7 @@ from data_pipeline.readers.records import find_prepared
 from data_pipeline.schema import Dataset
 from experiments.parts import cli, measure
 from g_rmi.compile_cache import enable_compilation_cache
-from g_rmi.config import nearest
+from g_rmi.config import nearest, require_numbers
 from g_rmi.files import check_directory
 from g_rmi.inference.load import load_task
 from g_rmi.inference.settings import Look
@@ -46,6 +46,10 @@ class Arguments:
     # `--rotation`.
     rotation_test: bool = False
     batch_size: int = measure.CROPS  # Crops per batch and device.
+
+    def __post_init__(self):
+        require_numbers(self, 0, None, "min_keypoint_score")
+        require_numbers(self, 1, None, "batch_size")
 
 
 def boxes_to_label(dataset: Dataset, joints: Bool[np.ndarray, " K"]) -> PersonBoxes:

@@ -10,6 +10,7 @@ import tyro
 from rich.progress import MofNCompleteColumn, Progress
 
 from data_pipeline import synthetic
+from g_rmi.files import check_directory, check_file, print_anything, write_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,12 @@ def main(args: Annotated[Arguments, tyro.conf.arg(name="")]) -> None:
     try:
         if args.backgrounds and not args.out:
             raise ValueError("--backgrounds DIR needs --out DIR")
-        out = args.out or synthetic.default_directory(**options)
+        out, sheet_file = args.out or synthetic.default_directory(**options), args.contact_sheet
+        check_directory(out)
+        if sheet_file:
+            check_file(sheet_file)
+            if not cv2.haveImageWriter(str(sheet_file)):
+                raise ValueError(f"--contact-sheet {sheet_file}: no picture's ending, such as .png")
         with Progress(*Progress.get_default_columns(), MofNCompleteColumn()) as bar:
             total = args.train + args.val
             task = bar.add_task("synthetic scenes", total=total)
@@ -49,14 +55,17 @@ def main(args: Annotated[Arguments, tyro.conf.arg(name="")]) -> None:
             synthetic.make(out, workers=args.workers, progress=progress, **behind, **options)
             progress(total, total)
         print(out)
-        if args.contact_sheet:
+        if sheet_file:
             sheet = synthetic.contact_sheet(**shared, **behind)
-            if not cv2.imwrite(str(args.contact_sheet), sheet[..., ::-1]):
-                raise OSError(f"{args.contact_sheet} could not be written")
-            print(args.contact_sheet)
+            whole, encoded = cv2.imencode(sheet_file.suffix, sheet[..., ::-1])
+            if not whole:
+                raise OSError(f"{sheet_file} could not be written")
+            write_whole(sheet_file, encoded.tobytes())
+            print(sheet_file)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
+    print_anything()
     tyro.cli(main, prog="python -m data_pipeline.synthetic", config=(tyro.conf.OmitArgPrefixes,))

@@ -73,8 +73,9 @@ class Arguments:
     settings: Settings = COUNTING
 
     def __post_init__(self):
-        require_numbers(self, 0, None, "pictures")
+        require_numbers(self, 0, None, "pictures", "min_keypoint_score")
         require_numbers(self, 0, 1, "min_drawn_score")
+        require_numbers(self, 1, None, "batch_size")
 
 
 def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
@@ -86,7 +87,12 @@ def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
         return ground_truth_boxes(dataset)
     least, most = settings.min_box_score, settings.max_people
     if not arguments.detector:
-        return read_boxes(arguments.boxes, dataset, min_score=least, max_per_image=most)
+        boxes = read_boxes(arguments.boxes, dataset, min_score=least, max_per_image=most)
+        if boxes.note and is_first():
+            print(f"note: {arguments.boxes}: {boxes.note}")
+        if not len(boxes):
+            raise ValueError(f"--boxes {arguments.boxes}: no box to look into")
+        return boxes
     task, variables = load_task(arguments.detector, stage="detector")
     assert not isinstance(task, PoseTask)
     found = measure.find_boxes(task, variables, dataset, flip_test=settings.flip_test)
@@ -179,7 +185,7 @@ def evaluate_pose(
         shown = [pose | {"bbox": box} for pose, box in zip(evaluation.results, kept)]
         counts = [(f"{row.score:g}", *map(str, row[1:])) for row in thresholds(truth, shown)]
         text = markdown(("least score", *ThresholdRow._fields[1:]), counts)
-        (out / "thresholds.md").write_text(text)
+        write_whole(out / "thresholds.md", text)
         print(text)
         files.append("thresholds.md")
     numbers = {

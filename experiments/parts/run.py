@@ -16,6 +16,7 @@ from experiments.parts.inputs import STDIN, Source
 from experiments.parts.journal import Journal
 from experiments.parts.outputs import write_jpeg
 from experiments.parts.videos import Video, VideoFile
+from g_rmi.config import require_numbers
 from g_rmi.evaluation.results import box_results, keypoint_results, keypoints_of
 from g_rmi.geometry import from_xywh
 from g_rmi.inference.canvas import MARGIN, shape_class
@@ -75,6 +76,7 @@ class Arguments:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} {value}: at least 1")
+        require_numbers(self, 0, None, "min_keypoint_score")
 
 
 class Job(NamedTuple):

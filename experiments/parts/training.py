@@ -89,7 +89,7 @@ def run(arguments: Arguments) -> None:
     directories = data.directories(arguments.data)
     datasets = data.read_split(directories, "train")
     validation = data.read_split(directories, "val", required=False)
-    if all(dataset.people.is_crowd.all() for dataset in datasets):
+    if not any(dataset.people.has_box.any() for dataset in datasets):
         names = "; ".join(map(str, datasets))
         raise ValueError(f"{names}: no person to train on; which category_id do people have?")
     skeleton = datasets[0].skeleton

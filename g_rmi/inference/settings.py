@@ -1,7 +1,6 @@
 """How people are looked for: one frozen object, the same in every program and in Python."""
 
 import dataclasses
-import math
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -85,7 +84,7 @@ def _misfit(hint: Any, value: Any) -> str | None:
     if hint is float:
         return None if number and 0 <= value <= 1 else "a number from 0 to 1"
     if hint is int:
-        whole = number and math.isfinite(value) and value == int(value) and value >= 1
+        whole = number and isinstance(value, int) and value >= 1
         return None if whole else "a whole number, at least 1"
     if hint == str | None:  # which decodings there are, the network's head knows
         return None if value is None or isinstance(value, str) else "a text, or None"

@@ -130,3 +130,8 @@ def test_explain_draws_a_joint(weights, tmp_path, capsys):
         explain.main([*arguments, "--joint", "left_wirst"])
     with pytest.raises(FileNotFoundError):
         explain.main(["nowhere.png", *arguments[1:], "--box", "1", "2", "3", "4"])
+    with pytest.raises(ValueError, match="beside its picture of"):
+        explain.main([*arguments, "--box", "500", "500", "600", "600"])
+    (tmp_path / "no.png").write_text("<html>")
+    with pytest.raises(ValueError, match=r"no\.png: not a picture"):
+        explain.main([str(tmp_path / "no.png"), *arguments[1:]])
