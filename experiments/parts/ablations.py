@@ -14,10 +14,12 @@ import typing
 from collections.abc import Callable, Iterator
 
 from experiments.parts.experiment import of_kind
-from experiments.parts.points import Base, Point, check_names, disks
+from experiments.parts.points import Base, Point, check_names, disks, head_of
 from g_rmi.config import OptimConfig, nearest, to_dict
 from g_rmi.detector import DetectorConfig
 from g_rmi.inference.settings import Ranking
+from g_rmi.pose.heads.chain.head import Chain
+from g_rmi.pose.heads.recurrent.head import Recurrent
 
 Sweep = Callable[[Base], Iterator[Point]]
 
@@ -60,6 +62,27 @@ def box_source(base: Base) -> Iterator[Point]:
     yield Point("fast", boxes="detector", detector={"model.canvas": fast})
     yield Point("accurate", boxes="detector")
     yield Point("ground truth")
+
+
+def chain(base: Base) -> Iterator[Point]:
+    """Chain: what does a joint gain from those before it?
+
+    Article: Gkioxari et al. (2016): 1 to 3 points of PCKh over joints by themselves (from memory).
+    Ours:    not run.
+    Trains:  five networks with the head "chain". Hypotheses and the oracle, which is told where the
+             joints before are and so says what a chain could gain at most, are test-time alone.
+    """
+    head = head_of(base, Chain)
+    yield Point("every joint by itself", {"model.head.feedback": "none"})
+    yield Point("truth always fed in training", {"model.head.truth_steps": 0})
+    less = head.truth_steps or max(1, base.pose.train.steps * 2 // 3)
+    yield Point("truth fed less and less", {"model.head.truth_steps": less})
+    given = {"model.head.truth_steps": less, "model.head.beams": 1}
+    yield Point("all probabilities fed", given | {"model.head.feedback": "map"})
+    yield Point("reversed order", {"model.head.truth_steps": less, "model.head.reverse": True})
+    given = {"model.head.truth_steps": less}
+    yield Point("5 hypotheses", given, pose_test={"model.head.beams": 5})
+    yield Point("oracle: told the truth", given, pose_test={"model.head.oracle": True})
 
 
 def crop_depth(base: Base) -> Iterator[Point]:
@@ -135,6 +158,21 @@ def heads(base: Base) -> Iterator[Point]:
     fields = {"model.head.kind": "gaussian", "model.head.sigma": disks(base).radius / 3}
     for decoding, name in {"dark": "Taylor step", "quarter": "quarter", "argmax": "argmax"}.items():
         yield Point(f"Gaussians, {name}", fields, settings={"decoding": decoding})
+
+
+def iterations(base: Base) -> Iterator[Point]:
+    """Iterations: does running the recurrent block again find joints better?
+
+    Article: Belagiannis & Zisserman (2017): feed-forward < one iteration < two; limb maps help in
+             training (from memory, no numbers).
+    Ours:    not run.
+    Trains:  two networks with the head "recurrent"; one is read at every iteration.
+    """
+    head = head_of(base, Recurrent)
+    for count in range(head.iterations + 1):
+        name = "feed-forward" if count == 0 else f"iteration {count}"
+        yield Point(name, pose_test={"model.head.read_iteration": count})
+    yield Point("without limb maps", {"model.head.limb_weight": 0.0})
 
 
 def loss_weight(base: Base) -> Iterator[Point]:
