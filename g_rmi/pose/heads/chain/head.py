@@ -80,6 +80,8 @@ class Chain:
         require_numbers(self, 0, None, "doublings", "truth_steps")
         if self.feedback != "peak":
             require(self.beams == 1, "beams", self.beams, '1 without the feedback "peak"')
+        if self.oracle:
+            require(self.beams == 1, "beams", self.beams, "1 with an oracle")
         if self.feedback == "none":
             require(not self.oracle, "oracle", self.oracle, 'False with the feedback "none"')
 
