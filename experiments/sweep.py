@@ -155,7 +155,10 @@ def make_jobs(runs: Sequence[Run], sweep: str) -> tuple[list[Job], dict[str, lis
         weights = "average" if run.point.averaged else "last"
         boxes = run.boxes[0].stem if run.boxes else "gt"
         pose = run.pose.workdir.name if run.pose else "none"
-        name = f"{sweep}_{pose}_{boxes}_{weights}"
+        parts = [sweep, pose, boxes, weights]
+        if look := run.point.pose_test:
+            parts.append(digest(dict(look)))
+        name = "_".join(parts)
         groups.setdefault(name, []).append(run)
     for name, group in groups.items():
         first, needs = group[0], []

@@ -21,7 +21,8 @@ from g_rmi.ops.parts import pair_index, pair_statistics, part_targets
 from g_rmi.pose.fields import Field, resize
 from g_rmi.pose.heads.disks import finite_maps
 from g_rmi.pose.heads.finders import Maximum
-from g_rmi.pose.heads.head import Maps, Reading, check_decoding
+from g_rmi.pose.heads.head import Making, Maps, Reading, check_decoding
+from g_rmi.skeleton import Skeleton
 from g_rmi.types import Grid, PoseBatch, Poses
 
 
@@ -97,11 +98,10 @@ class Parts:
             "intermediate": self.intermediate_weight,
         }
 
-    def maps(
-        self, features: Maps, joints: int, *, dtype: jnp.dtype, train: bool
-    ) -> dict[str, Array]:
+    def maps(self, features: Maps, how: Making) -> dict[str, Array]:
         """One transposed convolution each, from features of stride 16 to maps of stride 8."""
-        read = partial(_read, features, skip=self.skip, dtype=dtype)
+        joints = len(how.skeleton)
+        read = partial(_read, features, skip=self.skip, dtype=how.dtype)
         offset = read("final", 2 * joints, name="offset")
         maps = {
             "score": read("final", joints, name="score", bias_init=RARE),
@@ -114,7 +114,7 @@ class Parts:
                 standardised = read("final", 2 * pairs, name="pairwise")
             pixels = Pixels(joints, name="pairs")(standardised.reshape(*shape, pairs, 2))
             maps["pairwise"], maps["pairwise_std"] = pixels
-        if self.intermediate_weight and train:
+        if self.intermediate_weight and how.train:
             maps["intermediate"] = read("middle", joints, name="intermediate", bias_init=RARE)
         return maps
 
@@ -132,8 +132,9 @@ class Parts:
         )
         return {"statistics": {"pairs": {"mean": mean, "std": std}}}
 
-    def targets(self, crop: PoseBatch, grid: Grid) -> CropPartTargets:
+    def targets(self, crop: PoseBatch, grid: Grid, skeleton: Skeleton) -> CropPartTargets:
         """Targets of the centred person on the grid of the losses."""
+        del skeleton
         stride = self.loss_stride
         people = (crop.keypoints / stride)[None], (crop.visible & crop.labelled)[None]
         size = grid.every(stride)._asdict()

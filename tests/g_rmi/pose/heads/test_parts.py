@@ -32,7 +32,7 @@ def test_vector_loss_by_hand():
 
 def test_targets_are_the_kernels_in_crop_pixels():
     truth = labels()._replace(visible=jnp.array([True, True, False]))
-    targets = HEAD.targets(truth, GRID)
+    targets = HEAD.targets(truth, GRID, FACE)
     small = np.asarray(truth.keypoints)[None] / 8
     wanted = oracle.part_targets(small, truth.visible[None], height=7, width=5, radius=1.0)
     for ours, theirs, scale in zip(targets[:5], wanted, (1, 8, 8, 1, 1)):
@@ -42,7 +42,7 @@ def test_targets_are_the_kernels_in_crop_pixels():
 def test_losses_by_loops():
     rng, truth = np.random.default_rng(0), labels()
     truth = truth._replace(labelled=jnp.array([True, True, False]))
-    targets = HEAD.targets(truth, GRID)
+    targets = HEAD.targets(truth, GRID, FACE)
     maps = {
         "score": rng.normal(size=(7, 5, 3)),
         "offset": 20 * rng.normal(size=(7, 5, 3, 2)),
@@ -166,6 +166,6 @@ def test_nobody_in_the_crop_teaches_the_scores_alone():
         "pairwise": jnp.ones((13, 9, 3, 3, 2)),
         "pairwise_std": jnp.ones((3, 3, 2)),
     }
-    found = head.losses(maps, head.targets(truth, GRID), GRID)
+    found = head.losses(maps, head.targets(truth, GRID, FACE), GRID)
     np.testing.assert_allclose(found["score"], np.log(2), rtol=1e-5)
     assert found["offset"] == found["pairwise"] == 0
