@@ -80,7 +80,7 @@ def sample_joints(
     for dataset in datasets:
         draw = PoseExamples(dataset, height, width, config).joints
         people = trainable(dataset, config.min_keypoints)
-        most = _SAMPLED // len(datasets)
+        most = max(1, _SAMPLED // len(datasets))
         chosen = people[:: -(-len(people) // most)]
         found += [draw(int(person), rng) for person in chosen]
     joints, visible = zip(*found)

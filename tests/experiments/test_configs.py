@@ -90,9 +90,10 @@ def test_one_step_and_one_prediction_of_the_pose_network_fit(name):
     maps = lowered(lambda v, x: task.predict(v, x, flip_test=True), variables, image)
     assert maps.keys() == {field.name for field in head.fields}
     stride = 4 if experiment.model.fpn_channels else experiment.model.output_stride
-    stride = {"chain": 4 * (stride // 16), "recurrent": 4}.get(head.kind, stride)
-    grid = experiment.model.grid.every(stride)
+    own = {"chain": 4 * (stride // 16), "recurrent": 4, "parts": 8, "cascade heatmap": 4}
     for field in head.fields:
+        finer = own.get(f"{head.kind} {field.name}", own.get(head.kind, stride))
+        grid = experiment.model.grid.every(finer)
         vector = (2,) if field.vector else ()
         assert maps[field.name].shape == (3, *grid, *(17,) * field.joints, *vector)
 
