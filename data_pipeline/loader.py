@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import grain
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Bool, Float32, Int64, Shaped
 
 from data_pipeline.boxes import PersonBoxes
 from data_pipeline.config import DataConfig, DetectorDataConfig, PoseDataConfig
@@ -30,6 +30,7 @@ Arrays = dict[str, Shaped[np.ndarray, "B ..."]]
 
 # Handing over single examples between threads would cost several percent of the rate.
 _CROPS, _IMAGES = 4, 2
+_SAMPLED = 20_000  # People of whom statistics are taken, at most.
 
 
 def pose_batches(
@@ -65,6 +66,25 @@ def pose_batches(
                 f"data sets with different joints cannot be mixed: {dataset} has {difference}"
             )
     return _batches([parts], config, group=_CROPS, batch_size=batch_size, seed=seed, share=share)
+
+
+def sample_joints(
+    datasets: Sequence[Dataset], *, height: int, width: int, config: PoseDataConfig, seed: int
+) -> tuple[Float32[np.ndarray, "N K 2"], Bool[np.ndarray, "N K"]]:
+    """Where training crops show people's joints, in crop pixels, and which there are.
+
+    As `pose_batches` would vary them, but without pictures: for statistics. Of at most 20,000
+    people, spread evenly over the data sets.
+    """
+    rng, found = np.random.default_rng(seed), []
+    for dataset in datasets:
+        draw = PoseExamples(dataset, height, width, config).joints
+        people = trainable(dataset, config.min_keypoints)
+        most = max(1, _SAMPLED // len(datasets))
+        chosen = people[:: -(-len(people) // most)]
+        found += [draw(int(person), rng) for person in chosen]
+    joints, visible = zip(*found)
+    return np.stack(joints).astype(np.float32), np.stack(visible)
 
 
 def trainable(dataset: Dataset, min_keypoints: int) -> Int64[np.ndarray, " R"]:

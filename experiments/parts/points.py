@@ -28,6 +28,8 @@ class Point:
     name: str
     # Fields of the pose experiment that differ from the base, {"model.head.radius": 12.5}.
     pose: Fields = dataclasses.field(default_factory=dict)
+    # The same of trainings before, each from the weights of the one before it, and then this one.
+    before: tuple[Fields, ...] = ()
     boxes: Literal["gt", "detector"] = "gt"  # Where the pose network looks.
     # Fields of the detector's experiment that differ from the base, and settings of inference that
     # differ from those that AP is counted with.
@@ -38,6 +40,7 @@ class Point:
     # Fields of the detector that differ only when it finds boxes, {"model.proposals": 50}.
     detector_test: Fields = dataclasses.field(default_factory=dict)
     counts: Literal["people", "boxes"] = "people"  # "boxes" needs no pose network.
+    costs: bool = False  # Columns are what a crop costs and reaches, instead of all of COCO's.
     averaged: bool = True  # Evaluate the average of the weights, if there is one, not the last.
 
 
@@ -65,6 +68,8 @@ def resolve(point: Point, base: Base) -> Base:
     A ValueError if a field is misspelt or impossible, or a detector is needed and none is named.
     """
     try:
+        for fields in point.before:
+            override(base.pose, fields)
         pose = override(base.pose, point.pose)
         override(pose, point.pose_test)
         if point.boxes == "gt":

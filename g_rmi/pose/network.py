@@ -13,7 +13,7 @@ from g_rmi.nn.norm import Norm
 from g_rmi.nn.resnet import normalise
 from g_rmi.ops.image import resize_align_corners
 from g_rmi.pose.config import PoseConfig
-from g_rmi.pose.heads.head import Making, Teacher
+from g_rmi.pose.heads.head import Making, Teacher, frozen_parts
 from g_rmi.skeleton import Skeleton
 
 
@@ -65,13 +65,15 @@ class PoseNetwork(nn.Module):
         that look at what they have found.
         """
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        features = config.backbone(name="trunk")(normalise(image), train=train)
+        picture = normalise(image)
+        learns = train and "trunk" not in frozen_parts(config.head)
+        features = config.backbone(name="trunk")(picture, train=learns)
         *_, final = blocks = list(features.values())[-4:]
         if config.fpn_channels:
             # Checkpoints know it by its first name.
             pyramid = FeaturePyramid(config.fpn_channels, config.norm, dtype, name="top_down")
-            final = pyramid(blocks, train=train)
+            final = pyramid(blocks, train=learns)
         # Initialisation calls with train=False: all of the head's weights must exist all the same.
         train = train or self.is_initializing()
         how = Making(self.skeleton, config.grid, config.norm, dtype, train, teacher)
-        return config.head.maps(OrderedDict(features, final=final), how)
+        return config.head.maps(OrderedDict(features, final=final, picture=picture), how)

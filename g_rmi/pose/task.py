@@ -13,7 +13,7 @@ from g_rmi.geometry import Affine
 from g_rmi.metrics import Mean, masked_mean
 from g_rmi.pose import views
 from g_rmi.pose.config import PoseConfig
-from g_rmi.pose.heads.head import Maps, Reading, Teacher, check_decoding
+from g_rmi.pose.heads.head import Maps, Reading, Teacher, check_decoding, frozen_parts
 from g_rmi.pose.network import PoseNetwork
 from g_rmi.skeleton import COCO, Skeleton
 from g_rmi.types import Grid, PoseBatch, Poses
@@ -37,13 +37,18 @@ class PoseTask:
         """Of a crop."""
         return self.config.grid
 
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Names of parameters that a training leaves as they are."""
+        return frozen_parts(self.config.head)
+
     def init(self, key: PRNGKeyArray) -> dict:
         """Fresh variables: {"params": ..., "batch_stats": ...}."""
         return dict(self.network.init(key, jnp.zeros((1, *self.grid, 3), jnp.uint8)))
 
     def resnet(self, variables: dict) -> dict:
         """The variables of the ResNet alone, as `with_resnet` takes them."""
-        return {name: tree["trunk"] for name, tree in variables.items()}
+        return {name: tree["trunk"] for name, tree in variables.items() if "trunk" in tree}
 
     def with_resnet(self, variables: dict, resnet: dict) -> dict:
         """`variables` with an imported ResNet (`g_rmi.pretrained`)."""

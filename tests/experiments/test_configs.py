@@ -34,6 +34,7 @@ def pose_batch(model, rows, others=2, joints=17):
         image=array(jnp.uint8, model.crop_height, model.crop_width, 3),
         keypoints=array(jnp.float32, joints, 2),
         visible=array(jnp.bool_, joints),
+        occluded=array(jnp.bool_, joints),
         labelled=array(jnp.bool_, joints),
         other_keypoints=array(jnp.float32, others, joints, 2),
         other_visible=array(jnp.bool_, others, joints),
@@ -89,9 +90,10 @@ def test_one_step_and_one_prediction_of_the_pose_network_fit(name):
     maps = lowered(lambda v, x: task.predict(v, x, flip_test=True), variables, image)
     assert maps.keys() == {field.name for field in head.fields}
     stride = 4 if experiment.model.fpn_channels else experiment.model.output_stride
-    stride = {"chain": 4 * (stride // 16), "recurrent": 4}.get(head.kind, stride)
-    grid = experiment.model.grid.every(stride)
+    own = {"chain": 4 * (stride // 16), "recurrent": 4, "parts": 8, "cascade heatmap": 4}
     for field in head.fields:
+        finer = own.get(f"{head.kind} {field.name}", own.get(head.kind, stride))
+        grid = experiment.model.grid.every(finer)
         vector = (2,) if field.vector else ()
         assert maps[field.name].shape == (3, *grid, *(17,) * field.joints, *vector)
 

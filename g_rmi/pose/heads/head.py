@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, PyTree
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from g_rmi.config import nearest
 from g_rmi.pose.fields import Field
@@ -70,8 +71,9 @@ class Head(Protocol):
     def maps(self, features: Maps, how: Making) -> dict[str, Array]:
         """Features to float32 maps; called inside the network, whose parameters it adds.
 
-        The features [B, h, w, C] are all outputs of the backbone, from first to last, and "final",
-        the finest. In training and initialisation there may be more maps than `fields`.
+        The features [B, h, w, C] are all outputs of the backbone, from first to last, "final", the
+        finest, and "picture", the normalised crops [B, H, W, 3]. In training and initialisation
+        there may be more maps than `fields`.
         """
 
     def targets(self, crop: PoseBatch, grid: Grid, skeleton: Skeleton) -> PyTree:
@@ -88,6 +90,30 @@ class Head(Protocol):
 
     def drawn_from(self, decoding: str) -> float:
         """Score from which on a joint is worth drawing."""
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A head some of whose variables are statistics of the training set."""
+
+    def statistics(
+        self, keypoints: Float[np.ndarray, "N K 2"], visible: Bool[np.ndarray, "N K"]
+    ) -> dict[str, Any]:
+        """Variables of the network, from joints of training crops in crop pixels."""
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """A head that is trained in steps, in some of which parts of the network stay as they are."""
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Names of these parts among the network's parameters, "trunk" for the ResNet."""
+
+
+def frozen_parts(head: Head) -> tuple[str, ...]:
+    """Names of the parts of a network that a training with this head leaves as they are."""
+    return head.frozen if isinstance(head, Staged) else ()
 
 
 def needs_truth(head: Head) -> bool:

@@ -18,6 +18,7 @@ def make(**changes):
     inputs = {
         "keypoints": [NOSE, EYE],
         "visible": [True, True],
+        "occluded": [False, False],
         "labelled": [True, True],
         "other_keypoints": [[(11.0, 8.0), (20.0, 3.0)], [(2.0, 2.0), (3.0, 15.0)]],
         "other_visible": [[True, True], [False, True]],

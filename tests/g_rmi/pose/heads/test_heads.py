@@ -34,6 +34,8 @@ KINDS = {kind.kind: kind for kind in typing.get_args(Head) or (Head,)}
 # For maps of stride 4, and small.
 SMALL = {
     "disks": {"loss_stride": 4},
+    "parts": {"loss_stride": 4},
+    "cascade": {"hourglass_channels": 8, "hourglass_levels": 2},
     "recurrent": {"channels": 2, "kernels": (3, 5)},
     "chain": {"channels": 4, "decoder_channels": 2, "doublings": 0, "target_sigma": 4.0},
 }
@@ -68,6 +70,7 @@ def labels(seed=0):
         jnp.zeros((*GRID, 3), jnp.uint8),
         jnp.asarray(random.uniform((8, 8), (24, 40), (3, 2)), jnp.float32),
         jnp.ones(3, bool),
+        jnp.zeros(3, bool),
         jnp.ones(3, bool),
         jnp.zeros((1, 3, 2), jnp.float32),
         jnp.zeros((1, 3), bool),
@@ -87,7 +90,10 @@ def maps_that_say(head, truth):
         return {"probability": p, "logits": jnp.log(p)}
     maps = {field.name: getattr(targets, field.name) for field in head.fields}
     # The logarithm of the odds of 0 and 1.
-    return {f.name: 20 * maps[f.name] - 10 if f.logits else maps[f.name] for f in head.fields}
+    maps |= {f.name: 20 * maps[f.name] - 10 for f in head.fields if f.logits}
+    if "pairwise" in maps:  # of one crop: what the network carries beside its maps
+        maps["pairwise_std"] = jnp.full((3, 3, 2), 8.0)
+    return maps
 
 
 @ALL
@@ -111,6 +117,7 @@ def test_the_loss_of_what_is_true_is_small_and_of_what_is_unlabelled_nothing(kin
     targets = head.targets(truth, GRID, FACE)
     perfect, noise = maps_that_say(head, truth), np.random.default_rng(1)
     wrong = {name: jnp.asarray(noise.normal(size=x.shape), x.dtype) for name, x in perfect.items()}
+    wrong |= {name: x for name, x in perfect.items() if name.endswith("_std")}
     total = [sum(head.losses(maps, targets, GRID).values()) for maps in (perfect, wrong)]
     assert total[0] < 0.05 * total[1]
     nothing = head.targets(truth._replace(labelled=jnp.zeros(3, bool)), GRID, FACE)
@@ -121,14 +128,15 @@ def test_the_loss_of_what_is_true_is_small_and_of_what_is_unlabelled_nothing(kin
 @ALL
 def test_gradients_reach_all_of_the_head_and_are_finite(kind):
     network, truth = task(kind), labels()
-    variables = draw(network)
+    state = draw(network)
+    params = state.pop("params")
     image = np.random.default_rng(0).integers(0, 256, (1, *GRID, 3), np.uint8)
     batch = PoseBatch(*(x[None] for x in truth))._replace(image=jnp.asarray(image))
 
     def loss(params):
-        return network.loss(params, {}, batch, jax.random.key(0), train=True)[0]
+        return network.loss(params, state, batch, jax.random.key(0), train=True)[0]
 
-    gradient = jax.jit(jax.grad(loss))(variables["params"])
+    gradient = jax.jit(jax.grad(loss))(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
     own = {name: tree for name, tree in gradient.items() if name not in ("trunk", "top_down")}
     assert own
