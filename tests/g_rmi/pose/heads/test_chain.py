@@ -111,7 +111,9 @@ def test_a_step_of_the_search_equals_the_loop():
     random = np.random.default_rng(0)
     log_p = np.log(random.dirichlet(np.ones(20), 3)).reshape(3, *SIZE).astype(np.float32)
     scores = np.float32([-1.0, -0.5, -np.inf])
-    assert [tuple(c) for c in np.argwhere(local_maxima(jnp.asarray(log_p[:1]))[0])] == list(peaks(log_p[0]))
+    assert [tuple(c) for c in np.argwhere(local_maxima(jnp.asarray(log_p[:1]))[0])] == list(
+        peaks(log_p[0])
+    )
     every = sorted(
         (-float(scores[n] + log_p[n][cell]), n, cell[0] * 4 + cell[1])
         for n in range(3)
