@@ -145,6 +145,7 @@ class Chain:
             maps, known = jax.vmap(partial(self._target, size=size, grid=how.grid))(targets)
         told = jnp.ones_like(known)
         if how.train:
+            assert key is not None  # a step of training has one
             told = draw_truth(key, truth_share(step, self.truth_steps), known.shape)
         return Truth(maps, known, told)
 

@@ -10,7 +10,7 @@ them.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -89,7 +89,7 @@ class ChainNetwork(nn.Module):
             return nn.relu(Norm(self.norm, self.dtype, name=name)(x, train=train))
 
         state = first = activate("start_norm", conv(1, name="start")(features))
-        scores = jnp.zeros((rows, 1)) if beams > 1 else None
+        scores: Any = jnp.zeros((rows, 1)) if beams > 1 else None
         seen: list[Array] = []
         found: list[tuple[Array, Array]] = []
         for t, joint in enumerate(self.order):
