@@ -55,6 +55,7 @@ def divergence(
     For a target of one cell this is the cross-entropy.
     """
     log_p = jax.nn.log_softmax(logits, axis=(1, 2))
-    log_t = jnp.log(jnp.where(target > 0, target, 1.0))
-    each = jnp.sum(target * (log_t - log_p), axis=(1, 2))
+    some = target > 0
+    log_t = jnp.log(jnp.where(some, target, 1.0))
+    each = jnp.sum(jnp.where(some, target * (log_t - log_p), 0.0), axis=(1, 2))
     return jnp.sum(jnp.where(include, each, 0.0))

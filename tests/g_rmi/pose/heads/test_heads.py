@@ -85,8 +85,8 @@ def maps_that_say(head, truth):
         x, y = np.meshgrid(np.arange(9), np.arange(13))
         square = (x[..., None] - points[:, 0]) ** 2 + (y[..., None] - points[:, 1]) ** 2
         p = np.exp(-square / 2)  # the targets' spread is a cell
-        p = jnp.asarray(p / p.sum((0, 1)), jnp.float32)
-        return {"probability": p, "logits": jnp.log(p)}
+        maps = {"probability": p / p.sum((0, 1)), "logits": -square / 2}
+        return {name: jnp.asarray(x, jnp.float32) for name, x in maps.items()}
     maps = {field.name: getattr(targets, field.name) for field in head.fields}
     # The logarithm of the odds of 0 and 1.
     maps |= {f.name: 20 * maps[f.name] - 10 for f in head.fields if f.logits}
