@@ -132,7 +132,7 @@ def test_a_step_of_the_search_equals_the_loop():
 
 def test_doubling_keeps_cells_where_they_are():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 3, 2, 2)), jnp.float32)
-    double = Double(3, jnp.float32)
+    double = Double(3, jnp.dtype("float32"))
     weights = double.init(jax.random.key(0), x)
     ours = double.apply(weights, x)
     assert ours.shape == (1, 5, 3, 3)
@@ -174,7 +174,7 @@ def test_without_a_chain_nothing_is_fed(crops):
     network = of(feedback="none")
     variables = draw(network)
     assert not any("given" in name or name[0] == "e" for name in variables["params"]["chain"])
-    straight = network.predict(variables, crops)["probability"]
+    straight = jax.jit(network.predict)(variables, crops)["probability"]
     np.testing.assert_allclose(straight.sum((1, 2)), 1, rtol=1e-5)
 
 
@@ -198,7 +198,7 @@ def test_the_schedule_hangs_on_step_and_key_alone(variables, crops, feedback):
     np.testing.assert_array_equal(middle[0], train(0, 5))
     assert any(np.abs(m - middle[0]).max() > 1e-6 for m in middle[1:])
     # What is found is what prediction feeds.
-    p = network.predict(variables, crops)["probability"]
+    p = jax.jit(network.predict)(variables, crops)["probability"]
     np.testing.assert_allclose(p, jax.nn.softmax(own, axis=(1, 2)), atol=1e-5)
 
 
