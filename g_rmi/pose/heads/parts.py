@@ -233,7 +233,7 @@ def _read(
 ) -> Float[Array, "B h w channels"]:
     """Float32 maps off features, twice their resolution if they are coarser than stride 8."""
     x, fine = features[source], features["block2"]
-    options = {"name": name, "dtype": dtype, "bias_init": bias_init}
+    options: Any = {"name": name, "dtype": dtype, "bias_init": bias_init}
     if x.shape[1] >= fine.shape[1] or x.shape[2] >= fine.shape[2]:
         return project(x, channels, **options)
     options |= {"use_bias": True, "kernel_init": nn.initializers.normal(0.01)}
