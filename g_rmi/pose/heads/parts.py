@@ -212,7 +212,7 @@ class Pixels(nn.Module):
         """[..., P, 2] to [..., K, K, 2]."""
         last = jnp.full((*values.shape[:-2], 1, 2), diagonal, values.dtype)
         values = jnp.concatenate([values, last], axis=-2)
-        return jnp.take(values, pair_index(self.joints), axis=values.ndim - 2)
+        return jnp.take(values, pair_index(self.joints), axis=values.ndim - 2, mode="clip")
 
 
 def vector_loss(error: Float[Array, "*grid 2"], include: Bool[Array, "*grid"]) -> Float[Array, ""]:
