@@ -141,7 +141,7 @@ def _truth(task: PoseTask, batch: Arrays):
             image=batch["image"],
             keypoints=batch["keypoints"],
             visible=batch["visible"],
-            occluded=jnp.zeros_like(batch["visible"]),
+            occluded=jnp.zeros_like(batch["visible"]),  # in no loss
             labelled=batch["visible"],
             other_keypoints=jnp.stack([nobody, nobody], axis=-1),
             other_visible=nobody > 0,

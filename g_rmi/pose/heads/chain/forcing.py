@@ -10,8 +10,9 @@ def truth_share(step: Int[Array, ""] | int, steps: int) -> Float[Array, ""]:
 
     0 steps: always 1.
     """
-    done = jnp.asarray(step, jnp.float32) / max(steps, 1)
-    return jnp.where(steps > 0, jnp.clip(1.0 - done, 0.0, 1.0), 1.0)
+    if steps == 0:
+        return jnp.ones(())
+    return jnp.clip(1.0 - jnp.asarray(step, jnp.float32) / steps, 0.0, 1.0)
 
 
 def draw_truth(

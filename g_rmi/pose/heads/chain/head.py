@@ -6,7 +6,6 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
 from g_rmi.config import nearest, require, require_numbers, require_positive
@@ -80,6 +79,8 @@ class Chain:
         require_numbers(self, 0, None, "doublings", "truth_steps")
         if self.feedback != "peak":
             require(self.beams == 1, "beams", self.beams, '1 without the feedback "peak"')
+        if self.oracle:
+            require(self.beams == 1, "beams", self.beams, "1 with an oracle")
         if self.feedback == "none":
             require(not self.oracle, "oracle", self.oracle, 'False with the feedback "none"')
 
@@ -207,5 +208,6 @@ class Chain:
 
 def _nearby(p: Float[Array, "h w K"]) -> Float[Array, "h w K"]:
     """Sums over 3x3 cells."""
-    pool = {"window_shape": (3, 3), "strides": (1, 1), "padding": "SAME"}
-    return 9.0 * nn.avg_pool(p[None], **pool, count_include_pad=True)[0]
+    p = jnp.pad(p, ((1, 1), (1, 1), (0, 0)))
+    p = p[:-2] + p[1:-1] + p[2:]
+    return p[:, :-2] + p[:, 1:-1] + p[:, 2:]

@@ -82,14 +82,14 @@ class ChainNetwork(nn.Module):
         Those of a joint are given the cells of the joints before it in the best of `beams`
         hypotheses; with several they are 0 but around the hypothesis's own cell.
         """
-        rows, count = len(features), 1  # hypotheses: [B * count, ...]
+        rows, count = features.shape[0], 1  # hypotheses: [B * count, ...]
         conv = partial(Conv, self.channels, dtype=self.dtype)
 
         def activate(name, x):
             return nn.relu(Norm(self.norm, self.dtype, name=name)(x, train=train))
 
         state = first = activate("start_norm", conv(1, name="start")(features))
-        scores = jnp.zeros((rows, 1))
+        scores = jnp.zeros((rows, 1)) if beams > 1 else None
         seen: list[Array] = []
         found: list[tuple[Array, Array]] = []
         for t, joint in enumerate(self.order):
@@ -113,15 +113,14 @@ class ChainNetwork(nn.Module):
                 count, cell = parent.shape[1], cell.reshape(-1)
                 p = p * _around(one_hot(cell, size))
             else:
-                cell = jnp.argmax(p.reshape(rows, -1), axis=1)
+                cell = jnp.argmax(p.reshape(rows, size.height * size.width), axis=1)
             found.append((logits, p))
             if self.feedback != "none" and t + 1 < len(self.order):
                 own = one_hot(cell, size) if self.feedback == "peak" else p
-                seen.append(self._encode(t, *_fed(own, truth, joint), train))
+                seen.append(self._encode(t, _fed(own, truth, joint), train))
         places = [self.order.index(joint) for joint in range(len(self.order))]
-        # Of each crop the first hypothesis, the best.
-        logits, p = (jnp.stack([maps[i][::count] for i in places], axis=1) for maps in zip(*found))
-        return logits, p
+        logits, p = (jnp.stack([maps[i] for i in places], axis=1) for maps in zip(*found))
+        return (logits[::count], p[::count]) if count > 1 else (logits, p)  # the best hypothesis
 
     def _decode(self, t: int, x: Array, train: bool) -> Float[Array, "N H W"]:
         """m_t."""
@@ -135,10 +134,9 @@ class ChainNetwork(nn.Module):
         small = {"kernel_init": nn.initializers.normal(0.01), "dtype": self.dtype}
         return Conv(1, 3, name=f"m{t}_logits", **small)(x)[..., 0].astype(jnp.float32)
 
-    def _encode(self, t: int, maps: Array, known: Array, train: bool) -> Float[Array, "N h w C"]:
-        """e_t of the map of joint t, and of whether there is one."""
-        flags = jnp.broadcast_to(known.astype(jnp.float32)[:, None, None], maps.shape)
-        x = jnp.stack([maps, flags], axis=-1)
+    def _encode(self, t: int, fed: Array, train: bool) -> Float[Array, "N h w C"]:
+        """e_t of what is fed of joint t."""
+        x = fed
         strides = (1, *(2,) * self.doublings) if self.doublings else (1, 1)
         for i, stride in enumerate(strides):
             size = 1 if i == 0 else 3
@@ -148,14 +146,15 @@ class ChainNetwork(nn.Module):
         return x
 
 
-def _fed(own: Array, truth: Truth | None, joint: int) -> tuple[Array, Array]:
-    """The map of a joint that is fed, and whether there is one."""
-    always = jnp.ones(len(own), bool)
+def _fed(own: Float[Array, "N H W"], truth: Truth | None, joint: int) -> Float[Array, "N H W 2"]:
+    """The map of a joint that is fed, and a map of ones, or of zeros if nothing is."""
+    flags = jnp.ones_like(own)
     if truth is None:
-        return own, always
-    told, known = truth.told[:, joint], truth.known[:, joint]
-    real = jnp.where(known[:, None, None], truth.maps[:, joint], 0.0)
-    return jnp.where(told[:, None, None], real, own), jnp.where(told, known, always)
+        return jnp.stack([own, flags], axis=-1)
+    told, known = (flag[:, joint, None, None] for flag in (truth.told, truth.known))
+    real = jnp.where(known, truth.maps[:, joint], 0.0)
+    own, flags = jnp.where(told, real, own), jnp.where(told & ~known, 0.0, flags)
+    return jnp.stack([own, flags], axis=-1)
 
 
 def _around(chosen: Float[Array, "N H W"]) -> Float[Array, "N H W"]:

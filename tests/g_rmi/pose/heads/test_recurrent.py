@@ -44,7 +44,7 @@ def test_balanced_squares_equal_the_loop(bright):
     shape = maps.shape
     target = np.where(random.uniform(size=shape) < bright, random.uniform(size=shape), 0)
     target, include = target.astype(np.float32), random.uniform(size=6) < 0.7
-    ours = balanced_squares(maps, target, include)
+    ours = balanced_squares(*map(jnp.asarray, (maps, target, include)))
     np.testing.assert_allclose(ours, loop(maps, target, include), rtol=1e-5)
 
 
@@ -102,7 +102,7 @@ def test_iterations_share_all_but_their_norms(trunk):
 def test_one_training_is_read_at_every_iteration():
     network = task("recurrent")
     variables = draw(network)
-    image = np.random.default_rng(0).integers(0, 256, (1, *GRID, 3), np.uint8)
+    image = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, *GRID, 3), np.uint8))
     whole = network.network.apply(variables, image, train=True)
     stages = [whole["heatmap0"], whole["heatmap1"], whole["heatmap"]]
     assert all(f"limbs{stage}" in whole for stage in ("", 0, 1))
