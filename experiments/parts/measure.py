@@ -126,7 +126,7 @@ def crop_costs(task: PoseTask, variables: dict, look: Look) -> dict[str, float]:
     random = np.random.default_rng(0)
     batch = {
         "image": random.integers(0, 256, (rows, *shape), np.uint8),
-        "box": np.tile(np.float32([0, 0, *task.grid[::-1]]), (rows, 1)),
+        "box": np.tile(np.array([0, 0, *task.grid[::-1]], np.float32), (rows, 1)),
     }
     run = jax.jit(make_predict(task, look))
     seconds = []

@@ -209,7 +209,7 @@ class Regression(nn.Module):
         if self.shrinks:
             x = Conv(self.channels // 4, 7, 2, dtype=self.dtype, name="stem")(x)
             x = max_pool(nn.relu(Norm(self.norm, self.dtype, name="stem_norm")(x, train=train)))
-        x = x.astype(self.dtype)
+        x = x.astype(self.dtype)  # of a shortcut without a convolution
         x = Unit(self.channels // EXPANSION, **options, name="before")(x, train)
         hourglass = Hourglass(self.channels, self.levels, **options, name="hourglass")
         x = hourglass(x, train=train)

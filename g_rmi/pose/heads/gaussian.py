@@ -98,7 +98,7 @@ class GaussianHeatmaps:
         return 0.25
 
 
-def maxima(heatmap: Float[Array, "h w K"], grid: Grid, decoding: Between) -> Poses:
+def maxima(heatmap: Float[Array, "h w K"], grid: Grid, decoding: str) -> Poses:
     """The maxima of heatmaps, between positions; their values are scores, their mean the pose's.
 
     In the pixels of a crop of that grid. A joint whose map is not finite has a nan score, and so

@@ -16,13 +16,18 @@ from g_rmi.config import OptimConfig, TrainConfig, flatten, from_dict, to_dict
 from g_rmi.inference.load import load_task
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads import Head
+from g_rmi.pose.heads.cascade import Cascade
 from g_rmi.pose.heads.head import Reading, decodings
+from g_rmi.pose.heads.parts import Parts
 from g_rmi.pose.onnx import to_onnx
 from g_rmi.pose.task import PoseTask
 from g_rmi.pose.views import turns
 from g_rmi.skeleton import Skeleton
 from g_rmi.training.loop import train
+from g_rmi.training.optim import make_optimizer
 from g_rmi.training.sharding import data_mesh
+from g_rmi.training.state import create_state
+from g_rmi.training.step import train_step
 from g_rmi.types import Grid, PoseBatch
 from tests.g_rmi.training.toy import Batches
 from tests.networks import FACE, save
@@ -277,6 +282,37 @@ def test_a_stopped_training_goes_on_to_the_same_bits(kind, tmp_path):
     parts = run(tmp_path / "parts", 4)
     for name in ("params", "average"):
         jax.tree.map(np.testing.assert_array_equal, getattr(whole, name), getattr(parts, name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "head",
+    [
+        Parts(radius=6.0, offset_std=3.0, loss_stride=4),
+        Cascade(radius=6.0, sigma=4.0, hourglass_channels=16, hourglass_levels=2),
+    ],
+    ids=lambda head: head.kind,
+)
+def test_a_few_crops_are_learned_by_heart(head):
+    """Joints are spots of three colours; most are found within 3 of 49 pixels."""
+    config = dataclasses.replace(task(head.kind).config, head=head, width=16, fpn_channels=16)
+    network, rng = PoseTask(config, FACE), np.random.default_rng(0)
+    batch = jax.tree.map(lambda x: jnp.stack([x] * 6), labels())
+    points = rng.uniform((6, 6), (26, 42), (6, 3, 2)).astype(np.float32)
+    here = np.stack(np.meshgrid(np.arange(33), np.arange(49)), axis=-1)
+    square = ((here[None, :, :, None] - points[:, None, None]) ** 2).sum(-1)
+    image = (255 * np.exp(-square / 18)).astype(np.uint8)
+    batch = batch._replace(image=jnp.asarray(image), keypoints=jnp.asarray(points))
+    optim = OptimConfig(optimizer="adamw", learning_rate=0.01, schedule="cosine", averaging=0.0)
+    optimizer = make_optimizer(optim, 400)
+    state = create_state(network, optimizer, jax.random.key(0), average=False)
+    step = jax.jit(train_step(network, optimizer))
+    for _ in range(400):
+        state, metrics = step(state, batch)
+        assert metrics["finite"].compute()
+    poses = jax.jit(lambda v: network.decode(network.predict(v, image)))(state.variables)
+    error = np.linalg.norm(np.asarray(poses.keypoints) - points, axis=-1)
+    assert (error < 3).mean() > 0.9, np.sort(error.ravel())
 
 
 def test_heads_are_told_apart():

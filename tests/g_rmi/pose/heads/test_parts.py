@@ -91,6 +91,7 @@ def test_statistics_are_what_makes_pixels():
             np.testing.assert_allclose(pixels[..., a, b, :], wanted, rtol=1e-4, atol=1e-4)
             np.testing.assert_allclose(std[0, a, b], deviations[a, b], rtol=1e-5)
     assert Parts(pairwise_weight=0.0).statistics(joints, seen) == {}
+    assert HEAD.statistics(joints[:, :1], seen[:, :1]) == {}
 
 
 def test_decoding_takes_the_maximum_and_its_offset():
@@ -116,7 +117,7 @@ def test_decoding_takes_the_maximum_and_its_offset():
 def test_maps_of_stride_eight_for_any_keypoints(joints, skip):
     """Off features of stride 16: shapes of a step, and of the maps."""
     names = tuple(f"k{i}" for i in range(joints))  # none of which is another's mirror image
-    skeleton = Skeleton.create(names, sigmas=(0.05,) * joints)
+    skeleton = Skeleton.create(names, limbs=(), sigmas=(0.05,) * joints)
     head = dataclasses.replace(HEAD, skip=skip)
     config = PoseConfig(
         depth=26, width=4, output_stride=16, crop_height=49, crop_width=33, head=head
