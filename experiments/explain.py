@@ -54,10 +54,9 @@ def titled(task: PoseTask, maps: Maps, k: int, decoding: str) -> dict[str, np.nd
     """What the maps of one crop say about joint k, and what its score is where, by title."""
     head, drawn = task.config.head, {}
     for field in head.fields:
-        if field.joints == 1:
-            values = resize(maps[field.name][:, :, k], task.grid)
-            title = f"{field.name}: {field.meaning}" if field.meaning else field.name
-            drawn[title] = jax.nn.sigmoid(values) if field.logits else values
+        values = resize(maps[field.name][:, :, k], task.grid)  # of pairs, to all other joints
+        title = f"{field.name}: {field.meaning}" if field.meaning else field.name
+        drawn[title] = jax.nn.sigmoid(values) if field.logits else values
     evidence = jax.jit(partial(head.evidence, how=task.reading(decoding)))
     return jax.device_get(drawn | {"score: where is it?": evidence(maps)[..., k]})
 

@@ -17,10 +17,12 @@ from experiments.parts.experiment import (
     Options,
     PoseExperiment,
     experiment_from_dict,
+    override,
 )
 from experiments.parts.launch import Executor, Job, Launcher, Resources, run_jobs
 from experiments.parts.points import Base, Point, resolve
 from experiments.parts.sweep_jobs import (
+    COST_METRICS,
     Run,
     Training,
     digest,
@@ -85,13 +87,18 @@ def read_bases(arguments: Arguments) -> Base:
 
 
 def training(
-    experiment: Experiment, base: Experiment, source: str, arguments: Arguments
+    experiment: Experiment,
+    base: Experiment,
+    source: str,
+    arguments: Arguments,
+    before: Training | None = None,
 ) -> Training:
     """The training that a point needs: the one that was given, if it is of that, or one to make.
 
-    `source` is where the base is from; paths of the program's arguments are absolute.
+    `source` is where the base is from, `before` whose weights to start from; paths of the program's
+    arguments are absolute.
     """
-    if not configs.is_config(source) and experiment == read_experiment(source):
+    if not before and not configs.is_config(source) and experiment == read_experiment(source):
         return Training.given(Path(source))
     depth = experiment.model.depth
     pretrained = arguments.pretrained.get(depth)
@@ -103,7 +110,7 @@ def training(
         pretrained=pretrained and pretrained.absolute(),
         experiment=experiment,
     )
-    return Training.made(made, base, arguments.out / "trainings")
+    return Training.made(made, base, arguments.out / "trainings", before)
 
 
 def plan(points: Sequence[Point], base: Base, arguments: Arguments) -> list[Run]:
@@ -123,7 +130,9 @@ def plan(points: Sequence[Point], base: Base, arguments: Arguments) -> list[Run]
             boxes = file, finds
         pose = None
         if point.counts == "people":
-            pose = training(needs.pose, base.pose, arguments.base, arguments)
+            for fields in (*point.before, point.pose):
+                wanted = override(base.pose, fields)
+                pose = training(wanted, base.pose, arguments.base, arguments, pose)
         name = "".join(c if c.isalnum() or c in ".+-" else "_" for c in point.name)
         runs.append(
             Run(
@@ -146,7 +155,10 @@ def make_jobs(runs: Sequence[Run], sweep: str) -> tuple[list[Job], dict[str, lis
         weights = "average" if run.point.averaged else "last"
         boxes = run.boxes[0].stem if run.boxes else "gt"
         pose = run.pose.workdir.name if run.pose else "none"
-        name = f"{sweep}_{pose}_{boxes}_{weights}"
+        parts = [sweep, pose, boxes, weights]
+        if look := run.point.pose_test:
+            parts.append(digest(dict(look)))
+        name = "_".join(parts)
         groups.setdefault(name, []).append(run)
     for name, group in groups.items():
         first, needs = group[0], []
@@ -171,6 +183,7 @@ def rows(runs: Sequence[Run], errors: dict[str, str]) -> list[Row]:
         error = errors.get(run.point.name)
         status = "done" if metrics else f"failed: {error}" if error else "waiting"
         names = KEYPOINT_METRICS if run.pose else BOX_METRICS
+        names = COST_METRICS if run.point.costs else names
         found.append(Row(run.point.name, metrics, run.minutes, status, names))
     return found
 

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import jax
 
+from data_pipeline.loader import sample_joints
+from data_pipeline.schema import Dataset
 from experiments.parts import cli, data
-from experiments.parts.experiment import Options, PoseExperiment
+from experiments.parts.experiment import Experiment, Options, PoseExperiment
 from experiments.parts.stages import STAGES
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import default_values, to_dict
 from g_rmi.detector.detector import Detector
 from g_rmi.inference.load import load_task
+from g_rmi.pose.heads.head import Fitted
 from g_rmi.pose.task import PoseTask
 from g_rmi.skeleton import COCO
 from g_rmi.training.hosts import Hosts, is_first
@@ -57,13 +60,28 @@ class Arguments:
         return self.workdir or Path("runs") / Path(self.config).stem
 
 
-def initial_variables(arguments: Arguments, task: PoseTask | Detector) -> dict | None:
-    """Weights to start from: another training's, its ResNet alone, ImageNet's, or None."""
+def fitted(experiment: Experiment, datasets: list[Dataset]) -> dict:
+    """Variables that are statistics of the training set; none for most networks."""
+    if not isinstance(experiment, PoseExperiment):
+        return {}
+    model, how = experiment.model, {"config": experiment.data, "seed": experiment.train.seed}
+    if not isinstance(model.head, Fitted):
+        return {}
+    return model.head.statistics(*sample_joints(datasets, **model.grid._asdict(), **how))
+
+
+def initial_variables(
+    arguments: Arguments, task: PoseTask | Detector, statistics: dict
+) -> dict | None:
+    """Weights to start from: another training's, its ResNet alone, ImageNet's, or None.
+
+    With `statistics` of the training set, unless those of the other training come with its weights.
+    """
     if arguments.init:
         other, variables = load_task(arguments.init)
         same_joints = getattr(other, "skeleton", None) == getattr(task, "skeleton", None)
         if type(other) is type(task) and same_joints:
-            return variables
+            return {**statistics, **variables}
         for field in ("depth", "width", "stem_width"):
             theirs, ours = getattr(other.config, field), getattr(task.config, field)
             if theirs != ours:
@@ -76,8 +94,9 @@ def initial_variables(arguments: Arguments, task: PoseTask | Detector) -> dict |
         size = {"depth": config.depth, "width": config.width, "stem_width": stem}
         resnet = load_resnet(arguments.pretrained, **size)
     else:
-        return None
-    return task.with_resnet(jax.device_get(jax.jit(task.init)(jax.random.key(0))), resnet)
+        return statistics or None
+    fresh = jax.device_get(jax.jit(task.init)(jax.random.key(0)))
+    return task.with_resnet({**fresh, **statistics}, resnet)
 
 
 def run(arguments: Arguments) -> None:
@@ -118,7 +137,7 @@ def run(arguments: Arguments) -> None:
             data_fingerprint=sets,
             evaluate=stage.validate(task, validation[0]) if validation else None,
             best_by=stage.best_by if experiment.train.keep_best else None,
-            init_variables=initial_variables(arguments, task),
+            init_variables=initial_variables(arguments, task, fitted(experiment, datasets)),
             track=track,
             profile=arguments.profile,
         )

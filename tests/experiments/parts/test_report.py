@@ -158,12 +158,12 @@ def test_the_page_of_a_detector(dataset, workdir):
 
 def test_the_table_of_joints():
     rows = [
-        KeypointRow("left_ankle", 120, 99, 0.51234, 0.4, 0.25),
-        KeypointRow("all", 0, 0, -1.0, -1.0, -1.0),
+        KeypointRow("left_ankle", 120, 99, 0.51234, 0.4, 12, 0.125, 0.25),
+        KeypointRow("all", 0, 0, -1.0, -1.0, 0, -1.0, -1.0),
     ]
     assert joint_cells(rows) == [
-        ("left_ankle", "120", "99", "0.512", "0.400", "0.250"),
-        ("all", "0", "0", "-", "-", "-"),
+        ("left_ankle", "120", "99", "0.512", "0.400", "12", "0.125", "0.250"),
+        ("all", "0", "0", "-", "-", "0", "-", "-"),
     ]
 
 
