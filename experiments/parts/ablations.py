@@ -14,10 +14,12 @@ import typing
 from collections.abc import Callable, Iterator
 
 from experiments.parts.experiment import of_kind
-from experiments.parts.points import Base, Fields, Point, check_names, disks
+from experiments.parts.points import Base, Fields, Point, check_names, disks, head_of
 from g_rmi.config import OptimConfig, nearest, to_dict
 from g_rmi.detector import DetectorConfig
 from g_rmi.inference.settings import Ranking
+from g_rmi.pose.heads.chain.head import Chain
+from g_rmi.pose.heads.recurrent.head import Recurrent
 
 Sweep = Callable[[Base], Iterator[Point]]
 
@@ -82,6 +84,28 @@ def cascade(base: Base) -> Iterator[Point]:
     third = {**fields, "train.steps": max(1, base.pose.train.steps // 3)}
     before = tuple({**third, trains: step} for step in ("detection", "regression"))
     yield Point("cascade, in three steps", third, before=before, costs=True)
+
+
+def chain(base: Base) -> Iterator[Point]:
+    """Chain: what does a joint gain from those before it?
+
+    Article: Gkioxari et al. (2016): 1 to 3 points of PCKh over joints by themselves (from memory).
+    Ours:    not run.
+    Trains:  five networks with the head "chain". Hypotheses and the oracle, which is told where the
+             joints before are and so says what a chain could gain at most, are test-time alone.
+    """
+    head = head_of(base, Chain)
+    yield Point("every joint by itself", {"model.head.feedback": "none"})
+    yield Point("truth always fed in training", {"model.head.truth_steps": 0})
+    less = head.truth_steps or max(1, base.pose.train.steps * 2 // 3)
+    yield Point("truth fed less and less", {"model.head.truth_steps": less})
+    given = {"model.head.truth_steps": less, "model.head.beams": 1}
+    yield Point("all probabilities fed", given | {"model.head.feedback": "map"})
+    yield Point("reversed order", {"model.head.truth_steps": less, "model.head.reverse": True})
+    given = {"model.head.truth_steps": less}
+    yield Point("5 hypotheses", given, pose_test={"model.head.beams": 5})
+    told = {"model.head.oracle": True, "model.head.beams": 1}
+    yield Point("oracle: told the truth", given, pose_test=told)
 
 
 def crop_depth(base: Base) -> Iterator[Point]:
@@ -163,6 +187,8 @@ def heads(base: Base) -> Iterator[Point]:
         yield Point(f"Gaussians, {name}", others["gaussian"], settings=settings, costs=True)
     yield Point("parts (DeeperCut)", others["parts"], costs=True)
     yield Point("cascade (Bulat)", others["cascade"], costs=True)
+    yield Point("recurrent (Belagiannis)", others["recurrent"], costs=True)
+    yield Point("chain (Gkioxari)", others["chain"], costs=True)
 
 
 def _other_heads(base: Base) -> dict[str, Fields]:
@@ -181,11 +207,33 @@ def _other_heads(base: Base) -> dict[str, Fields]:
             "sigma": radius / 3,
             "hourglass_channels": model.fpn_channels or 256,
         },
+        "recurrent": {"sigma": radius / 3, "channels": (model.fpn_channels or 256) // 4},
+        "chain": {
+            "target_sigma": radius / 3,
+            "channels": (model.fpn_channels or 256) // 4,
+            "doublings": 0 if model.fpn_channels else 1,
+            "truth_steps": max(1, base.pose.train.steps * 2 // 3),
+        },
     }
     return {
         kind: {"model.head.kind": kind} | {f"model.head.{k}": v for k, v in fields.items()}
         for kind, fields in heads.items()
     }
+
+
+def iterations(base: Base) -> Iterator[Point]:
+    """Iterations: does running the recurrent block again find joints better?
+
+    Article: Belagiannis & Zisserman (2017): feed-forward < one iteration < two; limb maps help in
+             training (from memory, no numbers).
+    Ours:    not run.
+    Trains:  two networks with the head "recurrent"; one is read at every iteration.
+    """
+    head = head_of(base, Recurrent)
+    for count in range(head.iterations + 1):
+        name = "feed-forward" if count == 0 else f"iteration {count}"
+        yield Point(name, pose_test={"model.head.read_iteration": count})
+    yield Point("without limb maps", {"model.head.limb_weight": 0.0})
 
 
 def loss_weight(base: Base) -> Iterator[Point]:

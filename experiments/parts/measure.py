@@ -22,6 +22,7 @@ from g_rmi.inference.people import turned_views
 from g_rmi.inference.rank import rank_images
 from g_rmi.inference.settings import Look, Settings
 from g_rmi.parts.task import PartsTask
+from g_rmi.pose.heads.head import needs_truth
 from g_rmi.pose.task import PoseTask
 from g_rmi.training import hosts
 from g_rmi.types import People
@@ -57,6 +58,7 @@ def predict_poses(
         width=task.config.crop_width,
         box_scale=task.config.box_scale,
         turns=turned_views(task.config, look),
+        joints=needs_truth(task.config.head),
         batch_size=batch_size * jax.local_device_count(),
         share=hosts.shard(),
     )
@@ -132,7 +134,7 @@ def crop_costs(task: PoseTask, variables: dict, look: Look) -> dict[str, float]:
     random = np.random.default_rng(0)
     batch = {
         "image": random.integers(0, 256, (rows, *shape), np.uint8),
-        "box": np.tile(np.float32([0, 0, *task.grid[::-1]]), (rows, 1)),
+        "box": np.tile(np.array([0, 0, *task.grid[::-1]], np.float32), (rows, 1)),
     }
     run = jax.jit(make_predict(task, look))
     seconds = []

@@ -65,8 +65,8 @@ def _page(evaluated: Evaluated, sections: Sequence[Section]) -> str:
 
 _JOINTS = (
     "found: of people found at OKS .5; oks: mean similarity of these joints; within: share of all "
-    "labelled joints with a similarity of at least .5; occluded: labelled though hidden (COCO's v = "
-    "1), and within of these; ap: COCO's AP with that joint alone."
+    "labelled joints with a similarity of at least .5; occluded: those labelled though hidden "
+    "(COCO's v = 1), and their within; ap: COCO's AP with that joint alone."
 )
 _BOXES = (
     "Against all annotated people. Annotated boxes do not reach 1 either: people without a "

@@ -10,7 +10,7 @@ from typing import Any
 from data_pipeline.boxes import ground_truth_boxes, read_boxes
 from data_pipeline.readers.coco import as_coco
 from experiments.parts import data, measure, training
-from experiments.parts.experiment import Experiment
+from experiments.parts.experiment import Experiment, PoseExperiment, override
 from experiments.parts.points import Fields, Point, settings_of
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import flatten, to_dict
@@ -138,8 +138,9 @@ class Run:
         }
         if self.point.costs:
             values["costs"] = True
-        if self.point.detector_test:
-            values["detector_test"] = dict(self.point.detector_test)
+        for name in ("detector_test", "pose_test"):
+            if fields := getattr(self.point, name):
+                values[name] = dict(fields)
         return json.loads(json.dumps(values, default=str))  # as it comes back from its file
 
     @property
@@ -213,6 +214,9 @@ def evaluate_points(runs: Sequence[Run]) -> None:
         return
     task, variables = load_task(first.pose.workdir, stage="pose", average=first.point.averaged)
     assert isinstance(task, PoseTask)
+    # As an experiment's, for fields to be checked as they were when the points were made.
+    changed = override(PoseExperiment(model=task.config), first.point.pose_test)
+    task = dataclasses.replace(task, config=changed.model)
     variants = [settings_of(run.point) for run in runs]
     evaluations = measure.evaluate_each(task, variables, dataset, truth, boxes, variants)
     for run, evaluation in zip(runs, evaluations):

@@ -41,6 +41,7 @@ class Hourglass(nn.Module):
             width, options = self.channels // EXPANSION, {"norm": self.norm, "dtype": self.dtype}
             return unit_class(width, **options, name=name)(x, train)
 
+        x = x.astype(self.dtype)
         rows, columns = x.shape[1:3]
         if not self.levels or min(rows, columns) < 3 or not rows % 2 or not columns % 2:
             return unit("bottom", x)

@@ -38,7 +38,7 @@ class PartsTask:
     @property
     def network(self) -> PoseNetwork:
         """The linen module."""
-        return PoseNetwork(self.config, len(self.skeleton))
+        return PoseNetwork(self.config, self.skeleton)
 
     def init(self, key: PRNGKeyArray) -> dict:
         """Fresh variables: {"params": ..., "batch_stats": ..., "statistics": ..., "pairs": ...}."""
@@ -58,10 +58,17 @@ class PartsTask:
         }
 
     def loss(
-        self, params: dict, model_state: dict, batch: PartsBatch, key: PRNGKeyArray, *, train: bool
+        self,
+        params: dict,
+        model_state: dict,
+        batch: PartsBatch,
+        key: PRNGKeyArray,
+        *,
+        train: bool,
+        step: Int[Array, ""] | int = 0,
     ) -> tuple[Float[Array, ""], tuple[dict, dict[str, Mean]]]:
         """The weighted terms, a mean over pictures; new batch statistics; terms as metrics."""
-        del key  # The network draws no random numbers.
+        del key, step  # nothing is drawn, nor changes with the steps
         state = {name: tree for name, tree in model_state.items() if name != "pairs"}
         maps, new_state = self.network.apply(
             {"params": params, **state}, batch.image, train=train, mutable=list(state)

@@ -24,7 +24,8 @@ from g_rmi.nn.rewrites import max_pool
 from g_rmi.ops.heatmaps import disk_targets, gaussian_targets
 from g_rmi.pose.fields import Field, resize
 from g_rmi.pose.heads.gaussian import Between, maxima
-from g_rmi.pose.heads.head import Maps, Reading, check_decoding
+from g_rmi.pose.heads.head import Making, Maps, Reading, check_decoding
+from g_rmi.skeleton import Skeleton
 from g_rmi.types import Grid, PoseBatch, Poses
 
 
@@ -60,7 +61,6 @@ class Cascade:
       regression_weight: Weight of the squared error.
       hourglass_channels: Of its maps, a multiple of 4.
       hourglass_levels: How often it halves them, at most.
-      regression_norm: As the trunk's `norm`; not frozen, there are no weights to import.
       loss_stride: Grid of the losses in crop pixels, best the maps' own stride.
       decoding: How a maximum is placed between positions; as for the head "gaussian".
     """
@@ -76,7 +76,6 @@ class Cascade:
     regression_weight: float = 1.0
     hourglass_channels: int = 256
     hourglass_levels: int = 4
-    regression_norm: Literal["batch", "group"] = "batch"
     loss_stride: int = 4
     decoding: Between = "dark"
 
@@ -116,15 +115,14 @@ class Cascade:
         """Of both subnetworks."""
         return {"detection": self.detection_weight, "heatmap": self.regression_weight}
 
-    def maps(
-        self, features: Maps, joints: int, *, dtype: jnp.dtype, train: bool
-    ) -> dict[str, Array]:
+    def maps(self, features: Maps, how: Making) -> dict[str, Array]:
         """A 1x1 convolution for the detector; the regression is `Regression`."""
-        maps, seen, final = {}, [], features["final"]
+        joints, final = len(how.skeleton), features["final"]
+        maps, seen = {}, []
         if self.frozen:
             final = lax.stop_gradient(final)
         if self._detects:
-            logits = project(final, joints, name="detection", dtype=dtype, bias_init=RARE)
+            logits = project(final, joints, name="detection", dtype=how.dtype, bias_init=RARE)
             maps["detection"] = lax.stop_gradient(logits) if self.frozen else logits
             seen.append(jax.nn.sigmoid(maps["detection"]))
         if not self._regresses:
@@ -139,16 +137,17 @@ class Cascade:
             joints,
             self.hourglass_channels,
             self.hourglass_levels,
-            norm=self.regression_norm,
-            dtype=dtype,
+            norm="batch" if how.norm == "frozen" else how.norm,  # there is nothing to import
+            dtype=how.dtype,
             shrinks=beside is not final,
             name="regression",
         )
-        maps["heatmap"] = regression(jnp.concatenate(seen, axis=-1), train=train)
+        maps["heatmap"] = regression(jnp.concatenate(seen, axis=-1), train=how.train)
         return maps
 
-    def targets(self, crop: PoseBatch, grid: Grid) -> CascadeTargets:
+    def targets(self, crop: PoseBatch, grid: Grid, skeleton: Skeleton) -> CascadeTargets:
         """Targets on the grid of the losses."""
+        del skeleton
         stride, there = self.loss_stride, crop.visible & crop.labelled
         points, size = crop.keypoints / stride, grid.every(stride)._asdict()
         return CascadeTargets(
@@ -210,7 +209,7 @@ class Regression(nn.Module):
         if self.shrinks:
             x = Conv(self.channels // 4, 7, 2, dtype=self.dtype, name="stem")(x)
             x = max_pool(nn.relu(Norm(self.norm, self.dtype, name="stem_norm")(x, train=train)))
-        x = x.astype(self.dtype)
+        x = x.astype(self.dtype)  # of a shortcut without a convolution
         x = Unit(self.channels // EXPANSION, **options, name="before")(x, train)
         hourglass = Hourglass(self.channels, self.levels, **options, name="hourglass")
         x = hourglass(x, train=train)

@@ -14,7 +14,8 @@ from g_rmi.nn.losses import huber, logistic
 from g_rmi.ops.heatmaps import disk_targets
 from g_rmi.pose.fields import Field, resize
 from g_rmi.pose.heads.finders import Finder, HoughVotes, Maximum, OksKernel, kernel_sigmas
-from g_rmi.pose.heads.head import Maps, Reading, check_decoding
+from g_rmi.pose.heads.head import Making, Maps, Reading, check_decoding
+from g_rmi.skeleton import Skeleton
 from g_rmi.types import Grid, PoseBatch, Poses
 
 
@@ -82,22 +83,22 @@ class Disks:
             "auxiliary": self.auxiliary_weight,
         }
 
-    def maps(
-        self, features: Maps, joints: int, *, dtype: jnp.dtype, train: bool
-    ) -> dict[str, Array]:
+    def maps(self, features: Maps, how: Making) -> dict[str, Array]:
         """One 1x1 convolution each."""
+        joints, dtype = len(how.skeleton), how.dtype
         disks = partial(project, channels=joints, dtype=dtype, bias_init=RARE)
         offset = project(features["final"], 2 * joints, name="offset", dtype=dtype)
         maps = {
             "heatmap": disks(features["final"], name="heatmap"),
             "offset": offset.reshape(*offset.shape[:-1], joints, 2),
         }
-        if self.auxiliary_weight and train:
+        if self.auxiliary_weight and how.train:
             maps["auxiliary"] = disks(features["middle"], name="auxiliary")
         return maps
 
-    def targets(self, crop: PoseBatch, grid: Grid) -> DiskTargets:
+    def targets(self, crop: PoseBatch, grid: Grid, skeleton: Skeleton) -> DiskTargets:
         """Targets on the grid of the losses."""
+        del skeleton
         stride = self.loss_stride
         disks = partial(disk_targets, **grid.every(stride)._asdict(), radius=self.radius / stride)
         heatmap, offset, inside = disks(crop.keypoints / stride, crop.visible & crop.labelled)

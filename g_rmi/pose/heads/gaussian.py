@@ -11,7 +11,8 @@ from g_rmi.config import require, require_positive
 from g_rmi.nn.conv import project
 from g_rmi.ops.heatmaps import gaussian_targets
 from g_rmi.pose.fields import Field, resize
-from g_rmi.pose.heads.head import Maps, Reading, check_decoding
+from g_rmi.pose.heads.head import Making, Maps, Reading, check_decoding
+from g_rmi.skeleton import Skeleton
 from g_rmi.types import Grid, PoseBatch, Poses
 
 # How a maximum is placed between positions.
@@ -60,15 +61,14 @@ class GaussianHeatmaps:
         """There is one term."""
         return {"heatmap": 1.0}
 
-    def maps(
-        self, features: Maps, joints: int, *, dtype: jnp.dtype, train: bool
-    ) -> dict[str, Array]:
+    def maps(self, features: Maps, how: Making) -> dict[str, Array]:
         """A 1x1 convolution."""
-        del train
-        return {"heatmap": project(features["final"], joints, name="heatmap", dtype=dtype)}
+        joints = len(how.skeleton)
+        return {"heatmap": project(features["final"], joints, name="heatmap", dtype=how.dtype)}
 
-    def targets(self, crop: PoseBatch, grid: Grid) -> GaussianTargets:
+    def targets(self, crop: PoseBatch, grid: Grid, skeleton: Skeleton) -> GaussianTargets:
         """Targets on the grid of the loss."""
+        del skeleton
         stride, visible = self.loss_stride, crop.visible & crop.labelled
         size = grid.every(stride)._asdict()
         points, sigma = crop.keypoints / stride, self.sigma / stride
@@ -98,7 +98,7 @@ class GaussianHeatmaps:
         return 0.25
 
 
-def maxima(heatmap: Float[Array, "h w K"], grid: Grid, decoding: Between) -> Poses:
+def maxima(heatmap: Float[Array, "h w K"], grid: Grid, decoding: str) -> Poses:
     """The maxima of heatmaps, between positions; their values are scores, their mean the pose's.
 
     In the pixels of a crop of that grid. A joint whose map is not finite has a nan score, and so

@@ -6,13 +6,33 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from g_rmi.config import nearest
 from g_rmi.pose.fields import Field
+from g_rmi.skeleton import Skeleton
 from g_rmi.types import Grid, PoseBatch, Poses
 
 Maps = Mapping[str, Array]
+
+
+class Teacher(NamedTuple):
+    """What a head may tell its later parts in place of what its earlier ones found."""
+
+    targets: PyTree  # the head's, of a batch
+    key: Key[Array, ""] | None = None  # of a step of training
+    step: Int[Array, ""] | int = 0  # optimiser steps before it
+
+
+class Making(NamedTuple):
+    """How the maps of a batch are made."""
+
+    skeleton: Skeleton
+    grid: Grid  # of the crops
+    norm: str  # as in `g_rmi.nn.norm`
+    dtype: jnp.dtype  # of the arithmetic
+    train: bool
+    teacher: Teacher | None = None  # in training; at prediction only where the truth is wanted
 
 
 class Reading(NamedTuple):
@@ -28,7 +48,8 @@ class Reading(NamedTuple):
 class Head(Protocol):
     """A frozen dataclass: its fields are its settings and its flags.
 
-    All functions but `maps` see one crop.
+    All functions but `maps` see one crop. A head may have a backbone of its own: a function
+    `backbone(*, norm, dtype, name)` that gives a linen module to take the ResNet's place, or None.
     """
 
     @property
@@ -47,17 +68,15 @@ class Head(Protocol):
     def weights(self) -> dict[str, float]:
         """Of the terms of the loss."""
 
-    def maps(
-        self, features: Maps, joints: int, *, dtype: jnp.dtype, train: bool
-    ) -> dict[str, Array]:
+    def maps(self, features: Maps, how: Making) -> dict[str, Array]:
         """Features to float32 maps; called inside the network, whose parameters it adds.
 
-        The features [B, h, w, C] are "final", the finest, all outputs of the backbone, and
-        "picture", the normalised crops [B, H, W, 3]; `dtype` is that of the arithmetic. In training and initialisation there may be more maps than
-        `fields`.
+        The features [B, h, w, C] are all outputs of the backbone, from first to last, "final", the
+        finest, and "picture", the normalised crops [B, H, W, 3]. In training and initialisation
+        there may be more maps than `fields`.
         """
 
-    def targets(self, crop: PoseBatch, grid: Grid) -> PyTree:
+    def targets(self, crop: PoseBatch, grid: Grid, skeleton: Skeleton) -> PyTree:
         """What the maps should say."""
 
     def losses(self, maps: Maps, targets: PyTree, grid: Grid) -> dict[str, Float[Array, ""]]:
@@ -95,6 +114,11 @@ class Staged(Protocol):
 def frozen_parts(head: Head) -> tuple[str, ...]:
     """Names of the parts of a network that a training with this head leaves as they are."""
     return head.frozen if isinstance(head, Staged) else ()
+
+
+def needs_truth(head: Head) -> bool:
+    """Whether predictions need the targets: to measure what a head could gain at most."""
+    return getattr(head, "oracle", False)
 
 
 def decodings(head: Head) -> tuple[str, ...]:

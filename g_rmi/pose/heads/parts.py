@@ -21,7 +21,8 @@ from g_rmi.ops.parts import pair_index, pair_statistics, part_targets
 from g_rmi.pose.fields import Field, resize
 from g_rmi.pose.heads.disks import finite_maps
 from g_rmi.pose.heads.finders import Maximum
-from g_rmi.pose.heads.head import Maps, Reading, check_decoding
+from g_rmi.pose.heads.head import Making, Maps, Reading, check_decoding
+from g_rmi.skeleton import Skeleton
 from g_rmi.types import Grid, PoseBatch, Poses
 
 
@@ -97,33 +98,40 @@ class Parts:
             "intermediate": self.intermediate_weight,
         }
 
-    def maps(
-        self, features: Maps, joints: int, *, dtype: jnp.dtype, train: bool
-    ) -> dict[str, Array]:
+    def maps(self, features: Maps, how: Making) -> dict[str, Array]:
         """One transposed convolution each, from features of stride 16 to maps of stride 8."""
-        read = partial(_read, features, skip=self.skip, dtype=dtype)
+        joints = len(how.skeleton)
+        read = partial(_read, features, skip=self.skip, dtype=how.dtype)
         offset = read("final", 2 * joints, name="offset")
         maps = {
             "score": read("final", joints, name="score", bias_init=RARE),
             "offset": self.offset_std * offset.reshape(*offset.shape[:-1], joints, 2),
         }
         if self.pairwise_weight:
-            pairs, shape = joints * (joints - 1), offset.shape[:-1]
-            standardised = jnp.zeros((*shape, 0))
-            if pairs:  # no convolution has no channels
-                standardised = read("final", 2 * pairs, name="pairwise")
-            pixels = Pixels(joints, name="pairs")(standardised.reshape(*shape, pairs, 2))
-            maps["pairwise"], maps["pairwise_std"] = pixels
-        if self.intermediate_weight and train:
+            maps |= self._pairwise(joints, offset.shape[:-1], read)
+        if self.intermediate_weight and how.train:
             maps["intermediate"] = read("middle", joints, name="intermediate", bias_init=RARE)
         return maps
+
+    def _pairwise(self, joints: int, shape: tuple[int, ...], read: Any) -> dict[str, Array]:
+        """Offsets between joints, and their deviations; nothing is learned for a single joint."""
+        if joints < 2:  # neither a convolution nor a checkpoint has arrays without numbers
+            one = 1, 1, 2
+            return {
+                "pairwise": jnp.zeros((*shape, *one)),
+                "pairwise_std": jnp.ones((shape[0], *one)),
+            }
+        pairs = joints * (joints - 1)
+        standardised = read("final", 2 * pairs, name="pairwise").reshape(*shape, pairs, 2)
+        pixels, std = Pixels(joints, name="pairs")(standardised)
+        return {"pairwise": pixels, "pairwise_std": std}
 
     def statistics(
         self, keypoints: Float[np.ndarray, "N K 2"], visible: Bool[np.ndarray, "N K"]
     ) -> dict[str, Any]:
         """Mean and deviation of the offsets between joints, of the training set."""
         joints = keypoints.shape[1]
-        if not self.pairwise_weight:
+        if not self.pairwise_weight or joints < 2:
             return {}
         pairs = ~np.eye(joints, dtype=bool)  # row by row they stand in the order of `pair_index`
         mean, std = (
@@ -132,8 +140,9 @@ class Parts:
         )
         return {"statistics": {"pairs": {"mean": mean, "std": std}}}
 
-    def targets(self, crop: PoseBatch, grid: Grid) -> CropPartTargets:
+    def targets(self, crop: PoseBatch, grid: Grid, skeleton: Skeleton) -> CropPartTargets:
         """Targets of the centred person on the grid of the losses."""
+        del skeleton
         stride = self.loss_stride
         people = (crop.keypoints / stride)[None], (crop.visible & crop.labelled)[None]
         size = grid.every(stride)._asdict()
@@ -211,7 +220,7 @@ class Pixels(nn.Module):
         """[..., P, 2] to [..., K, K, 2]."""
         last = jnp.full((*values.shape[:-2], 1, 2), diagonal, values.dtype)
         values = jnp.concatenate([values, last], axis=-2)
-        return jnp.take(values, pair_index(self.joints), axis=values.ndim - 2)
+        return jnp.take(values, pair_index(self.joints), axis=values.ndim - 2, mode="clip")
 
 
 def vector_loss(error: Float[Array, "*grid 2"], include: Bool[Array, "*grid"]) -> Float[Array, ""]:
@@ -232,7 +241,7 @@ def _read(
 ) -> Float[Array, "B h w channels"]:
     """Float32 maps off features, twice their resolution if they are coarser than stride 8."""
     x, fine = features[source], features["block2"]
-    options = {"name": name, "dtype": dtype, "bias_init": bias_init}
+    options: Any = {"name": name, "dtype": dtype, "bias_init": bias_init}
     if x.shape[1] >= fine.shape[1] or x.shape[2] >= fine.shape[2]:
         return project(x, channels, **options)
     options |= {"use_bias": True, "kernel_init": nn.initializers.normal(0.01)}

@@ -32,7 +32,7 @@ def test_vector_loss_by_hand():
 
 def test_targets_are_the_kernels_in_crop_pixels():
     truth = labels()._replace(visible=jnp.array([True, True, False]))
-    targets = HEAD.targets(truth, GRID)
+    targets = HEAD.targets(truth, GRID, FACE)
     small = np.asarray(truth.keypoints)[None] / 8
     wanted = oracle.part_targets(small, truth.visible[None], height=7, width=5, radius=1.0)
     for ours, theirs, scale in zip(targets[:5], wanted, (1, 8, 8, 1, 1)):
@@ -42,7 +42,7 @@ def test_targets_are_the_kernels_in_crop_pixels():
 def test_losses_by_loops():
     rng, truth = np.random.default_rng(0), labels()
     truth = truth._replace(labelled=jnp.array([True, True, False]))
-    targets = HEAD.targets(truth, GRID)
+    targets = HEAD.targets(truth, GRID, FACE)
     maps = {
         "score": rng.normal(size=(7, 5, 3)),
         "offset": 20 * rng.normal(size=(7, 5, 3, 2)),
@@ -91,6 +91,7 @@ def test_statistics_are_what_makes_pixels():
             np.testing.assert_allclose(pixels[..., a, b, :], wanted, rtol=1e-4, atol=1e-4)
             np.testing.assert_allclose(std[0, a, b], deviations[a, b], rtol=1e-5)
     assert Parts(pairwise_weight=0.0).statistics(joints, seen) == {}
+    assert HEAD.statistics(joints[:, :1], seen[:, :1]) == {}
 
 
 def test_decoding_takes_the_maximum_and_its_offset():
@@ -116,7 +117,7 @@ def test_decoding_takes_the_maximum_and_its_offset():
 def test_maps_of_stride_eight_for_any_keypoints(joints, skip):
     """Off features of stride 16: shapes of a step, and of the maps."""
     names = tuple(f"k{i}" for i in range(joints))  # none of which is another's mirror image
-    skeleton = Skeleton.create(names, sigmas=(0.05,) * joints)
+    skeleton = Skeleton.create(names, limbs=(), sigmas=(0.05,) * joints)
     head = dataclasses.replace(HEAD, skip=skip)
     config = PoseConfig(
         depth=26, width=4, output_stride=16, crop_height=49, crop_width=33, head=head
@@ -166,6 +167,6 @@ def test_nobody_in_the_crop_teaches_the_scores_alone():
         "pairwise": jnp.ones((13, 9, 3, 3, 2)),
         "pairwise_std": jnp.ones((3, 3, 2)),
     }
-    found = head.losses(maps, head.targets(truth, GRID), GRID)
+    found = head.losses(maps, head.targets(truth, GRID, FACE), GRID)
     np.testing.assert_allclose(found["score"], np.log(2), rtol=1e-5)
     assert found["offset"] == found["pairwise"] == 0
