@@ -1,7 +1,6 @@
 """The bottom-up stage: what counts in the loss, overfitting one picture, and the way back."""
 
 import dataclasses
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -48,18 +47,22 @@ def batch(count=2, **changes):
     return PartsBatch(**fields | changes)
 
 
+def on_device(example):
+    return jax.tree.map(jnp.asarray, example)
+
+
 def test_where_nobody_teaches():
     cells = {"shape": (13, 17, 5), "stride": 8.0}
-    assert teaches(batch(), **cells).all()
+    assert teaches(on_device(batch()), **cells).all()
     # Beside the picture, in a crowd, where not everybody is labelled.
-    small = np.asarray(teaches(batch(size=np.array([40, 33], np.int32)), **cells))
+    small = np.asarray(teaches(on_device(batch(size=np.array([40, 33], np.int32))), **cells))
     assert np.argwhere(small).max(axis=0).tolist() == [4, 4]
     crowd = batch(0)
     crowd.boxes[3], crowd.ignore[3] = (0, 0, 41, 41), True
-    hidden = ~np.asarray(teaches(crowd, **cells))
+    hidden = ~np.asarray(teaches(on_device(crowd), **cells))
     assert np.argwhere(hidden).max(axis=0).tolist() == [5, 5]
     assert hidden.sum() == 36
-    partly = np.asarray(teaches(batch(1, complete=np.bool_(False)), **cells))
+    partly = np.asarray(teaches(on_device(batch(1, complete=np.bool_(False))), **cells))
     y, x = np.argwhere(partly).T * 8
     x0, y0, x1, y1 = batch(1).boxes[0]
     assert len(x)
@@ -80,7 +83,9 @@ def perfect(example, off=0.0):
 
 
 def test_losses_by_hand():
-    losses = partial(picture_losses, config=CONFIG)
+    def losses(maps, example):
+        return picture_losses(maps, on_device(example), config=CONFIG)
+
     terms = losses(perfect(batch()), batch())
     assert {name: float(value) for name, value in terms.items()} == pytest.approx(
         {"score": 0.0, "offset": 0.0, "pairwise": 0.0}, abs=1e-5
@@ -117,7 +122,7 @@ def test_regressions_are_variables():
 
 def test_one_picture_is_learnt_by_heart():
     task = PartsTask(CONFIG, BODY)
-    example = jax.tree.map(lambda x: np.asarray(x)[None], batch())
+    example = jax.tree.map(lambda x: jnp.asarray(x)[None], batch())
     variables = task.init(jax.random.key(0))
     params, state = variables.pop("params"), variables
     spread = np.tile(np.float32([30, 30]), 20)
