@@ -38,25 +38,25 @@ from g_rmi.files import locked
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Trains and evaluates the points of a sweep; the same command goes on where it stopped.
+    """Trains and evaluates the points of a sweep; the same command continues an interrupted one.
 
     Writes NAME.md, NAME.csv and NAME.png into the output directory, where sweeps share trainings.
     """
 
     config: str  # Name of a function of experiments/parts/ablations.py; `--list` prints them.
     out: Path  # Gets tables, plots, trainings, each point's numbers, and the jobs' logs.
-    # What is varied: a config by name or path (.py), whose fields are the options below, or
-    # directory of a training, which then is not trained again.
+    # What is varied: a config, by name or as a Python file, whose fields are the options below; or
+    # the work directory of a training, which is not trained again.
     base: str = "pose_resnet101"
-    # Likewise the detector, for points that look into its boxes. Default: the config that is named
-    # like the base.
+    # The same for the detector, for points that use its boxes. Default: the config named like the
+    # base.
     detector: str | None = None
-    # Data directories, as for training; the embedded synthetic set without it. The first with a
-    # validation split is evaluated on.
+    # Data directories, as for training. The first with a validation split is evaluated on. Default:
+    # the synthetic set.
     data: tuple[Path, ...] = ()
-    # ImageNet weights to start from, after the depth of the ResNet each is for.
+    # ImageNet weights to start from, each after the depth of its ResNet.
     pretrained: dict[int, Path] = dataclasses.field(default_factory=dict)
-    max_per_image: int = 30  # Best boxes of each picture that are looked into.
+    max_per_image: int = 30  # Boxes of each image that are used at most, the best first.
     # Run jobs on this machine or on Slurm; "debug" runs them in this process.
     launcher: Launcher = "local"
     max_parallel: int | None = None  # Most jobs at once. Default: 1 on this machine, all on Slurm.

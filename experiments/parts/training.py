@@ -26,25 +26,25 @@ from g_rmi.training.tracking import wandb_run
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Trains the config's network; continues by itself if the work directory has a checkpoint."""
+    """Trains the config's network; continues if the work directory has a checkpoint."""
 
-    # One of the configs above, or path of a file of yours (.py) with a get_config(); "list" prints
-    # them. Its fields are the options below.
+    # One of the configs above, or a Python file of yours with a get_config(); "list" prints them.
+    # Its fields are the options below.
     config: str = "pose_synthetic"
     workdir: Path | None = None  # Gets checkpoints, metrics and config.json. Default: runs/CONFIG.
-    # Data directories: COCO's layout, or prepared by `tfds build`. Several are mixed. Without any,
-    # the embedded synthetic set is made and used.
+    # Data directories: COCO's layout, or packed by `data_pipeline.prepare`. Several are mixed.
+    # Without any, the synthetic set is made and used.
     data: tuple[Path, ...] = ()
-    # Work directory or weights file of another training whose weights to start from, as wide as
-    # this network, as deep or less; of the other stage, or of other joints, its ResNet.
+    # Work directory or weights file of another training to start from: as wide as this network, as
+    # deep or shallower. Of the other stage, or with other joints, it supplies its ResNet only.
     init: Path | None = None
     # ImageNet weights of the ResNet, .safetensors with torchvision's or timm's names.
     pretrained: Path | None = None
-    # "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun needs
-    # nothing. "one" works alone.
+    # "auto" detects srun and mpirun; "all" joins the hosts of a Kubernetes or TPU job, each of
+    # which runs this command; "one" works alone.
     hosts: Hosts = "auto"
     dry_run: bool = False  # Print config, size, memory, data and devices; train nothing.
-    # Steps of which JAX's profiler writes a trace into WORKDIR/profile, after the first ones.
+    # Steps to trace with JAX's profiler, after the first two, into WORKDIR/profile.
     profile: int = 0
     # Send all numbers to this project of Weights & Biases, too (`pip install 'g-rmi[wandb]'`).
     wandb: str | None = None
@@ -108,7 +108,7 @@ def run(arguments: Arguments) -> None:
     directories = data.directories(arguments.data)
     datasets = data.read_split(directories, "train")
     validation = data.read_split(directories, "val", required=False)
-    if all(dataset.people.is_crowd.all() for dataset in datasets):
+    if not any(dataset.people.has_box.any() for dataset in datasets):
         names = "; ".join(map(str, datasets))
         raise ValueError(f"{names}: no person to train on; which category_id do people have?")
     skeleton = datasets[0].skeleton

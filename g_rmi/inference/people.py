@@ -184,6 +184,7 @@ def in_chunks(function, valid: Bool[Array, " N"], chunk: int):
     padded = max(-(-count // chunk), 2) * chunk
     order = jnp.argsort(~valid, stable=True).astype(jnp.int32)
     rows = jnp.pad(order, (0, padded - count))
+    function = jax.jit(function)  # so that it is traced once, not here and in the loop
     shapes = jax.eval_shape(function, jax.ShapeDtypeStruct((chunk,), jnp.int32))
     tables = jax.tree.map(lambda x: jnp.zeros((padded, *x.shape[1:]), x.dtype), shapes)
     chunks = -(-jnp.sum(valid, dtype=jnp.int32) // chunk)

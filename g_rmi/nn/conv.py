@@ -77,7 +77,10 @@ class Conv(nn.Module):
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
         """Convolves `x`."""
         shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        # Of a kernel that is there flax compares shapes alone; tracing random numbers takes long.
+        there = self.has_variable("params", "kernel")
+        init = nn.initializers.zeros_init() if there else self.kernel_init
+        kernel = self.param("kernel", init, shape, jnp.float32)
         x = conv2d(
             x.astype(self.dtype),
             jnp.asarray(kernel, self.dtype),
