@@ -77,9 +77,9 @@ def test_statistics_are_what_makes_pixels():
     rng = np.random.default_rng(0)
     joints, seen = rng.normal(size=(50, 3, 2)) * [30, 9], rng.uniform(size=(50, 3)) < 0.8
     assert isinstance(HEAD, Fitted)
-    given = HEAD.statistics(joints, seen)["statistics"]["pairs"]
+    measured = HEAD.statistics(joints, seen)["statistics"]["pairs"]
     values = jnp.asarray(rng.normal(size=(2, 2, 1, 6, 2)), jnp.float32)
-    pixels, std = Pixels(3).apply({"statistics": given}, values)
+    pixels, std = Pixels(3).apply({"statistics": measured}, values)
     means, deviations = oracle.pair_statistics(joints, seen)
     place = {pair: n for n, pair in enumerate((a, b) for a in range(3) for b in range(3) if a != b)}
     for a, b in np.ndindex(3, 3):
@@ -87,7 +87,8 @@ def test_statistics_are_what_makes_pixels():
             assert not np.any(pixels[..., a, b, :])
             np.testing.assert_array_equal(std[:, a, b], 1)
         else:
-            wanted = values[..., place[a, b], :] * deviations[a, b] + means[a, b]
+            given = np.asarray(values)[..., place[a, b], :]
+            wanted = given * deviations[a, b] + means[a, b]
             np.testing.assert_allclose(pixels[..., a, b, :], wanted, rtol=1e-4, atol=1e-4)
             np.testing.assert_allclose(std[0, a, b], deviations[a, b], rtol=1e-5)
     assert Parts(pairwise_weight=0.0).statistics(joints, seen) == {}
