@@ -23,7 +23,7 @@ from rich.progress import track
 
 from data_pipeline.images import ImageError, decode, read_header
 from data_pipeline.readers import read
-from data_pipeline.readers.reader import REFUSED, Problem
+from data_pipeline.readers.reader import ASSUMED, REFUSED, Problem
 from data_pipeline.schema import SPLITS, DataError, Dataset, MissingDataError, Split
 from g_rmi.files import check_file, write_whole
 from g_rmi.skeleton import side_of
@@ -51,6 +51,7 @@ WARNINGS = {
 }
 NOTES = {
     "no keypoints": "people (no crowds) without an annotated joint, as many of COCO's are",
+    ASSUMED: "what the format does not say, and what is taken in its place",
 }
 _SLACK = 1.0  # COCO's own annotations reach the far edge of the last pixel.
 _EXAMPLES = 3
@@ -216,7 +217,8 @@ def main(
     """Check a data directory: files, ids, boxes, keypoints.
 
     Args:
-      directory: Directory in COCO's layout, or one made by data_pipeline.prepare.
+      directory: Data directory in the format of COCO, YOLO, CVAT, Label Studio or labelme, or one
+        made by data_pipeline.prepare.
       split: Only this split; else all there are.
       decode: Decode every image; else only read the headers.
       report: Write the findings here.

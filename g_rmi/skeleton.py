@@ -131,3 +131,9 @@ COCO = Skeleton.create(
     limbs=[(a, b) for a, b in (limb.split("-") for limb in _LIMBS.split())],
     sigmas=(0.026, *np.repeat(list(_SIGMAS.values()), 2)),
 )
+_COCO_BY_WORDS = {frozenset(_words(name)): name for name in COCO.names}
+
+
+def coco_name(name: str) -> str | None:
+    """COCO's name of a joint that is written otherwise: "Left Eye", eye_left, LEye; or None."""
+    return _COCO_BY_WORDS.get(frozenset(_words(name)))
