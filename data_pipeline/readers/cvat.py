@@ -18,7 +18,15 @@ import numpy as np
 from jaxtyping import Float
 
 from data_pipeline.readers.categories import lower
-from data_pipeline.readers.reader import Problem, Report, link_pictures, numbers, refuse, whole
+from data_pipeline.readers.reader import (
+    Problem,
+    Report,
+    link_pictures,
+    number,
+    numbers,
+    refuse,
+    whole,
+)
 from data_pipeline.readers.shapes import (
     Box,
     Joints,
@@ -204,12 +212,12 @@ def _is_known(point: Point, joints: Joints, wrong: Wrong) -> bool:
 
 def _box(shape: ElementTree.Element, where: str, wrong: Wrong) -> Iterator[Box]:
     corners = numbers([shape.get(side) for side in ("xtl", "ytl", "xbr", "ybr")], 4)
-    angle = numbers([shape.get("rotation", "0")], 1)
+    angle = number(shape.get("rotation", "0"))
     if corners is None or angle is None:
         wrong("malformed", f"{where}: 'xtl', 'ytl', 'xbr', 'ybr' must be numbers")
         return
-    x0, y0, x1, y1 = corners
-    turned = upright((x0, y0, x1, y1), angle[0], ((x0 + x1) / 2, (y0 + y1) / 2))
+    x0, y0, x1, y1 = map(float, corners)
+    turned = upright((x0, y0, x1, y1), float(angle), ((x0 + x1) / 2, (y0 + y1) / 2))
     yield Box(where, shape.get("group_id"), turned)
 
 

@@ -22,6 +22,7 @@ from data_pipeline.readers.reader import (
     Report,
     link_pictures,
     load_json,
+    number,
     numbers,
     refuse,
     whole,
@@ -216,9 +217,9 @@ def _picture(task: _Task, people: frozenset[str], wrong: Wrong) -> Picture:
             points.append(Point(region.where, region.parent, region.label, joint))
         elif lower(region.label) in people:
             corners = (x, y, x + sides[0], y + sides[1])
-            angle = numbers([region.value.get("rotation") or 0], 1) or [0]
+            angle = float(number(region.value.get("rotation")) or 0)
             group = region.id if region.id in parents else None
-            boxes.append(Box(region.where, group, upright(corners, angle[0], (x, y))))
+            boxes.append(Box(region.where, group, upright(corners, angle, (x, y))))
         else:
             wrong("other category", f"{region.where} of {region.label!r}")
     return Picture(task.name, *task.size, gather(boxes, points, wrong))

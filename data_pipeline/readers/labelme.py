@@ -72,7 +72,7 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
         there = ", ".join(folders) or "none"
         raise MissingDataError(f"{directory}: no labelme files of split {split!r}; found {there}")
     folder = folders[split]
-    files = {path: _load(path) for path in _files(folder)}
+    files = {path: _load(path) for path in sorted(_files(folder))}
     shapes = [shape for content in files.values() for shape in content["shapes"]]
     points = dict.fromkeys(_label(shape) for shape in shapes if _kind(shape) == _POINT)
     joints = joints_of([folder, directory], list(points), folder, ordered=False)

@@ -218,7 +218,8 @@ def _fault(words: Sequence[str], form: _Form) -> tuple[str, str] | None:
     values = numbers(list(words), len(words))
     if values is None:
         return "malformed", f"not {len(words)} numbers"
-    if (far := max(values[1:], key=abs)) and abs(far) > _FURTHEST:
+    places = [v for i, v in enumerate(values[1:]) if i < 4 or (i - 4) % form.dimensions < 2]
+    if abs(far := max(places, key=abs)) > _FURTHEST:
         return "malformed", f"{far:g} is no share of the picture's side; are these pixels?"
     return None
 

@@ -1,5 +1,6 @@
 """Labelling tools' formats: what is written reads as the same people; what tools export."""
 
+import dataclasses
 import json
 import tempfile
 from pathlib import Path
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from data_pipeline.check import check_split
 from data_pipeline.readers import READERS, WRITERS, read, splits_of
 from data_pipeline.readers.reader import ImageFolder, Reader, Writer
-from data_pipeline.schema import Dataset, Images, People
+from data_pipeline.readers.shapes import Box, Point, gather, upright
+from data_pipeline.schema import DataError, Dataset, Images, People
 from g_rmi.skeleton import COCO, Skeleton
 
 HAND = Skeleton.create(
@@ -37,7 +39,8 @@ def made(folder, skeleton, split, counts, seed):
     corner, side = random.uniform(-2, 40, (n, 2)), random.uniform(1, 40, (n, 2))
     visibility = random.integers(0, 3, (n, k)) * (random.random((n, 1)) < 0.8)
     keypoints = random.uniform(-5, 80, (n, k, 2)) * (visibility > 0)[..., None]
-    names = tuple(f"{'sub/' * (i % 2)}photo {i}.png" for i in range(len(counts)))
+    names = (f"{'sub/' * (i % 2)}photo {i}.png" for i in range(len(counts)))
+    names = tuple(sorted(names, key=Path))  # as folders are read
     people = People(
         id=np.arange(1, n + 1),
         image=np.repeat(np.arange(len(counts)), counts).astype(np.int32),
@@ -273,3 +276,246 @@ def test_what_tools_export(tmp_path, name, capsys):
     assert report.count["assumed"] == 1
     assert assumed in report.examples["assumed"][0]
     assert "\n" not in report.examples["assumed"][0]
+
+
+def edit(name, *changes):
+    """A change of a text file: pairs of what is there, once or more, and what replaces it."""
+
+    def apply(folder):
+        text = (folder / name).read_text()
+        for old, new in zip(changes[::2], changes[1::2]):
+            assert old in text
+            text = text.replace(old, new, 1)
+        (folder / name).write_text(text)
+
+    return apply
+
+
+XML, JSON, YAML, A = "annotations.xml", "project-1-at-2024-01-01.json", "data.yaml", "a.json"
+SECOND_BOX = '<box label="person" xtl="50" ytl="10" xbr="75" ybr="50"/>\n</image>\n<image id="2"'
+FAULTS = {
+    "yolo, no number": (yolo, edit("labels/a.txt", "0.25", "x"), "labels/a.txt, line 1: not 14"),
+    "yolo, count": (yolo, edit("labels/a.txt", " 0 0 0", ""), "line 1: 11 numbers, not 5 .+ 3 x 3"),
+    "yolo, pixels": (yolo, edit("labels/a.txt", "0.3", "24"), "line 1: 24 is no share"),
+    "yolo, flag": (yolo, edit("labels/a.txt", "0.25 2", "0.25 3"), "line 1: a keypoint's v"),
+    "yolo, text": (yolo, edit(YAML, "nc: 1", "nc: ["), "data.yaml: not a YAML file"),
+    "yolo, no object": (yolo, lambda f: (f / YAML).write_text("- a"), "data.yaml: no object"),
+    "yolo, shape": (yolo, edit(YAML, "[3, 3]", "[3, 4]"), r"'kpt_shape' = \[3, 4\] is not"),
+    "yolo, flips": (yolo, edit(YAML, "[0, 1, 2]", "[0, 1]"), "'flip_idx' must be 3 joint numbers"),
+    "yolo, pairs": (
+        yolo,
+        edit(YAML, "[0, 1, 2]", "[1, 2, 0]", "nose", "snout"),
+        "data.yaml: skeleton flip must pair the 3 joints",
+    ),
+    "yolo, names": (yolo, edit(YAML, ", left_ear", ""), "2 names in 'kpt_names', 3 joints"),
+    "yolo, classes": (yolo, edit(YAML, "'person'", "cat, dog"), "categories 'cat', 'dog': none"),
+    "yolo, folder": (yolo, edit(YAML, "../images", "../photos"), "../photos: no such folder"),
+    "yolo, picture": (
+        yolo,
+        lambda f: (f / "images/b.png").write_text("version"),
+        "images/b.png: .*not a picture",
+    ),
+    "cvat, text": (cvat, edit(XML, "</meta>", ""), "annotations.xml: not an XML file: mismatched"),
+    "cvat, root": (cvat, lambda f: (f / XML).write_text("<a/>"), "<a> is not CVAT's <annotations>"),
+    "cvat, video": (cvat, edit(XML, "</meta>", "</meta><track/>"), "has tracks; export it as"),
+    "cvat, entities": (
+        cvat,
+        edit(XML, "<annotations>", '<!DOCTYPE a [<!ENTITY b "c">]><annotations>'),
+        "declares entities",
+    ),
+    "cvat, size": (cvat, edit(XML, 'width="80"', 'width="x"'), "image 0: needs 'name', 'width'"),
+    "cvat, box": (cvat, edit(XML, 'xtl="52"', 'xtl=""'), "b.png, shape 2, <box>: 'xtl', 'ytl'"),
+    "cvat, point": (cvat, edit(XML, "20.00,15.00", "20.00"), "a.png, shape 2, .*must be 1 x,y"),
+    "cvat, joint": (
+        cvat,
+        edit(XML, 'label="Left Eye"', 'label="Left Toe"'),
+        "a.png, shape 2, <skeleton>: no joint 'Left Toe' is declared",
+    ),
+    "cvat, twice": (cvat, edit(XML, 'label="Left Eye"', 'label="Nose"'), "a second 'Nose' of one"),
+    "cvat, two boxes": (cvat, edit(XML, '</image>\n<image id="2"', SECOND_BOX), "in 2 boxes; gr"),
+    "cvat, two skeletons": (
+        cvat,
+        edit(XML, "</labels>", "<label><name>a</name><parent>car</parent></label></labels>"),
+        "2 skeletons with joints of their own",
+    ),
+    "label studio, text": (label_studio, edit(JSON, "]", "", "[", "[["), "not a JSON file"),
+    "label studio, list": (
+        label_studio,
+        lambda f: (f / JSON).write_text("[1]"),
+        "not a list of tasks",
+    ),
+    "label studio, two": (
+        label_studio,
+        lambda f: (f / "second.json").write_text("[]"),
+        "two exports, project-1-at-2024-01-01.json and second.json",
+    ),
+    "label studio, name": (label_studio, edit(JSON, "b.png", "b"), "task 6: no field of its data"),
+    "label studio, number": (
+        label_studio,
+        edit(JSON, '"x": 25.0', '"x": null'),
+        "task 5, region k1: x, y must be numbers",
+    ),
+    "label studio, label": (
+        label_studio,
+        edit(JSON, '["nose"]', '["nose", "chin"]'),
+        "task 5, region k1: 'keypointlabels' must be one label",
+    ),
+    "label studio, joint": (
+        label_studio,
+        edit(JSON, '["nose"]', '["noise"]'),
+        r"joint 'noise' is not one of COCO's; did you mean 'nose'\?; declare joints of your own",
+    ),
+    "label studio, turned": (
+        label_studio,
+        edit(JSON, '"image_rotation": 0', '"image_rotation": 90'),
+        "task 5: 'image_rotation' = 90",
+    ),
+    "labelme, shapes": (labelme, edit(A, '"shapes": [', '"shapes": [1,'), "no list of 'shapes"),
+    "labelme, points": (labelme, edit(A, "[20.0, 15.0]", "[20.0]"), "a.json: shape 1: 'points' of"),
+    "labelme, picture": (labelme, edit(A, '"imagePath"', '"path"'), "field 'imagePath' = N"),
+    "labelme, group": (labelme, edit(A, '"label": "left_eye"', '"label": "nose"'), "second 'nose'"),
+    "labelme, joint": (labelme, edit(A, "left_eye", "tip"), "joint 'tip' is not one of COCO's"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_is_wrong_is_named_in_one_line(tmp_path, name):
+    make, change, words = FAULTS[name]
+    put(tmp_path / "images", "a.png", "b.png", "c.png")
+    make(tmp_path)
+    change(tmp_path)
+    with pytest.raises(DataError, match=words) as error:
+        read(tmp_path, "train")
+    message = str(error.value)
+    assert str(tmp_path) in message
+    assert "\n" not in message
+    assert check_split(tmp_path, "train").errors
+
+
+def test_other_things_than_people_are_told_of(tmp_path):
+    put(tmp_path / "images", "a.png", "b.png", "c.png")
+    cvat(tmp_path)
+    report = check_split(tmp_path, "train")
+    assert report.examples["other category"] == ["a.png, shape 1, <box> of 'car'"]
+
+
+@pytest.mark.parametrize("make", [yolo, cvat, label_studio, labelme])
+def test_joints_can_be_declared(tmp_path, make, capsys):
+    put(tmp_path / "images", "a.png", "b.png", "c.png")
+    make(tmp_path)
+    names = ["left_ear", "nose", "left_eye"]
+    declared = {"name": "person", "keypoints": names, "skeleton": [[1, 2]]}
+    (tmp_path / "skeleton.json").write_text(json.dumps(declared))
+    dataset = read(tmp_path, "train")
+    assert dataset.skeleton.names == tuple(names)
+    assert dataset.skeleton.limbs == ((0, 1),)
+    assert set(dataset.skeleton.sigmas) == {0.067}
+    assert "no sigmas (0.067 for each joint)" in capsys.readouterr().err
+    assert dataset.people.visibility[0].tolist()[:2] == [0, 2]
+    (tmp_path / "skeleton.json").write_text(json.dumps(declared | {"keypoints": ["a", "b", "c"]}))
+    with pytest.raises(DataError, match=r"skeleton.json: does not declare joint '(nose|Nose)'"):
+        read(tmp_path, "train")
+
+
+def test_joints_of_yolo_keep_their_mirror_images(tmp_path):
+    put(tmp_path / "images", "a.png", "b.png", "c.png")
+    yolo(tmp_path)
+    edit("data.yaml", "[0, 1, 2]", "[0, 2, 1]", "kpt_names", "other")(tmp_path)
+    skeleton = read(tmp_path, "train").skeleton
+    assert skeleton.names == ("joint_0", "joint_1", "joint_2")
+    assert skeleton.flip == (0, 2, 1)
+
+
+def test_limbs_of_cvat_are_its_drawing(tmp_path):
+    put(tmp_path / "pictures", "a.png")
+    (tmp_path / "out").mkdir()
+    dataset = made(tmp_path / "pictures", HAND, "train", [1], 0)
+    path = WRITERS["cvat"].write(tmp_path / "out", dataset, model="net")
+    (path.parent / "skeleton.json").unlink()
+    skeleton = read(tmp_path / "out", "train").skeleton
+    assert (skeleton.names, skeleton.limbs) == (HAND.names, HAND.limbs)
+    assert 'source="auto"' in path.read_text()
+    (label, box) = json.loads((path.parent / "labels.json").read_text())
+    assert [each["name"] for each in label["sublabels"]] == list(HAND.names)
+    assert box["type"] == "rectangle"
+
+
+def test_what_a_model_found_is_no_label_before_somebody_submits_it(tmp_path):
+    put(tmp_path / "pictures", "a.png")
+    dataset = made(tmp_path / "pictures", COCO, "train", [2], 0)
+    path = WRITERS["label-studio"].write(tmp_path / "out", dataset, model="net")
+    (task,) = json.loads(path.read_text())
+    assert task["predictions"][0]["model_version"] == "net"
+    assert task["data"]["image"] == "/data/local-files/?d=pictures/photo%200.png"
+    assert len(read(tmp_path / "out", "train").images) == 0
+    task["annotations"] = task.pop("predictions")
+    path.write_text(json.dumps([task]))
+    assert_same_people(read(tmp_path / "out", "train"), dataset)
+
+
+def test_what_no_tool_has_a_place_for_is_said(tmp_path):
+    put(tmp_path / "pictures", "a.png")
+    dataset = made(tmp_path / "pictures", COCO, "train", [3], 0)
+    crowd = dataclasses.replace(dataset.people, is_crowd=np.array([True, False, False]))
+    dataset = dataclasses.replace(dataset, people=crowd)
+    problems = []
+    WRITERS["yolo"].write(tmp_path / "out", dataset, problems.append)
+    assert [(p.kind, p.text) for p in problems] == [("assumed", "left out: 1 crowds")]
+    assert len(read(tmp_path / "out", "train").people) == 2
+
+
+def test_pictures_that_would_share_a_file_are_refused(tmp_path):
+    names = ("a.jpg", "a.png")
+    dataset = made(tmp_path / "pictures", COCO, "train", [1, 1], 0)
+    images = dataclasses.replace(dataset.images, file_name=names)
+    for name in ("yolo", "labelme"):
+        with pytest.raises(DataError, match=r"a\.jpg and a\.png would have one file of labels"):
+            WRITERS[name].write(tmp_path / name, dataclasses.replace(dataset, images=images))
+
+
+@pytest.mark.parametrize(
+    ("angle", "corners"),
+    [(0, (0, 0, 4, 2)), (90, (-2, 0, 0, 4)), (180, (-4, -2, 0, 0)), (-90, (0, -4, 2, 0))],
+)
+def test_turned_boxes_stand_upright(angle, corners):
+    """Clockwise on the screen around the corner (0, 0)."""
+    found = upright((0.0, 0.0, 4.0, 2.0), float(angle), (0.0, 0.0))
+    np.testing.assert_allclose(found, corners, atol=1e-9)
+
+
+LEFT, RIGHT = (0.0, 0.0, 10.0, 10.0), (20.0, 0.0, 30.0, 10.0)
+WIDE = (-5.0, -5.0, 40.0, 40.0)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "points", "people", "problem"),
+    [
+        ([], [], [], None),
+        ([(None, LEFT)], [], [(LEFT, "")], None),
+        ([], [(None, 5), (None, 25)], [(None, "ab")], None),
+        ([(None, LEFT)], [(None, 5), (None, 25)], [(LEFT, "ab")], None),  # there is nobody else
+        ([(None, LEFT), (None, RIGHT)], [(None, 5), (None, 25)], [(LEFT, "a"), (RIGHT, "b")], None),
+        ([(1, LEFT), (2, RIGHT)], [(2, 5), (1, 25)], [(LEFT, "b"), (RIGHT, "a")], None),
+        ([(None, LEFT)], [(7, 5), (8, 25)], [(LEFT, "a"), (None, "b")], None),
+        ([(None, LEFT), (None, WIDE)], [(1, 25), (1, 26)], [(LEFT, ""), (WIDE, "ab")], None),
+        (
+            [(None, LEFT), (None, WIDE)],
+            [(None, 5)],
+            [(LEFT, ""), (WIDE, "")],
+            "in 2 people's boxes",
+        ),
+        ([(1, LEFT), (2, RIGHT)], [(None, 15)], [(LEFT, ""), (RIGHT, "")], "is in nobody's box"),
+        ([(None, LEFT), (None, WIDE)], [(1, 5)], [(LEFT, ""), (WIDE, "")], "in 2 boxes; group the"),
+        ([(1, LEFT), (1, RIGHT)], [], [(LEFT, "")], "a second box in group 1"),
+    ],
+)
+def test_boxes_and_points_are_gathered_to_people(boxes, points, people, problem):
+    """Points are a and b, on the line y = 5."""
+    said = []
+    boxes = [Box("box", group, corners) for group, corners in boxes]
+    points = [Point("p", group, name, (x, 5.0, 2)) for name, (group, x) in zip("ab", points)]
+    found = gather(boxes, points, lambda kind, text: said.append(text))
+    got = [(person.box, "".join(sorted(person.joints))) for person in found]
+    assert sorted(got, key=str) == sorted(people, key=str)
+    assert len(said) == (problem is not None)
+    assert not said or problem in said[0]
