@@ -357,19 +357,12 @@ def _declaration(dataset: Dataset) -> dict[str, Any]:
     return names | {"skeleton": limbs, "sigmas": list(skeleton.sigmas)}
 
 
-def write(
-    directory: Path,
-    dataset: Dataset,
-    report: Report = refuse,
-    *,
-    model: str = "",
-    description: str = "",
-) -> Path:
-    """Writes a split in COCO's own layout; see `Writer.write`. COCO has a place for everything."""
+def write(directory: Path, dataset: Dataset, report: Report = refuse, *, model: str = "") -> Path:
+    """Writes a split in COCO's own layout; see `Writer.write`. There is a place for everything."""
     del report
     path = directory / "annotations" / f"person_keypoints_{dataset.split}2017.json"
     link_pictures(directory / f"{dataset.split}2017", dataset)
     path.parent.mkdir(exist_ok=True)
-    description = description or (f"labels by {model}, to be corrected" if model else "")
-    path.write_text(json.dumps({"info": {"description": description}, **as_coco(dataset)}))
+    info = {"description": f"with labels by {model}" if model else ""}
+    path.write_text(json.dumps({"info": info, **as_coco(dataset)}))
     return path

@@ -159,7 +159,8 @@ class PosePipeline:
             given = _given(boxes, count)
         run = compiled(self.detector, self.pose, canvas, self.settings, self.mesh)
         *columns, valid = jax.device_get(run(self.variables, pictures, given))
-        return [People(*(column[i][valid[i]] for column in columns)) for i in range(len(images))]
+        people = ([column[i][valid[i]] for column in columns] for i in range(len(images)))
+        return [People(*one, self.pose.skeleton) for one in people]
 
 
 def _given(boxes: list[BoxTable], count: int) -> Detections:
