@@ -164,6 +164,6 @@ def test_what_does_not_fit_is_named(runs, faceless, tmp_path):
         run(pose, tmp_path / "nothing", out)
     with pytest.raises(ValueError, match="exists already"):
         run(pose, faceless, faceless)
-    with pytest.raises(ValueError, match="--detector .*: of no use, .* has labels"):
+    with pytest.raises(ValueError, match=r"--detector .*: of no use, .* has labels"):
         run(pose, faceless, out, "--detector", str(detector))
     assert not out.exists()

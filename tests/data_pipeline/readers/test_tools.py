@@ -74,13 +74,13 @@ def assert_same_people(found, expected):
 def test_what_is_written_is_read_as_the_same_people(name, skeleton):
     @settings(max_examples=8, deadline=None)
     @given(
-        st.sampled_from(["train", "val"]),
-        st.lists(st.integers(0, 3), min_size=2, max_size=3),
-        st.integers(0, 2**32),
+        split=st.sampled_from(["train", "val"]),
+        counts=st.lists(st.integers(0, 3), min_size=2, max_size=3),
+        seed=st.integers(0, 2**32),
     )
-    def check(*what):
+    def check(split, counts, seed):
         with tempfile.TemporaryDirectory() as folder:
-            dataset = made(Path(folder, "pictures"), skeleton, *what)
+            dataset = made(Path(folder, "pictures"), skeleton, split, counts, seed)
             if name == "coco" and not dataset.people.visibility.any():
                 return  # COCO's file declares no joints of a set of boxes
             path = WRITERS[name].write(Path(folder, "out"), dataset)
