@@ -23,7 +23,7 @@ BENCHMARKS = {
 class Arguments:
     """Times kernels, training step, loader, pipeline and evaluation against what is installed.
 
-    Rivals (PyTorch, numba, onnxruntime, faster-coco-eval) take part in a clone with them installed.
+    Rivals (PyTorch, numba, onnxruntime, hotcoco) take part in a clone with them installed.
     Writes NAME.json and the same as a table, NAME.md; compare ratios, not milliseconds.
     """
 

@@ -16,6 +16,7 @@ from data_pipeline.images import ImageError, decode
 from data_pipeline.readers import READERS, WRITERS, read
 from data_pipeline.readers.reader import ImageFolder
 from data_pipeline.readers.records import find_prepared
+from data_pipeline.readers.shapes import AREA
 from data_pipeline.schema import DataError, Dataset, Images
 from data_pipeline.schema import People as Labels
 from experiments.parts import cli, measure
@@ -124,7 +125,9 @@ def find_people(
     people = {job.key: people for job, people in found}
     if not sizes:
         raise DataError(f"{folder}: no picture in it that could be read")
-    joined = People(*(np.concatenate(column) for column in zip(*(people[name] for name in sizes))))
+    points, scores, score, boxes, _ = map(list, zip(*(people[name] for name in sizes)))
+    columns = (np.concatenate(column) for column in (points, scores, score, boxes))
+    joined = People(*columns, skeleton=pipeline.pose.skeleton)
     size = np.array(list(sizes.values()), np.int32)
     image = np.repeat(np.arange(len(sizes)), [len(people[name].scores) for name in sizes])
     # What a tool draws ends at the picture's edge.
@@ -134,7 +137,7 @@ def find_people(
         id=np.arange(1, count + 1),
         image=image.astype(np.int32),
         box=box,
-        area=np.prod(box[:, 2:] - box[:, :2], axis=1),
+        area=AREA * np.prod(box[:, 2:] - box[:, :2], axis=1),
         is_crowd=np.zeros(count, bool),
         keypoints=np.zeros((count, joints, 2), np.float32),
         visibility=np.zeros((count, joints), np.uint8),

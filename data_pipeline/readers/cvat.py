@@ -145,11 +145,10 @@ def _limbs(svg: str, joints: Sequence[str]) -> tuple[tuple[str, str], ...]:
     tags = [
         dict(re.findall(r'([\w-]+)="([^"]*)"', tag)) for tag in re.findall(r"<\w+ [^>]*>", text)
     ]
-    nodes = {tag.get("data-node-id"): html.unescape(tag.get("data-label-name", "")) for tag in tags}
-    ends = (
-        (nodes.get(tag.get("data-node-from")), nodes.get(tag.get("data-node-to"))) for tag in tags
-    )
-    return tuple((a, b) for a, b in ends if a in joints and b in joints)
+    names = [html.unescape(tag.get("data-label-name", "")) for tag in tags]
+    nodes = {tag.get("data-node-id"): name for tag, name in zip(tags, names) if name in joints}
+    ends = ((tag.get("data-node-from"), tag.get("data-node-to")) for tag in tags)
+    return tuple((nodes[a], nodes[b]) for a, b in ends if a in nodes and b in nodes)
 
 
 def _joints(

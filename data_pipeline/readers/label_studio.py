@@ -140,7 +140,10 @@ def _results(record: Mapping[str, Any]) -> list[dict] | None:
     made = record.get("annotations", record.get("completions")) or []
     made = [one for one in made if isinstance(one, dict) and not one.get("was_cancelled")]
     made = [one for one in made if one.get("ground_truth")] or made
-    return made[-1].get("result") or [] if made else None  # of several, the last
+    if not made:
+        return None
+    results = made[-1].get("result")  # of several, the last
+    return [r for r in results if isinstance(r, dict)] if isinstance(results, list) else []
 
 
 def _task(
@@ -164,16 +167,16 @@ def _task(
         text = f"{where}: 'image_rotation' = {turned['image_rotation']}; turn the picture itself"
         wrong("malformed", text)
         return None
-    choices = [r for r in results if r.get("type") == "choices"]
     hidden = {
-        r.get("id")
-        for r in choices
-        if HIDDEN & {lower(word) for word in r.get("value", {}).get("choices", [])}
+        result.get("id")
+        for result in results
+        if result.get("type") == "choices" and HIDDEN & set(map(lower, _choices(result)))
     }
     regions = []
     for k, result in enumerate(results):
         value, kind = result.get("value"), result.get("type")
-        label = value.get(kind) if isinstance(value, dict) and kind in (_BOXES, _POINTS) else None
+        value = value if isinstance(value, dict) else {}
+        label = value.get(kind) if kind in (_BOXES, _POINTS) else None
         at = f"{where}, region {result.get('id', k)}"
         if isinstance(label, list) and len(label) == 1 and isinstance(label[0], str):
             own, parent = result.get("id"), result.get("parentID")
@@ -184,6 +187,12 @@ def _task(
         elif kind not in ("choices", "relation"):
             wrong("other category", f"{at}: a {kind}")
     return _Task(name, (width, height), regions)
+
+
+def _choices(result: Mapping[str, Any]) -> list:
+    value = result.get("value")
+    found = value.get("choices") if isinstance(value, dict) else None
+    return found if isinstance(found, list) else []
 
 
 def _name(data: Mapping[str, Any], folder: Path) -> str | None:

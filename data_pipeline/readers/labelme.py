@@ -150,7 +150,7 @@ def _picture(
             text = f"{where}: 'points' of a {kind} must be {count // 2} x, y"
             wrong("malformed", f"{text}, got {shape.get('points')!r:.60}")
         elif kind == _POINT:
-            joint = (*values, 1 if _is_hidden(shape) else 2)
+            joint = (values[0], values[1], 1 if _is_hidden(shape) else 2)
             points.append(Point(where, shape.get("group_id"), label, joint))
         else:
             (x0, x1), (y0, y1) = sorted(values[::2]), sorted(values[1::2])

@@ -65,7 +65,7 @@ class Arguments:
     batch_size: int | None = None
     # Also write report.html: numbers, curves, errors, pictures, training, config.
     report: bool = False
-    # Who computes COCO's numbers: pycocotools, or faster-coco-eval if installed.
+    # Who computes COCO's numbers: pycocotools, or hotcoco if installed.
     coco_backend: Backend = "pycocotools"
     # "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun needs
     # nothing. The first host writes. "one" works alone.

@@ -160,7 +160,7 @@ class PosePipeline:
         run = compiled(self.detector, self.pose, canvas, self.settings, self.mesh)
         *columns, valid = jax.device_get(run(self.variables, pictures, given))
         people = ([column[i][valid[i]] for column in columns] for i in range(len(images)))
-        return [People(*one, self.pose.skeleton) for one in people]
+        return [People(*one, skeleton=self.pose.skeleton) for one in people]
 
 
 def _given(boxes: list[BoxTable], count: int) -> Detections:
