@@ -7,6 +7,7 @@ joints are COCO's if all names are, however they are written. Other joints can b
     {"name": "hand", "keypoints": ["wrist", "tip"], "skeleton": [[1, 2]], "sigmas": [0.1, 0.1]}
 """
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -147,7 +148,7 @@ def joints_of(
     """
     for declared in (folder / DECLARATION for folder in folders):
         if declared.is_file():
-            return _declared(declared, names)
+            return _declared(declared, names, flip)
     known = [coco_name(name) for name in names]
     if None not in known and len(set(known)) == len(known):
         return Joints(COCO, None, {name: found for name, found in zip(names, known) if found})
@@ -161,14 +162,22 @@ def joints_of(
     try:
         skeleton = Skeleton.create(names, limbs=limbs, sigmas=[DEFAULT_SIGMA] * len(names))
         if flip is not None:
-            skeleton = Skeleton(skeleton.names, tuple(flip), skeleton.limbs, skeleton.sigmas)
+            skeleton = dataclasses.replace(skeleton, flip=tuple(flip))
     except ValueError as error:
         raise DataError(f"{path}: {error}") from None
     assumed = f"no sigmas ({DEFAULT_SIGMA} for each joint; {DECLARATION} can give them)"
     return Joints(skeleton, None, {name: name for name in names}, (assumed,))
 
 
-def _declared(path: Path, names: Sequence[str]) -> Joints:
+def declared_names(folder: Path) -> list | None:
+    """The names in `skeleton.json`, if there are any."""
+    path = folder / DECLARATION
+    content = load_json(path) if path.is_file() else None
+    names = content.get("keypoints") if isinstance(content, dict) else None
+    return names if isinstance(names, list) else None
+
+
+def _declared(path: Path, names: Sequence[str], flip: Sequence[int] | None) -> Joints:
     content = load_json(path)
     if not isinstance(content, Mapping):
         raise DataError(f"{path}: not an object such as {{'name': ..., 'keypoints': [...]}}")
@@ -180,6 +189,8 @@ def _declared(path: Path, names: Sequence[str]) -> Joints:
         assumed = (f"no sigmas ({DEFAULT_SIGMA} for each joint)",)
     try:
         skeleton = declared_skeleton(category)
+        if flip is not None and skeleton.names == tuple(names):
+            skeleton = dataclasses.replace(skeleton, flip=tuple(flip))
     except ValueError as error:
         raise DataError(f"{path}: {error}") from None
     own = {coco_name(name): name for name in skeleton.names if coco_name(name)}

@@ -25,6 +25,7 @@ from data_pipeline.readers.shapes import (
     Wrong,
     below,
     check_stems,
+    declared_names,
     declare,
     joints_of,
     left_out,
@@ -107,18 +108,13 @@ def _form(directory: Path, content: Mapping[str, Any], path: Path) -> _Form:
     declared = content.get("kpt_names")
     if isinstance(declared, dict):  # of each class
         declared = next(iter(declared.values()), None)
-    joints = list(_listed(declared, "kpt_names", path).values()) if declared else None
-    if joints is None:
-        cocos = count == len(COCO) and flip in (None, list(COCO.flip))
-        joints = list(COCO.names) if cocos else [f"joint_{k}" for k in range(count)]
+    cocos = count == len(COCO) and flip in (None, list(COCO.flip))
+    plain = COCO.names if cocos else [f"joint_{k}" for k in range(count)]
+    joints = declared or declared_names(directory) or list(plain)
+    joints = list(_listed(joints, "kpt_names", path).values())
     if len(joints) != count:
-        raise DataError(
-            f"{path}: {len(joints)} names in 'kpt_names', {count} joints in 'kpt_shape'"
-        )
+        raise DataError(f"{path}: {len(joints)} joints have names, 'kpt_shape' has {count}")
     said = joints_of([directory], joints, path, ordered=True, flip=flip)
-    if len(said.skeleton) != count and said.owner is not None:
-        text = f"'kpt_shape' has {count} joints, skeleton.json {len(said.skeleton)}"
-        raise DataError(f"{path}: {text}")
     ours = people_of(classes.values(), said.owner, path)
     people = {i for i, name in classes.items() if name.strip().lower() in ours}
     return _Form(said, tuple(joints), dimensions, classes, people)

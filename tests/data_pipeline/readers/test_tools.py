@@ -307,7 +307,7 @@ FAULTS = {
         edit(YAML, "[0, 1, 2]", "[1, 2, 0]", "nose", "snout"),
         "data.yaml: skeleton flip must pair the 3 joints",
     ),
-    "yolo, names": (yolo, edit(YAML, ", left_ear", ""), "2 names in 'kpt_names', 3 joints"),
+    "yolo, names": (yolo, edit(YAML, ", left_ear", ""), "2 joints have names, 'kpt_shape' has 3"),
     "yolo, classes": (yolo, edit(YAML, "'person'", "cat, dog"), "categories 'cat', 'dog': none"),
     "yolo, folder": (yolo, edit(YAML, "../images", "../photos"), "../photos: no such folder"),
     "yolo, picture": (
@@ -424,6 +424,11 @@ def test_joints_of_yolo_keep_their_mirror_images(tmp_path):
     skeleton = read(tmp_path, "train").skeleton
     assert skeleton.names == ("joint_0", "joint_1", "joint_2")
     assert skeleton.flip == (0, 2, 1)
+    (tmp_path / "skeleton.json").write_text('{"keypoints": ["tip", "side", "other"]}')
+    assert read(tmp_path, "train").skeleton.names == ("tip", "side", "other")
+    (tmp_path / "skeleton.json").unlink()
+    WRITERS["yolo"].write(tmp_path / "again", read(tmp_path, "train"))
+    assert read(tmp_path / "again", "train").skeleton == skeleton
 
 
 def test_limbs_of_cvat_are_its_drawing(tmp_path):
