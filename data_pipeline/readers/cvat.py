@@ -195,7 +195,7 @@ def _pictures(
                     some = _points(element, [element.get("label", "")], where, own, wrong)
                     points += [point for point in some if _is_known(point, joints, wrong)]
             elif shape.tag == "points" and lower(label) in people:
-                points += _points(shape, list(joints.names), where, own, wrong)
+                points += _points(shape, joints.skeleton.names, where, own, wrong)
             elif shape.tag == "points" and label in joints.names:
                 points += _points(shape, [label], where, shape.get("group_id"), wrong)
             else:

@@ -151,7 +151,7 @@ def joints_of(
             return _declared(declared, names, flip)
     known = [coco_name(name) for name in names]
     if None not in known and len(set(known)) == len(known):
-        return Joints(COCO, None, {name: found for name, found in zip(names, known) if found})
+        return _joints(COCO, None, zip(names, known))
     if not ordered:
         strange = [name for name, found in zip(names, known) if not found] or names
         declare = json.dumps({"name": "person", "keypoints": sorted(names)})
@@ -166,7 +166,15 @@ def joints_of(
     except ValueError as error:
         raise DataError(f"{path}: {error}") from None
     assumed = f"no sigmas ({DEFAULT_SIGMA} for each joint; {DECLARATION} can give them)"
-    return Joints(skeleton, None, {name: name for name in names}, (assumed,))
+    return _joints(skeleton, None, (), assumed)
+
+
+def _joints(
+    skeleton: Skeleton, owner: str | None, names: Iterable[tuple[str, str | None]], *assumed: str
+) -> Joints:
+    """With the skeleton's own names, and others that mean one of them."""
+    known = {name: name for name in skeleton.names} | {a: b for a, b in names if b}
+    return Joints(skeleton, owner, known, assumed)
 
 
 def declared_names(folder: Path) -> list | None:
@@ -183,10 +191,10 @@ def _declared(path: Path, names: Sequence[str], flip: Sequence[int] | None) -> J
         raise DataError(f"{path}: not an object such as {{'name': ..., 'keypoints': [...]}}")
     category = dict(content)
     listed = category.get("keypoints")
-    assumed: tuple[str, ...] = ()
+    assumed = []
     if category.get("sigmas") is None and isinstance(listed, list) and listed != list(COCO.names):
         category["sigmas"] = [DEFAULT_SIGMA] * len(listed)
-        assumed = (f"no sigmas ({DEFAULT_SIGMA} for each joint)",)
+        assumed = [f"no sigmas ({DEFAULT_SIGMA} for each joint)"]
     try:
         skeleton = declared_skeleton(category)
         if flip is not None and skeleton.names == tuple(names):
@@ -199,8 +207,7 @@ def _declared(path: Path, names: Sequence[str], flip: Sequence[int] | None) -> J
         if found is None:
             close = nearest(name, skeleton.names)
             raise DataError(f"{path}: does not declare joint {name!r}, which is in use{close}")
-    owner = lower(category.get("name"))
-    return Joints(skeleton, owner, {name: found for name, found in known.items() if found}, assumed)
+    return _joints(skeleton, lower(category.get("name")), known.items(), *assumed)
 
 
 def declare(folder: Path, skeleton: Skeleton) -> None:

@@ -146,6 +146,20 @@ def cvat(folder, *, subset="", meta=True):
 """)
 
 
+def cvat_points(folder):
+    """Without skeletons: points that are grouped, and points that have the order of the joints."""
+    points = '<points label="{}" occluded="{}" points="{}" z_order="0"{}></points>'
+    box = '<box label="person" xtl="{}" ytl="{}" xbr="{}" ybr="{}"{}/>'
+    group = ' group_id="7"'
+    (folder / "annotations.xml").write_text(f"""<annotations>
+<image id="0" name="images/a.png" width="80" height="60">
+  {points.format("nose", 0, "20.00,15.00", group)}{points.format("left_eye", 1, "24,12", group)}
+  {box.format(8, 6, 32, 30, group)}</image>
+<image id="1" name="b.png" width="80" height="60">
+  {points.format("nose", 0, "60,30", "")}{box.format(52, 15, 68, 45, "")}</image>
+<image id="2" name="c.png" width="80" height="60"/></annotations>""")
+
+
 def region(kind, label, x, y, **more):
     value = {"x": x / 0.8, "y": y / 0.6, "width": 0.3, kind: [label], **more.pop("value", {})}
     size = {"original_width": 80, "original_height": 60, "image_rotation": 0}
@@ -236,6 +250,7 @@ EXPORTS = {
     "yolo without visibility": (lambda f: yolo(f, dimensions=2), "no visibility"),
     "cvat": (cvat, "no areas"),
     "cvat, a project": (lambda f: cvat(f, subset=' subset="Train"'), "no areas"),
+    "cvat, points": (cvat_points, "no areas"),
     "cvat without meta": (lambda f: cvat(f, meta=False), "no areas"),
     "label studio": (label_studio, "1 tasks that nobody has labelled"),
     "label studio, old": (old_label_studio, "1 tasks that nobody has labelled"),
@@ -429,6 +444,22 @@ def test_joints_of_yolo_keep_their_mirror_images(tmp_path):
     (tmp_path / "skeleton.json").unlink()
     WRITERS["yolo"].write(tmp_path / "again", read(tmp_path, "train"))
     assert read(tmp_path / "again", "train").skeleton == skeleton
+
+
+def test_a_persons_points_in_cvat_have_the_order_of_the_joints(tmp_path):
+    put(tmp_path / "images", "a.png")
+    (tmp_path / "skeleton.json").write_text('{"name": "cat", "keypoints": ["nose", "left_eye"]}')
+    shape = '<points label="Cat" occluded="0" points="{}"/>'
+    image = (
+        '<annotations><image id="0" name="a.png" width="80" height="60">{}</image></annotations>'
+    )
+    path = tmp_path / "annotations.xml"
+    path.write_text(image.format(shape.format("20,15;24,12") + shape.format("60,30;62,28")))
+    people = read(tmp_path, "train").people
+    assert people.keypoints.tolist() == [[[20, 15], [24, 12]], [[60, 30], [62, 28]]]
+    path.write_text(image.format(shape.format("20,15;24,12;1,1")))
+    with pytest.raises(DataError, match=r"a.png, shape 1, <points>: 'points' must be 2 x,y, got"):
+        read(tmp_path, "train")
 
 
 def test_limbs_of_cvat_are_its_drawing(tmp_path):
