@@ -111,7 +111,7 @@ def _parse(path: Path) -> ElementTree.Element:
         raise DataError(f"{path}: declares entities, which CVAT does not")
     try:
         root = ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError) as error:  # the second: of its encoding
         raise DataError(f"{path}: not an XML file: {error}") from None
     if root.tag != "annotations":
         raise DataError(f"{path}: <{root.tag}> is not CVAT's <annotations>")

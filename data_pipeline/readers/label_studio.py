@@ -137,7 +137,8 @@ def _results(record: Mapping[str, Any]) -> list[dict] | None:
             for kind in (_BOXES, _POINTS)
             if isinstance(value, dict) and kind in value
         ]
-    made = record.get("annotations", record.get("completions")) or []
+    made = record.get("annotations", record.get("completions"))
+    made = made if isinstance(made, list) else []
     made = [one for one in made if isinstance(one, dict) and not one.get("was_cancelled")]
     made = [one for one in made if one.get("ground_truth")] or made
     if not made:
@@ -150,7 +151,8 @@ def _task(
     record: Mapping[str, Any], results: list[dict], i: int, folder: Path, wrong: Wrong
 ) -> _Task | None:
     where = f"task {record.get('id', i)}"
-    name = _name(record.get("data", record), folder)
+    data = record.get("data", record)
+    name = _name(data, folder) if isinstance(data, dict) else None
     if name is None:
         wrong("malformed", f"{where}: no field of its data is the name of a picture")
         return None
@@ -168,7 +170,7 @@ def _task(
         wrong("malformed", text)
         return None
     hidden = {
-        result.get("id")
+        _key(result.get("id"))
         for result in results
         if result.get("type") == "choices" and HIDDEN & set(map(lower, _choices(result)))
     }
@@ -179,7 +181,7 @@ def _task(
         label = value.get(kind) if kind in (_BOXES, _POINTS) else None
         at = f"{where}, region {result.get('id', k)}"
         if isinstance(label, list) and len(label) == 1 and isinstance(label[0], str):
-            own, parent = result.get("id"), result.get("parentID")
+            own, parent = _key(result.get("id")), _key(result.get("parentID"))
             concealed = own is not None and own in hidden
             regions.append(_Region(at, own, parent, label[0], kind == _BOXES, value, concealed))
         elif kind in (_BOXES, _POINTS):
@@ -187,6 +189,10 @@ def _task(
         elif kind not in ("choices", "relation"):
             wrong("other category", f"{at}: a {kind}")
     return _Task(name, (width, height), regions)
+
+
+def _key(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _choices(result: Mapping[str, Any]) -> list:

@@ -105,8 +105,14 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _kind(shape: Mapping[str, Any]) -> str:
     """Its type; of version 3's files, which say none, by the number of its points."""
-    said = shape.get("shape_type")
-    return said or (_POINT if len(shape.get("points") or []) == 1 else "polygon")
+    said, points = shape.get("shape_type"), shape.get("points")
+    single = isinstance(points, list) and len(points) == 1
+    return said if isinstance(said, str) else _POINT if single else "polygon"
+
+
+def _group(shape: Mapping[str, Any]) -> int | str | None:
+    said = shape.get("group_id")
+    return said if isinstance(said, int | str) else None
 
 
 def _label(shape: Mapping[str, Any]) -> str:
@@ -151,10 +157,10 @@ def _picture(
             wrong("malformed", f"{text}, got {shape.get('points')!r:.60}")
         elif kind == _POINT:
             joint = (values[0], values[1], 1 if _is_hidden(shape) else 2)
-            points.append(Point(where, shape.get("group_id"), label, joint))
+            points.append(Point(where, _group(shape), label, joint))
         else:
             (x0, x1), (y0, y1) = sorted(values[::2]), sorted(values[1::2])
-            boxes.append(Box(where, shape.get("group_id"), (x0, y0, x1, y1)))
+            boxes.append(Box(where, _group(shape), (x0, y0, x1, y1)))
     return Picture(name, width, height, gather(boxes, points, wrong))
 
 

@@ -100,7 +100,8 @@ def _form(directory: Path, content: Mapping[str, Any], path: Path) -> _Form:
         raise DataError(f"{path}: 'kpt_shape' = {shape!r} is not [joints, 2 or 3]")
     count, dimensions = shape
     flip = content.get("flip_idx")
-    if flip is not None and (not isinstance(flip, list) or len(flip) != count):
+    numbered = isinstance(flip, list) and all(isinstance(k, int) for k in flip)
+    if flip is not None and not (numbered and len(flip) == count):
         raise DataError(
             f"{path}: 'flip_idx' must be {count} joint numbers from 0, got {flip!r:.80}"
         )

@@ -1,19 +1,22 @@
 """Labelling tools' formats: what is written reads as the same people; what tools export."""
 
+import contextlib
 import dataclasses
 import json
+import re
 import tempfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipeline.check import check_split
 from data_pipeline.readers import READERS, WRITERS, read, splits_of
-from data_pipeline.readers.reader import ImageFolder, Reader, Writer
+from data_pipeline.readers.reader import ImageFolder, Reader, Writer, refuse
 from data_pipeline.readers.shapes import Box, Point, gather, upright
 from data_pipeline.schema import DataError, Dataset, Images, People
 from g_rmi.skeleton import COCO, Skeleton
@@ -555,3 +558,65 @@ def test_boxes_and_points_are_gathered_to_people(boxes, points, people, problem)
     assert sorted(got, key=str) == sorted(people, key=str)
     assert len(said) == (problem is not None)
     assert not said or problem in said[0]
+
+
+ODD = (None, "x", -1, 1e300, [], {}, [[]], True)
+
+
+def mutants(value):
+    """A value of JSON's with one part of it replaced by something odd, or left out."""
+    yield from ODD
+    if isinstance(value, dict):
+        for key in value:
+            yield {k: v for k, v in value.items() if k != key}
+            yield from ({**value, key: other} for other in mutants(value[key]))
+    if isinstance(value, list):
+        for i in range(len(value)):
+            yield from ([*value[:i], other, *value[i + 1 :]] for other in mutants(value[i]))
+
+
+def texts_of(name, text):
+    if name.endswith("json"):
+        return map(json.dumps, mutants(json.loads(text)))
+    if name.endswith("yaml"):
+        return map(yaml.safe_dump, mutants(yaml.safe_load(text)))
+    if name.endswith("xml"):
+        words = [match.span(1) for match in re.finditer(r'="([^"]*)"', text)]
+        return (text[:a] + odd + text[b:] for a, b in words for odd in ("", "x", "-1", "1e300"))
+    words = [match.span() for match in re.finditer(r"\S+", text)]
+    return (text[:a] + odd + text[b:] for a, b in words for odd in ("", "x", "-1", "1e300", "nan"))
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (yolo, "data.yaml"),
+        (yolo, "labels/a.txt"),
+        (cvat, "annotations.xml"),
+        (label_studio, "project-1-at-2024-01-01.json"),
+        (json_min, "min.json"),
+        (labelme, "a.json"),
+    ],
+)
+def test_whatever_is_odd_is_read_or_named_in_one_line(tmp_path, make, name):
+    put(tmp_path / "images", "a.png", "b.png", "c.png")
+    make(tmp_path)
+    path, said = tmp_path / name, []
+    texts = list(texts_of(name, path.read_text()))
+    for text in texts[:: 1 + len(texts) // 60]:  # all of them take half a minute
+        path.write_text(text)
+        with contextlib.suppress(DataError):
+            try:
+                people = read(tmp_path, "train", refuse_in_silence).people
+            except DataError as error:
+                said.append(str(error))
+                raise
+            assert np.isfinite(people.box).all()
+            assert np.isfinite(people.keypoints).all()
+    assert len(said) > 5
+    assert all(str(tmp_path) in line and "\n" not in line for line in said)
+
+
+def refuse_in_silence(problem):
+    if problem.kind != "assumed":
+        refuse(problem)
