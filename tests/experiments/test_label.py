@@ -1,6 +1,7 @@
 """Joints that a network labels where nobody has."""
 
 import json
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -151,6 +152,10 @@ def test_photographs_without_labels_become_labels_to_correct(runs, tmp_path, cap
     assert not (there & ~sure).any()
     np.testing.assert_allclose(labelled.people.keypoints[there], points[there], atol=0.0051)
     assert set(labelled.people.visibility[there].tolist()) == {2}
+
+
+def test_every_format_that_is_written_can_be_asked_for():
+    assert get_args(label.Format) == tuple(WRITERS)
 
 
 def test_what_does_not_fit_is_named(runs, faceless, tmp_path):
