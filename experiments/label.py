@@ -107,10 +107,12 @@ def find_people(
     Pictures that cannot be read are told of and left out.
     """
     sizes: dict[str, tuple[int, int]] = {}
-    console = Console(stderr=True)
+    console = Console(stderr=True, soft_wrap=True)
+    quiet = not console.is_terminal
 
     def jobs() -> Iterator[Job]:
-        for source in track(sources, "finding people", console=console, transient=True):
+        text = "finding people"
+        for source in track(sources, text, console=console, transient=True, disable=quiet):
             try:
                 image = decode(source.read())
             except (ImageError, OSError) as error:
