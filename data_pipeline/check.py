@@ -50,8 +50,8 @@ WARNINGS = {
     "orientation": "EXIF turns the picture; its size does not say if it was annotated upright",
 }
 NOTES = {
-    "no keypoints": "people (no crowds) without an annotated joint, as many of COCO's are",
     ASSUMED: "what the format does not say, and what is taken in its place",
+    "no keypoints": "people (no crowds) without an annotated joint, as many of COCO's are",
 }
 _SLACK = 1.0  # COCO's own annotations reach the far edge of the last pixel.
 _EXAMPLES = 3

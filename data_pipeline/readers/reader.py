@@ -30,9 +30,11 @@ ASSUMED = "assumed"
 
 # Words for the category of people.
 PEOPLE = frozenset({"person", "persons", "people", "human", "humans", "pedestrian"})
+_TRUE = {"true": 1, "false": 0}
+
+
 # Words for a joint that is labelled and cannot be seen.
 HIDDEN = frozenset({"occluded", "hidden", "invisible"})
-_TRUE = {"true": 1, "false": 0}
 
 
 class Problem(NamedTuple):
