@@ -49,6 +49,8 @@ from data_pipeline.schema import DataError, Dataset, MissingDataError
 _FILE = "tasks.json"
 _BOXES, _POINTS = "rectanglelabels", "keypointlabels"
 _POINT_SIZE = 0.5  # percent of the picture's width
+# What an entry without regions has, in JSON and in JSON_MIN; COCO's results have none of it.
+_OWN = {"data", "annotator", "annotation_id", "completion_id", "lead_time"}
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what goes before the name of an uploaded file
 
 
@@ -111,6 +113,9 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
     tasks, skipped = [], 0
     for i, record in enumerate(records):
         results = _results(record)
+        if not results and not _OWN & record.keys():
+            wrong("malformed", f"entry {i}: neither a task nor of JSON_MIN")
+            continue
         skipped += results is None
         if results is not None and (task := _task(record, results, i, folder, wrong)):
             tasks.append(task)

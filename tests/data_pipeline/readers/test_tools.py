@@ -362,6 +362,11 @@ FAULTS = {
         lambda f: (f / JSON).write_text("[1]"),
         "not a list of tasks",
     ),
+    "label studio, COCO's results": (
+        label_studio,
+        lambda f: (f / JSON).write_text('[{"file_name": "a.png", "bbox": [1, 2, 3, 4]}]'),
+        "entry 0: neither a task nor of JSON_MIN",
+    ),
     "label studio, two": (
         label_studio,
         lambda f: (f / "second.json").write_text("[]"),
