@@ -103,7 +103,7 @@ def put_picture(path):
 
 def test_the_sets_on_the_page_on_formats_are_read(tmp_path, monkeypatch, capsys):
     """All say the same: a nose, and a left eye that is hidden."""
-    blocks = re.findall(r"^`([\w./]+)`\n\n```\w+\n(.*?)^```", page("formats.md"), re.M | re.S)
+    blocks = re.findall(r"^`([\w./-]+)`\n\n```\w+\n(.*?)^```", page("formats.md"), re.M | re.S)
     for name, text in blocks:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)

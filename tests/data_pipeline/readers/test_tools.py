@@ -75,7 +75,7 @@ def assert_same_people(found, expected):
 @pytest.mark.parametrize("skeleton", [COCO, HAND], ids=["COCO", "own joints"])
 @pytest.mark.parametrize("name", WRITERS)
 def test_what_is_written_is_read_as_the_same_people(name, skeleton):
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=5, deadline=None)
     @given(
         split=st.sampled_from(["train", "val"]),
         counts=st.lists(st.integers(0, 3), min_size=2, max_size=3),
