@@ -1,4 +1,4 @@
-"""Labels joints that nobody has labelled: `g-rmi label --data DIR --out DIR [--to cvat]`."""
+"""Pseudo-labels joints, or pre-labels people: `g-rmi label --data DIR --out DIR [--to cvat]`."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ from experiments.parts.inputs import Source, find
 from experiments.parts.run import Arguments as RunArguments
 from experiments.parts.run import Job, people_of
 from g_rmi.compile_cache import enable_compilation_cache
-from g_rmi.config import nearest
+from g_rmi.config import nearest, require_numbers
 from g_rmi.files import check_directory
 from g_rmi.inference.load import SHIPPED, load_settings, load_task
 from g_rmi.inference.pipeline import PosePipeline
@@ -41,29 +41,32 @@ Format = Literal["coco", "yolo", "cvat", "label-studio", "labelme"]
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Lets a pose network label the joints of a training split that carry no label.
+    """Pseudo-labels the joints that a training split lacks, for a later training or to correct.
 
-    To train on: for sets of boxes alone, and for mixtures of sets that label different joints. Or,
-    with --to, to correct in a labelling tool; then --data may be a folder of photographs, in which
-    a detector finds the people. Labels that are there stay as they are. Writes a data directory:
-    the annotations and a link to the pictures.
+    For sets with boxes only, and for mixtures of sets that label different joints. With --to, the
+    labels can be opened in a labelling tool; --data may then be a folder of images, in which a
+    detector finds the people. Existing labels are kept. Writes a data directory: the annotations
+    and a link to the images.
     """
 
-    data: Path  # Data directory, its training split; or a folder of pictures without labels.
+    data: Path  # Data directory, its training split; or a folder of images without labels.
     out: Path  # The new data directory.
-    # Directory of the pose network's training, or a weights file. Default: the package's own.
+    # The pose network's work directory, or a weights file. Default: the packaged weights.
     workdir: Path | None = None
-    # The same of the detector, for pictures without labels.
-    detector: Path | None = None
+    detector: Path | None = None  # The same for the detector, for images without labels.
     to: Format = "coco"  # The format to write.
     checkpoint: str = "latest"  # "latest", "best" or a step; see evaluate.
-    # Only these joints, such as nose left_eye; all of them if none is named.
+    # Only these joints, such as nose left_eye. Default: all.
     joints: tuple[str, ...] = ()
-    min_keypoint_score: float = 0.5  # Joints of a lower expected OKS stay without a label.
+    min_keypoint_score: float = 0.5  # Joints with a lower expected OKS stay unlabelled.
     batch_size: int = measure.CROPS  # Crops per batch and device.
-    # How joints are looked for and, in pictures without labels, people. Default: as predict does,
-    # and with the flip test.
+    # How joints and, in images without labels, people are found. Default: as stored in the pose
+    # network's weights, with the flip test.
     settings: Settings = Settings(flip_test=True)
+
+    def __post_init__(self):
+        require_numbers(self, 0, None, "min_keypoint_score")
+        require_numbers(self, 1, None, "batch_size")
 
 
 def boxes_to_label(dataset: Dataset, joints: Bool[np.ndarray, " K"]) -> PersonBoxes:
