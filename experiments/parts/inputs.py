@@ -82,7 +82,7 @@ def _find(word: str, leave_out: Path) -> Iterator[tuple[Path | None, str]]:
         if not matches:
             raise ValueError(f"{word}: no file matches")
         for match in matches:
-            with contextlib.suppress(_NoPictures if os.path.isdir(match) else ()):
+            with contextlib.suppress(*[_NoPictures] * os.path.isdir(match)):
                 yield from _find(match, leave_out)
     else:
         raise ValueError(f"{word or 'an empty word'}: no such file or folder")
