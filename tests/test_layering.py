@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "g_rmi.training": ("g_rmi.metrics", "g_rmi.config", "g_rmi.files", "g_rmi.types"),
     "g_rmi.pose": STAGE,
     "g_rmi.detector": STAGE,
+    "g_rmi.parts": STAGE,
     "g_rmi.inference": (
         *LEAVES,
         "g_rmi.ops",

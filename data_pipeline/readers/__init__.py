@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from data_pipeline.readers import coco, cvat, label_studio, labelme, records, yolo
+from data_pipeline.readers import coco, cvat, label_studio, labelme, mpii, records, yolo
 from data_pipeline.readers.reader import Reader, Report, Writer, refuse
 from data_pipeline.schema import SPLITS, Dataset
 
 # The first that finds a split in a directory reads it.
-READERS: tuple[Reader, ...] = (records, coco, yolo, cvat, label_studio, labelme)
+READERS: tuple[Reader, ...] = (records, mpii, coco, yolo, cvat, label_studio, labelme)
 WRITERS: Mapping[str, Writer] = {
     "coco": coco,
     "yolo": yolo,

@@ -10,7 +10,11 @@
     hough      hough_vote  gaussian_vote  mean_shift
     oks        oks  pairwise_oks
     nms        greedy_nms  box_nms  oks_nms
-    partition  partition  partition_energy
+    partition  partition  partition_energy  partition_in_stages
+    candidates find_candidates
+    pair_costs pair_features  pair_costs  log_odds
+    tree_walk  tree_walk
+    assemble   assemble
 
 Every kernel computes in float32 whatever floats it is given, carries no `jit` of its own, takes its
 options by keyword, accepts axes of size 0 and breaks ties by the lowest index. Frames as in
