@@ -59,14 +59,14 @@ def test_ids_switch_no_more_often_than_bytetracks(options):
 
 
 def test_people_who_cross_keep_their_ids():
-    frames = [frame(person(100 + 10 * i), person(500 - 10 * i, y=320)) for i in range(41)]
+    frames = [frame(person(100 + 5 * i), person(300 - 5 * i, y=320)) for i in range(41)]
     assert run(frames) == [[1, 2]] * 41
     # Also when nobody sees the one behind for as long as they overlap, and the order is another.
-    for i in range(16, 25):
-        frames[i] = frame(person(500 - 10 * i, y=320))
-    for i in range(25, 41):
+    for i in range(17, 23):
+        frames[i] = frame(person(300 - 5 * i, y=320))
+    for i in range(23, 41):
         frames[i] = People(*(column[::-1] for column in frames[i]))
-    assert run(frames) == [[1, 2]] * 16 + [[2]] * 9 + [[2, 1]] * 16
+    assert run(frames) == [[1, 2]] * 17 + [[2]] * 6 + [[2, 1]] * 18
 
 
 @pytest.mark.parametrize(("gap", "then"), [(1, 1), (5, 1), (6, 2), (20, 2)])
