@@ -1,4 +1,4 @@
-"""Labels joints that nobody has labelled: `g-rmi label --workdir DIR --data DIR --out DIR`."""
+"""Pseudo-labels missing joints: `g-rmi label --workdir DIR --data DIR --out DIR`."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from data_pipeline.readers.records import find_prepared
 from data_pipeline.schema import Dataset
 from experiments.parts import cli, measure
 from g_rmi.compile_cache import enable_compilation_cache
-from g_rmi.config import nearest
+from g_rmi.config import nearest, require_numbers
 from g_rmi.files import check_directory
 from g_rmi.inference.load import load_task
 from g_rmi.inference.settings import Look
@@ -28,24 +28,28 @@ _MARGIN = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Lets a pose network label the joints of a training split that carry no label, to train on.
+    """Pseudo-labels the joints that a training split lacks, for a later training.
 
-    For sets of boxes alone, and for mixtures of sets that label different joints. Labels that are
-    there stay as they are. Writes a data directory: the annotations and a link to the pictures.
+    For sets with boxes only, and for mixtures of sets that label different joints. Existing labels
+    are kept. Writes a data directory: the annotations and a link to the images.
     """
 
-    workdir: Path  # Directory of the pose network's training, or a weights file.
+    workdir: Path  # The pose network's work directory, or a weights file.
     data: Path  # Data directory, in COCO's layout; its training split.
     out: Path  # The new data directory.
     checkpoint: str = "latest"  # "latest", "best" or a step; see evaluate.
-    # Only these joints, such as nose left_eye; all of them if none is named.
+    # Only these joints, such as nose left_eye. Default: all.
     joints: tuple[str, ...] = ()
-    min_keypoint_score: float = 0.5  # Joints of a lower expected OKS stay without a label.
-    flip_test: bool = True  # Look at the mirrored crop, too, and take the mean.
-    # Look at the crop turned to either side, too, and take the mean; for weights trained
-    # with `--rotation`.
+    min_keypoint_score: float = 0.5  # Joints with a lower expected OKS stay unlabelled.
+    flip_test: bool = True  # Average with the mirrored crop.
+    # Average with the crop rotated by 30 degrees to either side; for weights trained with
+    # `--rotation`.
     rotation_test: bool = False
     batch_size: int = measure.CROPS  # Crops per batch and device.
+
+    def __post_init__(self):
+        require_numbers(self, 0, None, "min_keypoint_score")
+        require_numbers(self, 1, None, "batch_size")
 
 
 def boxes_to_label(dataset: Dataset, joints: Bool[np.ndarray, " K"]) -> PersonBoxes:

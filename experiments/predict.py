@@ -54,9 +54,9 @@ def drawings(sources: Sequence[Source], out: Path) -> dict[str, Path]:
     """A file of its own to draw into for each input."""
     names = drawing_names({s.name: ".mp4" if s.is_video else ".jpg" for s in sources})
     files = {name: out / file for name, file in names.items()}
-    inputs = {source.path.resolve() for source in sources if source.path}
+    inputs = {os.path.realpath(source.path) for source in sources if source.path}
     for file in files.values():
-        if file.resolve() in inputs:
+        if os.path.realpath(file) in inputs:
             raise ValueError(f"--out {out}: {file} would be drawn over, which is an input")
     return files
 
@@ -95,8 +95,14 @@ def boxes_of(arguments: Arguments, sources: Sequence[Source]) -> dict[str, BoxTa
         return None
 
     table = read_boxes(arguments.boxes, names, sizes=size, **limits)
+    first = np.searchsorted(table.image, np.arange(len(names) + 1))  # rows are sorted by picture
+    without = int((np.diff(first) == 0).sum())
+    missing = f"no box for {without} of {len(names)} pictures" if without else None
+    for note in filter(None, (missing, table.note)):
+        if is_first():
+            print(f"note: {arguments.boxes}: {note}")
     box, score = table.box.astype(np.float32), table.score.astype(np.float32)
-    rows = {name: table.image == i for i, name in enumerate(names)}
+    rows = {name: slice(*first[i : i + 2]) for i, name in enumerate(names)}
     return {name: (box[row], score[row]) for name, row in rows.items()}
 
 
@@ -182,7 +188,8 @@ def counted(results: Sequence[Mapping[str, Any]]) -> str:
     frames = {(person["file_name"], person["frame"]) for person in results if "frame" in person}
     seen = sum("frame" in person for person in results)
     tracks = {_track(person) for person in results if person.get("track_id", -1) >= 0}
-    parts = [f"{len(results) - seen} people"] if seen < len(results) or not frames else []
+    there = len(results) - seen
+    parts = [f"{there} {'person' if there == 1 else 'people'}"] if there or not frames else []
     parts += [f"{seen} detections in {len(frames)} frames"] * bool(frames)
     return ", ".join(parts + [f"{len(tracks)} tracks"] * bool(tracks))
 
@@ -207,7 +214,7 @@ def main(argv: Sequence[str]) -> int:
     """The program."""
     settings = load_settings(cli.peek(argv, "pose"))
     if cli.peek(argv, "boxes"):  # somebody has said that people are there
-        settings = dataclasses.replace(settings, min_score=0.0)
+        settings = dataclasses.replace(settings, min_box_score=0.0, min_score=0.0)
     arguments = cli.arguments(Arguments, argv, name="predict", settings=settings)
     sources = find(arguments.inputs, leave_out=arguments.out)
     join_hosts(arguments.hosts)

@@ -59,6 +59,7 @@ class PoseBatch(NamedTuple):
     keypoints: Float[Array, "*B K 2"]  # joints of the person the crop is centred on, in crop pixels
     # the joint is annotated in this picture (COCO v > 0): it has a disk and an offset
     visible: Bool[Array, "*B K"]
+    occluded: Bool[Array, "*B K"]  # annotated, though something is before it (COCO v = 1)
     # the joint takes part in the loss; not where the data set never labels the joint, or, by choice
     # of the data config, where COCO gives v = 0
     labelled: Bool[Array, "*B K"]

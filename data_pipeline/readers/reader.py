@@ -21,10 +21,11 @@ REFUSED = {
     "unknown image": "an annotation of an image that is not listed",
     "keypoint count": "not three numbers per joint",
     "keypoint flag": "a v that is not 0, 1 or 2",
+    "shares": "all boxes or all joints lie between 0 and 1: shares of the pictures, not pixels",
 }
 
 # Words for the category of people.
-PEOPLE = frozenset({"person", "persons", "people", "human", "humans", "pedestrian"})
+PEOPLE = frozenset({"person", "persons", "people", "human", "humans", "pedestrian", "pedestrians"})
 _TRUE = {"true": 1, "false": 0}
 
 
@@ -86,7 +87,7 @@ def load_json(path: Path) -> Any:
     """Parses a JSON file; a DataError names file, line and column of what is no JSON."""
     try:
         return json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of a number of thousands of digits
         raise DataError(f"{path}: not a JSON file: {error}") from None
 
 
@@ -96,7 +97,8 @@ def whole(value: Any) -> int | None:
         value = value[0]
     if isinstance(value, str):
         text = value.strip()
-        value = _TRUE.get(text.lower(), int(text) if text.isdecimal() else number(text))
+        value = int(text) if text.isdecimal() and len(text) < 100 else number(text)
+        value = _TRUE.get(text.lower(), value)
     sound = isinstance(value, int | float) and math.isfinite(value) and value == int(value)
     return int(value) if sound and -(2**63) <= value < 2**63 else None
 

@@ -17,6 +17,7 @@ from experiments.parts.inputs import STDIN, Source, sequences
 from experiments.parts.journal import Journal
 from experiments.parts.outputs import write_jpeg
 from experiments.parts.videos import Video, VideoFile
+from g_rmi.config import require_numbers
 from g_rmi.evaluation.results import box_results, keypoint_results, keypoints_of
 from g_rmi.geometry import from_xywh
 from g_rmi.inference.canvas import MARGIN, shape_class
@@ -34,50 +35,48 @@ _END = -1  # In place of a frame's number: the video was read to its end.
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Finds the people of photographs and videos and draws them.
+    """Finds people in images and videos and draws them.
 
-    Writes keypoints.json (COCO's results format, with file names) and a drawn picture or video for
-    each input. The same command goes on where an interrupted one stopped. Exit status: 0, or 1 if
-    inputs had to be left out, or 2 if nothing could begin.
+    Writes keypoints.json (COCO's results format, with file names) and a drawing of each input. The
+    same command continues an interrupted run. Exit status: 0, or 1 if inputs were skipped, or 2 if
+    nothing could begin.
     """
 
-    # Pictures, folders (with all folders below, pictures only), glob patterns, videos, or - for one
-    # picture on standard input.
+    # Images, folders (searched recursively, images only), glob patterns, videos, or - for one image
+    # on standard input.
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT ...")]
     out: Path  # Where the results go.
-    # Directory of the detector's training, or its weights file. Default: the detector shipped with
-    # the package.
+    # The detector's work directory or weights file. Default: the packaged weights.
     detector: Path | None = None
-    pose: Path | None = None  # The same of the pose network.
-    # Where to look instead of asking a detector: a JSON file, {"picture.jpg": [[x0, y0, x1,
-    # y1], ...]} or COCO's results format with the picture's name, its stem or number as
-    # image_id. Nobody of them is left out for a low score unless --min-score is given.
+    pose: Path | None = None  # The same for the pose network.
+    # Boxes that replace the detector: a JSON file, {"image.jpg": [[x0, y0, x1, y1], ...]} or
+    # COCO's results format with the image's name, its stem or number as image_id. A low score
+    # drops nobody then, unless --min-score is given.
     boxes: Path | None = None
-    # Larger pictures are shrunk by the smallest whole factor that makes them fit.
+    # Longer images are first downscaled by the smallest integer factor that makes them fit.
     max_side: int = 2560
-    every: int = 1  # Of videos, only every n-th frame.
-    # Follow people through the frames of each video, or the pictures of each folder in the order of
-    # their names: "track_id" in keypoints.json, and a colour of their own in the drawing.
+    every: int = 1  # Process every n-th frame of a video.
+    # Follow people through each video, or through the images of each folder in the order of their
+    # names: adds "track_id" to keypoints.json and colours the drawing by it.
     track: bool = False
-    frame_rate: float = 25.0  # With --track, the pictures of a folder that are a second.
+    frame_rate: float = 25.0  # Images of a folder per second, for --track and --smooth.
     draw: bool = True  # Draw what is found.
     draw_boxes: bool = True  # Draw the boxes, too.
-    draw_scores: bool = True  # Write each person's pose score beside them.
-    # Keypoints that score lower are not drawn. Default: .3 where scores are an expected OKS, as
-    # those of the package's weights are, else .02.
+    draw_scores: bool = True  # Draw each person's pose score, too.
+    # Joints scoring lower are not drawn. Default: .3 where scores are an expected OKS, as with the
+    # packaged weights, else .02.
     min_keypoint_score: float | None = None
-    # Images that go through the networks together, shared out among as many devices of this host as
-    # divide it. Default: 1 on CPUs, 4 on accelerators.
+    # Images processed together, shared among as many of this host's devices as divide it. Default:
+    # 1 on CPUs, 4 on accelerators.
     batch_size: int | None = None
-    overwrite: bool = False  # Start anew, also with other options.
-    # "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun
-    # needs nothing. Each takes a part of the inputs, the first one gathers the results; all must
-    # see --out. "one" works alone.
+    overwrite: bool = False  # Discard the results in --out and start again.
+    # "auto" detects srun and mpirun; "all" joins the hosts of a Kubernetes or TPU job, each of
+    # which runs this command; "one" works alone. The hosts share the inputs, the first one merges
+    # the results; all must see --out.
     hosts: Hosts = "auto"
-    # How people are looked for. Default: as the weights of the pose network were written with, else
-    # those of the package.
+    # How people are found. Default: as stored in the pose network's weights.
     settings: Settings = Settings()
-    tracking: Tracking = Tracking()  # How people are followed; --smooth follows them, too.
+    tracking: Tracking = Tracking()  # How people are followed; --smooth implies --track.
 
     @property
     def follows(self) -> bool:
@@ -93,6 +92,7 @@ class Arguments:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} {value}: at least 1")
+        require_numbers(self, 0, None, "min_keypoint_score")
 
 
 class Job(NamedTuple):

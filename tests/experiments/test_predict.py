@@ -3,6 +3,7 @@
 import io
 import json
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -365,7 +366,7 @@ def test_boxes_from_a_file_need_no_detector(networks, folder, tmp_path):
     assert PosePipeline.load(pose=networks[3], boxes_given=True).detector is None
 
 
-def test_scores_of_a_file_of_boxes_rank_people(networks, folder, tmp_path):
+def test_scores_of_a_file_of_boxes_rank_people(networks, folder, tmp_path, capsys):
     boxes = {0.5: [5, 5, 35, 45], 0.75: [30, 10, 40, 45], 0.25: [0, 0, 20, 20]}
     found = [
         {"image_id": "a", "category_id": 1, "bbox": box, "score": score}
@@ -375,6 +376,7 @@ def test_scores_of_a_file_of_boxes_rank_people(networks, folder, tmp_path):
     given = ["--boxes", str(tmp_path / "boxes.json"), "--ranking", "box", "--oks-nms", "1"]
     arguments = [*networks[2:-4], str(folder / "a.jpg"), *given, "--min-box-score", "0.3"]
     assert predict.main([*arguments, "--no-draw", "--out", str(tmp_path / "out")]) == 0
+    assert "boxes.json: 1 boxes are not looked into" in capsys.readouterr().out
     people = people_in(tmp_path / "out")  # that of .25 is below the least box score
     assert {p["score"]: p["bbox"] for p in people} == {s: boxes[s] for s in (0.75, 0.5)}
 
@@ -500,6 +502,8 @@ def test_inputs_are_found_by_folder_pattern_and_name(folder, tmp_path, monkeypat
         ([], "no input: give pictures"),
         (["nowhere.jpg"], r"nowhere\.jpg: no such file or folder"),
         (["*.nothing"], r"\*\.nothing: no file matches"),
+        (["emp*"], r"emp\*: no picture in it, of"),
+        ([""], "an empty word: no such file or folder"),
         (["empty"], r"empty: no picture in it, of \.avif .*; its 1 videos must be named"),
         (["out"], "must not go into the folder"),
     ],
@@ -533,6 +537,19 @@ def test_linked_folders_are_searched_once(tmp_path):
         (tmp_path / "in" / name).symlink_to(there, target_is_directory=True)
     found = find([str(tmp_path / "in")], leave_out=tmp_path / "out")
     assert [source.name for source in found] == ["a/x.jpg", "b/z.jpg", "linked/y.jpg"]
+
+
+def test_a_pattern_passes_over_what_is_no_input(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty", "out", "in"):
+        (tmp_path / name).mkdir()
+    for name in ("out/drawn.jpg", "in/b.jpg", "a.jpg"):
+        (tmp_path / name).touch()
+    for link, target in (("gone.jpg", "nowhere.jpg"), ("loop.jpg", "loop.jpg")):
+        (tmp_path / link).symlink_to(target)
+    found = find(["*"], leave_out=Path("out"))
+    assert [source.name for source in found] == ["a.jpg", "gone.jpg", "b.jpg", "loop.jpg"]
+    assert len(predict.drawings(found, Path("out"))) == 4
 
 
 def test_results_of_other_inputs_are_not_overwritten(networks, tmp_path, capsys):
