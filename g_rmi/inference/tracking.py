@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from g_rmi.config import require, require_numbers, require_positive
+from g_rmi.config import require_numbers, require_positive
 from g_rmi.inference.people import PeopleTable
 from g_rmi.ops.assignment import assign
 from g_rmi.ops.boxes import iou
@@ -53,7 +53,6 @@ class Tracking:
     def __post_init__(self):
         require_numbers(self, 0, 1, "min_similarity", "new_track_score")
         require_numbers(self, 0, None, "patience", "speed_cutoff")
-        require(self.patience == int(self.patience), "patience", self.patience, "a whole number")
         require_positive(self, "min_cutoff")
 
 

@@ -240,7 +240,9 @@ def walkers(monkeypatch):
         for image in images:
             i = round(image.mean() / 8) - 1
             frames.extend([i] if i >= 0 else [])
-            poses = [STANDING * 40 + (x, 55) for x in ((20 + 3 * i, 60 - 3 * i)[:: (-1) ** i])]
+            poses = [
+                STANDING * 40 + (x, 55) for x in ((20 + 3 * i, 60 - 3 * i)[:: 1 - 2 * (i % 2)])
+            ]
             box = [[*pose.min(0), *pose.max(0)] for pose in poses]
             scores = np.array([0.75, 0.5], np.float32)
             joints = np.repeat(scores[:, None], 17, 1)
