@@ -358,10 +358,9 @@ class Run:
 
         def follow(record: dict) -> dict:
             found, ids = tracker(_people_in(record, len(skeleton)), record["time"])
-            poses = keypoint_results(ids, found.keypoints, found.keypoint_scores, found.scores)
             people = [
-                {**person, "keypoints": pose["keypoints"], "track_id": pose["image_id"]}
-                for person, pose in zip(record["people"], poses)
+                {**person, "keypoints": pose["keypoints"], "track_id": int(track)}
+                for person, pose, track in zip(record["people"], found.to_coco(), ids)
             ]
             record = {**record, "people": people}
             self.done[record["name"], record["frame"]] = record
