@@ -64,7 +64,7 @@ class Arguments:
     batch_size: int | None = None
     # Also write report.html: numbers, curves, errors, images, training, config.
     report: bool = False
-    # What computes COCO's numbers: pycocotools, or faster-coco-eval if installed.
+    # What computes COCO's numbers: pycocotools, or hotcoco if installed.
     coco_backend: Backend = "pycocotools"
     # "auto" detects srun and mpirun; "all" joins the hosts of a Kubernetes or TPU job, each of
     # which runs this command; "one" works alone. The first host writes.

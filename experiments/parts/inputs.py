@@ -3,19 +3,20 @@
 import contextlib
 import glob
 import os
+import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from data_pipeline.images import PICTURES
+
 STDIN = "-"
-# HEIC is no format that can be decoded here: found, so that it is reported and not passed over.
-PICTURES = (
-    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2"),
-    *(".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"),
-)
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+
+
+_NUMBER = re.compile(r"(\d+)")
 
 
 class _NoPictures(ValueError):
@@ -71,6 +72,18 @@ def find(given: Sequence[str], *, leave_out: Path) -> list[Source]:
     return [Source(path, name) for path, name in found.items()]
 
 
+def sequences(sources: Iterable[Source]) -> list[list[Source]]:
+    """Pictures by folder, in the order of their names, in which numbers count as such."""
+    folders: dict[Path | None, list[Source]] = {}
+    for source in sources:
+        folders.setdefault(source.path and source.path.parent, []).append(source)
+
+    def order(source: Source) -> list[int | str]:
+        return [int(part) if part.isdecimal() else part for part in _NUMBER.split(source.name)]
+
+    return [sorted(folder, key=order) for folder in folders.values()]
+
+
 def _find(word: str, leave_out: Path) -> Iterator[tuple[Path | None, str]]:
     """Absolute paths and names that one argument stands for."""
     path = Path(word)
@@ -85,7 +98,7 @@ def _find(word: str, leave_out: Path) -> Iterator[tuple[Path | None, str]]:
         if not matches:
             raise ValueError(f"{word}: no file matches")
         for match in matches:
-            with contextlib.suppress(_NoPictures if os.path.isdir(match) else ()):
+            with contextlib.suppress(_NoPictures):
                 yield from _find(match, leave_out)
     else:
         raise ValueError(f"{word or 'an empty word'}: no such file or folder")

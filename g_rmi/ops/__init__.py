@@ -3,6 +3,7 @@
     boxes      iou  intersection_over_area  encode_boxes  decode_boxes  clip_boxes  extend_boxes
     anchors    anchor_boxes  default_boxes
     matching   match
+    assignment assign
     sampling   sample  hard_negatives
     roi        roi_align  position_sensitive_roi
     image      resize_align_corners  crop_boxes  grids  sample_grid  sample_points

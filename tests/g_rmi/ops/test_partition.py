@@ -105,7 +105,7 @@ def test_is_mostly_the_best_of_all_partitions(unary_scale, pairwise_scale, shift
     # What is promised of each: never above 0 or greedy joins, and no single move pays.
     everybody = np.ones(n, bool)
     for row, case, value in zip(
-        np.asarray(labels)[::3], zip(unary[::3], pairwise[::3]), energy[::3]
+        np.asarray(labels)[::10], zip(unary[::10], pairwise[::10]), energy[::10]
     ):
         assert value <= 1e-5
         assert value <= oracle.energy(oracle.greedy(*case, everybody), *case) + 1e-4
