@@ -97,19 +97,19 @@ def test_losses_by_hand():
     # Undecided everywhere: log 2, whatever counts; nobody there, and nothing that counts: 0.
     blank = perfect(batch()) | {"score": jnp.zeros((13, 17, 5))}
     for example in (batch(), batch(0), batch(complete=np.bool_(False))):
-        np.testing.assert_allclose(losses(blank, example)["score"], np.log(2), rtol=1e-5)
+        np.testing.assert_allclose(losses(blank, example)["score"], np.log(2), rtol=1e-4)
     nothing = batch(0, complete=np.bool_(False))
     assert all(float(value) == 0 for value in losses(blank, nothing).values())
     # A false alarm in a crowd costs nothing, elsewhere it does.
     alarm = blank["score"].at[2, 2].set(50.0)
     crowd = batch(0)
     crowd.boxes[3], crowd.ignore[3] = (0, 0, 41, 41), True
-    assert losses(blank | {"score": alarm}, crowd)["score"] == pytest.approx(np.log(2), rel=1e-5)
+    assert losses(blank | {"score": alarm}, crowd)["score"] == pytest.approx(np.log(2), rel=1e-4)
     assert losses(blank | {"score": alarm}, batch(0))["score"] > 0.8
     # A joint that the data never label does not count.
     labelled = np.array([False] + [True] * 4)
     terms = losses(blank | {"score": blank["score"].at[..., 0].set(50)}, batch(labelled=labelled))
-    np.testing.assert_allclose(terms["score"], np.log(2), rtol=1e-5)
+    np.testing.assert_allclose(terms["score"], np.log(2), rtol=1e-4)
 
 
 def test_regressions_are_variables():
@@ -120,6 +120,7 @@ def test_regressions_are_variables():
     assert not as_model(as_variables(no_pairs(3)), 3).known.any()
 
 
+@jax.numpy_dtype_promotion("standard")  # optax's Adam counts in integers
 def test_one_picture_is_learnt_by_heart():
     task = PartsTask(CONFIG, BODY)
     example = jax.tree.map(lambda x: jnp.asarray(x)[None], batch())
