@@ -19,6 +19,7 @@ from g_rmi.skeleton import COCO
 from g_rmi.training.hosts import Hosts, is_first
 from g_rmi.training.loop import train
 from g_rmi.training.tracking import wandb_run
+from g_rmi.training.weights import is_training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Arguments:
     # Work directory or weights file of another training whose weights to start from, as wide as
     # this network, as deep or less; of the other stage, or of other joints, its ResNet.
     init: Path | None = None
-    # ImageNet weights of the ResNet, .safetensors with torchvision's or timm's names.
+    # Weights of the ResNet alone to start from: ImageNet's, .safetensors with torchvision's or timm's
+    # names, or those of another training (work directory or weights file) as wide and deep.
     pretrained: Path | None = None
     # "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun needs
     # nothing. "one" works alone.
@@ -64,11 +66,10 @@ def initial_variables(arguments: Arguments, task: PoseTask | Detector) -> dict |
         same_joints = getattr(other, "skeleton", None) == getattr(task, "skeleton", None)
         if type(other) is type(task) and same_joints:
             return variables
-        for field in ("depth", "width", "stem_width"):
-            theirs, ours = getattr(other.config, field), getattr(task.config, field)
-            if theirs != ours:
-                raise ValueError(f"--init {arguments.init}: {field} is {theirs} there, {ours} here")
-        resnet = other.resnet(variables)
+        resnet = _resnet(other, variables, task, f"--init {arguments.init}")
+    elif arguments.pretrained and is_training(arguments.pretrained):
+        given = load_task(arguments.pretrained)
+        resnet = _resnet(*given, task, f"--pretrained {arguments.pretrained}")
     elif arguments.pretrained:
         from g_rmi.pretrained import load_resnet
 
@@ -78,6 +79,17 @@ def initial_variables(arguments: Arguments, task: PoseTask | Detector) -> dict |
     else:
         return None
     return task.with_resnet(jax.device_get(jax.jit(task.init)(jax.random.key(0))), resnet)
+
+
+def _resnet(
+    other: PoseTask | Detector, variables: dict, task: PoseTask | Detector, option: str
+) -> dict:
+    """The ResNet of another training; a ValueError if this one's has another size."""
+    for field in ("depth", "width", "stem_width"):
+        theirs, ours = getattr(other.config, field), getattr(task.config, field)
+        if theirs != ours:
+            raise ValueError(f"{option}: {field} is {theirs} there, {ours} here")
+    return other.resnet(variables)
 
 
 def run(arguments: Arguments) -> None:
