@@ -90,7 +90,7 @@ def detection_batches(
     batches of their own; which of them a step gets depends on the step and the share of such images
     alone. Every data set is repeated in a new order each time it is through, and has its share
     (`config.weights`) of all images; so no image is shown more often for its orientation. A batch
-    is image ids (the first image's of a mosaic) and a `DetectionBatch`. `squash` as in `fit_canvas`.
+    is image ids (the first image's of a mosaic) and a `DetectionBatch`. `squash`: see `fit_canvas`.
     A DataError if a data set has no image to train on, weights or flags do not fit, or nobody has
     an outline to paste.
     """

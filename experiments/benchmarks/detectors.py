@@ -126,10 +126,13 @@ def main(argv: Sequence[str]) -> None:
     """The program."""
     arguments = cli.parse(Arguments(), argv, prog=cli.program("benchmarks.detectors"))
     enable_compilation_cache()
-    detectors, pictures = {}, {}
+    detectors, pictures, variables = {}, {}, {}
     random = np.random.default_rng(0)
     for name, task in siblings(arguments.experiment):
-        detectors[name] = task, jax.jit(task.init)(jax.random.key(0))
+        kind = task.config.kind
+        if kind not in variables:
+            variables[kind] = jax.jit(task.init)(jax.random.key(0))
+        detectors[name] = task, variables[kind]
         canvas = task.config.canvas
         noise = random.integers(0, 256, (PICTURES, 1, *canvas, 3), np.uint8)
         pictures[name] = [(image, np.array([canvas], np.int32)) for image in noise]

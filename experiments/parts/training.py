@@ -36,8 +36,8 @@ class Arguments:
     # Work directory or weights file of another training whose weights to start from, as wide as
     # this network, as deep or less; of the other stage, or of other joints, its ResNet.
     init: Path | None = None
-    # Weights of the ResNet alone to start from: ImageNet's, .safetensors with torchvision's or timm's
-    # names, or those of another training (work directory or weights file) as wide and deep.
+    # Weights of the ResNet alone to start from: ImageNet's, .safetensors with torchvision's or
+    # timm's names, or those of another training, as wide and deep (work directory or weights file).
     pretrained: Path | None = None
     # "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun needs
     # nothing. "one" works alone.

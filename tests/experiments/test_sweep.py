@@ -32,6 +32,7 @@ SIZES = {
     "box_source": (3, 1, 2),
     "crop_depth": (4, 4, 0),
     "decoding": (4, 1, 0),
+    "detector_axes": (12, 1, 12),
     "detectors": (9, 1, 3),
     "heads": (4, 2, 0),
     "loss_weight": (5, 5, 0),
@@ -301,11 +302,19 @@ def test_detectors_are_alike_but_for_their_kind():
         (32, (256, 352), 26, 16)
     }
     mined = {m.kind: m.hard_examples for m in models if m.kind != "ssd"}
-    assert mined == {"faster_rcnn": 0, "rfcn": 128}
-    assert [point.detector_test for point in points[:3]] == [
-        {},
-        {"model.proposals": 16},
-        {"model.proposals": 8},
+    assert mined == {"faster_rcnn": 0, "rfcn": 32}
+    assert resolve(points[4], base).detector == configs.get("detector_rfcn_small")
+    assert resolve(points[8], base).detector == configs.get("detector_ssd_small")
+    assert points[0].detector_test == {"model.proposals": 10, "model.candidates": 500}
+    assert [point.detector_test.get("model.proposals") for point in points] == [
+        *(10, 50, 100, 300, 10, 50, 100, 300, None)
+    ]
+    axes = [resolve(p, base).detector.model for p in ablations.get("detector_axes", base)]
+    assert [(m.canvas, m.output_stride, m.depth) for m in axes[:4]] == [
+        ((256, 352), 16, 26),
+        ((128, 176), 16, 26),
+        ((256, 352), 8, 26),
+        ((256, 352), 16, 50),
     ]
     with pytest.raises(ValueError, match="name a config or training with --detector"):
         ablations.get("detectors", Base(base.pose))
@@ -323,8 +332,15 @@ def test_detectors_are_compared_by_their_boxes(data, tmp_path):
     assert sweep.main(["--config", "detectors", *given]) == 0
     table = read(out, "detectors")
     assert {row["status"] for row in table.values()} == {"done"}
-    assert {"rfcn, 30 proposals", "faster_rcnn, 1 proposals", "ssd"} <= set(table)
+    assert {"rfcn, 300 proposals", "faster_rcnn, 10 proposals", "ssd"} <= set(table)
     assert all(0 <= float(row["box_AP"]) <= 1 for row in table.values())
+    assert all(float(row["ms"]) > 0 for row in table.values())
+    of = {name: float(row["parameters_m"]) for name, row in table.items()}
+    assert of["rfcn, 300 proposals"] == of["rfcn, 10 proposals"]
+    file = out / "points" / "detectors" / "costs.json"
+    before = file.read_bytes()
+    assert sweep.main(["--config", "detectors", *given]) == 0
+    assert file.read_bytes() == before
     assert len(list((out / "trainings").iterdir())) == 2
     assert len(list((out / "boxes").iterdir())) == 9
     assert (out / "detectors.png").is_file()
