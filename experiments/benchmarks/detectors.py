@@ -125,10 +125,13 @@ def siblings(experiment: DetectorExperiment) -> Iterator[tuple[str, Detector]]:
 def main(argv: Sequence[str]) -> None:
     """The program."""
     arguments = cli.parse(Arguments(), argv, prog=cli.program("benchmarks.detectors"))
+    experiment = arguments.experiment
+    if not isinstance(experiment, DetectorExperiment):
+        raise ValueError(f"--config {arguments.config}: must be of a detector")
     enable_compilation_cache()
     detectors, pictures, variables = {}, {}, {}
     random = np.random.default_rng(0)
-    for name, task in siblings(arguments.experiment):
+    for name, task in siblings(experiment):
         kind = task.config.kind
         if kind not in variables:
             variables[kind] = jax.jit(task.init)(jax.random.key(0))

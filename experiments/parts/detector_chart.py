@@ -92,11 +92,9 @@ def _label(axes: Axes, title: str, *, x: str) -> None:
 def _legend(marks: Sequence[tuple[Mark, Numbers]]) -> list[Line2D]:
     kinds = dict.fromkeys(mark.kind for mark, _ in marks)
     depths = sorted({mark.depth for mark, _ in marks})
-    none = {"linestyle": "none", "markersize": 6}
+    looks = [("0.3", _MARKERS[kind], _NAMES[kind]) for kind in kinds]
+    looks += [(_COLOURS[depth], ".", f"ResNet-{depth}") for depth in depths]
     return [
-        *(Line2D([], [], color="0.3", marker=_MARKERS[k], label=_NAMES[k], **none) for k in kinds),
-        *(
-            Line2D([], [], color=_COLOURS[depth], marker=".", label=f"ResNet-{depth}", **none)
-            for depth in depths
-        ),
+        Line2D([], [], color=colour, marker=marker, label=label, linestyle="none")
+        for colour, marker, label in looks
     ]

@@ -1,10 +1,11 @@
 """What the networks of two-stage detectors share: backbone, region proposals, the two steps."""
 
+from typing import Any
+
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, Num
 
 from g_rmi.detector.proposals import BoxOutputs, RPNOutputs, make_rpn
-from g_rmi.detector.two_stage.config import TwoStageConfig
 from g_rmi.nn.resnet import normalise
 
 
@@ -15,7 +16,7 @@ class TwoStageNetwork(nn.Module):
     what regions are looked up in; and `classify`.
     """
 
-    config: TwoStageConfig
+    config: Any  # a TwoStageConfig
 
     def setup(self):
         """Makes the three parts."""

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -129,8 +129,8 @@ class TwoStage:
         features, rpn = run(image, size, method="propose")  # type: ignore[not-iterable]
         anchors, usable = canvas_anchors(self.config, image, size)
         proposals = self._proposals(rpn, anchors, usable, size)  # type: ignore[bad-argument-type]
-        logits, deltas = run(features, proposals.boxes, method="classify")  # type: ignore[not-iterable]
-        return Candidates(person_scores(logits), deltas, *proposals)
+        outputs: Any = run(features, proposals.boxes, method="classify")
+        return Candidates(person_scores(outputs.logits), outputs.deltas, *proposals)
 
     def _proposals(self, rpn: RPNOutputs, anchors: Array, usable: Array, size: Array) -> Proposals:
         best = partial(propose, config=self.config)
