@@ -79,6 +79,7 @@ def _draw(axes: Axes, mark: Mark, points: Iterable[tuple[float, float]]) -> None
     x, y = zip(*points) if points else ((), ())
     style = {"marker": _MARKERS[mark.kind], "color": _COLOURS[mark.depth]}
     axes.plot(x, y, linewidth=0.8, markersize=5, **style)
+    axes.margins(0.1)
 
 
 def _label(axes: Axes, title: str, *, x: str) -> None:

@@ -192,13 +192,13 @@ def test_steps_down_the_gradient_lower_the_loss(kind):
     """The quick check of what `test_overfit.py` does to the end."""
     batch = make_batch([[[20, 10, 44, 58]], [[2, 5, 60, 62]]])
     params, values = variables(kind, norm="group")["params"], []
-    for _ in range(8):
+    for i in range(8):
         value, _, gradient = run_loss(kind, batch, params)
         values.append(value)
         norm = np.sqrt(sum(np.square(g).sum() for g in jax.tree.leaves(gradient)))
-        step = jnp.float32(0.3 / norm)
+        step = jnp.float32(0.3 / norm / (1 + i))
         params = jax.tree.map(lambda p, g, step=step: p - step * g, params, gradient)
-    assert values[-1] < 0.8 * values[0], values
+    assert values[-1] < 0.85 * values[0], values
 
 
 @pytest.mark.slow
