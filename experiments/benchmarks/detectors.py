@@ -22,6 +22,7 @@ import numpy as np
 from data_pipeline.loader import canvases
 from data_pipeline.schema import Dataset
 from experiments.benchmarks import memory
+from experiments.benchmarks.made import made_variables
 from experiments.benchmarks.timing import RESULTS, Row, save, time_in_turns
 from experiments.parts import ablations, cli, data
 from experiments.parts.experiment import DetectorExperiment, Options, PoseExperiment
@@ -134,7 +135,7 @@ def main(argv: Sequence[str]) -> None:
     for name, task in siblings(experiment):
         kind = task.config.kind
         if kind not in variables:
-            variables[kind] = jax.jit(task.init)(jax.random.key(0))
+            variables[kind] = made_variables(task)
         detectors[name] = task, variables[kind]
         canvas = task.config.canvas
         noise = random.integers(0, 256, (PICTURES, 1, *canvas, 3), np.uint8)
