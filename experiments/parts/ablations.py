@@ -104,7 +104,7 @@ def detector_axes(base: Base) -> Iterator[Point]:
 
     Article: Huang et al. (2017): half the sides cost 16 % of AP and 27 % of the time, stride 8 for
              16 gains 5 % and costs 63 %; a better trunk helps Faster R-CNN and R-FCN, SSD little.
-    Ours:    costs alone, docs/speed_accuracy.md.
+    Ours:    not run.
     Trains:  four detectors of each kind.
     """
     detector = named(base)
@@ -129,7 +129,7 @@ def detectors(base: Base) -> Iterator[Point]:
 
     Article: Huang et al. (2017): R-FCN's time hardly depends on proposals, Faster R-CNN loses
              little with few; SSD is fast, and poor on small people.
-    Ours:    docs/speed_accuracy.md.
+    Ours:    operations alone, docs/speed_accuracy.md.
     Trains:  one detector of each kind, alike in trunk, canvas, data and steps. Proposals differ at
              test time alone, and are the article's.
     """

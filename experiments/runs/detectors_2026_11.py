@@ -3,8 +3,7 @@
 Command:   python -m experiments.sweep --config detectors --detector detectors_2026_11
                --pretrained 26 g_rmi/weights/detector.safetensors
                --data COCO_PEOPLE COCO_MINI VOC_PERSONS --out runs/speed_accuracy
-Hardware:  one core of a Xeon, busy with other work.
-Ours:      docs/speed_accuracy.md.
+Hardware:  not run.
 """
 
 from experiments.configs import detector_small
