@@ -2,10 +2,12 @@
 
 A file of boxes is a list in COCO's results format, `{"image_id", "category_id", "bbox": [x, y, w,
 h], "score"}`, or an object `{image: [[x0, y0, x1, y1], ...]}`. Category and score may be missing:
-a person, and 1. A category is 1, "person", or 0 if none is 1. "file_name" goes before "image_id".
+a person, and 1; or have other programs' names, "class", "label", "confidence". A category is 1,
+"person", or 0 if none is 1. "file_name" goes before "image_id".
 """
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -14,13 +16,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from data_pipeline.readers.reader import PEOPLE, load_json, whole
+from data_pipeline.readers.reader import PEOPLE, load_json, number, numbers, whole
 from data_pipeline.schema import DataError, Dataset, MissingDataError
-from g_rmi.geometry import misfit
+from g_rmi.config import nearest
+from g_rmi.geometry import MAX_SCORE, misfit
 from g_rmi.types import PERSON
 
 SizeOf = Callable[[int], Sequence[int] | None]  # Width and height of a row, if that is known.
 _SEEN = 100  # Boxes that are compared with the sizes of their pictures.
+
+# What fields are called; the last one goes first.
+_IMAGE = ("image_id", "file_name")
+_CATEGORY = ("category", "category_name", "class", "class_id", "class_name", "label", "category_id")
+_SCORE = ("confidence", "conf", "score")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +39,19 @@ class PersonBoxes:
     box: Float[np.ndarray, "M 4"]  # (x0, y0, x1, y1) in image pixels
     score: Float[np.ndarray, " M"]  # 1 for annotated boxes and where a file says none
     person: Int[np.ndarray, " M"]  # row in `people` of annotated boxes, else -1
-    ignored: int = 0  # boxes of the file that were left out: of another category
+    # boxes of a file that were left out: of other categories, by their scores or their number
+    ignored: int = 0
 
     def __len__(self) -> int:
         return len(self.image)
+
+    @property
+    def note(self) -> str | None:
+        """What to say of boxes that were left out, if there are such."""
+        if not self.ignored:
+            return None
+        why = "of other categories, below --min-box-score or beyond --max-people"
+        return f"{self.ignored} boxes are not looked into, {why}"
 
 
 def annotated_boxes(dataset: Dataset, rows: Int[np.ndarray, " M"]) -> PersonBoxes:
@@ -75,33 +92,31 @@ def read_boxes(
     if isinstance(images, Dataset):
         sizes = np.stack([images.images.width, images.images.height], axis=1).__getitem__
     entries = list(_entries(load_json(path), path))
-    ours = _people_of(entries, path)
-    table, first = [], None
+    own = images.categories if isinstance(images, Dataset) else frozenset()
+    ours = _people_of(entries, path, own)
+    found, table = 0, []
     for entry in entries:
+        row = _row(entry.image, rows)
+        found += row is not None
         if entry.category not in ours:
             continue
-        if not np.isfinite(entry.score):
-            raise DataError(f"{entry.where}: not finite: score {entry.score}")
         if reason := misfit(entry.box):
             raise DataError(f"{entry.where}: {reason}: {entry.box}")
-        image = entry.image if entry.image in rows else whole(entry.image)
-        first = entry.image if first is None else first
-        if image in rows:
-            table.append((rows[image], entry))
+        if row is not None:
+            table.append((row, entry))
         elif isinstance(images, Dataset):
-            raise DataError(f"{entry.where}: image_id {entry.image} is not in {images}")
-    if first is not None and not table:
+            raise DataError(f"{entry.where}: image_id {entry.image!s:.80} is not in {images}")
+    if entries and not found:
         raise DataError(
-            f"{path}: none of its images, such as {first!r}, is among those given, such as "
-            f"{next(iter(rows), None)!r}"
+            f"{path}: none of its images, such as {entries[0].image!r:.80}, is among those given, "
+            f"such as {next(iter(rows), None)!r}"
         )
     _check_frame(table, sizes)
     image = np.array([row for row, _ in table], np.int64)
     box = np.array([entry.box for _, entry in table], np.float64).reshape(-1, 4)
     score = np.array([entry.score for _, entry in table], np.float64)
-    kept = {"min_score": min_score, "max_per_image": max_per_image}
-    ignored = sum(entry.category not in ours for entry in entries)
-    return dataclasses.replace(best_boxes(image, box, score, **kept), ignored=ignored)
+    best = best_boxes(image, box, score, min_score=min_score, max_per_image=max_per_image)
+    return dataclasses.replace(best, ignored=found - len(best))
 
 
 class _Entry(NamedTuple):
@@ -119,8 +134,8 @@ def _entries(content: Any, path: Path) -> Iterator[_Entry]:
     if isinstance(content, Mapping):
         for image, boxes in content.items():
             try:
-                table = np.array(boxes, np.float64) if boxes else np.zeros((0, 4))
-            except (TypeError, ValueError):
+                table = np.zeros((0, 4)) if boxes == [] else np.array(boxes, np.float64)
+            except (TypeError, ValueError, OverflowError):
                 table = np.zeros(())
             if table.ndim != 2 or table.shape[1] != 4:
                 raise DataError(f"{path}: {image}: must be [[x0, y0, x1, y1], ...]")
@@ -131,27 +146,47 @@ def _entries(content: Any, path: Path) -> Iterator[_Entry]:
         raise DataError(f"{path}: neither COCO's results format nor {{image: boxes}}")
     for i, record in enumerate(content):
         where = f"{path}: detection {i}"
-        try:
-            image = record["file_name"] if "file_name" in record else record["image_id"]
-            x, y, w, h = map(float, record["bbox"])
-            score = float(record.get("score", 1.0))
-            image = image[0] if isinstance(image, list) and len(image) == 1 else image
-            hash(image)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{where}: {error!r} in {record!s:.120}") from None
-        said = record.get("category_id")
+        if not isinstance(record, Mapping):
+            raise DataError(f"{where}: no object with 'image_id' and 'bbox': {record!s:.80}")
+        image, said, score = (_given(record, names) for names in (_IMAGE, _CATEGORY, _SCORE))
+        image = image[0] if isinstance(image, list) and len(image) == 1 else image
+        box = numbers(record.get("bbox"), 4, math.inf)
+        score = 1.0 if score is None and "score" not in record else number(score, MAX_SCORE)
+        for field, sound, wanted in (
+            ("image_id", isinstance(image, str | int | float), "the number or name of a picture"),
+            ("bbox", box is not None, "4 finite numbers [x, y, width, height]"),
+            ("score", score is not None and score >= 0, f"a number from 0 to {MAX_SCORE:g}"),
+        ):
+            if not sound and field not in record:
+                raise DataError(f"{where}: field {field!r} is missing{nearest(field, record)}")
+            if not sound:
+                raise DataError(f"{where}: {field} = {record[field]!r:.80}: must be {wanted}")
+        assert box is not None
+        assert score is not None
         category = PERSON if said is None else whole(said)
         if category is None:
             category = str(said).strip().lower()
+        x, y, w, h = box
         yield _Entry(where, image, category, [x, y, x + w, y + h], score, sized=True)
 
 
-def _people_of(entries: Sequence[_Entry], path: Path) -> set[Any]:
-    """The categories of people: 1, words for people, and 0 where a program counts from 0."""
+def _given(record: Mapping, names: Sequence[str]) -> Any:
+    """What stands under the last of some names that says something."""
+    return next((record[n] for n in reversed(names) if record.get(n) is not None), None)
+
+
+def _people_of(entries: Sequence[_Entry], path: Path, own: frozenset[int | str]) -> set[Any]:
+    """The categories of people: 1, words for people, and 0 where a program counts from 0.
+
+    Among several, or where these are not there, it is the data set's `own` that are meant.
+    """
     there = {entry.category for entry in entries}
     ours = there & {PERSON, *PEOPLE}
-    if 0 in there and ours - PEOPLE:
-        raise DataError(f"{path}: category_id 0 and {PERSON}: which are people? Leave only them")
+    if own & there and (len(there) > 1 or not ours):
+        ours = there & (own | PEOPLE)
+    if 0 in there - own and (others := ours - PEOPLE):
+        some = min(others, key=str)
+        raise DataError(f"{path}: category_id 0 and {some}: which are people? Leave only them")
     if not ours and 0 in there:
         ours = {0}
     if entries and not ours:
@@ -165,9 +200,9 @@ def _check_frame(table: Sequence[tuple[int, _Entry]], sizes: SizeOf | None) -> N
     if not table:
         return
     box, first = np.array([entry.box for _, entry in table]), table[0][1]
-    if box.max() <= 1 and (box % 1).any():
+    if box.max() <= 2 and (box % 1).any():
         raise DataError(f"{first.where}: {first.box}: shares of the picture, not pixels?")
-    seen = [(entry, sizes(row)) for row, entry in table[:_SEEN]] if sizes and first.sized else []
+    seen = [(entry, sizes(row)) for row, entry in table[:_SEEN]] if sizes else []
     known = [(entry, size) for entry, size in seen if size is not None]
     if not known:
         return
@@ -175,14 +210,25 @@ def _check_frame(table: Sequence[tuple[int, _Entry]], sizes: SizeOf | None) -> N
     width, height = np.array([size for _, size in known]).T
     beyond = (x1 > 1.1 * width) | (y1 > 1.1 * height)
     w, h = x1 - x0, y1 - y0
-    corners = (w > x0) & (h > y0) & (w <= width + 1) & (h <= height + 1)
-    if beyond.any() and corners.all():
+    corners = (w > x0) & (h > y0) & (w <= 1.1 * width) & (h <= 1.1 * height)
+    if first.sized and beyond.any() and corners.all():
         entry, (width, height) = known[int(np.argmax(beyond))]
         raise DataError(
             f"{entry.where}: bbox reaches to ({entry.box[2]:g}, {entry.box[3]:g}), beyond its "
             f"picture of {width} x {height}; are these corners (x0, y0, x1, y1)? bbox is [x, y, "
             "width, height]; corners are written as {image: [[x0, y0, x1, y1], ...]}"
         )
+    for entry, (width, height) in known:
+        if reason := misfit(entry.box, (width, height)):
+            raise DataError(f"{entry.where}: {reason}: {entry.box}")
+
+
+def _row(image: Any, rows: Mapping[Any, int]) -> int | None:
+    """The row that a name or number stands for; a name may have another system's slashes."""
+    if image not in rows and isinstance(image, str):
+        name = PurePosixPath(image.replace("\\", "/")).as_posix()
+        image = name if name in rows else whole(image)
+    return rows.get(image)
 
 
 def _ids(dataset: Dataset) -> dict[Any, int]:

@@ -23,10 +23,10 @@ from rich.progress import track
 
 from data_pipeline.images import ImageError, decode, read_header
 from data_pipeline.readers import read
-from data_pipeline.readers.reader import REFUSED, Problem
+from data_pipeline.readers.reader import ASSUMED, REFUSED, Problem
 from data_pipeline.schema import SPLITS, DataError, Dataset, MissingDataError, Split
-from g_rmi.files import check_file, write_whole
-from g_rmi.skeleton import side_of
+from g_rmi.files import check_file, print_anything, write_whole
+from g_rmi.skeleton import COCO, Skeleton, side_of
 from g_rmi.viz.table import show
 
 ERRORS = REFUSED | {
@@ -45,12 +45,15 @@ WARNINGS = {
     "box outside": "a box more than a pixel outside the image",
     "num_keypoints": "num_keypoints is not the number of joints with v > 0",
     "joints outside box": "all annotated joints of a person lie outside the box",
-    "joints in the corner": "v > 0 at (0, 0): not labelled?",
+    "joints in the corner": "v > 0 at a corner of the picture or the box: not labelled?",
+    "no joints": "joints are declared, but nobody's are labelled: for detectors only",
     "not mirrored": "joints that do not change sides where pictures are mirrored",
     "orientation": "EXIF turns the picture; its size does not say if it was annotated upright",
 }
 NOTES = {
+    ASSUMED: "what the format does not say, and what is taken in its place",
     "no keypoints": "people (no crowds) without an annotated joint, as many of COCO's are",
+    "central": "joints of the set's own that stay themselves where pictures are mirrored",
 }
 _SLACK = 1.0  # COCO's own annotations reach the far edge of the last pixel.
 _EXAMPLES = 3
@@ -66,6 +69,7 @@ class Report:
     examples: dict[str, list[str]] = dataclasses.field(default_factory=lambda: defaultdict(list))
     images: int = 0  # images that could be read
     people: int = 0  # people that could be read
+    skeleton: Skeleton | None = None  # None: nobody's joints are labelled
 
     def add(self, problem: Problem) -> None:
         """Notes one problem."""
@@ -98,6 +102,7 @@ def check_split(directory: str | Path, split: str, *, decoding: bool = True) -> 
         report.add(Problem("malformed", directory, str(error)))
         return report
     report.images, report.people = len(dataset.images), len(dataset.people)
+    report.skeleton = dataset.skeleton if dataset.labelled.any() else None
     for problem in itertools.chain(_table_problems(dataset), _file_problems(dataset, decoding)):
         report.add(problem)
     return report
@@ -116,7 +121,7 @@ def _table_problems(dataset: Dataset) -> Iterator[Problem]:
     low, high = people.box[:, None, :2] - _SLACK, people.box[:, None, 2:] + _SLACK
     within = ((people.keypoints >= low) & (people.keypoints <= high)).all(axis=2)
     apart = people.has_joints & people.has_inside & ~(within & joints).any(axis=1) & ~small
-    corner = ((people.keypoints == 0).all(axis=2) & joints).any(axis=1)
+    corner = (_at_corner(people.keypoints, size, people.box) & joints).any(axis=1)
     box_outside = people.has_inside & _leaves(people.box.reshape(-1, 2, 2), size).any(axis=1)
     no_joints = ~people.is_crowd & (people.num_keypoints == 0) & dataset.labelled.any()
     box, area = people.box.round(2).tolist(), people.area.tolist()
@@ -128,13 +133,13 @@ def _table_problems(dataset: Dataset) -> Iterator[Problem]:
         ("no keypoints", no_joints, lambda i: "v = 0 throughout"),
         ("normalised", small, lambda i: f"box {box[i]}"),
         ("joints outside box", apart, lambda i: f"box {box[i]}"),
-        ("joints in the corner", corner, lambda i: "(0, 0) with v > 0"),
+        ("joints in the corner", corner, lambda i: f"of {size[i, 0]} x {size[i, 1]}, box {box[i]}"),
     ):
         for i in np.flatnonzero(rows):
             yield Problem(kind, dataset.directory, f"annotation {people.id[i]}: {text(i)}")
     wanted = people.has_joints if dataset.labelled.any() else ~people.is_crowd
-    if not wanted.any():
-        text = f"{len(people)} annotations of people, all of them crowds or without a joint"
+    if not (wanted & people.has_inside).any():
+        text = f"{len(people)} annotations of people, all of them crowds or without a joint or box"
         yield Problem("no people", dataset.directory, text)
     yield from _sides(dataset)
 
@@ -147,6 +152,8 @@ def _sides(dataset: Dataset) -> Iterator[Problem]:
     if dataset.labelled.any() and (sided or len(alone) == len(skeleton) > 1):
         text = f"no other side of {', '.join(sided or alone)}; write left_x and right_x"
         yield Problem("not mirrored", dataset.directory, text)
+    elif dataset.labelled.any() and alone and skeleton.names != COCO.names:
+        yield Problem("central", dataset.directory, ", ".join(alone))
 
 
 def _leaves(
@@ -154,6 +161,18 @@ def _leaves(
 ) -> Bool[np.ndarray, "N P"]:
     outside = (points < -0.5 - _SLACK) | (points > size[:, None] - 0.5 + _SLACK)
     return outside[..., 0] | outside[..., 1]
+
+
+def _at_corner(
+    points: Float[np.ndarray, "N P 2"],
+    size: Shaped[np.ndarray, "N 2"],
+    box: Float[np.ndarray, "N 4"],
+) -> Bool[np.ndarray, "N P"]:
+    """Points on a corner of the picture, however its pixels are counted, or of the box."""
+    last, low, high = size[:, None], *np.split(box.astype(points.dtype)[:, None], 2, axis=2)
+    picture = np.isin(points, (0, -1)) | (points == last) | (points == last - 1)
+    own = (points == low) | (points == high)
+    return np.asarray(picture.all(axis=2) | own.all(axis=2))
 
 
 def _file_problems(dataset: Dataset, decoding: bool) -> Iterator[Problem]:
@@ -216,7 +235,8 @@ def main(
     """Check a data directory: files, ids, boxes, keypoints.
 
     Args:
-      directory: Directory in COCO's layout, or one made by data_pipeline.prepare.
+      directory: Data directory in the format of COCO, YOLO, CVAT, Label Studio or labelme, or one
+        made by data_pipeline.prepare.
       split: Only this split; else all there are.
       decode: Decode every image; else only read the headers.
       report: Write the findings here.
@@ -238,6 +258,9 @@ def main(
         return 1
     if missing:
         print(f"note: {missing}")
+    train, val = (reports[s].skeleton if s in reports else None for s in SPLITS)
+    if train and val and (difference := val.difference(train)):
+        reports["val"].add(Problem("wrong joints", directory, f"{difference}, as in train"))
     for name, found in reports.items():
         _print(name, found)
     if report:
@@ -257,4 +280,5 @@ def main(
 
 
 if __name__ == "__main__":
+    print_anything()
     sys.exit(tyro.cli(main, prog="python -m data_pipeline.check"))

@@ -32,6 +32,13 @@ DECODE_FLAGS = {
     8: _DECODE | cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
 
+# Endings of pictures. HEIC is no format that can be decoded here: found, so that it is reported and
+# not passed over.
+PICTURES = (
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2"),
+    *(".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"),
+)
+
 _END_OF_IMAGE = b"\xff\xd9"
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -103,10 +110,15 @@ def _measured(image: Image.Image, data: bytes, at: int) -> Header:
         sides = f"{image.width} x {image.height}"
         raise ImageError(f"{sides}: a side is too long to be sampled, more than {MAX_SIDE} pixels")
     form = {"MPO": "jpeg"}.get(image.format or "", (image.format or "").lower())
+    if form == "eps":
+        raise ImageError("a program in PostScript, which is not run; convert it to JPEG")
     # Pillow turns a TIFF by itself, and decodes a PNG to look for an orientation.
     blind = form == "tiff" or (form == "png" and not any(m in data for m in _PNG_ORIENTATION))
     blind |= form == "jpeg" and image.info.keys().isdisjoint(("exif", "xmp"))
-    orientation = 1 if blind else image.getexif().get(_ORIENTATION, 1)
+    orientation = 1
+    if not blind:
+        with contextlib.suppress(Exception):  # of metadata that are damaged, the pixels are not
+            orientation = image.getexif().get(_ORIENTATION, 1)
     orientation = orientation if orientation in _UPRIGHT else 1
     size = image.size if orientation < 5 else image.size[::-1]
     whole = form != "jpeg" or data.rfind(_END_OF_IMAGE, at) >= 0

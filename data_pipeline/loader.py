@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import grain
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Bool, Float32, Int64, Shaped
 
 from data_pipeline.boxes import PersonBoxes
 from data_pipeline.config import DataConfig, DetectorDataConfig, PoseDataConfig
@@ -23,13 +23,14 @@ from data_pipeline.images import ImageError, cut_image
 from data_pipeline.pose_examples import PoseExamples
 from data_pipeline.schema import DataError, Dataset
 from data_pipeline.stream import Batches, Part, Stream, alternate, read_options, stack
-from g_rmi.geometry import Affine, box_to_crop, compose_affine, fit_canvas, pose_box
+from g_rmi.geometry import Affine, apply_affine, box_to_crop, compose_affine, fit_canvas, pose_box
 from g_rmi.types import ALONE, Share
 
 Arrays = dict[str, Shaped[np.ndarray, "B ..."]]
 
 # Handing over single examples between threads would cost several percent of the rate.
 _CROPS, _IMAGES = 4, 2
+_SAMPLED = 20_000  # People of whom statistics are taken, at most.
 
 
 def pose_batches(
@@ -65,6 +66,25 @@ def pose_batches(
                 f"data sets with different joints cannot be mixed: {dataset} has {difference}"
             )
     return _batches([parts], config, group=_CROPS, batch_size=batch_size, seed=seed, share=share)
+
+
+def sample_joints(
+    datasets: Sequence[Dataset], *, height: int, width: int, config: PoseDataConfig, seed: int
+) -> tuple[Float32[np.ndarray, "N K 2"], Bool[np.ndarray, "N K"]]:
+    """Where training crops show people's joints, in crop pixels, and which there are.
+
+    As `pose_batches` would vary them, but without pictures: for statistics. Of at most 20,000
+    people, spread evenly over the data sets.
+    """
+    rng, found = np.random.default_rng(seed), []
+    for dataset in datasets:
+        draw = PoseExamples(dataset, height, width, config).joints
+        people = trainable(dataset, config.min_keypoints)
+        most = max(1, _SAMPLED // len(datasets))
+        chosen = people[:: -(-len(people) // most)]
+        found += [draw(int(person), rng) for person in chosen]
+    joints, visible = zip(*found)
+    return np.stack(joints).astype(np.float32), np.stack(visible)
 
 
 def trainable(dataset: Dataset, min_keypoints: int) -> Int64[np.ndarray, " R"]:
@@ -145,20 +165,24 @@ def box_crops(
     box_scale: float,
     batch_size: int,
     turns: Sequence[Affine] = (),
+    joints: bool = False,
     share: Share = ALONE,
     threads: int = 8,
 ) -> Iterator[Arrays]:
     """Cuts the crops of a table of boxes for evaluation, every row once over all hosts.
 
     The boxes are extended to the crop's aspect, then enlarged by `box_scale`. `turns` are maps from
-    a crop's pixels to those of more views of it, which are cut as well. A DataError names the file
-    if an image is broken.
+    a crop's pixels to those of more views of it, which are cut as well. `joints` asks for those of
+    the people whose boxes they are. A DataError names the file if an image is broken, or says that
+    there are boxes of nobody in particular.
 
     Yields:
       `image` uint8 [B, H, W, 3], with turns [B, 1 + turns, H, W, 3]; `box` float32 [B, 4], the
-      enlarged box in image pixels; `index` int64 [B], the row in the table; `weight` float32 [B].
-      The last batch is filled with rows of weight 0 and index -1.
+      enlarged box in image pixels; `index` int64 [B], the row in the table; `weight` float32 [B];
+      with joints `keypoints` float32 [B, K, 2], in crop pixels, and `visible` bool [B, K]. The
+      last batch is filled with rows of weight 0 and index -1.
     """
+    people = dataset.people
     windows = pose_box(boxes.box, aspect=height / width, scale=box_scale)
     shape = (*((1 + len(turns),) if turns else ()), height, width, 3)
 
@@ -168,9 +192,20 @@ def box_crops(
             cut_image(dataset, int(boxes.image[row]), affine, height=height, width=width)
             for affine in (straight, *(compose_affine(turn, straight) for turn in turns))
         ]
-        return {"image": np.reshape(image, shape), "box": windows[row].astype(np.float32)}
+        made = {"image": np.reshape(image, shape), "box": windows[row].astype(np.float32)}
+        if joints:
+            person = boxes.person[row]
+            places = apply_affine(straight, people.keypoints[person]).astype(np.float32)
+            made |= {"keypoints": places, "visible": people.visibility[person] > 0}
+        return made
 
     empty = {"image": np.zeros(shape, np.uint8), "box": np.zeros(4, np.float32)}
+    if joints:
+        if (boxes.person < 0).any():
+            raise DataError("whose joints are in boxes that were found is not known")
+        count = people.keypoints.shape[1]
+        empty["keypoints"] = np.zeros((count, 2), np.float32)
+        empty["visible"] = np.zeros(count, bool)
     rows = np.arange(len(boxes))
     yield from _once(rows, crop, empty, batch_size=batch_size, share=share, threads=threads)
 

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from data_pipeline.augment import CropScene, crop_pixels
 from data_pipeline.config import PoseDataConfig
@@ -35,24 +35,47 @@ class PoseExamples:
 
     def __call__(self, person: int, rng: Rng) -> PoseBatch:
         """Makes an example centred on a row of `dataset.people`; errors as `cut_image`'s."""
-        dataset, people, others = self.dataset, self.dataset.people, self.config.max_others
+        dataset, others = self.dataset, self.config.max_others
         window = self._window(person, rng)
         affine = window.affine(height=self.height, width=self.width)
         image = self._image(person, affine, rng)
-        rows = [person, *nearest_others(dataset, person, others)]
+        rows = np.array([person, *nearest_others(dataset, person, others)])
         joints = np.zeros((1 + others, len(dataset.skeleton), 2), np.float32)
-        visible = np.zeros(joints.shape[:2], bool)
-        visible[: len(rows)] = people.visibility[rows] > 0
-        joints[: len(rows)] = apply_affine(affine, people.keypoints[rows])
-        joints *= visible[..., None]
-        labelled = dataset.labelled
-        if window.flip:  # a mirrored left wrist is a right one
-            order = dataset.skeleton.flip_index
-            joints, visible, labelled = joints[:, order], visible[:, order], labelled[order]
+        visibility = np.zeros(joints.shape[:2], np.uint8)
+        joints[: len(rows)], visibility[: len(rows)] = self._joints(rows, window)
+        visible, labelled = visibility > 0, dataset.labelled
+        if window.flip:
+            labelled = labelled[dataset.skeleton.flip_index]
         if self.config.unlabelled == "ignore":
             labelled = labelled & visible[0]
-        one = np.float32(1)
-        return PoseBatch(image, joints[0], visible[0], labelled, joints[1:], visible[1:], one)
+        return PoseBatch(
+            image=image,
+            keypoints=joints[0],
+            visible=visible[0],
+            occluded=visibility[0] == 1,
+            labelled=labelled,
+            other_keypoints=joints[1:],
+            other_visible=visible[1:],
+            weight=np.float32(1),
+        )
+
+    def joints(
+        self, person: int, rng: Rng
+    ) -> tuple[Float[np.ndarray, "K 2"], Bool[np.ndarray, " K"]]:
+        """Draws where a crop shows the person's joints, and which there are; reads no picture."""
+        joints, visibility = self._joints(np.array([person]), self._window(person, rng))
+        return joints[0], visibility[0] > 0
+
+    def _joints(self, rows: Int[np.ndarray, " R"], window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Joints of some people in the pixels of a window's crop, and COCO's v."""
+        people = self.dataset.people
+        affine = window.affine(height=self.height, width=self.width)
+        visibility = people.visibility[rows]
+        joints = apply_affine(affine, people.keypoints[rows]) * (visibility > 0)[..., None]
+        if window.flip:  # a mirrored left wrist is a right one
+            order = self.dataset.skeleton.flip_index
+            joints, visibility = joints[:, order], visibility[:, order]
+        return joints, visibility
 
     def name(self, person: int) -> str:
         """The file of a person's image."""

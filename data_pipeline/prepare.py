@@ -20,7 +20,7 @@ import tyro
 from data_pipeline.readers import read, splits_of
 from data_pipeline.readers.records import find_prepared
 from data_pipeline.schema import DataError
-from g_rmi.files import check_directory
+from g_rmi.files import check_directory, print_anything
 
 
 def prepare(data: Path, out: Path, *, beam_options: Sequence[str] = ()) -> Path:
@@ -80,4 +80,5 @@ def main(data: Path, out: Path, beam_options: tuple[str, ...] = ()) -> int:
 
 
 if __name__ == "__main__":
+    print_anything()
     sys.exit(tyro.cli(main, prog="python -m data_pipeline.prepare"))

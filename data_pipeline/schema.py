@@ -79,6 +79,11 @@ class People:
         return ~self.is_crowd & (self.num_keypoints > 0)
 
     @cached_property
+    def has_box(self) -> Bool[np.ndarray, " N"]:
+        """People, no crowds, in a box with a width and a height."""
+        return ~self.is_crowd & self.has_inside
+
+    @cached_property
     def has_inside(self) -> Bool[np.ndarray, " N"]:
         """Boxes with a width and a height."""
         return np.asarray((self.box[:, 2:] > self.box[:, :2]).all(axis=1))
@@ -100,6 +105,10 @@ class Dataset:
     people: People  # see `people_of`
     source: ImageSource
     outlines: Mapping[int, Outline] = dataclasses.field(default_factory=dict)  # by annotation id
+    # What the annotation file calls people, numbers and words; none: what COCO calls them.
+    categories: frozenset[int | str] = frozenset()
+    # Boxes (x0, y0, x1, y1) of heads by annotation id, of which MPII measures poses.
+    head_boxes: Mapping[int, Float[np.ndarray, "4"]] = dataclasses.field(default_factory=dict)
 
     @cached_property
     def labelled(self) -> Bool[np.ndarray, " K"]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from experiments.benchmarks.timing import RESULTS
 from experiments.parts import cli
 from g_rmi.config import nearest
+from g_rmi.files import check_directory
 
 # Sizes that two processor cores finish in some minutes.
 BENCHMARKS = {
@@ -21,10 +22,10 @@ BENCHMARKS = {
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Times kernels, training step, loader, pipeline and evaluation against what is installed.
+    """Times kernels, training step, loader, pipeline and evaluation against other implementations.
 
-    Rivals (PyTorch, numba, onnxruntime, faster-coco-eval) take part in a clone with them installed.
-    Writes NAME.json and the same as a table, NAME.md; compare ratios, not milliseconds.
+    PyTorch, numba, onnxruntime and hotcoco take part if installed, in a clone. Writes NAME.json and
+    the same as a table, NAME.md; compare ratios, not milliseconds.
     """
 
     out: Path = RESULTS  # Where the results go.
@@ -37,6 +38,7 @@ def main(argv: Sequence[str]) -> int:
     for name in arguments.only:
         if name not in BENCHMARKS:
             raise ValueError(f"--only {name}: no such benchmark{nearest(name, BENCHMARKS)}")
+    check_directory(arguments.out)
     failed = []
     for name in arguments.only:
         options = [*BENCHMARKS[name], "--out", str(arguments.out)]

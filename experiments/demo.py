@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -50,9 +49,8 @@ def photographs() -> Iterator[tuple[str, Picture]]:
 def main(argv: Sequence[str]) -> int:
     """The program."""
     arguments = cli.arguments(Arguments, argv, name="demo")
-    shutil.rmtree(arguments.out / "images", ignore_errors=True)
     images, found = arguments.out / "images", arguments.out / "found"
-    images.mkdir(parents=True)
+    images.mkdir(parents=True, exist_ok=True)
     names = []
     for name, image in photographs():
         names.append(images / f"{name}.jpg")

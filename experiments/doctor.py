@@ -26,9 +26,9 @@ LOW_DISK = 5 * 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Prints versions, devices, memory, compile cache, free disk, and looks at the data."""
+    """Shows versions, devices, memory, compile cache and free disk, and checks data."""
 
-    data: tuple[Path, ...] = ()  # Data directories to look at.
+    data: tuple[Path, ...] = ()  # Data directories to check.
 
 
 def gigabytes(size: float) -> str:
@@ -76,7 +76,8 @@ def data_directory(directory: Path) -> Iterator[tuple[str, str, bool]]:
     for split in SPLITS:
         try:
             dataset = read(directory, split)
-            dataset.source.read(0)
+            if len(dataset.images):
+                dataset.source.read(0)
         except MissingDataError as error:
             yield f"data, {split}", str(error), found  # Not every set has a val split.
             continue
@@ -86,7 +87,8 @@ def data_directory(directory: Path) -> Iterator[tuple[str, str, bool]]:
         found = True
         count = f"{len(dataset.images)} pictures, {len(dataset.people)} people"
         labelled = int((dataset.people.num_keypoints > 0).sum())
-        yield f"data, {split}", f"{directory}: {count}, {labelled} with keypoints", True
+        sound = bool(dataset.people.has_box.any())
+        yield f"data, {split}", f"{directory}: {count}, {labelled} with keypoints", sound
     if found:
         yield "data, closer", f"python -m data_pipeline.check {directory}", True
 

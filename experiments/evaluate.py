@@ -31,6 +31,8 @@ def main(argv: Sequence[str]) -> None:
     out = arguments.out or arguments.workdir / "evaluation"
     check_directory(out)
     dataset, *_ = data.read_split(data.directories(arguments.data), arguments.split)
+    data.check_counted(dataset, poses=STAGES[task.stage].keypoints)
+    data.check_pictures(dataset, 0.0)
     STAGES[task.stage].evaluate(task, variables, dataset, arguments, out)
 
 

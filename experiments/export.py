@@ -33,20 +33,20 @@ LOADER = Path(__file__).parent / "parts" / "export_loader.py"
 
 @dataclasses.dataclass(frozen=True)
 class WeightsArguments:
-    """Writes a checkpoint as one file, without the optimiser: to hand on, or to ship.
+    """Writes a checkpoint as one file, without the optimiser: to share or to ship.
 
-    The file stands for the directory wherever weights are asked for: evaluate, predict, --init.
-    The network's options below say how prediction shall differ from training.
+    The file can be used wherever a work directory can: in evaluate, predict, --init. The network's
+    options below say how prediction differs from training.
     """
 
-    workdir: Path  # Directory of the training, or another weights file.
+    workdir: Path  # Work directory of a training, or another weights file.
     out: Path  # The file, FILE.safetensors.
     checkpoint: str = "latest"  # "latest", "best" or a step; see evaluate.
-    # Further trainings, or weights files, of the same network, whose weights are averaged with
-    # these in equal parts. It can be better than each if one began with another's weights (Wortsman
-    # et al., "Model soups", 2022).
+    # Further work directories or weights files of the same network to average with, in equal parts.
+    # The mean can be better than each if one began with another's weights (Wortsman et al., "Model
+    # soups", 2022).
     average_with: tuple[Path, ...] = ()
-    # How people shall be looked for where nothing else is asked for; kept in the file.
+    # Defaults for finding people, stored in the file.
     settings: Settings = Settings()
     # The network.
     model: Annotated[PoseConfig | DetectorConfig, tyro.conf.arg(name="")] = PoseConfig()
@@ -54,23 +54,22 @@ class WeightsArguments:
 
 @dataclasses.dataclass(frozen=True)
 class ProgramArguments:
-    """Exports pictures in, people out as files that need none of this project's code.
+    """Exports the pipeline, image in, people out, as files that need none of this project's code.
 
-    Writes program.bin (one jax.export artefact for CPU, CUDA and TPU), weights.npz, about.json (the
+    Writes program.bin (one jax.export file for CPU, CUDA and TPU), weights.npz, about.json (the
     keypoints' names, limbs, settings) and find_people.py, which loads them: `from find_people
-    import find_people; find_people(image)`. Pictures may lie or stand.
+    import find_people; find_people(image)`. Images may be landscape or portrait.
     """
 
     out: Path  # Where the files go: a new or empty directory, or that of an earlier export.
-    # Directory of the detector's training, or its weights file. Default: the detector shipped with
-    # the package.
+    # The detector's work directory or weights file. Default: the packaged weights.
     detector: Path | None = None
-    pose: Path | None = None  # The same of the pose network.
-    # Rows and columns of the largest picture. Smaller ones are padded, which costs a little.
+    pose: Path | None = None  # The same for the pose network.
+    # Rows and columns of the largest image. Smaller ones are padded, which costs a little; the
+    # loader shrinks larger ones by an integer factor.
     size: tuple[int, int] = (640, 640)
-    pictures: int = 1  # Pictures of a call.
-    # How people are looked for. Default: as the weights of the pose network were written with, else
-    # those of the package.
+    pictures: int = 1  # Images per call, at most.
+    # How people are found. Default: as stored in the pose network's weights.
     settings: Settings = Settings()
 
     def __post_init__(self):
@@ -84,13 +83,11 @@ class ProgramArguments:
 class OnnxArguments:
     """Exports the pose network alone, crops to coarse maps, for other runtimes.
 
-    Needs `pip install jax2onnx onnxruntime`. A net that onnxruntime does not run as jax does is
-    refused.
+    Needs `pip install jax2onnx onnxruntime`. Fails if onnxruntime's output differs from jax's.
     """
 
     out: Path  # The file, FILE.onnx.
-    # Directory of the pose network's training, or its weights file. Default: the pose network
-    # shipped with the package.
+    # The pose network's work directory or weights file. Default: the packaged weights.
     pose: Path | None = None
 
 

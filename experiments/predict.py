@@ -7,7 +7,7 @@ import os
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import jax
@@ -27,9 +27,10 @@ from rich.text import Text
 from data_pipeline.boxes import read_boxes
 from data_pipeline.images import ImageError, read_header
 from experiments.parts import cli
-from experiments.parts.inputs import STDIN, Source, find
+from experiments.parts.inputs import STDIN, Source, find, sequences
 from experiments.parts.journal import Journal, has_journal, remove_journals
 from experiments.parts.outputs import drawing_names
+from experiments.parts.people_table import write_table
 from experiments.parts.run import Arguments, Run
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.evaluation.results import write_results
@@ -54,9 +55,9 @@ def drawings(sources: Sequence[Source], out: Path) -> dict[str, Path]:
     """A file of its own to draw into for each input."""
     names = drawing_names({s.name: ".mp4" if s.is_video else ".jpg" for s in sources})
     files = {name: out / file for name, file in names.items()}
-    inputs = {source.path.resolve() for source in sources if source.path}
+    inputs = {os.path.realpath(source.path) for source in sources if source.path}
     for file in files.values():
-        if file.resolve() in inputs:
+        if os.path.realpath(file) in inputs:
             raise ValueError(f"--out {out}: {file} would be drawn over, which is an input")
     return files
 
@@ -95,8 +96,14 @@ def boxes_of(arguments: Arguments, sources: Sequence[Source]) -> dict[str, BoxTa
         return None
 
     table = read_boxes(arguments.boxes, names, sizes=size, **limits)
+    first = np.searchsorted(table.image, np.arange(len(names) + 1))  # rows are sorted by picture
+    without = int((np.diff(first) == 0).sum())
+    missing = f"no box for {without} of {len(names)} pictures" if without else None
+    for note in filter(None, (missing, table.note)):
+        if is_first():
+            print(f"note: {arguments.boxes}: {note}")
     box, score = table.box.astype(np.float32), table.score.astype(np.float32)
-    rows = {name: table.image == i for i, name in enumerate(names)}
+    rows = {name: slice(*first[i : i + 2]) for i, name in enumerate(names)}
     return {name: (box[row], score[row]) for name, row in rows.items()}
 
 
@@ -105,12 +112,15 @@ def dependencies(arguments: Arguments, pipeline: PosePipeline) -> dict[str, Any]
     names = ("max_side", "every", "min_keypoint_score")
     settings = dataclasses.asdict(arguments.settings)
     del settings["crops_at_once"]
+    tracking = {"track": True, "frame_rate": arguments.frame_rate}
+    tracking |= dataclasses.asdict(arguments.tracking)
     boxes = arguments.boxes and f"{zlib.crc32(arguments.boxes.read_bytes()):08x}"
     return {
         **{stage: checksum(pipeline.variables.get(stage)) for stage in ("detector", "pose")},
         "boxes": boxes,
         **{name: getattr(arguments, name) for name in names},
         **settings,
+        **(tracking if arguments.follows else {}),
     }
 
 
@@ -152,8 +162,11 @@ def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
     settings = dataclasses.replace(arguments.settings, decoding=decoding)
     arguments = dataclasses.replace(arguments, settings=settings, min_keypoint_score=drawn)
     host, hosts = jax.process_index(), jax.process_count()
+    together = sequences(pictures) if arguments.follows else [[picture] for picture in pictures]
+    own = [picture for each in together[host::hosts] for picture in each]
     if not arguments.overwrite:
-        refuse_foreign(arguments.out, [arguments.out / "keypoints.json", *files.values()])
+        tables = ["keypoints.json"] + ["people.csv"] * arguments.csv
+        refuse_foreign(arguments.out, [*(arguments.out / name for name in tables), *files.values()])
     else:
         if is_first():
             remove_journals(arguments.out)
@@ -162,13 +175,13 @@ def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
     with journal, progress_bars() as progress:
         refuse_others(journal, sources, arguments.out)
         run = Run(arguments, pipeline, journal, progress, files, boxes, drawn)
-        run.pictures(pictures[host::hosts])
+        run.pictures(own)
         for video in videos[host::hosts]:
             run.video(video)
         wait_for_all("inputs are done")
         if hosts > 1 and is_first():
-            own = {*pictures[host::hosts], *videos[host::hosts]}
-            run.collect([source for source in sources if source not in own])
+            done = {*own, *videos[host::hosts]}
+            run.collect([source for source in sources if source not in done])
     return run
 
 
@@ -176,25 +189,38 @@ def counted(results: Sequence[Mapping[str, Any]]) -> str:
     """How many people there are in images, and how often somebody is seen in videos."""
     frames = {(person["file_name"], person["frame"]) for person in results if "frame" in person}
     seen = sum("frame" in person for person in results)
-    parts = [f"{len(results) - seen} people"] if seen < len(results) or not frames else []
-    return ", ".join(parts + [f"{seen} detections in {len(frames)} frames"] * bool(frames))
+    tracks = {_track(person) for person in results if person.get("track_id", -1) >= 0}
+    there = len(results) - seen
+    parts = [f"{there} {'person' if there == 1 else 'people'}"] if there or not frames else []
+    parts += [f"{seen} detections in {len(frames)} frames"] * bool(frames)
+    return ", ".join(parts + [f"{len(tracks)} tracks"] * bool(tracks))
+
+
+def _track(person: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Ids are counted anew in each video and in each folder of pictures."""
+    name = PurePosixPath(person["file_name"])
+    return name if "frame" in person else name.parent, person["track_id"]
 
 
 def write(run: Run, sources: Sequence[Source]) -> None:
     """Writes what all hosts have found and says so."""
     results, out = run.results(sources), run.arguments.out
     write_results(out / "keypoints.json", results)
+    if run.arguments.csv:
+        names = run.pipeline.pose.skeleton.names
+        write_table(out / "people.csv", results, names, min_score=run.drawn_from)
     whole = len(sources) - len(run.broken)
     print(f"{counted(results)}; {whole} of {len(sources)} inputs done")
     drawn = " and drawings" if whole and run.arguments.draw else ""
-    print(f"wrote keypoints.json{drawn} to {out}")
+    table = " and people.csv" if run.arguments.csv else ""
+    print(f"wrote keypoints.json{table}{drawn} to {out}")
 
 
 def main(argv: Sequence[str]) -> int:
     """The program."""
     settings = load_settings(cli.peek(argv, "pose"))
     if cli.peek(argv, "boxes"):  # somebody has said that people are there
-        settings = dataclasses.replace(settings, min_score=0.0)
+        settings = dataclasses.replace(settings, min_box_score=0.0, min_score=0.0)
     arguments = cli.arguments(Arguments, argv, name="predict", settings=settings)
     sources = find(arguments.inputs, leave_out=arguments.out)
     join_hosts(arguments.hosts)

@@ -23,6 +23,7 @@ from experiments.parts.experiment import (
 from experiments.parts.launch import Executor, Job, Launcher, Resources, run_jobs
 from experiments.parts.points import Base, Point, resolve
 from experiments.parts.sweep_jobs import (
+    COST_METRICS,
     Run,
     Training,
     digest,
@@ -38,25 +39,25 @@ from g_rmi.files import locked
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Trains and evaluates the points of a sweep; the same command goes on where it stopped.
+    """Trains and evaluates the points of a sweep; the same command continues an interrupted one.
 
     Writes NAME.md, NAME.csv and NAME.png into the output directory, where sweeps share trainings.
     """
 
     config: str  # Name of a function of experiments/parts/ablations.py; `--list` prints them.
     out: Path  # Gets tables, plots, trainings, each point's numbers, and the jobs' logs.
-    # What is varied: a config by name or path (.py), whose fields are the options below, or
-    # directory of a training, which then is not trained again.
+    # What is varied: a config, by name or as a Python file, whose fields are the options below; or
+    # the work directory of a training, which is not trained again.
     base: str = "pose_resnet101"
-    # Likewise the detector, for points that look into its boxes. Default: the config that is named
-    # like the base.
+    # The same for the detector, for points that use its boxes. Default: the config named like the
+    # base.
     detector: str | None = None
-    # Data directories, as for training; the embedded synthetic set without it. The first with a
-    # validation split is evaluated on.
+    # Data directories, as for training. The first with a validation split is evaluated on. Default:
+    # the synthetic set.
     data: tuple[Path, ...] = ()
-    # ImageNet weights to start from, after the depth of the ResNet each is for.
+    # ImageNet weights to start from, each after the depth of its ResNet.
     pretrained: dict[int, Path] = dataclasses.field(default_factory=dict)
-    max_per_image: int = 30  # Best boxes of each picture that are looked into.
+    max_per_image: int = 30  # Boxes of each image that are used at most, the best first.
     # Run jobs on this machine or on Slurm; "debug" runs them in this process.
     launcher: Launcher = "local"
     max_parallel: int | None = None  # Most jobs at once. Default: 1 on this machine, all on Slurm.
@@ -87,13 +88,18 @@ def read_bases(arguments: Arguments) -> Base:
 
 
 def training(
-    experiment: Experiment, base: Experiment, source: str, arguments: Arguments
+    experiment: Experiment,
+    base: Experiment,
+    source: str,
+    arguments: Arguments,
+    before: Training | None = None,
 ) -> Training:
     """The training that a point needs: the one that was given, if it is of that, or one to make.
 
-    `source` is where the base is from; paths of the program's arguments are absolute.
+    `source` is where the base is from, `before` whose weights to start from; paths of the program's
+    arguments are absolute.
     """
-    if not configs.is_config(source) and experiment == read_experiment(source):
+    if not before and not configs.is_config(source) and experiment == read_experiment(source):
         return Training.given(Path(source))
     depth = experiment.model.depth
     pretrained = arguments.pretrained.get(depth)
@@ -105,7 +111,7 @@ def training(
         pretrained=pretrained and pretrained.absolute(),
         experiment=experiment,
     )
-    return Training.made(made, base, arguments.out / "trainings")
+    return Training.made(made, base, arguments.out / "trainings", before)
 
 
 def plan(points: Sequence[Point], base: Base, arguments: Arguments) -> list[Run]:
@@ -127,7 +133,9 @@ def plan(points: Sequence[Point], base: Base, arguments: Arguments) -> list[Run]
             boxes = file, finds
         pose = None
         if point.counts == "people":
-            pose = training(needs.pose, base.pose, arguments.base, arguments)
+            for fields in (*point.before, point.pose):
+                wanted = override(base.pose, fields)
+                pose = training(wanted, base.pose, arguments.base, arguments, pose)
         name = "".join(c if c.isalnum() or c in ".+-" else "_" for c in point.name)
         runs.append(
             Run(
@@ -162,7 +170,10 @@ def make_jobs(runs: Sequence[Run], sweep: str) -> tuple[list[Job], dict[str, lis
         weights = "average" if run.point.averaged else "last"
         boxes = run.boxes[0].stem if run.boxes else "gt"
         pose = run.pose.workdir.name if run.pose else "none"
-        name = f"{sweep}_{pose}_{boxes}_{weights}"
+        parts = [sweep, pose, boxes, weights]
+        if look := run.point.pose_test:
+            parts.append(digest(dict(look)))
+        name = "_".join(parts)
         groups.setdefault(name, []).append(run)
     for name, group in groups.items():
         first, needs = group[0], []
@@ -188,7 +199,7 @@ def rows(
         metrics = run.metrics
         error = errors.get(run.point.name)
         status = "done" if metrics else f"failed: {error}" if error else "waiting"
-        names, mark = KEYPOINT_METRICS, None
+        names, mark = COST_METRICS if run.point.costs else KEYPOINT_METRICS, None
         if looks := run.detector:
             assert run.boxes
             names, training = detector_chart.COLUMNS, run.boxes[1].workdir.name

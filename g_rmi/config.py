@@ -21,11 +21,15 @@ def require(ok: bool, field: str, value: Any, wanted: str) -> None:
 
 
 def require_numbers(config: Any, low: int, high: int | None, *names: str) -> None:
-    """Refuses fields that are not finite numbers from `low` to `high`, if there is an upper end."""
+    """Refuses fields that are not finite numbers from `low` to `high`, if there is an upper end.
+
+    One that is None is not set.
+    """
     wanted = f"{low} or more" if high is None else f"between {low} and {high}"
     for name in names:
-        value = getattr(config, name)
-        require(low <= value < math.inf and (high is None or value <= high), name, value, wanted)
+        if (value := getattr(config, name)) is not None:
+            right = low <= value < math.inf and (high is None or value <= high)
+            require(right, name, value, wanted)
 
 
 def require_positive(config: Any, *names: str) -> None:

@@ -3,7 +3,9 @@
 import contextlib
 import errno
 import fcntl
+import io
 import os
+import re
 import socket
 import sys
 import tempfile
@@ -11,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+_BUCKET = re.compile(r"[a-z][a-z0-9+]+:/")  # gs://, s3://, of which paths keep one slash
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -40,6 +43,9 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
 def check_directory(directory: str | os.PathLike) -> None:
     """An OSError names a directory if no file could be written there, or it could not be made."""
     path = Path(directory).absolute()
+    if _BUCKET.match(os.fspath(directory)):
+        text = "must be a path of this machine; mount or copy the bucket"
+        raise OSError(errno.EINVAL, text, str(directory))
     try:
         with tempfile.TemporaryFile(dir=next(p for p in (path, *path.parents) if p.exists())):
             pass
@@ -52,6 +58,13 @@ def check_file(path: str | os.PathLike) -> None:
     if Path(path).is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     check_directory(Path(path).parent)
+
+
+def print_anything() -> None:
+    """Lets a terminal that is not in UTF-8 get its lines, with ? for what it cannot show."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from jaxtyping import Float, Real
 
 MAX_COORDINATE = 1e9  # What is larger is no pixel but the result of a division by zero.
 MAX_BOX = 1e6  # No box to look into reaches that far.
+MAX_SCORE = 1e6  # Nor is one that sure; percents are.
 
 Affine = Float[np.ndarray, "2 3"]  # A maps the point (x, y) to A @ (x, y, 1)
 
@@ -53,16 +54,21 @@ def box_to_crop(
     return np.concatenate([linear, offset[:, None]], axis=1)
 
 
-def misfit(box: Sequence[float]) -> str | None:
-    """What is wrong with a box `(x0, y0, x1, y1)` that another program made, if anything is."""
+def misfit(box: Sequence[float], size: tuple[int, int] | None = None) -> str | None:
+    """What is wrong with a box `(x0, y0, x1, y1)` that another program made, if anything is.
+
+    `size` is the width and height of its picture, if they are known.
+    """
     if not np.isfinite(box).all():
         return "not finite"
     if np.abs(box).max() >= MAX_BOX:
         return f"a coordinate is larger than {MAX_BOX:g}"
     x0, y0, x1, y1 = box
-    if x0 <= x1 and y0 <= y1:
-        return None
-    return "no box x0 <= x1, y0 <= y1: inside out, its corners are exchanged"
+    if x0 > x1 or y0 > y1:
+        return "no box x0 <= x1, y0 <= y1: inside out, its corners are exchanged"
+    if size and (x1 < 0 or y1 < 0 or x0 > size[0] or y0 > size[1]):
+        return f"beside its picture of {size[0]} x {size[1]}"
+    return None
 
 
 def from_xywh(boxes: Real[np.ndarray, "*N 4"]) -> Float[np.ndarray, "*N 4"]:

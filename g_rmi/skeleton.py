@@ -32,14 +32,28 @@ def side_of(name: str) -> str | None:
 
 
 def mirror_pairs(names: Sequence[str]) -> tuple[int, ...]:
-    """For each joint that whose name says the other side of the same; else the joint itself."""
+    """For each joint that whose name says the other side of the same; else the joint itself.
+
+    Where two names differ only in a glued side, "eyeleft" and "eyeright", "lank" and "rank", they
+    are a pair, too; alone, neither says a side.
+    """
     words = [_words(name) for name in names]
-    index = {word: i for i, word in enumerate(words)}
-    other = [
-        index.get(tuple(_OPPOSITE.get(word, word) for word in each), i)
-        for i, each in enumerate(words)
-    ]
+    index = {word: i for i, word in enumerate(words)} | {
+        name.lower(): i for i, name in enumerate(names) if not side_of(name)
+    }
+    other = []
+    for i, (name, each) in enumerate(zip(names, words)):
+        opposite = tuple(_OPPOSITE.get(word, word) for word in each)
+        keys = [opposite] if side_of(name) else _glued_opposites(name.lower())
+        other.append(next((index[key] for key in keys if key in index), i))
     return tuple(j if other[j] == i else i for i, j in enumerate(other))
+
+
+def _glued_opposites(name: str) -> list[str]:
+    """What the other side of a joint would be called, if its name has a side that is no word."""
+    swapped = re.sub("left|right", lambda side: _OPPOSITE[side[0]], name)
+    first = re.sub("^[lr]", lambda letter: {"l": "r", "r": "l"}[letter[0]], name)
+    return [each for each in (swapped, first) if each != name]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,3 +145,9 @@ COCO = Skeleton.create(
     limbs=[(a, b) for a, b in (limb.split("-") for limb in _LIMBS.split())],
     sigmas=(0.026, *np.repeat(list(_SIGMAS.values()), 2)),
 )
+_COCO_BY_WORDS = {frozenset(_words(name)): name for name in COCO.names}
+
+
+def coco_name(name: str) -> str | None:
+    """COCO's name of a joint that is written otherwise: "Left Eye", eye_left, LEye; or None."""
+    return _COCO_BY_WORDS.get(frozenset(_words(name)))

@@ -31,6 +31,7 @@ def test_flip_swaps_sides_and_is_its_own_inverse():
         *(("lefteye", "righteye"), ("L. Ankle", "R. Ankle"), ("l_hand_1", "r_hand_1")),
         ("Left", "Right"),
         ("rig:LeftArm", "rig:RightArm"),
+        *(("mouth(left)", "mouth(right)"), ("L_F_Paw", "R_F_Paw"), ("Lt. Eye", "Rt. Eye")),
     ],
 )  # fmt: skip
 def test_sides_in_the_words_of_tools(left, right):
@@ -42,6 +43,14 @@ def test_sides_in_the_words_of_tools(left, right):
 def test_other_words_are_no_sides(name):
     assert skeleton.side_of(name) is None
     assert skeleton.mirror_pairs((name, "left_ear", "eye_right", "ear_L")) == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"), [("lank", "rank"), ("Lhip", "Rhip"), ("eyeleft", "eyeright")]
+)
+def test_sides_glued_to_a_name_are_pairs_or_nothing(left, right):
+    assert skeleton.mirror_pairs(("nose", right, "neck", left)) == (0, 3, 2, 1)
+    assert skeleton.mirror_pairs(("nose", left, "neck")) == (0, 1, 2)
 
 
 def test_sets_differ_by_what_they_mean_not_by_how_they_are_drawn():

@@ -1,11 +1,14 @@
 """Who the people of a COCO annotation file are, and which joints they have."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from data_pipeline.readers.reader import PEOPLE, numbers, whole
-from g_rmi.skeleton import COCO, Skeleton
+from g_rmi.skeleton import COCO, Skeleton, coco_name
 from g_rmi.types import PERSON
+
+_SMALLEST = 1e-4  # Of a sigma: COCO's formula divides by its square.
 
 
 class Category(NamedTuple):
@@ -35,6 +38,10 @@ def people_category(content: Mapping[str, Any]) -> Category:
     if not ours:
         names = ", ".join(repr(c.get("name")) for c in categories)
         raise ValueError(f"categories {names}: none has the name 'person', so who are the people?")
+    for one, other in itertools.product(ours, categories):
+        if one["id"] == other["id"] and other not in ours:
+            names = f"{one.get('name')!r} and {other.get('name')!r}"
+            raise ValueError(f"categories {names} have one id, {one['id']}")
     skeletons = [declared_skeleton(c) for c in ours if c.get("keypoints")]
     if any(skeletons[0].difference(other) for other in skeletons):
         raise ValueError("two categories of people declare different joints")
@@ -73,33 +80,41 @@ def declared_skeleton(category: Mapping[str, Any]) -> Skeleton:
     """The keypoint set that a category declares: `keypoints` (the names), `sigmas`, `skeleton`.
 
     Left and right of a name mirror each other, see `g_rmi.skeleton.side_of`; the skeleton is its
-    limbs, pairs of joint numbers from 1. COCO's names need neither sigmas nor limbs. A ValueError
-    if it is neither COCO's nor complete.
+    limbs, pairs of joint numbers from 1 or of names. COCO's names, in whatever spelling ("Left
+    Eye"), need neither sigmas nor limbs. A ValueError if it is neither COCO's nor complete.
     """
     names, sigmas, limbs = (category.get(field) for field in ("keypoints", "sigmas", "skeleton"))
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"'keypoints' of a category must be a list of names: {names!r:.80}")
-    cocos = names == list(COCO.names)
+    if cocos := [*map(coco_name, names)] == list(COCO.names):
+        names = list(COCO.names)
     if sigmas is None and not cocos:
         raise ValueError(
             f"{_difference(names)}, and a keypoint set of its own needs 'sigmas' in its category: "
             f"a number for each joint, COCO's lie between {min(COCO.sigmas)} and {max(COCO.sigmas)}"
         )
     sigmas = list(COCO.sigmas) if sigmas is None else sigmas
-    if (certain := numbers(sigmas, len(names))) is None or min(certain) <= 0:
-        raise ValueError(f"'sigmas' must be {len(names)} positive numbers, got {sigmas!r:.80}")
+    certain = numbers(sigmas, len(names))
+    if certain is None or not _SMALLEST <= min(certain) <= max(certain) <= 1:
+        wanted = f"{len(names)} positive numbers up to 1"
+        raise ValueError(f"'sigmas' must be {wanted}, got {sigmas!r:.80}")
     if not limbs:
         pairs = [(names[a], names[b]) for a, b in COCO.limbs] if cocos else []
         return Skeleton.create(names, limbs=pairs, sigmas=certain)
-    try:
-        pairs = [
-            (names[int(a) - 1], names[int(b) - 1]) for a, b in limbs if min(int(a), int(b)) > 0
-        ]
-    except (IndexError, TypeError, ValueError):
-        pairs = []
-    if len(pairs) < len(limbs):
-        raise ValueError(f"'skeleton' must be pairs of joint numbers 1 to {len(names)}: {limbs}")
+    found = [_ends(limb, names) for limb in limbs] if isinstance(limbs, list) else []
+    pairs = [pair for pair in found if pair]
+    if not pairs or len(pairs) < len(found):
+        wanted = f"pairs of joint numbers 1 to {len(names)}"
+        raise ValueError(f"'skeleton' must be {wanted}: {limbs!r:.80}")
     return Skeleton.create(names, limbs=pairs, sigmas=certain)
+
+
+def _ends(limb: Any, names: Sequence[str]) -> tuple[str, str] | None:
+    """The two joints that a limb names or numbers; None: there are no such."""
+    if not isinstance(limb, list) or len(limb) != 2:
+        return None
+    a, b = (names.index(end) + 1 if end in names else whole(end) or 0 for end in limb)
+    return (names[a - 1], names[b - 1]) if 0 < min(a, b) <= max(a, b) <= len(names) else None
 
 
 def _difference(names: Sequence[str]) -> str:

@@ -10,20 +10,23 @@ Three layouts of files are understood, tried in this order (SPLIT is "train" or 
 import contextlib
 import difflib
 import functools
+import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from data_pipeline.readers.categories import Category, lower, people_category
 from data_pipeline.readers.reader import (
+    PEOPLE,
     ImageFolder,
     Problem,
     Report,
     is_inside,
+    link_pictures,
     load_json,
     number,
     numbers,
@@ -48,6 +51,7 @@ Faults = Iterator[tuple[str, str]]  # kinds and texts of a record's problems
 Wrong = Callable[[str, str], None]  # is told of them
 
 _FLAGS = (0, 1, None)
+_SHARE = 1.5  # No box in pixels reaches less far; one in shares does, if it leaves its picture.
 
 
 def find_split(directory: str | Path, split: str) -> tuple[Path, Path]:
@@ -91,6 +95,8 @@ def _annotations(directory: str | Path, split: str) -> tuple[Path, Path]:
 
 def existing(path: Path) -> str:
     """The end of a message: the nearest thing that exists, if that helps."""
+    if path.exists():
+        return ", but a file"
     parent = next(parent for parent in path.absolute().parents if parent.is_dir())
     missing = path.absolute().relative_to(parent).parts[0]
     close = difflib.get_close_matches(missing, [p.name for p in parent.iterdir()], n=1)
@@ -139,12 +145,12 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
     records.sort(key=lambda record: rows[record["image_id"]])
     people = _people(records, rows, joints, skeleton)
     if joints and not (people.is_crowd.all() or people.num_keypoints.any()):
-        wrong("no keypoints", "joints are declared, but no annotation has one with v > 0")
+        wrong("no joints", "joints are declared, but no annotation has one with v > 0")
     for record, count in zip(records, people.num_keypoints.tolist() if joints else ()):
         said = record.get("num_keypoints", count)
         if said != count and whole(said) != count:
             wrong("num_keypoints", f"annotation {record['id']}: says {said}, has {count}")
-    names = tuple(record["file_name"] for record in images)
+    names = _inside([record["file_name"] for record in images], folder)
     table = Images(
         id=np.array([record["id"] for record in images], np.int64),
         file_name=names,
@@ -152,9 +158,14 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
         height=np.array([record["height"] for record in images], np.int32),
         boxes_complete=np.array([_is_complete(record) for record in images], bool),
     )
+    large = (np.maximum(table.width, table.height) > 5 * _SHARE).all()
+    for what, values in (("boxes", people.box), ("joints", people.keypoints)):
+        if large and values.any() and values.max() <= _SHARE and (values % 1).any():
+            wrong("shares", f"all {what} lie between 0 and 1: shares of the pictures, not pixels?")
     outlines = {record["id"]: outline for record in records if (outline := _outline(record))}
     source = ImageFolder(folder, names)
-    return Dataset(directory, split, skeleton, table, people, source, outlines)
+    called = people_are.ours
+    return Dataset(directory, split, skeleton, table, people, source, outlines, called)
 
 
 def _sound(
@@ -165,7 +176,7 @@ def _sound(
     for record in records:
         found = [*_integer_faults(record, "id"), *faults(record)]
         for kind, text in found:
-            wrong(kind, f"{what} {record.get('id')}: {text}")
+            wrong(kind, f"{what} {record.get('id')!s:.40}: {text}")
         if not found and record["id"] in sound:
             wrong(f"duplicate {what} id", f"{what} id {record['id']} appears more than once")
         elif not found:
@@ -183,6 +194,8 @@ def _numbered(records: list[dict]) -> list[dict]:
 
 
 def _image_faults(record: dict) -> Faults:
+    for field in ("person_boxes_complete", "difficult_left_out"):
+        yield from _flag_faults(record, field)
     for field in ("width", "height"):
         yield from (found := list(_integer_faults(record, field)))
         if not found and not 0 < record[field] < 2**31:
@@ -191,6 +204,16 @@ def _image_faults(record: dict) -> Faults:
     if not isinstance(name, str) or not is_inside(name):
         kind = "unsafe file name" if isinstance(name, str) else "malformed"
         yield kind, f"field 'file_name' = {name!r} is not a path inside the image folder"
+    else:
+        record["file_name"] = PurePosixPath(name.replace("\\", "/")).as_posix()
+
+
+def _inside(names: Sequence[str], folder: Path) -> tuple[str, ...]:
+    """Names inside the image folder; tools also write them from the folder above, images/1.jpg."""
+    above = f"{folder.name}/"
+    if all(name.startswith(above) for name in names) and not (folder / above).exists():
+        names = [name.removeprefix(above) for name in names]
+    return tuple(names)
 
 
 def _person_faults(record: dict, *, images: Mapping[int, int], joints: int) -> Faults:
@@ -201,21 +224,43 @@ def _person_faults(record: dict, *, images: Mapping[int, int], joints: int) -> F
     if "area" not in record:
         yield "malformed", f"field 'area' is missing{nearest('area', record)}"
     elif (area := number(record["area"], MAX_COORDINATE**2)) is None:
-        yield "malformed", f"field 'area' is not a number, or too large: {record['area']!r}"
+        yield "malformed", f"field 'area' is not a number, or too large: {record['area']!r:.80}"
     else:
         record["area"] = area
-    if (crowd := record.get("iscrowd", 0)) not in _FLAGS:
-        record["iscrowd"] = whole(crowd)
-        if record["iscrowd"] not in (0, 1):
-            yield "malformed", f"field 'iscrowd' = {crowd!r} is not 0 or 1"
+    yield from _flag_faults(record, "iscrowd")
     if joints:
-        yield from (found := list(_number_faults(record, "keypoints", 3 * joints)))
+        if found := list(_number_faults(record, "keypoints", 3 * joints)):
+            _complete_joints(record, joints)
+            yield from (found := list(_number_faults(record, "keypoints", 3 * joints)))
         if not found and not {0, 1, 2}.issuperset(record["keypoints"][2::3]):
             yield "keypoint flag", "a keypoint's v is not 0, 1 or 2"
     polygons = record.get("segmentation")
     if isinstance(polygons, list) and not all(map(_is_polygon, polygons)):
         text = "field 'segmentation' is not a list of polygons (x0, y0, x1, y1, ...)"
         yield "malformed", text
+
+
+def _complete_joints(record: dict, joints: int) -> None:
+    """Writes zeros for joints that are certainly not labelled: none given, or null with v = 0."""
+    said = record.get("keypoints")
+    if said in (None, []):
+        # As long a list would be that of a misspelt field.
+        others = (len(value) for value in record.values() if isinstance(value, list))
+        if not whole(record.get("num_keypoints")) and 3 * joints not in others:
+            record["keypoints"] = [0] * (3 * joints)
+    elif isinstance(said, list):
+        flat = list(itertools.chain(*said)) if all(isinstance(j, list) for j in said) else said
+        if len(flat) == 3 * joints:
+            seen = [number(v) != 0 for v in flat[2::3]]
+            record["keypoints"] = [v if seen[i // 3] else 0 for i, v in enumerate(flat)]
+
+
+def _flag_faults(record: dict, field: str) -> Faults:
+    """Makes the field 0 or 1 where it is given, or says why it cannot."""
+    if (said := record.get(field)) not in _FLAGS:
+        record[field] = whole(said)
+        if record[field] not in (0, 1):
+            yield "malformed", f"field {field!r} = {said!r} is not 0 or 1"
 
 
 def _integer_faults(record: dict, field: str) -> Faults:
@@ -226,7 +271,7 @@ def _integer_faults(record: dict, field: str) -> Faults:
     if field not in record:
         yield "malformed", f"field {field!r} is missing{nearest(field, record)}"
     elif (certain := whole(value)) is None:
-        yield "malformed", f"field {field!r} = {value!r} is not an integer of 63 bits"
+        yield "malformed", f"field {field!r} = {value!r:.80} is not an integer of 63 bits"
     else:
         record[field] = certain
 
@@ -239,12 +284,13 @@ def _number_faults(record: dict, field: str, count: int) -> Faults:
     elif (certain := numbers(value, count)) is not None:
         record[field] = certain
     elif not isinstance(value, list) or len(value) != count:
-        size = f"{len(value)} values" if isinstance(value, list) else repr(value)
+        size = f"{len(value)} values" if isinstance(value, list) else f"{value!r:.80}"
         kind = "keypoint count" if field == "keypoints" else "malformed"
         yield kind, f"field {field!r} has {size}, not {count} numbers"
     else:
-        odd = next(v for v in value if number(v) is None)
-        yield "malformed", f"field {field!r} holds {odd!r}, which is no number or too large"
+        sizes = [math.inf if number(v) is None else abs(number(v) or 0) for v in value]
+        odd = value[sizes.index(max(sizes))]
+        yield "malformed", f"field {field!r} holds {odd!r:.80}, which is no number or too large"
 
 
 def _is_polygon(flat: Any) -> bool:
@@ -260,22 +306,28 @@ def _is_complete(image: Mapping) -> bool:
 
 def _people_records(records: list[dict], people_are: Category, wrong: Wrong) -> Iterator[dict]:
     """The annotations of people; of the others it tells."""
-    ours = people_are.ours
+    ours, others = people_are.ours, people_are.others - people_are.ours
     if not ours:
-        there = {whole(record.get("category_id", PERSON)) for record in records}
-        ours = there if len(there) == 1 else {PERSON}
+        there = {_category(record) for record in records} - {None}
+        ours = there if len(there) == 1 else {PERSON, *PEOPLE}
     for record in records:
-        said = category = record.get("category_id")
-        if type(said) is not int:
-            category = lower(said) if whole(said) is None else whole(said)
-        if said is None or category in ours:
+        said, category = record.get("category_id"), _category(record)
+        if category in ours or (said is None and not others):
             yield record
         else:
-            kind = "other category" if category in people_are.others else "unknown category"
+            kind = "other category" if category in others else "unknown category"
             kind = "malformed" if category is None else kind
             known = ", ".join(map(str, sorted(ours, key=str)))
-            text = f"category_id {said!r}; people have {known}"
-            wrong(kind, f"annotation {record.get('id')}: {text}")
+            text = f"category_id {said!r:.80}; people have {known:.80}"
+            wrong(kind, f"annotation {record.get('id')!s:.40}: {text}")
+
+
+def _category(record: Mapping) -> int | str | None:
+    """The number or, in lower case, the name of an annotation's category; None: neither."""
+    said = record.get("category_id")
+    if type(said) is int:
+        return said
+    return lower(said) if whole(said) is None else whole(said)
 
 
 def _people(
@@ -356,17 +408,12 @@ def _declaration(dataset: Dataset) -> dict[str, Any]:
     return names | {"skeleton": limbs, "sigmas": list(skeleton.sigmas)}
 
 
-def write(directory: Path, dataset: Dataset, *, description: str = "") -> Path:
-    """Writes a data set in COCO's own layout: the annotation file, whose path it returns.
-
-    The image folder is linked to. Splits that the directory has already stay. A DataError if the
-    images are no files.
-    """
-    if not isinstance(dataset.source, ImageFolder):
-        raise DataError(f"{dataset.directory}: its images are no files that could be linked to")
+def write(directory: Path, dataset: Dataset, report: Report = refuse, *, model: str = "") -> Path:
+    """Writes a split in COCO's own layout; see `Writer.write`. There is a place for everything."""
+    del report
     path = directory / "annotations" / f"person_keypoints_{dataset.split}2017.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = directory / f"{dataset.split}2017"
-    folder.symlink_to(dataset.source.folder.resolve(), target_is_directory=True)
-    path.write_text(json.dumps({"info": {"description": description}, **as_coco(dataset)}))
+    link_pictures(directory / f"{dataset.split}2017", dataset)
+    path.parent.mkdir(exist_ok=True)
+    info = {"description": f"with labels by {model}" if model else ""}
+    path.write_text(json.dumps({"info": info, **as_coco(dataset)}))
     return path

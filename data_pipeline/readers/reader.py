@@ -1,9 +1,11 @@
 """What a reader of an annotation format does, and what several of them need."""
 
 import dataclasses
+import functools
 import json
 import math
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -21,11 +23,19 @@ REFUSED = {
     "unknown image": "an annotation of an image that is not listed",
     "keypoint count": "not three numbers per joint",
     "keypoint flag": "a v that is not 0, 1 or 2",
+    "shares": "all boxes or all joints lie between 0 and 1: shares of the pictures, not pixels",
 }
 
+# What a format does not say and what is taken in its place; training says it, too.
+ASSUMED = "assumed"
+
 # Words for the category of people.
-PEOPLE = frozenset({"person", "persons", "people", "human", "humans", "pedestrian"})
+PEOPLE = frozenset({"person", "persons", "people", "human", "humans", "pedestrian", "pedestrians"})
 _TRUE = {"true": 1, "false": 0}
+
+
+# Words for a joint that is labelled and cannot be seen.
+HIDDEN = frozenset({"occluded", "hidden", "invisible"})
 
 
 class Problem(NamedTuple):
@@ -40,9 +50,16 @@ Report = Callable[[Problem], None]
 
 
 def refuse(problem: Problem) -> None:
-    """Raises a DataError for a problem that is not to be passed over."""
+    """Raises a DataError for what is not to be passed over; says, once, what is assumed."""
     if problem.kind in REFUSED:
         raise DataError(f"{problem.file}: {problem.text}")
+    if problem.kind == ASSUMED:
+        _say(f"note: {problem.file}: {problem.text}")
+
+
+@functools.cache
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 @runtime_checkable
@@ -65,6 +82,27 @@ class Reader(Protocol):
         ...
 
 
+@runtime_checkable
+class Writer(Protocol):
+    """An annotation format that can be written: a module with this function."""
+
+    def write(
+        self, directory: Path, dataset: Dataset, report: Report = refuse, /, *, model: str = ""
+    ) -> Path:
+        """Writes a split into a directory, whose other splits stay; the pictures are linked to.
+
+        `model` is what found the people, if they are to be corrected before they are labels.
+        `report` is told, in one line, of what the format has no place for.
+
+        Returns:
+          The file to open with the tool.
+
+        Raises:
+          DataError: The pictures are no files.
+        """
+        ...
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageFolder:
     """Encoded images as files, read when asked for."""
@@ -82,11 +120,19 @@ class ImageFolder:
         return os.path.join(self.folder, self.file_names[index])
 
 
+def link_pictures(link: Path, dataset: Dataset) -> None:
+    """Links to the folder of a set's pictures; a DataError if they are no files."""
+    if not isinstance(dataset.source, ImageFolder):
+        raise DataError(f"{dataset.directory}: its images are no files that could be linked to")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(dataset.source.folder.resolve(), target_is_directory=True)
+
+
 def load_json(path: Path) -> Any:
     """Parses a JSON file; a DataError names file, line and column of what is no JSON."""
     try:
         return json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of a number of thousands of digits
         raise DataError(f"{path}: not a JSON file: {error}") from None
 
 
@@ -96,7 +142,8 @@ def whole(value: Any) -> int | None:
         value = value[0]
     if isinstance(value, str):
         text = value.strip()
-        value = _TRUE.get(text.lower(), int(text) if text.isdecimal() else number(text))
+        value = int(text) if text.isdecimal() and len(text) < 100 else number(text)
+        value = _TRUE.get(text.lower(), value)
     sound = isinstance(value, int | float) and math.isfinite(value) and value == int(value)
     return int(value) if sound and -(2**63) <= value < 2**63 else None
 

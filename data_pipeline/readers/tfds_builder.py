@@ -92,8 +92,9 @@ class CocoPerson(tfds.core.GeneratorBasedBuilder):
                 f"{dataset.directory}: split {dataset.split!r} has {difference}; a set with joints "
                 "of its own is prepared by `python -m data_pipeline.prepare`"
             )
+        if not (count := len(dataset.images)):
+            raise DataError(f"{dataset.directory}: split {dataset.split!r} has no picture to pack")
         write_tables(Path(self.data_path), dataset)
-        count = len(dataset.images)
         if not self._beam:
             return (_example(dataset, i) for i in range(count))
         import apache_beam as beam

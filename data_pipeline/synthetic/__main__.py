@@ -10,23 +10,24 @@ import tyro
 from rich.progress import MofNCompleteColumn, Progress
 
 from data_pipeline import synthetic
+from g_rmi.files import check_directory, check_file, print_anything, write_whole
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     """Draws synthetic people and writes them, with labels, in COCO's layout."""
 
-    # Data directory to make; the embedded default's place in the user's cache if left out.
+    # Data directory to make. Default: the synthetic set's place in the user's cache.
     out: Path | None = None
-    # Training pictures.
+    # Training images.
     train: Annotated[int, tyro.conf.arg(metavar="N")] = synthetic.DEFAULT_TRAIN
-    val: Annotated[int, tyro.conf.arg(metavar="M")] = synthetic.DEFAULT_VAL  # Validation pictures.
-    seed: int = 0  # Seed of all scenes.
-    size: tuple[int, int] = synthetic.DEFAULT_SIZE  # Height and width of the pictures.
-    # Folder of photographs without people to stand behind the drawn ones; with --out.
+    val: Annotated[int, tyro.conf.arg(metavar="M")] = synthetic.DEFAULT_VAL  # Validation images.
+    seed: int = 0  # Random seed.
+    size: tuple[int, int] = synthetic.DEFAULT_SIZE  # Height and width of the images.
+    # Folder of photographs without people to use as backgrounds; needs --out.
     backgrounds: Path | None = None
-    workers: int | None = None  # Processes; one per core if left out.
-    # Also write the first 36 training scenes as one picture to this file.
+    workers: int | None = None  # Processes. Default: one per core.
+    # Also write the first 36 training scenes as one image to this file.
     contact_sheet: Path | None = None
 
 
@@ -37,7 +38,12 @@ def main(args: Annotated[Arguments, tyro.conf.arg(name="")]) -> None:
     try:
         if args.backgrounds and not args.out:
             raise ValueError("--backgrounds DIR needs --out DIR")
-        out = args.out or synthetic.default_directory(**options)
+        out, sheet_file = args.out or synthetic.default_directory(**options), args.contact_sheet
+        check_directory(out)
+        if sheet_file:
+            check_file(sheet_file)
+            if not cv2.haveImageWriter(str(sheet_file)):
+                raise ValueError(f"--contact-sheet {sheet_file}: no picture's ending, such as .png")
         with Progress(*Progress.get_default_columns(), MofNCompleteColumn()) as bar:
             total = args.train + args.val
             task = bar.add_task("synthetic scenes", total=total)
@@ -49,14 +55,17 @@ def main(args: Annotated[Arguments, tyro.conf.arg(name="")]) -> None:
             synthetic.make(out, workers=args.workers, progress=progress, **behind, **options)
             progress(total, total)
         print(out)
-        if args.contact_sheet:
+        if sheet_file:
             sheet = synthetic.contact_sheet(**shared, **behind)
-            if not cv2.imwrite(str(args.contact_sheet), sheet[..., ::-1]):
-                raise OSError(f"{args.contact_sheet} could not be written")
-            print(args.contact_sheet)
+            whole, encoded = cv2.imencode(sheet_file.suffix, sheet[..., ::-1])
+            if not whole:
+                raise OSError(f"{sheet_file} could not be written")
+            write_whole(sheet_file, encoded.tobytes())
+            print(sheet_file)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
+    print_anything()
     tyro.cli(main, prog="python -m data_pipeline.synthetic", config=(tyro.conf.OmitArgPrefixes,))

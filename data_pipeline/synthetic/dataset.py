@@ -53,8 +53,9 @@ class Recipe:
         for name in ("train_images", "val_images", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be at least 0")
-        if min(self.size) < 64:
-            raise ValueError(f"size = {self.size}: height and width must be at least 64")
+        if not 64 <= min(self.size) <= max(self.size) <= 8192:
+            wanted = "height and width must be at least 64, at most 8192"
+            raise ValueError(f"size = {self.size}: {wanted}")
 
     @property
     def values(self) -> dict:

@@ -216,6 +216,7 @@ def _pose_batch(experiment: PoseExperiment, rows: int) -> PoseBatch:
         image=random.integers(0, 256, (rows, height, width, 3), np.uint8),
         keypoints=random.uniform(0, [width, height], (*joints, 2)).astype(np.float32),
         visible=np.ones(joints, bool),
+        occluded=np.zeros(joints, bool),
         labelled=np.ones(joints, bool),
         other_keypoints=np.zeros((*others, 2), np.float32),
         other_visible=np.zeros(others, bool),

@@ -34,6 +34,7 @@ from experiments.parts import cli
 from experiments.parts.experiment import Options, PoseExperiment
 from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.network import PoseNetwork
+from g_rmi.skeleton import COCO
 from g_rmi.training.loop import jit_step
 from g_rmi.training.sharding import data_mesh
 
@@ -53,7 +54,7 @@ def network_gradient(experiment: PoseExperiment, image: np.ndarray) -> Call:
     """Gradient of a simple loss on the maps, compiled."""
     head = Disks(auxiliary_weight=0.0)
     config = dataclasses.replace(experiment.model, fpn_channels=0, head=head)
-    network = PoseNetwork(config, 17)
+    network = PoseNetwork(config, COCO)
     variables = jax.jit(network.init)(jax.random.key(0), image[:1])
 
     @jax.jit

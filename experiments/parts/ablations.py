@@ -16,10 +16,12 @@ from typing import Any
 
 from experiments.configs.detector_rfcn_small import FIELDS
 from experiments.parts.experiment import DetectorExperiment, of_kind, override
-from experiments.parts.points import Base, Point, check_names, disks
+from experiments.parts.points import Base, Fields, Point, check_names, disks, head_of
 from g_rmi.config import OptimConfig, nearest, to_dict
 from g_rmi.detector import DetectorConfig
 from g_rmi.inference.settings import Ranking
+from g_rmi.pose.heads.chain.head import Chain
+from g_rmi.pose.heads.recurrent.head import Recurrent
 
 Sweep = Callable[[Base], Iterator[Point]]
 # What small detectors have of their own beside small ones of other kinds.
@@ -64,6 +66,50 @@ def box_source(base: Base) -> Iterator[Point]:
     yield Point("fast", boxes="detector", detector={"model.canvas": fast})
     yield Point("accurate", boxes="detector")
     yield Point("ground truth")
+
+
+def cascade(base: Base) -> Iterator[Point]:
+    """Cascade: does what a detector of parts sees help a regression of all joints?
+
+    Article: Bulat and Tzimiropoulos (2016): detection alone < regression alone < both; trained in
+             three steps, each from the weights of the one before.
+    Ours:    not run.
+    Trains:  the base, the detector alone, the regression alone, the cascade at once, and in three
+             steps of a third of the time each. Look at the hidden joints.
+    """
+    head = f"{base.pose.model.head.kind}, as the base"
+    yield Point(head, costs=True)
+    fields = _other_heads(base)["cascade"]
+    trains = "model.head.trains"
+    yield Point("detection only", {**fields, trains: "detection"}, costs=True)
+    sees = {"model.head.regression_sees": "picture"}
+    yield Point("regression only", {**fields, **sees}, costs=True)
+    yield Point("cascade, at once", fields, costs=True)
+    third = {**fields, "train.steps": max(1, base.pose.train.steps // 3)}
+    before = tuple({**third, trains: step} for step in ("detection", "regression"))
+    yield Point("cascade, in three steps", third, before=before, costs=True)
+
+
+def chain(base: Base) -> Iterator[Point]:
+    """Chain: what does a joint gain from those before it?
+
+    Article: Gkioxari et al. (2016): 1 to 3 points of PCKh over joints by themselves (from memory).
+    Ours:    not run.
+    Trains:  five networks with the head "chain". Hypotheses and the oracle, which is told where the
+             joints before are and so says what a chain could gain at most, are test-time alone.
+    """
+    head = head_of(base, Chain)
+    yield Point("every joint by itself", {"model.head.feedback": "none"})
+    yield Point("truth always fed in training", {"model.head.truth_steps": 0})
+    less = head.truth_steps or max(1, base.pose.train.steps * 2 // 3)
+    yield Point("truth fed less and less", {"model.head.truth_steps": less})
+    given = {"model.head.truth_steps": less, "model.head.beams": 1}
+    yield Point("all probabilities fed", given | {"model.head.feedback": "map"})
+    yield Point("reversed order", {"model.head.truth_steps": less, "model.head.reverse": True})
+    given = {"model.head.truth_steps": less}
+    yield Point("5 hypotheses", given, pose_test={"model.head.beams": 5})
+    told = {"model.head.oracle": True, "model.head.beams": 1}
+    yield Point("oracle: told the truth", given, pose_test=told)
 
 
 def crop_depth(base: Base) -> Iterator[Point]:
@@ -164,17 +210,70 @@ def kinds(detector: DetectorExperiment) -> Iterator[dict[str, Any]]:
 
 
 def heads(base: Base) -> Iterator[Point]:
-    """Heads: do disks, offsets and votes find joints better than Gaussian heatmaps?
+    """Heads: which of them finds joints best on the same trunk, crops, data and steps?
 
-    Paper:   has disks and offsets, fused by Hough voting; most others have Gaussians.
-    Ours:    pose_synthetic, 300 steps: AP .025 for disks, .001 for Gaussians, however decoded.
-    Trains:  one pose network with each head. The Gaussians are a third as wide as the paper's head
-             has disks, about as in Xiao et al., 2018 (sigma 2 of 64 columns).
+    Paper:   has disks and offsets, fused by Hough voting, and reads itself against the systems
+             whose heads these are.
+    Ours:    pose_synthetic, 300 steps: AP .025 for disks, .001 for Gaussians, however decoded; the
+             others not run.
+    Trains:  one pose network with each head. Gaussians are a third as wide as the paper's disks,
+             about as in Xiao et al., 2018 (sigma 2 of 64 columns), the other heads' disks half as
+             wide. Other seeds: `--seed 1 --out DIR`.
     """
-    yield Point("disks, offsets, Hough voting")
-    fields = {"model.head.kind": "gaussian", "model.head.sigma": disks(base).radius / 3}
+    others = _other_heads(base)
+    yield Point("disks, offsets, Hough voting", costs=True)
     for decoding, name in {"dark": "Taylor step", "quarter": "quarter", "argmax": "argmax"}.items():
-        yield Point(f"Gaussians, {name}", fields, settings={"decoding": decoding})
+        settings = {"decoding": decoding}
+        yield Point(f"Gaussians, {name}", others["gaussian"], settings=settings, costs=True)
+    yield Point("parts (DeeperCut)", others["parts"], costs=True)
+    yield Point("cascade (Bulat)", others["cascade"], costs=True)
+    yield Point("recurrent (Belagiannis)", others["recurrent"], costs=True)
+    yield Point("chain (Gkioxari)", others["chain"], costs=True)
+
+
+def _other_heads(base: Base) -> dict[str, Fields]:
+    """Fields of each head beside the paper's, alike in scale to what the base has.
+
+    Disks are half as wide as the base's, which is about what the articles' are for people of its
+    size, Gaussians a third.
+    """
+    model, radius = base.pose.model, disks(base).radius
+    stride = 4 if model.fpn_channels else min(8, model.output_stride)
+    heads = {
+        "gaussian": {"sigma": radius / 3},
+        "parts": {"radius": radius / 2, "offset_std": radius / 4, "loss_stride": stride},
+        "cascade": {
+            "radius": radius / 2,
+            "sigma": radius / 3,
+            "hourglass_channels": model.fpn_channels or 256,
+        },
+        "recurrent": {"sigma": radius / 3, "channels": (model.fpn_channels or 256) // 4},
+        "chain": {
+            "target_sigma": radius / 3,
+            "channels": (model.fpn_channels or 256) // 4,
+            "doublings": 0 if model.fpn_channels else 1,
+            "truth_steps": max(1, base.pose.train.steps * 2 // 3),
+        },
+    }
+    return {
+        kind: {"model.head.kind": kind} | {f"model.head.{k}": v for k, v in fields.items()}
+        for kind, fields in heads.items()
+    }
+
+
+def iterations(base: Base) -> Iterator[Point]:
+    """Iterations: does running the recurrent block again find joints better?
+
+    Article: Belagiannis & Zisserman (2017): feed-forward < one iteration < two; limb maps help in
+             training (from memory, no numbers).
+    Ours:    not run.
+    Trains:  two networks with the head "recurrent"; one is read at every iteration.
+    """
+    head = head_of(base, Recurrent)
+    for count in range(head.iterations + 1):
+        name = "feed-forward" if count == 0 else f"iteration {count}"
+        yield Point(name, pose_test={"model.head.read_iteration": count})
+    yield Point("without limb maps", {"model.head.limb_weight": 0.0})
 
 
 def loss_weight(base: Base) -> Iterator[Point]:
@@ -229,11 +328,12 @@ def score(base: Base) -> Iterator[Point]:
         yield Point(ranking, boxes="detector", settings={"ranking": ranking})
 
 
-# Every sweep is a function of this file that takes a base alone.
+# Every sweep is a public function of this file that takes a base alone.
 SWEEPS: dict[str, Sweep] = {
     name: function
     for name, function in list(globals().items())
     if inspect.isfunction(function)
+    and not name.startswith("_")
     and function.__module__ == __name__
     and list(inspect.signature(function).parameters) == ["base"]
 }

@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import io
 import itertools
 import os
 import re
@@ -19,6 +18,7 @@ from experiments import configs
 from experiments.parts.experiment import Experiment, override
 from g_rmi.config import KINDS, MOVED, flatten, to_dict
 from g_rmi.detector import DetectorConfig
+from g_rmi.files import print_anything
 from g_rmi.inference import settings
 from g_rmi.pose.heads import Head
 
@@ -178,9 +178,7 @@ def machine_trouble(error: Exception) -> str | None:
 
 def run(main: Callable[[Sequence[str]], Any]) -> None:
     """Runs a program: a user's mistake is one line on standard error and exit status 2."""
-    for stream in (sys.stdout, sys.stderr):  # a terminal without a locale still gets its lines
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    print_anything()
     try:
         try:
             status = main(sys.argv[1:])

@@ -47,14 +47,32 @@ def check_validation(dataset: Dataset, skeleton: Skeleton | None) -> None:
     where, people = f"{dataset.directory}, {dataset.split}", dataset.people
     if not len(dataset.images):
         raise DataError(f"{where}: no picture to evaluate on; remove the split to do without")
-    if not (people.has_joints if skeleton else ~people.is_crowd).any():
+    if not (people.has_joints if skeleton else people.has_box).any():
         what = "nobody's joints are" if skeleton else "nobody is"
         raise DataError(f"{where}: {what} labelled; remove the split to train without evaluation")
     for field in ("names", "sigmas"):
         theirs, ours = getattr(dataset.skeleton, field), getattr(skeleton, field, None)
         if skeleton and theirs != ours:
             raise DataError(f"{where}: the joints' {field} are {theirs}, those trained on {ours}")
+    check_counted(dataset, poses=skeleton is not None)
     check_pictures(dataset, 0.0)
+
+
+def check_counted(dataset: Dataset, *, poses: bool) -> None:
+    """Says before a network runs what COCO's numbers cannot count.
+
+    Raises:
+      DataError: A box of negative size or, of poses, a person without area, by which OKS divides.
+    """
+    people = dataset.people
+    inside_out = (people.box[:, 2:] < people.box[:, :2]).any(axis=1)
+    no_area = people.has_joints & (people.area <= 0) & poses
+    for what, wrong in (("a box of negative size", inside_out), ("no area", no_area)):
+        if wrong.any():
+            raise DataError(
+                f"{dataset.directory}, {dataset.split}: annotation {people.id[wrong][0]} has "
+                f"{what}, as {wrong.sum()} in all: COCO's numbers cannot count them"
+            )
 
 
 def check_pictures(dataset: Dataset, share: float) -> None:

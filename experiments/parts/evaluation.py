@@ -32,51 +32,50 @@ from g_rmi.viz.table import markdown, number_rows, show
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Evaluates a checkpoint of a training, of the detector or of the pose network.
+    """Evaluates a checkpoint of a detector or a pose network on labelled images.
 
-    Writes metrics.json, boxes.json and keypoints.json (COCO's results format) and drawn pictures;
-    with boxes that were found also thresholds.md: who is right, false and missed from which score
+    Writes metrics.json, boxes.json and keypoints.json (COCO's results format) and drawings; with
+    detected boxes also thresholds.md: how many people are right, false and missed from each score
     on. Runs on all devices.
     """
 
-    workdir: Path  # Directory of the training, or a weights file.
-    # "latest", "best" (the largest AP or box_AP of an evaluation while training), or a step.
+    workdir: Path  # Work directory of a training, or a weights file.
+    # "latest", "best" (by the AP or box_AP of the evaluations during training), or a step.
     checkpoint: str = "latest"
-    # Data directory; of several, the first that has the split. The embedded synthetic set without
-    # it.
+    # Data directory; of several, the first that has the split. Default: the synthetic set.
     data: tuple[Path, ...] = ()
-    split: str = "val"  # Which split of it.
-    # Where the pose network looks: "gt", "detector", or a file of person boxes in COCO's results
+    split: str = "val"  # Split of the data set.
+    # Boxes for the pose network: "gt" (the annotated ones), "detector", or a file in COCO's results
     # format, such as the detector's boxes.json.
     boxes: str = "gt"
-    detector: Path | None = None  # Work directory of the detector for "detector".
+    # The detector's work directory or weights file, for `--boxes detector`.
+    detector: Path | None = None
     # Where the results go. Default: WORKDIR/evaluation; a weights file has none.
     out: Path | None = None
-    # Also evaluate the pose network with each setting changed, in the same boxes, and every
-    # combination of boxes (these and the annotated ones), score and suppression: options.md,
-    # options.json.
+    # Repeat with each decoding option changed in turn, and with every combination of boxes (these
+    # and the annotated ones), score and suppression: options.md, options.json.
     table: bool = False
-    pictures: int = 12  # Pictures to draw.
-    # Keypoints that score lower are not drawn. Default: .3 where scores are an expected OKS,
-    # else .02.
+    pictures: int = 12  # Number of images to draw.
+    # Joints scoring lower are not drawn. Default: .3 where scores are an expected OKS, else .02.
     min_keypoint_score: float | None = None
-    min_drawn_score: float = 0.5  # Boxes of the detector that score lower are not drawn.
-    # Crops or pictures per batch and device. Default: 32 crops, 8 pictures.
+    min_drawn_score: float = 0.5  # Detected boxes scoring lower are not drawn.
+    # Crops or images per batch and device. Default: 32 crops, 8 images.
     batch_size: int | None = None
-    # Also write report.html: numbers, curves, errors, pictures, training, config.
+    # Also write report.html: numbers, curves, errors, images, training, config.
     report: bool = False
-    # Who computes COCO's numbers: pycocotools, or faster-coco-eval if installed.
+    # What computes COCO's numbers: pycocotools, or hotcoco if installed.
     coco_backend: Backend = "pycocotools"
-    # "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun needs
-    # nothing. The first host writes. "one" works alone.
+    # "auto" detects srun and mpirun; "all" joins the hosts of a Kubernetes or TPU job, each of
+    # which runs this command; "one" works alone. The first host writes.
     hosts: Hosts = "auto"
-    # How people are looked for. Default: as the weights were written with, but nobody is left out
-    # for a low score, since AP counts them, too.
+    # How people are found. Default: as stored in the weights, but without score thresholds, because
+    # AP counts doubtful people, too.
     settings: Settings = COUNTING
 
     def __post_init__(self):
-        require_numbers(self, 0, None, "pictures")
+        require_numbers(self, 0, None, "pictures", "min_keypoint_score")
         require_numbers(self, 0, 1, "min_drawn_score")
+        require_numbers(self, 1, None, "batch_size")
 
 
 def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
@@ -88,7 +87,12 @@ def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
         return ground_truth_boxes(dataset)
     least, most = settings.min_box_score, settings.max_people
     if not arguments.detector:
-        return read_boxes(arguments.boxes, dataset, min_score=least, max_per_image=most)
+        boxes = read_boxes(arguments.boxes, dataset, min_score=least, max_per_image=most)
+        if boxes.note and is_first():
+            print(f"note: {arguments.boxes}: {boxes.note}")
+        if not len(boxes):
+            raise ValueError(f"--boxes {arguments.boxes}: no box to look into")
+        return boxes
     task, variables = load_task(arguments.detector, stage="detector")
     assert not isinstance(task, PoseTask)
     found = measure.find_boxes(task, variables, dataset, flip_test=settings.flip_test)
@@ -157,7 +161,7 @@ def evaluate_pose(
     box_entries = box_results(dataset.images.id[boxes.image], boxes.box, boxes.score)
     metrics = evaluation.metrics | evaluate_boxes(truth, box_entries) | {"boxes": float(len(boxes))}
     if arguments.boxes == "gt":
-        metrics |= measure.torso_pck(truth, dataset, boxes, evaluation.people)
+        metrics |= measure.correct_keypoints(truth, dataset, boxes, evaluation.people)
     joints = keypoint_table(truth, evaluation.results)
     if not is_first():
         return
@@ -181,7 +185,7 @@ def evaluate_pose(
         shown = [pose | {"bbox": box} for pose, box in zip(evaluation.results, kept)]
         counts = [(f"{row.score:g}", *map(str, row[1:])) for row in thresholds(truth, shown)]
         text = markdown(("least score", *ThresholdRow._fields[1:]), counts)
-        (out / "thresholds.md").write_text(text)
+        write_whole(out / "thresholds.md", text)
         print(text)
         files.append("thresholds.md")
     numbers = {
@@ -276,6 +280,8 @@ def describe_boxes(source: str, metrics: dict[str, float]) -> str:
     if "PCK" in metrics:
         line += f"; PCK@.2 of the torso {metrics['PCK']:.3f}"
         line += f" over {metrics['PCK_people']:.0f} people"
+    if "PCKh" in metrics:
+        line += f"; PCKh@.5 {metrics['PCKh']:.3f} over {metrics['PCKh_people']:.0f} people"
     return line
 
 

@@ -48,21 +48,33 @@ def _pixels(x):
     return x
 
 
+def _shrunk(x, factor):
+    """Means of blocks of pixels; the last row and column are repeated to fill a block."""
+    x = np.pad(x, ((0, -x.shape[0] % factor), (0, -x.shape[1] % factor), (0, 0)), "edge")
+    blocks = x.reshape(len(x) // factor, factor, -1, factor, 3)
+    return blocks.mean((1, 3), np.float32).round().astype(np.uint8)
+
+
 def find_people(image):
-    """People of a picture, as a dict of arrays; a list of them for a list of pictures."""
+    """People of a picture, as a dict of arrays; a list of them for a list of pictures.
+
+    Pictures that are larger than the program's are shrunk by a whole factor first; the results are
+    in their own pixels all the same.
+    """
     count, rows, columns, _ = PROGRAM.in_avals[0].shape
     images = image if isinstance(image, list | tuple) else [image]
     if len(images) > count:
         raise ValueError(f"{len(images)} pictures; this program takes at most {count} a call")
     buffer, size = np.zeros((count, rows, columns, 3), np.uint8), np.ones((count, 2), np.int32)
+    factors = []
     for i, x in enumerate(map(_pixels, images)):
-        if x.shape[0] > rows - 8 or x.shape[1] > columns - 8:
-            raise ValueError(
-                f"the picture has {x.shape[0]} rows and {x.shape[1]} columns; this program takes "
-                f"at most {rows - 8} and {columns - 8}: shrink it, or export with a larger --size"
-            )
+        factors.append(max(-(-x.shape[0] // (rows - 8)), -(-x.shape[1] // (columns - 8))))
+        x = _shrunk(x, factors[i])
         buffer[i, : x.shape[0], : x.shape[1]], size[i] = x, x.shape[:2]
     found = jax.device_get(RUN(buffer, size, WEIGHTS))
-    valid = found.pop("valid")
-    people = [{name: x[i][valid[i]] for name, x in found.items()} for i in range(len(images))]
+    valid, people = found.pop("valid"), []
+    for i, factor in enumerate(factors):
+        people.append({name: x[i][valid[i]] for name, x in found.items()})
+        people[i]["keypoints"] = people[i]["keypoints"] * factor + (factor - 1) / 2
+        people[i]["boxes"] = people[i]["boxes"] * factor
     return people if isinstance(image, list | tuple) else people[0]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_pipeline.boxes import PersonBoxes
-from data_pipeline.images import cut_image, decode
+from data_pipeline.images import cut_image
 from data_pipeline.schema import Dataset
 from experiments.parts.measure import PoseEvaluation
 from experiments.parts.outputs import drawing_names, write_jpeg
@@ -51,11 +51,13 @@ def draw_pairs(
 ) -> None:
     """Writes truth beside found for the pictures of some rows, and one sheet of all of them."""
     out.mkdir(parents=True, exist_ok=True)
-    names = {int(row): dataset.images.file_name[row].replace("\\", "/") for row in rows}
+    images = dataset.images
+    names = {int(row): images.file_name[row].replace("\\", "/") for row in rows}
     files = drawing_names(dict.fromkeys(names.values(), ".jpg"), taken=[_SHEET])
     sheet = []
     for row, name in names.items():
-        sheet.append(draw(decode(dataset.source.read(row)), row))
+        size = {"height": int(images.height[row]), "width": int(images.width[row])}
+        sheet.append(draw(cut_image(dataset, row, np.eye(2, 3), **size), row))
         try:
             write_jpeg(out / files[name], sheet[-1])
         except OSError as error:  # one odd name is no reason to lose the others

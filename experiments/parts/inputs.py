@@ -1,20 +1,26 @@
 """Photographs and videos as people have them: found by what was typed."""
 
+import contextlib
 import glob
 import os
+import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from data_pipeline.images import PICTURES
+
 STDIN = "-"
-# HEIC is no format that can be decoded here: found, so that it is reported and not passed over.
-PICTURES = (
-    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2"),
-    *(".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"),
-)
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+
+
+_NUMBER = re.compile(r"(\d+)")
+
+
+class _NoPictures(ValueError):
+    """A folder without input; one of several that a pattern matches may be so."""
 
 
 class Source(NamedTuple):
@@ -57,6 +63,8 @@ def find(given: Sequence[str], *, leave_out: Path) -> list[Source]:
     for word in given:
         for path, name in _find(word, leave_out.resolve()):
             found.setdefault(path, name)
+    if not found:
+        raise ValueError(f"{', '.join(given)}: no picture in it, of {' '.join(PICTURES)}")
     if max(Counter(found.values()).values()) > 1:
         paths = [path for path in found if path is not None]
         common = os.path.commonpath([path.parent for path in paths])
@@ -64,29 +72,42 @@ def find(given: Sequence[str], *, leave_out: Path) -> list[Source]:
     return [Source(path, name) for path, name in found.items()]
 
 
+def sequences(sources: Iterable[Source]) -> list[list[Source]]:
+    """Pictures by folder, in the order of their names, in which numbers count as such."""
+    folders: dict[Path | None, list[Source]] = {}
+    for source in sources:
+        folders.setdefault(source.path and source.path.parent, []).append(source)
+
+    def order(source: Source) -> list[int | str]:
+        return [int(part) if part.isdecimal() else part for part in _NUMBER.split(source.name)]
+
+    return [sorted(folder, key=order) for folder in folders.values()]
+
+
 def _find(word: str, leave_out: Path) -> Iterator[tuple[Path | None, str]]:
     """Absolute paths and names that one argument stands for."""
     path = Path(word)
     if word == STDIN:
         yield None, "stdin"
-    elif path.is_dir():
+    elif path.is_dir() and word:
         yield from _search(path, leave_out)
-    elif path.exists():
-        yield path.resolve(), path.name
+    elif word and os.path.lexists(path):  # also a link to nothing, which costs only itself
+        yield Path(os.path.realpath(path)), path.name
     elif glob.has_magic(word):
         matches = sorted(glob.glob(word, recursive=True))
         if not matches:
             raise ValueError(f"{word}: no file matches")
         for match in matches:
-            yield from _find(match, leave_out)
+            with contextlib.suppress(_NoPictures):
+                yield from _find(match, leave_out)
     else:
-        raise ValueError(f"{word}: no such file or folder")
+        raise ValueError(f"{word or 'an empty word'}: no such file or folder")
 
 
 def _search(folder: Path, leave_out: Path) -> Iterator[tuple[Path, str]]:
     folder = folder.resolve()
     if folder == leave_out:
-        raise ValueError(f"{folder}: results must not go into the folder they are made from")
+        raise _NoPictures(f"{folder}: results must not go into the folder they are made from")
     found, videos = [], 0
     seen, tops = {os.path.realpath(leave_out)}, [folder]
     walks = (entry for top in tops for entry in os.walk(top))  # linked folders after all others
@@ -103,5 +124,5 @@ def _search(folder: Path, leave_out: Path) -> Iterator[tuple[Path, str]]:
                 found.append((path, path.relative_to(folder).as_posix()))
     if not found:
         more = f"; its {videos} videos must be named one by one" if videos else ""
-        raise ValueError(f"{folder}: no picture in it, of {' '.join(PICTURES)}{more}")
+        raise _NoPictures(f"{folder}: no picture in it, of {' '.join(PICTURES)}{more}")
     yield from sorted(found)

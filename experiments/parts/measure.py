@@ -1,7 +1,8 @@
 """Networks over data sets, and COCO's numbers for what they find."""
 
+import time
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,18 +12,21 @@ from data_pipeline.boxes import PersonBoxes
 from data_pipeline.loader import box_crops, canvases
 from data_pipeline.schema import Dataset
 from g_rmi.detector.detector import Detector
-from g_rmi.evaluation.pck import evaluate_pck
+from g_rmi.evaluation.keypoint_table import keypoint_table
+from g_rmi.evaluation.pck import evaluate_pck, evaluate_pckh
 from g_rmi.evaluation.results import Result, box_results, keypoint_results
 from g_rmi.evaluation.truth import Truth, evaluate_boxes, evaluate_keypoints
-from g_rmi.inference.dataset import FoundBoxes, detect_people, predict_boxes
+from g_rmi.inference.dataset import FoundBoxes, detect_people, make_predict, predict_boxes
 from g_rmi.inference.people import turned_views
 from g_rmi.inference.rank import rank_images
 from g_rmi.inference.settings import Look, Settings
+from g_rmi.pose.heads.head import needs_truth
 from g_rmi.pose.task import PoseTask
 from g_rmi.training import hosts
 from g_rmi.types import People
 
 CROPS, PICTURES = 32, 8  # Rows of a batch for each device.
+COSTS = ("ms_per_crop", "GFLOPs", "Mparameters")
 
 
 class PoseEvaluation(NamedTuple):
@@ -52,6 +56,7 @@ def predict_poses(
         width=task.config.crop_width,
         box_scale=task.config.box_scale,
         turns=turned_views(task.config, look),
+        joints=needs_truth(task.config.head),
         batch_size=batch_size * jax.local_device_count(),
         share=hosts.shard(),
     )
@@ -93,14 +98,53 @@ def evaluate_each(
         yield score_poses(truth, dataset, boxes, predicted[look], settings)
 
 
-def torso_pck(
+def correct_keypoints(
     truth: Truth, dataset: Dataset, boxes: PersonBoxes, people: People
 ) -> dict[str, float]:
-    """PCK@.2 of the torso, for skeletons that have one; needs a box for every labelled person."""
-    if not {"left_shoulder", "left_hip"} <= set(truth.skeleton.names):
-        return {}
-    counts = evaluate_pck(truth, dataset.people.id[boxes.person], people.keypoints)
-    return counts.numbers(truth.skeleton)
+    """PCK@.2 of the torso, PCKh@.5 of the head; needs a box for every labelled person.
+
+    The first for skeletons that have a torso, the second for data that have boxes of heads.
+    """
+    found, numbers = (truth, dataset.people.id[boxes.person], people.keypoints), {}
+    if {"left_shoulder", "left_hip"} <= set(truth.skeleton.names):
+        numbers = evaluate_pck(*found).numbers(truth.skeleton)
+    if dataset.head_boxes:
+        heads = evaluate_pckh(*found, dataset.head_boxes)
+        numbers |= heads.numbers(truth.skeleton, name="PCKh")
+    return numbers
+
+
+def joint_numbers(truth: Truth, results: list[Result]) -> dict[str, float]:
+    """AP_<joint> of each, and the share of all hidden joints that are found (see `KeypointRow`)."""
+    *joints, whole = keypoint_table(truth, results)
+    return {f"AP_{row.name}": row.ap for row in joints} | {"occluded_within": whole.occluded_within}
+
+
+def crop_costs(task: PoseTask, variables: dict, look: Look) -> dict[str, float]:
+    """What a crop costs, `COSTS`.
+
+    Milliseconds from crop to pose on this machine, in batches of 8, the median of five; GFLOPs of
+    the network by XLA's count, a multiply-add as two; and millions of parameters, also of what only
+    training uses.
+    """
+    rows, views = 8, len(turned_views(task.config, look))
+    shape = (1 + views, *task.grid, 3) if views else (*task.grid, 3)
+    random = np.random.default_rng(0)
+    batch = {
+        "image": random.integers(0, 256, (rows, *shape), np.uint8),
+        "box": np.tile(np.array([0, 0, *task.grid[::-1]], np.float32), (rows, 1)),
+    }
+    run = jax.jit(make_predict(task, look))
+    seconds = []
+    for _ in range(6):  # the first compiles
+        begin = time.perf_counter()
+        jax.block_until_ready(run(variables, batch))
+        seconds.append(time.perf_counter() - begin)
+    one = jax.ShapeDtypeStruct((1, *task.grid, 3), np.uint8)
+    cost: Any = jax.jit(task.predict).lower(variables, one).cost_analysis()
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    values = 1e3 * float(np.median(seconds[1:])) / rows, cost["flops"] / 1e9, parameters / 1e6
+    return dict(zip(COSTS, values))
 
 
 def find_boxes(

@@ -3,13 +3,15 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from experiments.parts.experiment import DetectorExperiment, PoseExperiment, override
 from g_rmi.inference.settings import COUNTING, Settings
+from g_rmi.pose.heads import Head
 from g_rmi.pose.heads.disks import Disks
 
 Fields = Mapping[str, Any]
+H = TypeVar("H", bound=Head)
 
 
 class Base(NamedTuple):
@@ -26,14 +28,19 @@ class Point:
     name: str
     # Fields of the pose experiment that differ from the base, {"model.head.radius": 12.5}.
     pose: Fields = dataclasses.field(default_factory=dict)
+    # The same of trainings before, each from the weights of the one before it, and then this one.
+    before: tuple[Fields, ...] = ()
     boxes: Literal["gt", "detector"] = "gt"  # Where the pose network looks.
     # Fields of the detector's experiment that differ from the base, and settings of inference that
     # differ from those that AP is counted with.
     detector: Fields = dataclasses.field(default_factory=dict)
     settings: Fields = dataclasses.field(default_factory=dict)
+    # Fields of the pose network that differ only when it is evaluated.
+    pose_test: Fields = dataclasses.field(default_factory=dict)
     # Fields of the detector that differ only when it finds boxes, {"model.proposals": 50}.
     detector_test: Fields = dataclasses.field(default_factory=dict)
     counts: Literal["people", "boxes"] = "people"  # "boxes" needs no pose network.
+    costs: bool = False  # Columns are what a crop costs and reaches, instead of all of COCO's.
     averaged: bool = True  # Evaluate the average of the weights, if there is one, not the last.
 
 
@@ -42,12 +49,17 @@ def settings_of(point: Point) -> Settings:
     return dataclasses.replace(COUNTING, **point.settings)
 
 
-def disks(base: Base) -> Disks:
-    """The base's head, for sweeps over what the paper's head has; a ValueError if it is another."""
+def head_of(base: Base, wanted: type[H]) -> H:
+    """The base's head, for sweeps over what one has; a ValueError if it is another."""
     head = base.pose.model.head
-    if not isinstance(head, Disks):
-        raise ValueError(f"this sweep needs the head 'disks', not {head.kind!r}")
+    if not isinstance(head, wanted):
+        raise ValueError(f"this sweep needs the head {wanted.kind!r}, not {head.kind!r}")
     return head
+
+
+def disks(base: Base) -> Disks:
+    """The base's head if it is the paper's; see `head_of`."""
+    return head_of(base, Disks)
 
 
 def resolve(point: Point, base: Base) -> Base:
@@ -56,7 +68,10 @@ def resolve(point: Point, base: Base) -> Base:
     A ValueError if a field is misspelt or impossible, or a detector is needed and none is named.
     """
     try:
+        for fields in point.before:
+            override(base.pose, fields)
         pose = override(base.pose, point.pose)
+        override(pose, point.pose_test)
         if point.boxes == "gt":
             return Base(pose)
         if base.detector is None:

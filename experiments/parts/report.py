@@ -65,7 +65,8 @@ def _page(evaluated: Evaluated, sections: Sequence[Section]) -> str:
 
 _JOINTS = (
     "found: of people found at OKS .5; oks: mean similarity of these joints; within: share of all "
-    "labelled joints with a similarity of at least .5; ap: COCO's AP with that joint alone."
+    "labelled joints with a similarity of at least .5; occluded: those labelled though hidden "
+    "(COCO's v = 1), and their within; ap: COCO's AP with that joint alone."
 )
 _BOXES = (
     "Against all annotated people. Annotated boxes do not reach 1 either: people without a "
@@ -101,10 +102,7 @@ def _precision_plots(evaluation: Evaluation, similarity: str) -> Plots:
 
 def joint_cells(joints: Sequence[KeypointRow]) -> list[tuple[str, ...]]:
     """The table of joints as text, below the header `KeypointRow._fields`."""
-    return [
-        (row.name, str(row.labelled), str(row.found), *map(number, (row.oks, row.within, row.ap)))
-        for row in joints
-    ]
+    return [tuple(str(x) if isinstance(x, str | int) else number(x) for x in row) for row in joints]
 
 
 def _errors(

@@ -10,7 +10,7 @@ from typing import Any
 from data_pipeline.boxes import ground_truth_boxes, read_boxes
 from data_pipeline.readers.coco import as_coco
 from experiments.parts import data, measure, training
-from experiments.parts.experiment import Experiment
+from experiments.parts.experiment import Experiment, PoseExperiment, override
 from experiments.parts.points import Fields, Point, settings_of
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import flatten, to_dict
@@ -24,6 +24,9 @@ from g_rmi.training.checkpoint import FREE_FIELDS
 from g_rmi.training.writer import read_metrics
 
 Json = dict[str, Any]
+
+# Columns of points that ask for costs.
+COST_METRICS = ("AP", "AP50", "PCK", "occluded_within", *measure.COSTS)
 
 _ALL_BOXES = 100  # of a picture, as COCO counts them
 _COSMETIC = FREE_FIELDS - {"train.steps"}  # may change without another result
@@ -53,6 +56,7 @@ class Training:
     workdir: Path
     identity: Json  # What it results from.
     arguments: training.Arguments | None = None  # How it is made; None for one that was given.
+    before: "Training | None" = None  # Whose weights it starts from.
 
     @classmethod
     def given(cls, workdir: Path) -> "Training":
@@ -62,7 +66,13 @@ class Training:
         return cls(workdir, {"workdir": str(workdir), "step": max(steps, default=0)})
 
     @classmethod
-    def made(cls, arguments: training.Arguments, base: Experiment, folder: Path) -> "Training":
+    def made(
+        cls,
+        arguments: training.Arguments,
+        base: Experiment,
+        folder: Path,
+        before: "Training | None" = None,
+    ) -> "Training":
         """A training of the sweep's, in a directory of its own below `folder`."""
         experiment = arguments.experiment
         fields = flatten(to_dict(experiment))
@@ -71,9 +81,13 @@ class Training:
             "data": [str(path) for path in arguments.data],
             "pretrained": arguments.pretrained and str(arguments.pretrained),
         }
+        if before:
+            identity["init"] = before.identity
         parts = (experiment.stage, differences(experiment, base), digest(identity))
         workdir = folder / "_".join(part for part in parts if part)
-        return cls(workdir, identity, dataclasses.replace(arguments, workdir=workdir))
+        init = before.workdir if before else None
+        arguments = dataclasses.replace(arguments, workdir=workdir, init=init)
+        return cls(workdir, identity, arguments, before)
 
     @property
     def finished(self) -> bool:
@@ -85,17 +99,20 @@ class Training:
 
     @property
     def minutes(self) -> float | None:
-        """Time of its steps, without compilation and evaluation; None if it has not begun."""
+        """Time of its steps and those before, without compilation and evaluation.
+
+        None if it has not begun.
+        """
         metrics, config = self.workdir / "metrics.jsonl", self.workdir / "config.json"
         if not (metrics.is_file() and config.is_file()):
             return None
         batch_size = json.loads(config.read_text())["train"]["batch_size"]
-        seconds, before = 0.0, 0
+        seconds, done = 0.0, 0
         for line in read_metrics(metrics):
             if rate := line.get("train/examples_per_second"):
-                seconds += (line["step"] - before) * batch_size / rate
-                before = line["step"]
-        return seconds / 60
+                seconds += (line["step"] - done) * batch_size / rate
+                done = line["step"]
+        return seconds / 60 + ((self.before and self.before.minutes) or 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,8 +138,11 @@ class Run:
             "averaged": self.point.averaged,
             "data": self.data,
         }
-        if self.point.detector_test:
-            values["detector_test"] = dict(self.point.detector_test)
+        if self.point.costs:
+            values["costs"] = True
+        for name in ("detector_test", "pose_test"):
+            if fields := getattr(self.point, name):
+                values[name] = dict(fields)
         return json.loads(json.dumps(values, default=str))  # as it comes back from its file
 
     @property
@@ -150,8 +170,10 @@ class Run:
 
 def train_once(needed: Training) -> None:
     """Trains, or continues, unless it is done."""
-    if needed.arguments is None:
+    if needed.arguments is None or needed.finished:
         return
+    if needed.before:
+        train_once(needed.before)
     with locked(needed.workdir, wait=True):
         if not needed.finished:
             training.run(needed.arguments)
@@ -198,8 +220,18 @@ def evaluate_points(runs: Sequence[Run]) -> None:
         return
     task, variables = load_task(first.pose.workdir, stage="pose", average=first.point.averaged)
     assert isinstance(task, PoseTask)
+    # As an experiment's, for fields to be checked as they were when the points were made.
+    changed = override(PoseExperiment(model=task.config), first.point.pose_test)
+    task = dataclasses.replace(task, config=changed.model)
     variants = [settings_of(run.point) for run in runs]
     evaluations = measure.evaluate_each(task, variables, dataset, truth, boxes, variants)
     for run, evaluation in zip(runs, evaluations):
-        run.save({**evaluation.metrics, **box_metrics})
+        metrics = {**evaluation.metrics, **box_metrics}
+        if run.point.costs:
+            metrics |= measure.joint_numbers(truth, evaluation.results)
+            metrics |= {"PCK": -1.0} | measure.correct_keypoints(
+                truth, dataset, boxes, evaluation.people
+            )
+            metrics |= measure.crop_costs(task, variables, settings_of(run.point).look)
+        run.save(metrics)
         print(f"{run.point.name}: AP {evaluation.metrics['AP']:.3f}", flush=True)

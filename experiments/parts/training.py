@@ -7,13 +7,16 @@ from pathlib import Path
 
 import jax
 
+from data_pipeline.loader import sample_joints
+from data_pipeline.schema import Dataset
 from experiments.parts import cli, data
-from experiments.parts.experiment import Options, PoseExperiment
+from experiments.parts.experiment import Experiment, Options, PoseExperiment
 from experiments.parts.stages import STAGES
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import default_values, to_dict
 from g_rmi.detector.detector import Detector
 from g_rmi.inference.load import load_task
+from g_rmi.pose.heads.head import Fitted
 from g_rmi.pose.task import PoseTask
 from g_rmi.skeleton import COCO
 from g_rmi.training.hosts import Hosts, is_first
@@ -24,26 +27,26 @@ from g_rmi.training.weights import is_training
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Trains the config's network; continues by itself if the work directory has a checkpoint."""
+    """Trains the config's network; continues if the work directory has a checkpoint."""
 
-    # One of the configs above, or path of a file of yours (.py) with a get_config(); "list" prints
-    # them. Its fields are the options below.
+    # One of the configs above, or a Python file of yours with a get_config(); "list" prints them.
+    # Its fields are the options below.
     config: str = "pose_synthetic"
     workdir: Path | None = None  # Gets checkpoints, metrics and config.json. Default: runs/CONFIG.
-    # Data directories: COCO's layout, or prepared by `tfds build`. Several are mixed. Without any,
-    # the embedded synthetic set is made and used.
+    # Data directories: COCO's layout, or packed by `data_pipeline.prepare`. Several are mixed.
+    # Without any, the synthetic set is made and used.
     data: tuple[Path, ...] = ()
-    # Work directory or weights file of another training whose weights to start from, as wide as
-    # this network, as deep or less; of the other stage, or of other joints, its ResNet.
+    # Work directory or weights file of another training to start from: as wide as this network, as
+    # deep or shallower. Of the other stage, or with other joints, it supplies its ResNet only.
     init: Path | None = None
     # Weights of the ResNet alone to start from: ImageNet's, .safetensors with torchvision's or
     # timm's names, or those of another training, as wide and deep (work directory or weights file).
     pretrained: Path | None = None
-    # "all" if each host of a Kubernetes or TPU job runs this command; one of srun or mpirun needs
-    # nothing. "one" works alone.
+    # "auto" detects srun and mpirun; "all" joins the hosts of a Kubernetes or TPU job, each of
+    # which runs this command; "one" works alone.
     hosts: Hosts = "auto"
     dry_run: bool = False  # Print config, size, memory, data and devices; train nothing.
-    # Steps of which JAX's profiler writes a trace into WORKDIR/profile, after the first ones.
+    # Steps to trace with JAX's profiler, after the first two, into WORKDIR/profile.
     profile: int = 0
     # Send all numbers to this project of Weights & Biases, too (`pip install 'g-rmi[wandb]'`).
     wandb: str | None = None
@@ -59,13 +62,28 @@ class Arguments:
         return self.workdir or Path("runs") / Path(self.config).stem
 
 
-def initial_variables(arguments: Arguments, task: PoseTask | Detector) -> dict | None:
-    """Weights to start from: another training's, its ResNet alone, ImageNet's, or None."""
+def fitted(experiment: Experiment, datasets: list[Dataset]) -> dict:
+    """Variables that are statistics of the training set; none for most networks."""
+    if not isinstance(experiment, PoseExperiment):
+        return {}
+    model, how = experiment.model, {"config": experiment.data, "seed": experiment.train.seed}
+    if not isinstance(model.head, Fitted):
+        return {}
+    return model.head.statistics(*sample_joints(datasets, **model.grid._asdict(), **how))
+
+
+def initial_variables(
+    arguments: Arguments, task: PoseTask | Detector, statistics: dict
+) -> dict | None:
+    """Weights to start from: another training's, its ResNet alone, ImageNet's, or None.
+
+    With `statistics` of the training set, unless those of the other training come with its weights.
+    """
     if arguments.init:
         other, variables = load_task(arguments.init)
         same_joints = getattr(other, "skeleton", None) == getattr(task, "skeleton", None)
         if type(other) is type(task) and same_joints:
-            return variables
+            return {**statistics, **variables}
         resnet = _resnet(other, variables, task, f"--init {arguments.init}")
     elif arguments.pretrained and is_training(arguments.pretrained):
         given = load_task(arguments.pretrained)
@@ -77,8 +95,9 @@ def initial_variables(arguments: Arguments, task: PoseTask | Detector) -> dict |
         size = {"depth": config.depth, "width": config.width, "stem_width": stem}
         resnet = load_resnet(arguments.pretrained, **size)
     else:
-        return None
-    return task.with_resnet(jax.device_get(jax.jit(task.init)(jax.random.key(0))), resnet)
+        return statistics or None
+    fresh = jax.device_get(jax.jit(task.init)(jax.random.key(0)))
+    return task.with_resnet({**fresh, **statistics}, resnet)
 
 
 def _resnet(
@@ -101,7 +120,7 @@ def run(arguments: Arguments) -> None:
     directories = data.directories(arguments.data)
     datasets = data.read_split(directories, "train")
     validation = data.read_split(directories, "val", required=False)
-    if all(dataset.people.is_crowd.all() for dataset in datasets):
+    if not any(dataset.people.has_box.any() for dataset in datasets):
         names = "; ".join(map(str, datasets))
         raise ValueError(f"{names}: no person to train on; which category_id do people have?")
     skeleton = datasets[0].skeleton
@@ -130,7 +149,7 @@ def run(arguments: Arguments) -> None:
             data_fingerprint=sets,
             evaluate=stage.validate(task, validation[0]) if validation else None,
             best_by=stage.best_by if experiment.train.keep_best else None,
-            init_variables=initial_variables(arguments, task),
+            init_variables=initial_variables(arguments, task, fitted(experiment, datasets)),
             track=track,
             profile=arguments.profile,
         )

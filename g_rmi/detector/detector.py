@@ -33,7 +33,14 @@ class Detector(Protocol):
         """Fresh variables: {"params": ..., "batch_stats": ...}."""
 
     def loss(
-        self, params: PyTree, model_state: dict, batch: Any, key: PRNGKeyArray, *, train: bool
+        self,
+        params: PyTree,
+        model_state: dict,
+        batch: Any,
+        key: PRNGKeyArray,
+        *,
+        train: bool,
+        step: Int[Array, ""] | int = 0,
     ) -> Any:
         """See `g_rmi.training.task.Task`; the batch is a `g_rmi.types.DetectionBatch`."""
 

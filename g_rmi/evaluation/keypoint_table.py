@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Real
 
 from g_rmi.evaluation.results import Result, keypoints_of, of_people
 from g_rmi.evaluation.truth import Evaluation, Truth, matches, numbers
@@ -24,6 +24,8 @@ class KeypointRow(NamedTuple):
       oks: Mean similarity over these.
       within: Share of all labelled joints with a similarity of at least .5; people who were not
         found count as misses.
+      occluded: Labelled joints that something hides (v = 1).
+      occluded_within: `within` of these alone.
       ap: COCO's AP with this joint alone.
     """
 
@@ -32,6 +34,8 @@ class KeypointRow(NamedTuple):
     found: int
     oks: float
     within: float
+    occluded: int
+    occluded_within: float
     ap: float
 
 
@@ -41,12 +45,12 @@ def keypoint_table(truth: Truth, results: Sequence[Result]) -> list[KeypointRow]
     Takes as long as that many evaluations, since each AP is one.
     """
     whole = truth.evaluate(results, "keypoints", backend="pycocotools")
-    labelled, similarity = _similarities(truth, of_people(results), whole)
+    flags, similarity = _similarities(truth, of_people(results), whole)
     rows = [
-        _row(name, labelled[:, k], similarity[:, k], _only(truth, k).evaluate(results, "keypoints"))
+        _row(name, flags[:, k], similarity[:, k], _only(truth, k).evaluate(results, "keypoints"))
         for k, name in enumerate(truth.skeleton.names)
     ]
-    return [*rows, _row("all", labelled, similarity, whole)]
+    return [*rows, _row("all", flags, similarity, whole)]
 
 
 def keypoint_similarity(
@@ -67,24 +71,30 @@ def keypoint_similarity(
 
 
 def _row(
-    name: str, labelled: np.ndarray, similarity: np.ndarray, evaluation: Evaluation
+    name: str, flags: np.ndarray, similarity: np.ndarray, evaluation: Evaluation
 ) -> KeypointRow:
+    labelled, occluded = flags > 0, flags == 1
     terms = similarity[labelled & ~np.isnan(similarity)]
-    count = int(labelled.sum())
+
+    def share(which: np.ndarray) -> float:
+        return float((similarity[which] >= 0.5).mean()) if which.any() else -1.0
+
     return KeypointRow(
         name=name,
-        labelled=count,
+        labelled=int(labelled.sum()),
         found=len(terms),
         oks=float(terms.mean()) if len(terms) else -1.0,
-        within=float((terms >= 0.5).sum() / count) if count else -1.0,
+        within=share(labelled),
+        occluded=int(occluded.sum()),
+        occluded_within=share(occluded),
         ap=numbers(evaluation)["AP"],
     )
 
 
 def _similarities(
     truth: Truth, results: list[Result], evaluation: Evaluation
-) -> tuple[Bool[np.ndarray, "P K"], Float[np.ndarray, "P K"]]:
-    """Labels and OKS terms of the people who count; NaN for people who were not found."""
+) -> tuple[Real[np.ndarray, "P K"], Float[np.ndarray, "P K"]]:
+    """COCO's v and OKS terms of the people who count; NaN for people who were not found."""
     rows, found = [], []
     for match in matches(evaluation):
         rows += match.people[match.counts].tolist()
@@ -95,7 +105,7 @@ def _similarities(
         [results[i] for i in found if i >= 0], len(truth.skeleton)
     )
     similarity = keypoint_similarity(poses[..., :2], joints, areas, skeleton=truth.skeleton)
-    return labels[..., 2] > 0, similarity
+    return labels[..., 2], similarity
 
 
 def _only(truth: Truth, k: int) -> Truth:

@@ -6,6 +6,7 @@ from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Float, Int
@@ -16,7 +17,7 @@ from g_rmi.inference.people import predict_crops
 from g_rmi.inference.settings import Look
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.sharding import data_mesh, put_batch, replicate, replicated
-from g_rmi.types import Detections, People, Poses
+from g_rmi.types import Detections, People, PoseBatch, Poses
 
 Arrays = Mapping[str, Any]
 
@@ -126,9 +127,27 @@ def make_predict(task: PoseTask, look: Look):
     """`predict_crops` as a pure map (variables, batch of crops) -> Poses; made once."""
 
     def predict(variables: Any, batch: Arrays) -> Poses:
-        return predict_crops(task, variables, batch["image"], batch["box"], look=look)
+        truth = _truth(task, batch) if "keypoints" in batch else None
+        return predict_crops(task, variables, batch["image"], batch["box"], look=look, truth=truth)
 
     return predict
+
+
+def _truth(task: PoseTask, batch: Arrays):
+    """The targets of crops whose joints are known."""
+    nobody = jnp.zeros((len(batch["weight"]), 0, len(task.skeleton)))
+    return task.targets(
+        PoseBatch(
+            image=batch["image"],
+            keypoints=batch["keypoints"],
+            visible=batch["visible"],
+            occluded=jnp.zeros_like(batch["visible"]),  # in no loss
+            labelled=batch["visible"],
+            other_keypoints=jnp.stack([nobody, nobody], axis=-1),
+            other_visible=nobody > 0,
+            weight=batch["weight"],
+        )
+    )
 
 
 def predict_boxes(
@@ -143,13 +162,14 @@ def predict_boxes(
     """A person for each box of a table, with the pose score; nobody is dropped.
 
     `batches` are this host's crops as `data_pipeline.loader.box_crops` makes them: "image", "box"
-    (enlarged, in image pixels), and what `predict_batches` needs.
+    (enlarged, in image pixels), what `predict_batches` needs and, for heads that need the truth,
+    the people's joints.
     """
     count, joints = len(boxes), len(task.skeleton)
     zeros = partial(np.zeros, dtype=np.float32)
-    people = People(zeros((count, joints, 2)), zeros((count, joints)), zeros(count), boxes)
+    tables = zeros((count, joints, 2)), zeros((count, joints)), zeros(count)
     predict = make_predict(task, look)
     for rows, poses in predict_batches(predict, variables, batches, mesh=mesh):
-        for table, values in zip(people, poses):
+        for table, values in zip(tables, poses):
             table[rows] = values
-    return people
+    return People(*tables, boxes, task.skeleton)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Num
+from jaxtyping import Array, Bool, Float, Num, PyTree
 
 from g_rmi.detector.detector import Detector
 from g_rmi.geometry import Affine, apply_affine, invert_affine
@@ -155,13 +155,14 @@ def predict_crops(
     box: Float[Array, "B 4"],
     *,
     look: Look,
+    truth: PyTree = None,
 ) -> Poses:
     """RGB crops in 0..255, each with its `turned_views`, to poses in the images' own pixels.
 
-    `box` is what each crop shows, in image pixels.
+    `box` is what each crop shows, in image pixels; for the `truth`, see `PoseTask.predict`.
     """
     views = turned_views(pose.config, look)
-    maps = pose.predict(variables, image, flip_test=look.flip_test, turns=views)
+    maps = pose.predict(variables, image, flip_test=look.flip_test, turns=views, truth=truth)
     poses = pose.decode(maps, look.decoding)
     return poses._replace(keypoints=crop_to_image(poses.keypoints, box, pose.grid))
 
@@ -183,6 +184,7 @@ def in_chunks(function, valid: Bool[Array, " N"], chunk: int):
     padded = max(-(-count // chunk), 2) * chunk
     order = jnp.argsort(~valid, stable=True).astype(jnp.int32)
     rows = jnp.pad(order, (0, padded - count))
+    function = jax.jit(function)  # so that it is traced once, not here and in the loop
     shapes = jax.eval_shape(function, jax.ShapeDtypeStruct((chunk,), jnp.int32))
     tables = jax.tree.map(lambda x: jnp.zeros((padded, *x.shape[1:]), x.dtype), shapes)
     chunks = -(-jnp.sum(valid, dtype=jnp.int32) // chunk)

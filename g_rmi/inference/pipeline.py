@@ -1,5 +1,6 @@
 """Photographs in, people out: the whole method behind one call."""
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -15,7 +16,7 @@ from PIL import Image, ImageOps
 
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.detector.detector import Detector
-from g_rmi.geometry import fit_canvas, misfit
+from g_rmi.geometry import MAX_SCORE, fit_canvas, misfit
 from g_rmi.inference.canvas import LARGEST, alike, pack
 from g_rmi.inference.load import SHIPPED, load_settings, load_task
 from g_rmi.inference.people import find_people
@@ -96,6 +97,11 @@ class PosePipeline:
             raise ValueError(f"detector {detector}: of no use where boxes are given")
         enable_compilation_cache()
         paths = {"detector": detector or SHIPPED["detector"], "pose": pose or SHIPPED["pose"]}
+        for name, path in paths.items():
+            if not isinstance(path, str | os.PathLike):
+                raise ValueError(f"{name} must be the path of a training, got {_shown(path)}")
+        if not isinstance(settings, Settings | None):
+            raise ValueError(f"settings must be a g_rmi.pipeline.Settings, got {_shown(settings)}")
         if boxes_given:
             del paths["detector"]
         tasks, variables = {}, {}
@@ -158,9 +164,14 @@ class PosePipeline:
             canvas = fit_canvas(*images[0].shape[:2], canvas=canvas).canvas
         else:
             given = _given(boxes, count)
-        run = compiled(self.detector, self.pose, canvas, self.settings, self.mesh)
+        # Nobody is dropped for somebody of a lower score, so that those who score too low can go in
+        # the end: another threshold compiles nothing.
+        everybody = dataclasses.replace(self.settings, min_score=0.0)
+        run = compiled(self.detector, self.pose, canvas, everybody, self.mesh)
         *columns, valid = jax.device_get(run(self.variables, pictures, given))
-        return [People(*(column[i][valid[i]] for column in columns)) for i in range(len(images))]
+        valid = valid & ~(columns[2] < self.settings.min_score)
+        people = ([column[i][valid[i]] for column in columns] for i in range(len(images)))
+        return [People(*one, skeleton=self.pose.skeleton) for one in people]
 
 
 def _given(boxes: list[BoxTable], count: int) -> Detections:
@@ -192,11 +203,15 @@ def _check_image(image: Any) -> np.ndarray:
 def _pixels(image: Image.Image) -> np.ndarray:
     if image.mode.startswith(("I", "F")):
         raise ValueError(f"a picture must have 8 bits a channel, got PIL's mode {image.mode}")
-    image = ImageOps.exif_transpose(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("RGB"))
+    with contextlib.suppress(Exception):  # of metadata that are damaged, the pixels are not
+        image = ImageOps.exif_transpose(image)
+    try:
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"the picture, {image!r:.80}, cannot be decoded: {error}") from None
 
 
 def _shown(value: Any) -> str:
@@ -231,6 +246,8 @@ def check_boxes(boxes: Any, scores: Any = None) -> BoxTable:
         if reason := misfit(box):
             raise ValueError(f"{wanted}; box {i} is {box}: {reason}")
     scores = np.ones(len(table)) if scores is None else scores
-    wanted = f"box_scores must be finite numbers [{len(table)}], one for each box"
-    found = _numbers(scores, (len(table),), wanted, limit=1e6)
+    wanted = f"box_scores must be numbers of 0 or more [{len(table)}], one for each box"
+    found = _numbers(scores, (len(table),), wanted, limit=MAX_SCORE)
+    if (found < 0).any():
+        raise ValueError(f"{wanted}, got {found.min():g}")
     return table.astype(np.float32), found.astype(np.float32)

@@ -1,7 +1,6 @@
 """How people are looked for: one frozen object, the same in every program and in Python."""
 
 import dataclasses
-import math
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -21,25 +20,25 @@ class Look(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How people are looked for; the defaults are the paper's where it says.
+    """How people are found; the defaults are the paper's where it states them.
 
     Attributes:
-      decoding: How a pose is read off the network's maps. Default: as the weights ask, which is the
-        paper's Hough voting unless they were written with another.
-      flip_test: Look at everything mirrored, too, and take the mean.
-      rotation_test: Look at people turned by 30 degrees to either side, too, and take the mean; for
-        weights trained with `--rotation`.
-      min_box_score: Boxes that score lower, 0 to 1, are not looked into.
-      max_people: Most boxes of a picture that are looked into, the best first. Boxes that are given
-        in Python are all looked into.
-      ranking: What ranks the people: the pose score, the box score, or their product.
-      min_score: People who score lower, 0 to 1, are left out. Chosen with `min_box_score` on
+      decoding: How a pose is read off the network's maps. Default: as stored in the weights, else
+        the paper's Hough voting.
+      flip_test: Average with the mirrored image.
+      rotation_test: Average with views rotated by 30 degrees to either side; for weights trained
+        with `--rotation`.
+      min_box_score: Ignore boxes scoring below this, 0 to 1.
+      max_people: Boxes of an image that are used at most, the best first. Boxes that are given in
+        Python are all used.
+      ranking: What ranks people: the pose score, the box score, or their product.
+      min_score: Ignore people scoring below this, 0 to 1. Chosen with `min_box_score` on
         photographs; docs/photographs.md has the counts.
-      box_nms: Of two people whose boxes overlap by more than this IoU, the lower-scored one goes; 1
+      box_nms: Of two people whose boxes have a higher IoU than this, drop the lower-scored one; 1
         keeps both, as in the paper.
-      oks_nms: Of two people whose poses are more alike than this OKS, the lower-scored one goes; 1
+      oks_nms: Of two people whose poses have a higher OKS than this, drop the lower-scored one; 1
         keeps both.
-      crops_at_once: People who go through the pose network together. Small for pictures with few
+      crops_at_once: People processed by the pose network at a time. Small for images with few
         people; raise it until an accelerator is full.
     """
 
@@ -85,7 +84,7 @@ def _misfit(hint: Any, value: Any) -> str | None:
     if hint is float:
         return None if number and 0 <= value <= 1 else "a number from 0 to 1"
     if hint is int:
-        whole = number and math.isfinite(value) and value == int(value) and value >= 1
+        whole = number and isinstance(value, int) and value >= 1
         return None if whole else "a whole number, at least 1"
     if hint == str | None:  # which decodings there are, the network's head knows
         return None if value is None or isinstance(value, str) else "a text, or None"

@@ -1,6 +1,9 @@
-"""Keypoints to heatmaps, of disks with offset fields or of Gaussians."""
+"""Keypoints to heatmaps, of disks with offset fields or of Gaussians, around joints and limbs."""
+
+from collections.abc import Sequence
 
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Real
 
@@ -67,6 +70,52 @@ def gaussian_targets(
     # Scaled before they are squared: far joints must not overflow.
     dx, dy = (d / jnp.asarray(sigma, jnp.float32) for d in (dx, dy))
     return jnp.where(visible[None, None], jnp.exp(-(dx**2 + dy**2) / 2), 0.0)
+
+
+def limb_targets(
+    keypoints: Real[ArrayLike, "K 2"],
+    visible: Bool[ArrayLike, " K"],
+    *,
+    limbs: Sequence[tuple[int, int]],
+    height: int,
+    width: int,
+    along: float,
+    across: float,
+) -> Float[Array, "H W L"]:
+    """Gaussian maps of limbs, long where the limb is (Belagiannis & Zisserman, 2017).
+
+        m_l(x) = exp(-(u^2 / along^2 + v^2 / across^2) / (2 s^2))
+
+    with (u, v) the vector from the middle of limb l to x, along the limb and across it, and s the
+    limb's length. Everywhere, not cut off.
+
+    Args:
+      keypoints: As `(x, y)`, in pixels of the map.
+      visible: Joints that have a place. A limb of which an end has none, or has a non-finite
+        position, or whose ends are in one place, has a map of zeros.
+      limbs: The two joints of each limb; their order does not matter.
+      height: Rows H of the map.
+      width: Columns W of the map.
+      along: Standard deviation along the limb, as a share of its length.
+      across: Standard deviation across it, likewise.
+
+    Returns:
+      The maps.
+    """
+    keypoints = jnp.asarray(keypoints, jnp.float32)
+    ends = np.array(limbs, np.int32).reshape(-1, 2)
+    a, b = keypoints[ends[:, 0]], keypoints[ends[:, 1]]
+    known = jnp.asarray(visible) & jnp.isfinite(keypoints).all(axis=-1)
+    length = jnp.hypot(*(b - a).T)
+    seen = known[ends].all(axis=-1) & (length > 0) & jnp.isfinite(length)
+    safe = jnp.where(seen, length, 1.0)
+    dx, dy, _ = _from_pixels(a / 2 + b / 2, seen, height, width)
+    # In lengths of the limb, before anything is squared: far joints must not overflow.
+    dx, dy = (-d / safe[None, None] for d in (dx, dy))
+    x, y = ((b - a) / safe[:, None]).T[:, None, None]
+    u, v = dx * x + dy * y, dy * x - dx * y
+    value = jnp.exp(-((u / along) ** 2 + (v / across) ** 2) / 2)
+    return jnp.where(seen[None, None], value, 0.0)
 
 
 def _from_pixels(keypoints, visible, height, width):

@@ -141,6 +141,8 @@ def sample_points(
 
 
 def _sample_grids(image, grids):
+    if len(grids[0]) == 1:
+        return _sample(image, [positions[0] for positions in grids])[None]
     # One grid at a time stays in the cache of a CPU; accelerators would rather start a few large
     # programs than many small ones.
     return lax.platform_dependent(image, grids, cpu=_one_by_one, default=_together)
@@ -203,8 +205,9 @@ def _grid_shares(image, grid):
 
 def _shares(y, x, height, width):
     """The four pixels around each point, row by row, and what they count."""
+    columns = list(_taps(x, width))
     for i, row_share in _taps(y, height):
-        for j, column_share in _taps(x, width):
+        for j, column_share in columns:
             yield (i * width + j).reshape(-1), (row_share * column_share).reshape(-1, 1)
 
 

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+from jax import numpy as jnp
+
 from g_rmi.config import require, require_numbers, require_positive
 from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.pose.heads import Head
@@ -38,6 +40,12 @@ class PoseConfig(ResNetConfig):
         from g_rmi.pose.task import PoseTask  # which reads this file
 
         return PoseTask(self, skeleton)
+
+    def backbone(self, **options: Any) -> Any:
+        """The ResNet, or what the head has in its place."""
+        own = getattr(self.head, "backbone", None)
+        module = own(norm=self.norm, dtype=jnp.dtype(self.dtype), **options) if own else None
+        return module or super().backbone(**options)
 
     @property
     def grid(self) -> Grid:

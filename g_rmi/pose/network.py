@@ -1,5 +1,6 @@
 """The pose network: a fully convolutional ResNet to the maps of a head (paper, section 3.2.2)."""
 
+from collections import OrderedDict
 from functools import partial
 
 import jax
@@ -12,6 +13,8 @@ from g_rmi.nn.norm import Norm
 from g_rmi.nn.resnet import normalise
 from g_rmi.ops.image import resize_align_corners
 from g_rmi.pose.config import PoseConfig
+from g_rmi.pose.heads.head import Making, Teacher, frozen_parts
+from g_rmi.skeleton import Skeleton
 
 
 class FeaturePyramid(nn.Module):
@@ -46,27 +49,31 @@ class PoseNetwork(nn.Module):
     """ResNet, feature pyramid if there is one, and whatever the head adds."""
 
     config: PoseConfig
-    num_keypoints: int
+    skeleton: Skeleton
 
     @nn.compact
     def __call__(
-        self, image: Num[Array, "B H W 3"], *, train: bool = False
+        self,
+        image: Num[Array, "B H W 3"],
+        *,
+        train: bool = False,
+        teacher: Teacher | None = None,
     ) -> dict[str, Float[Array, "B h w ..."]]:
         """Maps RGB crops in 0..255 to coarse float32 maps by name: the head's `fields`.
 
-        Cell (i, j) of a map lies on crop pixel (stride * j, stride * i).
+        Cell (i, j) of a map lies on crop pixel (stride * j, stride * i). A `teacher` is for heads
+        that look at what they have found.
         """
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        features = config.backbone(name="trunk")(normalise(image), train=train)
+        picture = normalise(image)
+        learns = train and "trunk" not in frozen_parts(config.head)
+        features = config.backbone(name="trunk")(picture, train=learns)
         *_, final = blocks = list(features.values())[-4:]
         if config.fpn_channels:
             # Checkpoints know it by its first name.
             pyramid = FeaturePyramid(config.fpn_channels, config.norm, dtype, name="top_down")
-            final = pyramid(blocks, train=train)
+            final = pyramid(blocks, train=learns)
         # Initialisation calls with train=False: all of the head's weights must exist all the same.
-        return config.head.maps(
-            {**features, "final": final},
-            self.num_keypoints,
-            dtype=dtype,
-            train=train or self.is_initializing(),
-        )
+        train = train or self.is_initializing()
+        how = Making(self.skeleton, config.grid, config.norm, dtype, train, teacher)
+        return config.head.maps(OrderedDict(features, final=final, picture=picture), how)

@@ -7,13 +7,13 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray, PyTree
 
 from g_rmi.geometry import Affine
 from g_rmi.metrics import Mean, masked_mean
 from g_rmi.pose import views
 from g_rmi.pose.config import PoseConfig
-from g_rmi.pose.heads.head import Maps, Reading, check_decoding
+from g_rmi.pose.heads.head import Maps, Reading, Teacher, check_decoding, frozen_parts
 from g_rmi.pose.network import PoseNetwork
 from g_rmi.skeleton import COCO, Skeleton
 from g_rmi.types import Grid, PoseBatch, Poses
@@ -30,12 +30,17 @@ class PoseTask:
     @property
     def network(self) -> PoseNetwork:
         """The linen module."""
-        return PoseNetwork(self.config, len(self.skeleton))
+        return PoseNetwork(self.config, self.skeleton)
 
     @property
     def grid(self) -> Grid:
         """Of a crop."""
         return self.config.grid
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Names of parameters that a training leaves as they are."""
+        return frozen_parts(self.config.head)
 
     def init(self, key: PRNGKeyArray) -> dict:
         """Fresh variables: {"params": ..., "batch_stats": ...}."""
@@ -43,7 +48,7 @@ class PoseTask:
 
     def resnet(self, variables: dict) -> dict:
         """The variables of the ResNet alone, as `with_resnet` takes them."""
-        return {name: tree["trunk"] for name, tree in variables.items()}
+        return {name: tree["trunk"] for name, tree in variables.items() if "trunk" in tree}
 
     def with_resnet(self, variables: dict, resnet: dict) -> dict:
         """`variables` with an imported ResNet (`g_rmi.pretrained`)."""
@@ -54,17 +59,28 @@ class PoseTask:
 
     def targets(self, batch: PoseBatch) -> PyTree:
         """What the head's maps of a batch should say."""
-        return jax.vmap(partial(self.config.head.targets, grid=self.grid))(batch)
+        given = {"grid": self.grid, "skeleton": self.skeleton}
+        return jax.vmap(partial(self.config.head.targets, **given))(batch)
 
     def loss(
-        self, params: dict, model_state: dict, batch: PoseBatch, key: PRNGKeyArray, *, train: bool
+        self,
+        params: dict,
+        model_state: dict,
+        batch: PoseBatch,
+        key: PRNGKeyArray,
+        *,
+        train: bool,
+        step: Int[Array, ""] | int = 0,
     ) -> tuple[Float[Array, ""], tuple[dict, dict[str, Mean]]]:
         """The head's loss, a weighted mean over rows; new batch statistics; terms as metrics."""
-        del key  # The network draws no random numbers.
-        maps, new_state = self.network.apply(
-            {"params": params, **model_state}, batch.image, train=train, mutable=list(model_state)
-        )
         head, targets = self.config.head, self.targets(batch)
+        maps, new_state = self.network.apply(
+            {"params": params, **model_state},
+            batch.image,
+            train=train,
+            teacher=Teacher(targets, key, step),
+            mutable=list(model_state),
+        )
         terms = jax.vmap(partial(head.losses, grid=self.grid))(maps, targets)
         metrics = {name: masked_mean(term, batch.weight) for name, term in terms.items()}
         weighted = [head.weights[name] * term for name, term in terms.items()]
@@ -80,13 +96,17 @@ class PoseTask:
         *,
         flip_test: bool = False,
         turns: Sequence[Affine] = (),
+        truth: PyTree = None,
     ) -> dict[str, Float[Array, "B h w ..."]]:
         """Coarse maps of RGB crops in 0..255: the head's `fields`, by name.
 
         They are averaged with those of the mirrored crops in the flip test, and of further views,
-        which stand behind each crop: `turns` maps its pixels to theirs (`g_rmi.pose.views`). A
-        ValueError if crops have other views than `turns`.
+        which stand behind each crop: `turns` maps its pixels to theirs (`g_rmi.pose.views`). The
+        head's targets of the crops are the `truth` for heads that ask for it. A ValueError if crops
+        have other views than `turns`, or more than one where there is a truth.
         """
+        if truth is not None and (flip_test or turns):
+            raise ValueError("the truth about a crop is not that about its other views")
         several = (1 + len(turns),) if turns else ()
         if image.shape[1:-3] != several:
             wanted = f"[B, {''.join(f'{size}, ' for size in several)}H, W, 3]"
@@ -99,7 +119,9 @@ class PoseTask:
         if flip_test:
             image = jnp.concatenate([image, image[..., ::-1, :]])
             seen += [views.mirrored(view, width=self.grid.width) for view in seen]
-        maps: Maps = self.network.apply(variables, image)  # type: ignore[bad-assignment]
+        maps: Maps = self.network.apply(  # type: ignore[bad-assignment]
+            variables, image, teacher=None if truth is None else Teacher(truth)
+        )
         flip = self.skeleton.flip_index
         return views.merge(maps, seen, self.config.head.fields, flip=flip, grid=self.grid)
 

@@ -7,7 +7,6 @@ from typing import Literal
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from g_rmi.files import locked
@@ -73,6 +72,10 @@ def alone(directory: str | os.PathLike) -> Iterator[None]:
 
 def wait_for_all(name: str) -> None:
     """Waits until all hosts have come here, however long they take; each call has its own name."""
+    if jax.process_count() == 1:
+        return
+    import orbax.checkpoint as ocp  # most of a second, which one host alone does not need
+
     everybody = set(range(jax.process_count()))  # else it is a collective, which times out
     week = 7 * 24 * 3600
     ocp.multihost.sync_global_processes(name, timeout=week, processes=everybody)

@@ -153,7 +153,8 @@ def jit_step(
     A ValueError if the batch does not split over the devices.
     """
     sharding.check_batch_size(mesh, train_config.batch_size, train_config.accumulate)
-    optimizer = make_optimizer(optim_config, train_config.steps)
+    frozen = getattr(task, "frozen", ())  # of tasks that are trained in steps
+    optimizer = make_optimizer(optim_config, train_config.steps, frozen)
     averaging = optim_config.averaging
 
     def create(given):

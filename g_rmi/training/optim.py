@@ -1,6 +1,6 @@
 """Optimiser, learning-rate schedule, weight decay mask and averaging, from one `OptimConfig`."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 
 import jax
 import jax.numpy as jnp
@@ -57,8 +57,13 @@ def hidden_kernels(params: PyTree) -> PyTree:
     return jax.tree.map_with_path(lambda path, x: x.ndim == 4 and path[:-1] not in heads, params)
 
 
-def make_optimizer(optim: OptimConfig, steps: int) -> optax.GradientTransformation:
-    """The chain clip -> (L2) -> sgd, adamw or muon -> schedule over a training of `steps`."""
+def make_optimizer(
+    optim: OptimConfig, steps: int, frozen: Collection[str] = ()
+) -> optax.GradientTransformation:
+    """The chain clip -> (L2) -> sgd, adamw or muon -> schedule over a training of `steps`.
+
+    Parameters below the `frozen` names stay as they are: nor does their weight decay.
+    """
     schedule = make_schedule(optim, steps)
     parts = [optax.clip_by_global_norm(optim.clip_norm)] if optim.clip_norm else []
     if optim.optimizer == "sgd":
@@ -76,6 +81,12 @@ def make_optimizer(optim: OptimConfig, steps: int) -> optax.GradientTransformati
     else:
         adamw = optax.adamw(schedule, weight_decay=optim.weight_decay, mask=decay_mask)
         parts.append(_promoting(adamw))
+    if frozen:
+
+        def stays(params):
+            return {name: name in frozen for name in params}
+
+        parts.append(optax.masked(optax.set_to_zero(), stays))
     return optax.chain(*parts)
 
 

@@ -41,15 +41,16 @@ def train_step(
 
     def gradients(state, batch, key):
         """Mean gradient over the rows of all micro-batches, by their weights."""
+        how = {"train": True, "step": state.step}
         if accumulate == 1:
-            grads, aux = gradient(state.params, state.model_state, batch, key, train=True)
+            grads, aux = gradient(state.params, state.model_state, batch, key, **how)
             return grads, *aux
 
         def micro(carry, inputs):
             total, model_state = carry
             rows, index = inputs
             grads, (model_state, metrics) = gradient(
-                state.params, model_state, rows, jax.random.fold_in(key, index), train=True
+                state.params, model_state, rows, jax.random.fold_in(key, index), **how
             )
             weight = metrics["loss"].count
             total = jax.tree.map(lambda t, g: t + weight.astype(g.dtype) * g, total, grads)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Array, Float, Int64, Key, PyTree
+from jaxtyping import Array, Float, Int, Int64, Key, PyTree
 
 from g_rmi.metrics import Mean
 
@@ -28,6 +28,7 @@ class Task(Protocol):
         key: Key[Array, ""],
         *,
         train: bool,
+        step: Int[Array, ""] | int = 0,
     ) -> tuple[Float[Array, ""], tuple[ModelState, dict[str, Mean]]]:
         """Loss of one batch.
 
@@ -39,7 +40,8 @@ class Task(Protocol):
         padding has count 0 and a finite loss.
 
         The key, for dropout and the like, differs at each step and micro-batch; `train` asks for
-        batch statistics and noise as in training. Returns the loss, float32, and (new model state,
+        batch statistics and noise as in training; `step` counts the optimiser's steps before this
+        one, for schedules. Returns the loss, float32, and (new model state,
         metrics); metrics hold at least "loss".
         """
         ...

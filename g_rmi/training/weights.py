@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax
-import jax.numpy as jnp
+import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -79,5 +79,7 @@ def read_weights(path: str | os.PathLike) -> tuple[dict[str, Any], Variables]:
     config = read_config(path)
     with safetensors.safe_open(path, framework="numpy") as file:
         names = file.keys()
-        arrays = {name: jnp.asarray(file.get_tensor(name), jnp.float32) for name in names}
+        arrays = {name: file.get_tensor(name).astype(np.float32) for name in names}
+    # All at once: `jnp.asarray` compiles a program for each shape.
+    arrays = jax.device_put(arrays)
     return config, flax.traverse_util.unflatten_dict(arrays, sep="/")

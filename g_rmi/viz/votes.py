@@ -40,6 +40,27 @@ def draw_votes(
     return canvas.flatten(0.8)
 
 
+def draw_pairs(
+    image: np.ndarray, heatmap: Float[np.ndarray, "h w"], vectors: Float[np.ndarray, "h w K 2"]
+) -> Picture:
+    """Lines from the position that believes most in a joint to where it says all the others are.
+
+    Pixels as for `draw_votes`.
+    """
+    canvas = Canvas(image)
+    zoom = (np.array(image.shape[1::-1]) - 1) / (np.array(heatmap.shape[::-1]) - 1)
+    row, column = np.unravel_index(np.nanargmax(heatmap), heatmap.shape)
+    start = np.array([column, row], np.float64)
+    ends = zoom * (start + vectors[row, column])
+    usable = np.isfinite(ends).all(-1) & (np.abs(ends) < 10 * max(image.shape)).all(-1)
+    width = max(0.5, 0.004 * canvas.reference)
+    for end in ends[usable]:
+        canvas.line(zoom * start, end, _VOTE, width)
+    for end in ends[usable]:
+        canvas.disc(end, 2 * width, _TARGET)
+    return canvas.flatten(0.8)
+
+
 def _enlarge(crop: np.ndarray, height: int) -> Picture:
     """A crop at another height, corner pixel on corner pixel."""
     zoom = (height - 1) / (crop.shape[0] - 1)
@@ -62,8 +83,8 @@ def explain_joint(
 
     Panels of a height in pixels: the crop, uint8 RGB [H, W, 3], with the joint where it was found,
     `(x, y)` in crop pixels, and its score; then each map, at the crop's resolution: [H, W] as
-    colours, or vectors `(x, y)` [H, W, 2] in crop pixels as lines, which begin where the map before
-    them is strong.
+    colours, or vectors `(x, y)` in crop pixels as lines, which begin where the map before them is
+    strong: one for each position, [H, W, 2], or one to each joint, [H, W, K, 2].
     """
     large = _enlarge(crop, height)
     canvas = Canvas(large)
@@ -73,8 +94,9 @@ def explain_joint(
     panels = {f"{joint}, score {score:.2f}": canvas.flatten()}
     strength = np.ones(crop.shape[:2], np.float32)
     for title, values in maps.items():
-        if values.ndim == 3:
-            panels[title] = draw_votes(large, strength, values)
+        if values.ndim > 2:
+            draw = draw_votes if values.ndim == 3 else draw_pairs
+            panels[title] = draw(large, strength, values)
         else:
             strength = np.maximum(values, 0)
             panels[title] = draw_heatmap(large, strength)

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -91,25 +92,43 @@ def test_detections_are_read_best_first_per_picture(read, tmp_path):
     ]
     path = write(tmp_path, "boxes.json", records)
     boxes = read_boxes(path, dataset, min_score=0.1)
+    assert boxes.note == (
+        "2 boxes are not looked into, of other categories, below --min-box-score or beyond "
+        "--max-people"
+    )
     assert boxes.image.tolist() == [0, 0, 2, 2]
     assert boxes.score.tolist() == [0.3, 0.2, 0.9, 0.5]
     assert boxes.box[1].tolist() == [0, 0, 5, 6]
     assert boxes.box[2].tolist() == [1, 2, 4, 6]
-    assert boxes.ignored == 1
     boxes = read_boxes(path, dataset, max_per_image=1)
     assert boxes.score.tolist() == [0.3, 0.9]
-    assert len(read_boxes(write(tmp_path, "none.json", []), dataset)) == 0
+    nobody = read_boxes(write(tmp_path, "none.json", []), dataset)
+    assert (len(nobody), nobody.note) == (0, None)
 
 
 @pytest.mark.parametrize(
     ("record", "words"),
     [
         (detection(5, 0.5), "image_id 5 is not in"),
-        (detection(4, None), "detection 0: TypeError"),
-        (detection(4, 0.5, bbox=[1, 2]), "detection 0: ValueError"),
-        (detection(4, float("nan")), "detection 0: not finite"),
+        *(
+            (detection(4, score), rf"detection 0: score = {re.escape(str(score))}: must be a")
+            for score in (None, float("nan"), float("inf"), 1e300, -1.5)
+        ),
+        *(
+            (detection(4, 0.5, bbox=box), "detection 0: bbox = .* must be 4 finite numbers")
+            for box in (None, [], [1, 2], [1, 2, 3, 4, 0.9], "1234", {"x": 1}, [1, 2, 10**400, 4])
+        ),
+        *(
+            (detection(image, 0.5), "detection 0: image_id = .* must be the number or name")
+            for image in (None, {"id": 4}, [4, 7])
+        ),
+        (
+            detection(4, 0.5, bbox=[500, 500, 9, 9]),
+            "detection 0: beside its picture of 30 x 40: ",
+        ),
         (detection(4, 0.5, bbox=[1, 2, -1, 4]), "detection 0: no box x0 <= x1"),
-        ({"image_id": 4}, "bbox"),
+        ({"image_id": 4}, "detection 0: field 'bbox' is missing"),
+        ({"image_id": 4, "box": [1, 2, 3, 4]}, "field 'bbox' is missing; did you mean 'box'"),
         ("box", "detection 0"),
     ],
 )
@@ -135,6 +154,11 @@ OTHERS = {
     "words": [detection(4, 0.5, category_id="person"), detection(7, 0.5, category_id="Person ")],
     "none": [detection(4, 0.5, category_id=None), detection(7, 0.5)],
     "ids as text": [detection("4", 0.5, category_id="1"), detection([7], "0.5")],
+    "words of other fields": [
+        {"image_id": 4, "bbox": ["1", 2, 3, 4], "class": "person", "confidence": 0.5},
+        {"image_id": 7, "bbox": [[1, 2, 3, 4]], "label": "dog", "score": 0.9},
+        {"file_name": None, "image_id": 7, "bbox": [1, 2, 3, 4], "category": 1, "conf": "0.5"},
+    ],
     "ids as floats": [detection(4.0, 0.5, category_id=1.0), detection("7.0", 0.5)],
 }
 
@@ -160,6 +184,15 @@ UNCERTAIN = {
     "inside out": ({"4": [[9, 9, 3, 3]]}, "4: box 0: .* corners are exchanged"),
     "ragged": ({"4": [[1, 2, 3, 4], [1]]}, "4: must be"),
     "shares": ([detection(4, 1, bbox=[0.1, 0.2, 0.5, 0.5])], "detection 0: .* shares of"),
+    "shares that leave": (
+        [detection(4, 1, bbox=[0.1, 0.2, 0.93, 0.9])],
+        "detection 0: .* shares of",
+    ),
+    "classes of other fields": (
+        [{"image_id": 4, "bbox": [1, 2, 3, 4], "class": 16}],
+        "no box of a",
+    ),
+    "nobody": ({"4": None}, "4: must be"),
     "corners": (
         [detection(4, 1, bbox=[2, 3, 9, 30]), detection(7, 1, bbox=[15, 20, 31, 41])],
         r"detection 1: bbox reaches to \(46, 61\), beyond .* 32 x 42; are these corners",
@@ -176,6 +209,47 @@ def test_boxes_that_are_not_certain_are_named(read, tmp_path, name):
     assert "\n" not in str(error.value)
     with pytest.raises(DataError):
         read_boxes(path, ["4.jpg", "7.jpg"], sizes=[(30, 40), (32, 42)].__getitem__)
+
+
+def test_names_with_the_slashes_of_other_systems(read, tmp_path):
+    records = [detection(".\\a.jpg", 0.5), detection("sub\\c.jpg", 0.5)]
+    path = write(tmp_path, "boxes.json", records)
+    assert read_boxes(path, read(content())).image.tolist() == [0, 2]
+    assert read_boxes(path, ["sub/c.jpg", "a.jpg"]).image.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("people", "there", "ours"),
+    [
+        (2, (1, 2), [2]),  # dogs have 1
+        (2, (2, 2), [2, 2]),
+        (2, (1, 1), [1, 1]),  # of a program that counts as COCO does
+        (0, (0, 1), [0]),
+        (0, (0, "dog"), [0]),
+        (2, (0, 2), None),
+        (1, (0, 1), None),
+    ],
+)
+def test_a_set_says_which_category_people_have(read, tmp_path, people, there, ours):
+    annotated = content()
+    annotated["categories"] = [{"id": people, "name": "person"}, {"id": 9, "name": "dog"}]
+    for annotation in annotated["annotations"]:
+        annotation["category_id"] = people
+    dataset = read(annotated)
+    records = [detection(4, 0.9 - 0.1 * i, category_id=c) for i, c in enumerate(there)]
+    path = write(tmp_path, "boxes.json", records)
+    if ours is None:
+        with pytest.raises(DataError, match=r"category_id 0 and .*: which are people"):
+            read_boxes(path, dataset)
+    else:
+        scores = [0.9 - 0.1 * i for i, c in enumerate(there) if c in ours]
+        assert read_boxes(path, dataset).score.tolist() == scores
+
+
+def test_corners_that_were_rounded_up_are_named_too(read, tmp_path):
+    records = [detection(4, 1, bbox=[2, 3, 9, 30]), detection(7, 1, bbox=[15, 20, 34, 44])]
+    with pytest.raises(DataError, match="are these corners"):
+        read_boxes(write(tmp_path, "boxes.json", records), read(content()))
 
 
 def test_a_box_that_leaves_its_picture_is_no_pair_of_corners(read, tmp_path):
@@ -200,7 +274,7 @@ def test_boxes_are_matched_by_name(tmp_path):
     assert boxes.image.tolist() == [0, 0, 1]
     assert boxes.box.tolist() == [[0, 0, 9, 9], [1, 2, 4, 6], [7, 7, 12, 12]]
     assert boxes.score.tolist() == [0.9, 0.4, 1]
-    assert boxes.ignored == 1
+    assert boxes.ignored == 2
     assert read_boxes(path, names, min_score=0.3, max_per_image=1).image.tolist() == [0, 1]
 
 
@@ -227,8 +301,8 @@ def test_boxes_without_scores(read, tmp_path):
         ('{"a": [[5, 2, 3, 4]]}', r"a: box 0: no box"),
         ('{"a": [[NaN, 2, 3, 4]]}', "a: box 0: not finite"),
         ('{"z": [[1, 2, 3, 4]]}', "none of its images, such as 'z', .* such as 'a.jpg'"),
-        ('[{"image_id": "a", "bbox": [1, 2]}]', "detection 0: ValueError"),
-        ('[{"bbox": [1, 2, 3, 4]}]', "detection 0: KeyError"),
+        ('[{"image_id": "a", "bbox": [1, 2]}]', "detection 0: bbox"),
+        ('[{"bbox": [1, 2, 3, 4]}]', "detection 0: field 'image_id' is missing"),
     ],
 )
 def test_wrong_boxes_are_named(content, message, tmp_path):

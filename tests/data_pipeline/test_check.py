@@ -107,8 +107,8 @@ def test_every_kind_is_planted_here():
         "undecodable image",
         "other category",
         "no people",
-        "not mirrored",
-        "orientation",
+        *("not mirrored", "orientation", "central", "no joints", "shares"),
+        "assumed",  # readers/test_tools.py
     }
     assert tested == ERRORS.keys() | WARNINGS.keys() | NOTES.keys()
 
@@ -180,6 +180,17 @@ def test_the_command_names_what_is_missing(make_coco, capsys):
     assert f"did you mean {directory}" in capsys.readouterr().err
     assert main(directory, split="val") == 1
     assert "no annotations of split 'val'" in capsys.readouterr().err
+
+
+def test_splits_of_different_joints_are_an_error(make_coco, edit, capsys):
+    directory = make_coco()
+    make_val = make_coco("other", split="val")
+    for name in ("annotations/person_keypoints_val2017.json", "val2017"):
+        (make_val / name).rename(directory / name)
+    assert main(directory) == 0
+    edit(directory, lambda c: c["categories"][0].update(sigmas=[0.05] * K), split="val")
+    assert main(directory) == 1
+    assert "as in train" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_prepared_directory_can_be_checked(make_coco, edit, tmp_path):

@@ -110,6 +110,16 @@ def turned(data, orientation):
     return data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
 
 
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "JPEG"])
+def test_damaged_metadata_do_not_cost_the_picture(form):
+    stream, image = io.BytesIO(), noise(20, 30)
+    options = {"lossless": True} if form == "WEBP" else {}
+    Image.fromarray(image).save(stream, form, exif=b"Exif\0\0damaged", **options)
+    assert read_header(stream.getvalue()).size == (30, 20)
+    if form != "JPEG":
+        np.testing.assert_array_equal(decode(stream.getvalue()), image)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("reduction", [1, 4])
 def test_an_exif_orientation_is_applied_as_opencv_does(orientation, reduction):

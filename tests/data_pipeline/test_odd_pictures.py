@@ -117,6 +117,7 @@ def test_a_grey_picture(tmp_path):
         (encoded(bgr(64, 95)), "is 95 x 64, its annotations say 96 x 64"),
         (b"GIF89a" + bytes(100), "not a picture"),
         (b"", "not a picture: 0 bytes"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 96 64\n", "a program in PostScript"),
     ],
 )
 def test_what_is_no_picture_is_refused_by_name(tmp_path, data, words, capfd):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from data_pipeline import loader
 from data_pipeline.config import PoseAugmentation, PoseDataConfig
 from data_pipeline.copy_paste import Donors, outline_mask
 from data_pipeline.pose_examples import PoseExamples, nearest_others
@@ -120,8 +121,9 @@ def test_fields_types_and_a_hand_computed_crop():
     assert not example.other_visible.any()
     assert example.weight == 1
     assert [np.asarray(field).dtype.name for field in example] == [
-        "uint8", "float32", "bool", "bool", "float32", "bool", "float32",
+        "uint8", "float32", "bool", "bool", "bool", "float32", "bool", "float32",
     ]  # fmt: skip
+    np.testing.assert_array_equal(example.occluded, example.visible)  # by its v of 1
 
 
 @pytest.mark.parametrize("augmentation", [GEOMETRY, TURNED])
@@ -176,12 +178,35 @@ def test_a_flip_swaps_the_flags_too():
     dataset = painted()
     visibility = dataset.people.visibility
     visibility[0, COCO.names.index("left_knee")] = 0
+    visibility[0, COCO.names.index("right_ear")] = 1
     always = PoseAugmentation(flip=1.0)
     for unlabelled in ("negative", "ignore"):
         example = make(examples(dataset, always, unlabelled=unlabelled))
         wanted = [name != "right_knee" for name in COCO.names]
         assert example.visible.tolist() == wanted
         assert example.labelled.tolist() == wanted
+        assert np.flatnonzero(example.occluded) == COCO.names.index("left_ear")
+
+
+def test_joints_without_a_picture_are_those_of_the_example():
+    maker = examples(painted(), ALL)
+    for seed in range(6):
+        joints, there = maker.joints(0, np.random.default_rng(seed))
+        example = make(maker, seed=seed)
+        np.testing.assert_array_equal(np.float32(joints), example.keypoints)
+        np.testing.assert_array_equal(there, example.visible)
+
+
+def test_a_sample_of_joints_is_spread_over_the_data_sets(monkeypatch):
+    dataset, config = painted(), PoseDataConfig(NONE)
+    how = {"height": 129, "width": 97, "config": config, "seed": 0}
+    monkeypatch.setattr(loader, "_SAMPLED", 2)
+    joints, visible = loader.sample_joints([dataset, dataset], **how)
+    assert (joints.shape, visible.shape) == ((2, K, 2), (2, K))
+    assert joints.dtype == np.float32
+    np.testing.assert_array_equal(joints[0], make(examples(dataset)).keypoints)
+    crowd = loader.sample_joints([crowd_of_people()], **how)[0]  # of more people than are wanted
+    assert 1 <= len(crowd) <= 2
 
 
 def test_what_an_unlabelled_joint_teaches():

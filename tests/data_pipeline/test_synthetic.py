@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO as CocoFile
 
 from data_pipeline import synthetic
+from data_pipeline.synthetic import __main__ as program
 from data_pipeline.synthetic import dataset
 from data_pipeline.synthetic.body import Sculptor, View, dress
 from data_pipeline.synthetic.compose import (
@@ -258,6 +260,24 @@ def test_default_directory_follows_the_cache_and_the_parameters(tmp_path, monkey
 def test_impossible_parameters_are_named(tmp_path):
     with pytest.raises(ValueError, match="val_images = -1"):
         synthetic.make(tmp_path / "set", val_images=-1)
+    with pytest.raises(ValueError, match=r"size = .*at most 8192"):
+        synthetic.make(tmp_path / "set", size=(64, 10**5))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"out": Path("gs://bucket/x")}, "must be a path of this machine"),
+        ({"contact_sheet": Path("sheet")}, "--contact-sheet sheet: no picture's ending"),
+        ({"contact_sheet": Path("file/sheet.png")}, "file"),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_the_work(options, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    with pytest.raises(SystemExit, match=message):
+        program.main(program.Arguments(**{"out": Path("out"), **options}))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_contact_sheet():

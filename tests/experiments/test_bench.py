@@ -89,3 +89,9 @@ def test_every_benchmark_runs_and_failures_are_named(tmp_path, monkeypatch, capf
 def test_an_unknown_one_is_refused():
     with pytest.raises(ValueError, match="--only kernel: no such benchmark; did you mean 'kernels"):
         bench.main(["--only", "kernel"])
+
+
+def test_where_results_cannot_go_is_said_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="file"):
+        bench.main(["--out", str(tmp_path / "file")])

@@ -34,6 +34,7 @@ def pose_batch(model, rows, others=2, joints=17):
         image=array(jnp.uint8, model.crop_height, model.crop_width, 3),
         keypoints=array(jnp.float32, joints, 2),
         visible=array(jnp.bool_, joints),
+        occluded=array(jnp.bool_, joints),
         labelled=array(jnp.bool_, joints),
         other_keypoints=array(jnp.float32, others, joints, 2),
         other_visible=array(jnp.bool_, others, joints),
@@ -80,17 +81,21 @@ def test_one_step_and_one_prediction_of_the_pose_network_fit(name):
     experiment = configs.get(name)
     task = PoseTask(experiment.model)
     state, metrics = one_step(task, experiment, pose_batch(experiment.model, 2))
-    assert {"loss", "heatmap", "offset", "auxiliary"} <= metrics.keys()
+    head = experiment.model.head
+    assert {"loss", *head.weights} <= metrics.keys()
     variables = {"params": state.params, **state.model_state}
     image = jax.ShapeDtypeStruct(
         (3, experiment.model.crop_height, experiment.model.crop_width, 3), jnp.uint8
     )
     maps = lowered(lambda v, x: task.predict(v, x, flip_test=True), variables, image)
+    assert maps.keys() == {field.name for field in head.fields}
     stride = 4 if experiment.model.fpn_channels else experiment.model.output_stride
-    rows = (experiment.model.crop_height - 1) // stride + 1
-    columns = (experiment.model.crop_width - 1) // stride + 1
-    assert maps["heatmap"].shape == (3, rows, columns, 17)
-    assert maps["offset"].shape == (3, rows, columns, 17, 2)
+    own = {"chain": 4 * (stride // 16), "recurrent": 4, "parts": 8, "cascade heatmap": 4}
+    for field in head.fields:
+        finer = own.get(f"{head.kind} {field.name}", own.get(head.kind, stride))
+        grid = experiment.model.grid.every(finer)
+        vector = (2,) if field.vector else ()
+        assert maps[field.name].shape == (3, *grid, *(17,) * field.joints, *vector)
 
 
 @pytest.mark.parametrize("name", DETECTOR)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data_pipeline import readers, synthetic
-from experiments import doctor, evaluate, export, train
+from experiments import doctor, evaluate, export, label, predict, train
 from experiments.benchmarks import pipeline as pipeline_benchmark
 from experiments.parts import cli, measure
 from g_rmi.evaluation.truth import BOX_METRICS, KEYPOINT_METRICS
@@ -20,6 +20,7 @@ from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.training.checkpoint import load_variables
 from g_rmi.training.weights import write_weights
 
+PROGRAMS = {"evaluate": evaluate, "label": label, "predict": predict}
 TINY = [
     *("--config", "pose_synthetic", "--width", "8", "--fpn-channels", "8"),
     *("--crop-height", "33", "--crop-width", "33", "--radius", "4"),
@@ -326,6 +327,29 @@ def test_doctor(data, capsys):
     assert doctor.main(["--data", str(data / "nowhere")]) == 1
 
 
+@pytest.mark.parametrize("images", [[], [{"id": 1, "file_name": "a", "width": 9, "height": 9}]])
+def test_doctor_looks_twice_at_nobody(images, tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a").touch()
+    content = {"images": images, "annotations": []}
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    assert next(sound for *_, sound in doctor.data_directory(tmp_path)) is False
+
+
+@pytest.mark.parametrize("program", ["evaluate", "label", "predict"])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--batch-size", "0"), ("--batch-size", "-3"), ("--min-keypoint-score", "nan")],
+)
+def test_numbers_that_mean_nothing(program, option, value, tmp_path, capsys):
+    given = ["in.jpg"] if program == "predict" else ["--workdir", "w", "--data", "d"]
+    with pytest.raises((ValueError, SystemExit)) as error:
+        PROGRAMS[program].main([*given, "--out", str(tmp_path / "out"), option, value])
+    said = str(error.value) + "".join(capsys.readouterr())
+    assert option[2:].replace("-", "_") in said.replace("-", "_")
+    assert "must be" in said or "at least 1" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -347,6 +371,20 @@ def test_a_mistake_is_one_message(arguments, message, monkeypatch, capsys):
     said = " ".join("".join(capsys.readouterr()).replace("│", " ").split())
     assert message in said
     assert "G_RMI_TRACEBACK" not in said
+
+
+@pytest.mark.parametrize("changes", [{"iscrowd": 1}, {"bbox": [5, 5, 0, 9]}], ids=str)
+def test_nobody_is_nobody_to_train_on(changes, tmp_path):
+    (tmp_path / "images").mkdir()
+    person = {"id": 1, "image_id": 1, "bbox": [1, 1, 5, 5], "area": 9} | changes
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}],
+        "annotations": [person],
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="no person to train on"):
+        train.main([*TINY_DETECTOR, "--data", str(tmp_path), "--workdir", str(tmp_path / "run")])
 
 
 def test_a_changed_config_names_the_field(workdir, data):

@@ -1,6 +1,7 @@
 """Weights as one file, and the picture of how they vote."""
 
 import dataclasses
+import re
 
 import cv2
 import jax
@@ -108,13 +109,15 @@ def test_a_file_has_no_place_for_results(weights):
         evaluate.main(["--workdir", str(weights)])
 
 
-def test_explain_draws_a_joint(weights, tmp_path):
+def test_explain_draws_a_joint(weights, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "a.png"), scene())
     out = tmp_path / "new" / "votes.png"
     arguments = [str(tmp_path / "a.png"), "--pose", str(weights), "--out", str(out)]
     explain.main([*arguments, "--box", "10", "5", "60", "55", "--joint", "left_wrist"])
     page = cv2.imread(str(out))
     assert page.shape[1] > 4 * 400
+    said = capsys.readouterr().out
+    assert re.search(r"left_wrist scores \d\.\d\d, the person \d\.\d\d$", said)
     assert page.std() > 10
     other = tmp_path / "kernel.png"
     oks = [*arguments[:-1], str(other), "--decoding", "hough_oks"]
@@ -127,3 +130,8 @@ def test_explain_draws_a_joint(weights, tmp_path):
         explain.main([*arguments, "--joint", "left_wirst"])
     with pytest.raises(FileNotFoundError):
         explain.main(["nowhere.png", *arguments[1:], "--box", "1", "2", "3", "4"])
+    with pytest.raises(ValueError, match="beside its picture of"):
+        explain.main([*arguments, "--box", "500", "500", "600", "600"])
+    (tmp_path / "no.png").write_text("<html>")
+    with pytest.raises(ValueError, match=r"no\.png: not a picture"):
+        explain.main([str(tmp_path / "no.png"), *arguments[1:]])

@@ -37,7 +37,10 @@ FACES = [(75, 150), (237, 120), (338, 148), (487, 175), (620, 168), (777, 138)]
 
 
 def test_the_demonstration_finds_the_people_who_are_there(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "mine.jpg").touch()
     assert demo.main(["--out", str(tmp_path)]) == 0
+    assert (tmp_path / "images" / "mine.jpg").exists()
     people = json.loads((tmp_path / "found" / "keypoints.json").read_text())
     assert cv2.imread(str(tmp_path / "demo.jpg")) is not None
     noses = {name: [] for name in ("city.jpg", "grace_hopper.jpg")}

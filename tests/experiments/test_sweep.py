@@ -25,16 +25,25 @@ BASES = {
     "pose_synthetic": "detector_synthetic",
 }
 
+# Sweeps over what one head has.
+OTHERS = {
+    "chain": ("pose_chain_resnet50", "pose_chain_small"),
+    "iterations": ("pose_recurrent", "pose_recurrent_small"),
+}
+
 # Points, pose networks and detectors of each.
 SIZES = {
     "auxiliary": (2, 2, 0),
     "averaging": (2, 1, 0),
     "box_source": (3, 1, 2),
+    "cascade": (5, 5, 0),
+    "chain": (7, 5, 0),
     "crop_depth": (4, 4, 0),
     "decoding": (4, 1, 0),
     "detector_axes": (12, 1, 12),
     "detectors": (9, 1, 3),
-    "heads": (4, 2, 0),
+    "heads": (8, 6, 0),
+    "iterations": (4, 2, 0),
     "loss_weight": (5, 5, 0),
     "oks_threshold": (6, 1, 1),
     "radius": (4, 4, 0),
@@ -59,15 +68,22 @@ def test_the_sweeps_are_the_functions_of_their_file():
     assert sorted(ablations.SWEEPS) == sorted(SIZES)
 
 
-@pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize(
+    ("name", "base"), [(name, base) for name in SIZES for base in OTHERS.get(name, BASES)]
+)
 def test_all_points_resolve(name, base):
-    bases = Base(configs.get(base), configs.get(BASES[base]))
+    bases = Base(configs.get(base), configs.get(BASES.get(base, "detector_synthetic")))
     needs = [resolve(point, bases) for point in ablations.get(name, bases)]
     detectors = {need.detector for need in needs} - {None}
     assert (len(needs), len({need.pose for need in needs}), len(detectors)) == SIZES[name]
     assert bases.pose in {need.pose for need in needs}
     assert ablations.title(name)[-1] == "?"
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_sweep_over_another_head_says_so(name):
+    with pytest.raises(ValueError, match=r"needs the head '(chain|recurrent)', not 'disks'"):
+        ablations.get(name, Base(configs.get("pose_small")))
 
 
 def test_the_papers_values_are_among_the_points():
@@ -291,6 +307,32 @@ def test_points_look_into_the_boxes_of_a_detector(out, data, tmp_path, monkeypat
     assert boxes
     assert all(len(box["bbox"]) == 4 for box in boxes)
     assert not (tmp_path / "out" / "trainings").exists()
+
+
+CHAIN = "--channels 2 --decoder-channels 2 --doublings 0 --truth-steps 1 --output-stride 32"
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "words", "trainings"),
+    [
+        ("iterations", "pose_recurrent_small", "--channels 2 --kernels 3", 2),
+        pytest.param("chain", "pose_chain_small", CHAIN, 5, marks=pytest.mark.slow),
+    ],
+)
+def test_points_that_differ_at_test_time_share_a_training(
+    data, tmp_path, name, config, words, trainings
+):
+    tiny = [*TINY[4:-4], *words.split()]
+    tiny = tiny[: tiny.index("--radius")] + tiny[tiny.index("--radius") + 2 :]
+    tiny += ["--checkpoint-every", "5", "--threads", "1", "--launcher", "debug"]
+    out = tmp_path / "out"
+    given = ["--base", config, "--width", "8", "--data", str(data), "--out", str(out)]
+    assert sweep.main(["--config", name, *given, *tiny]) == 0
+    table = read(out, name)
+    assert {row["status"] for row in table.values()} == {"done"}
+    assert len(list((out / "trainings").iterdir())) == trainings
+    identities = [json.loads(p.read_text()) for p in out.glob("points/*/*/config.json")]
+    assert len({json.dumps(identity) for identity in identities}) == len(table)
 
 
 def test_detectors_are_alike_but_for_their_kind():

@@ -1,14 +1,16 @@
 """One program in a directory at a time; files that are whole or not there."""
 
 import errno
+import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from g_rmi import files
-from g_rmi.files import check_directory, check_file, locked, write_whole
+from g_rmi.files import check_directory, check_file, locked, print_anything, write_whole
 
 HOLD = """
 import sys, time
@@ -62,6 +64,14 @@ def test_without_locks_it_goes_on_with_a_note(tmp_path, monkeypatch, capsys):
         assert "has no locks" in capsys.readouterr().err
 
 
+def test_a_terminal_gets_what_it_can_show(monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    print_anything()
+    print("é\udcff.jpg", flush=True)
+    assert terminal.buffer.getvalue() == b"??.jpg\n"
+
+
 def test_a_name_as_long_as_there_can_be_is_written(tmp_path):
     for name in ("a", "l" * 251 + ".jpg", "é" * 120 + ".jpg"):
         write_whole(tmp_path / name, "–")
@@ -85,5 +95,8 @@ def test_what_cannot_be_written_is_named(check, path, tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match=path.partition("/")[0]):
         check(tmp_path / path)
+    for bucket in ("gs://bucket/runs", Path("s3://bucket")):
+        with pytest.raises(OSError, match=r"must be a path of this machine.*: '[gs]"):
+            check_directory(bucket)
     check_file(tmp_path / "new" / "report.json")
     assert not (tmp_path / "new").exists()

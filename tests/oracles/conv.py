@@ -46,3 +46,15 @@ def max_pool(x):
             window = x[:, max(2 * i - 1, 0) : 2 * i + 2, max(2 * j - 1, 0) : 2 * j + 2]
             y[:, i, j] = window.max((1, 2))
     return y
+
+
+def conv_transpose2d(x, kernel):
+    """Each input position adds its 3x3 patch around twice its place; what sticks out is cut."""
+    batch, height, width, _ = x.shape
+    y = np.zeros((batch, 2 * height + 1, 2 * width + 1, kernel.shape[-1]))
+    for i in range(height):
+        for j in range(width):
+            for u in range(3):
+                for v in range(3):
+                    y[:, 2 * i + u, 2 * j + v] += x[:, i, j] @ kernel[u, v]
+    return y[:, 1:-1, 1:-1]

@@ -58,6 +58,7 @@ class SSD:
         key: PRNGKeyArray,
         *,
         train: bool,
+        step: Int[Array, ""] | int = 0,
     ) -> tuple[Float[Array, ""], tuple[dict, dict[str, Mean]]]:
         """Class and box, summed over a batch and divided by its positive anchors, 1 at least.
 
@@ -66,7 +67,7 @@ class SSD:
         Returns:
           The loss, the new batch statistics and the terms as metrics.
         """
-        del key  # nothing is drawn
+        del key, step  # nothing is drawn or follows a schedule
         c = self.config
         (outputs, grids), state = self.network.apply(
             {"params": params, **model_state},

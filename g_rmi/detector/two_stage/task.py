@@ -70,6 +70,7 @@ class TwoStage:
         key: PRNGKeyArray,
         *,
         train: bool,
+        step: Int[Array, ""] | int = 0,
     ) -> tuple[Float[Array, ""], tuple[dict, dict[str, Mean]]]:
         """Objectness, class, and twice localisation of both stages.
 
@@ -78,6 +79,7 @@ class TwoStage:
         Returns:
           The loss, the new batch statistics and the terms as metrics.
         """
+        del step  # there is no schedule
         c = self.config
         run = partial(self.network.apply, mutable=list(model_state), train=train)
         (features, rpn), state = run(

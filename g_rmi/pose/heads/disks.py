@@ -14,7 +14,8 @@ from g_rmi.nn.losses import huber, logistic
 from g_rmi.ops.heatmaps import disk_targets
 from g_rmi.pose.fields import Field, resize
 from g_rmi.pose.heads.finders import Finder, HoughVotes, Maximum, OksKernel, kernel_sigmas
-from g_rmi.pose.heads.head import Maps, Reading, check_decoding
+from g_rmi.pose.heads.head import Making, Maps, Reading, check_decoding
+from g_rmi.skeleton import Skeleton
 from g_rmi.types import Grid, PoseBatch, Poses
 
 
@@ -82,22 +83,22 @@ class Disks:
             "auxiliary": self.auxiliary_weight,
         }
 
-    def maps(
-        self, features: Maps, joints: int, *, dtype: jnp.dtype, train: bool
-    ) -> dict[str, Array]:
+    def maps(self, features: Maps, how: Making) -> dict[str, Array]:
         """One 1x1 convolution each."""
+        joints, dtype = len(how.skeleton), how.dtype
         disks = partial(project, channels=joints, dtype=dtype, bias_init=RARE)
         offset = project(features["final"], 2 * joints, name="offset", dtype=dtype)
         maps = {
             "heatmap": disks(features["final"], name="heatmap"),
             "offset": offset.reshape(*offset.shape[:-1], joints, 2),
         }
-        if self.auxiliary_weight and train:
+        if self.auxiliary_weight and how.train:
             maps["auxiliary"] = disks(features["middle"], name="auxiliary")
         return maps
 
-    def targets(self, crop: PoseBatch, grid: Grid) -> DiskTargets:
+    def targets(self, crop: PoseBatch, grid: Grid, skeleton: Skeleton) -> DiskTargets:
         """Targets on the grid of the losses."""
+        del skeleton
         stride = self.loss_stride
         disks = partial(disk_targets, **grid.every(stride)._asdict(), radius=self.radius / stride)
         heatmap, offset, inside = disks(crop.keypoints / stride, crop.visible & crop.labelled)
@@ -126,7 +127,7 @@ class Disks:
 
     def evidence(self, maps: Maps, how: Reading) -> Float[Array, "H W K"]:
         """The vote maps f_k, or what the decoding takes for them."""
-        logits, offset, _ = _finite(maps)
+        logits, offset, _ = finite_maps(maps["heatmap"], maps["offset"])
         return self._finder(how).whole(logits, offset, how.grid)
 
     def decode(self, maps: Maps, how: Reading) -> Poses:
@@ -136,7 +137,7 @@ class Disks:
 
         A joint whose maps are not finite has a nan score, and so has its pose.
         """
-        logits, offset, finite = _finite(maps)
+        logits, offset, finite = finite_maps(maps["heatmap"], maps["offset"])
         points, *scores = self._finder(how).find(logits, offset, how.grid)
         scores, agreement = (jnp.where(finite, score, jnp.nan) for score in scores)
         return Poses(points, scores, jnp.sum(agreement) / max(len(agreement), 1))
@@ -181,9 +182,11 @@ def offset_loss(
     return jnp.sum(huber(distance, delta), where=include)
 
 
-def _finite(maps: Maps) -> tuple[Array, Array, Bool[Array, " K"]]:
+def finite_maps(
+    logits: Float[Array, "h w K"], offset: Float[Array, "h w K 2"]
+) -> tuple[Float[Array, "h w K"], Float[Array, "h w K 2"], Bool[Array, " K"]]:
     """Float32 maps with the joints that hold a nan or infinity zeroed, and which do not."""
-    logits, offset = (jnp.asarray(maps[name], jnp.float32) for name in ("heatmap", "offset"))
+    logits, offset = jnp.asarray(logits, jnp.float32), jnp.asarray(offset, jnp.float32)
     finite = jnp.isfinite(logits).all((0, 1)) & jnp.isfinite(offset).all((0, 1, 3))
     logits = jnp.where(finite[None, None], logits, 0.0)
     return logits, jnp.where(finite[None, None, :, None], offset, 0.0), finite

@@ -11,8 +11,12 @@ from g_rmi.config import require, require_positive
 from g_rmi.nn.conv import project
 from g_rmi.ops.heatmaps import gaussian_targets
 from g_rmi.pose.fields import Field, resize
-from g_rmi.pose.heads.head import Maps, Reading, check_decoding
+from g_rmi.pose.heads.head import Making, Maps, Reading, check_decoding
+from g_rmi.skeleton import Skeleton
 from g_rmi.types import Grid, PoseBatch, Poses
+
+# How a maximum is placed between positions.
+Between = Literal["dark", "quarter", "argmax"]
 
 # Of a heatmap, before the logarithm is taken.
 _LEAST = 1e-4
@@ -41,7 +45,7 @@ class GaussianHeatmaps:
     kind: Literal["gaussian"] = "gaussian"
     sigma: float = 8.0
     loss_stride: int = 4
-    decoding: Literal["dark", "quarter", "argmax"] = "dark"
+    decoding: Between = "dark"
 
     def __post_init__(self):
         require_positive(self, "sigma")
@@ -57,15 +61,14 @@ class GaussianHeatmaps:
         """There is one term."""
         return {"heatmap": 1.0}
 
-    def maps(
-        self, features: Maps, joints: int, *, dtype: jnp.dtype, train: bool
-    ) -> dict[str, Array]:
+    def maps(self, features: Maps, how: Making) -> dict[str, Array]:
         """A 1x1 convolution."""
-        del train
-        return {"heatmap": project(features["final"], joints, name="heatmap", dtype=dtype)}
+        joints = len(how.skeleton)
+        return {"heatmap": project(features["final"], joints, name="heatmap", dtype=how.dtype)}
 
-    def targets(self, crop: PoseBatch, grid: Grid) -> GaussianTargets:
+    def targets(self, crop: PoseBatch, grid: Grid, skeleton: Skeleton) -> GaussianTargets:
         """Targets on the grid of the loss."""
+        del skeleton
         stride, visible = self.loss_stride, crop.visible & crop.labelled
         size = grid.every(stride)._asdict()
         points, sigma = crop.keypoints / stride, self.sigma / stride
@@ -87,31 +90,36 @@ class GaussianHeatmaps:
         return resize(jnp.asarray(maps["heatmap"], jnp.float32), how.grid)
 
     def decode(self, maps: Maps, how: Reading) -> Poses:
-        """The maxima, between positions; their values are the scores, their mean the pose's.
-
-        A joint whose map is not finite has a nan score, and so has its pose.
-        """
-        decoding = check_decoding(self, how.decoding)
-        heatmap = jnp.asarray(maps["heatmap"], jnp.float32)
-        finite = jnp.isfinite(heatmap).all((0, 1))
-        heatmap = jnp.where(finite[None, None], heatmap, 0.0)
-        h, w, joints = heatmap.shape
-        index = jnp.argmax(heatmap.reshape(h * w, joints), axis=0).astype(jnp.int32)
-        cells = jnp.stack([index % w, index // w], axis=-1)
-        around = _around(heatmap, cells)
-        points = cells.astype(jnp.float32)
-        if decoding != "argmax":
-            step = _taylor(around) if decoding == "dark" else _quarter(around)
-            last = np.array([w - 1, h - 1], np.int32)[None]
-            points += jnp.where((cells > 0) & (cells < last), step, 0.0)  # else none beside it
-        stride = [(how.grid.width - 1) / max(w - 1, 1), (how.grid.height - 1) / max(h - 1, 1)]
-        scores = jnp.where(finite, around[:, 1, 1], jnp.nan)
-        points *= np.array(stride, np.float32)[None]
-        return Poses(points, scores, jnp.sum(scores) / max(joints, 1))
+        """The maxima, between positions; see `maxima`."""
+        return maxima(maps["heatmap"], how.grid, check_decoding(self, how.decoding))
 
     def drawn_from(self, decoding: str) -> float:
         """A quarter of what a sure joint has."""
         return 0.25
+
+
+def maxima(heatmap: Float[Array, "h w K"], grid: Grid, decoding: str) -> Poses:
+    """The maxima of heatmaps, between positions; their values are scores, their mean the pose's.
+
+    In the pixels of a crop of that grid. A joint whose map is not finite has a nan score, and so
+    has its pose.
+    """
+    heatmap = jnp.asarray(heatmap, jnp.float32)
+    finite = jnp.isfinite(heatmap).all((0, 1))
+    heatmap = jnp.where(finite[None, None], heatmap, 0.0)
+    h, w, joints = heatmap.shape
+    index = jnp.argmax(heatmap.reshape(h * w, joints), axis=0).astype(jnp.int32)
+    cells = jnp.stack([index % w, index // w], axis=-1)
+    around = _around(heatmap, cells)
+    points = cells.astype(jnp.float32)
+    if decoding != "argmax":
+        step = _taylor(around) if decoding == "dark" else _quarter(around)
+        last = np.array([w - 1, h - 1], np.int32)[None]
+        points += jnp.where((cells > 0) & (cells < last), step, 0.0)  # else none beside it
+    stride = [(grid.width - 1) / max(w - 1, 1), (grid.height - 1) / max(h - 1, 1)]
+    scores = jnp.where(finite, around[:, 1, 1], jnp.nan)
+    points *= np.array(stride, np.float32)[None]
+    return Poses(points, scores, jnp.sum(scores) / max(joints, 1))
 
 
 def _around(heatmap: Float[Array, "h w K"], cells: Int[Array, "K 2"]) -> Float[Array, "K 3 3"]:

@@ -5,13 +5,34 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from g_rmi.config import nearest
 from g_rmi.pose.fields import Field
+from g_rmi.skeleton import Skeleton
 from g_rmi.types import Grid, PoseBatch, Poses
 
 Maps = Mapping[str, Array]
+
+
+class Teacher(NamedTuple):
+    """What a head may tell its later parts in place of what its earlier ones found."""
+
+    targets: PyTree  # the head's, of a batch
+    key: Key[Array, ""] | None = None  # of a step of training
+    step: Int[Array, ""] | int = 0  # optimiser steps before it
+
+
+class Making(NamedTuple):
+    """How the maps of a batch are made."""
+
+    skeleton: Skeleton
+    grid: Grid  # of the crops
+    norm: str  # as in `g_rmi.nn.norm`
+    dtype: jnp.dtype  # of the arithmetic
+    train: bool
+    teacher: Teacher | None = None  # in training; at prediction only where the truth is wanted
 
 
 class Reading(NamedTuple):
@@ -27,7 +48,8 @@ class Reading(NamedTuple):
 class Head(Protocol):
     """A frozen dataclass: its fields are its settings and its flags.
 
-    All functions but `maps` see one crop.
+    All functions but `maps` see one crop. A head may have a backbone of its own: a function
+    `backbone(*, norm, dtype, name)` that gives a linen module to take the ResNet's place, or None.
     """
 
     @property
@@ -46,17 +68,15 @@ class Head(Protocol):
     def weights(self) -> dict[str, float]:
         """Of the terms of the loss."""
 
-    def maps(
-        self, features: Maps, joints: int, *, dtype: jnp.dtype, train: bool
-    ) -> dict[str, Array]:
+    def maps(self, features: Maps, how: Making) -> dict[str, Array]:
         """Features to float32 maps; called inside the network, whose parameters it adds.
 
-        The features [B, h, w, C] are "final", the finest, and all outputs of the backbone; `dtype`
-        is that of the arithmetic. In training and initialisation there may be more maps than
-        `fields`.
+        The features [B, h, w, C] are all outputs of the backbone, from first to last, "final", the
+        finest, and "picture", the normalised crops [B, H, W, 3]. In training and initialisation
+        there may be more maps than `fields`.
         """
 
-    def targets(self, crop: PoseBatch, grid: Grid) -> PyTree:
+    def targets(self, crop: PoseBatch, grid: Grid, skeleton: Skeleton) -> PyTree:
         """What the maps should say."""
 
     def losses(self, maps: Maps, targets: PyTree, grid: Grid) -> dict[str, Float[Array, ""]]:
@@ -70,6 +90,35 @@ class Head(Protocol):
 
     def drawn_from(self, decoding: str) -> float:
         """Score from which on a joint is worth drawing."""
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A head some of whose variables are statistics of the training set."""
+
+    def statistics(
+        self, keypoints: Float[np.ndarray, "N K 2"], visible: Bool[np.ndarray, "N K"]
+    ) -> dict[str, Any]:
+        """Variables of the network, from joints of training crops in crop pixels."""
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """A head that is trained in steps, in some of which parts of the network stay as they are."""
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Names of these parts among the network's parameters, "trunk" for the ResNet."""
+
+
+def frozen_parts(head: Head) -> tuple[str, ...]:
+    """Names of the parts of a network that a training with this head leaves as they are."""
+    return head.frozen if isinstance(head, Staged) else ()
+
+
+def needs_truth(head: Head) -> bool:
+    """Whether predictions need the targets: to measure what a head could gain at most."""
+    return getattr(head, "oracle", False)
 
 
 def decodings(head: Head) -> tuple[str, ...]:

@@ -18,8 +18,8 @@ DOG, HAND = (
 )
 
 
-def content(*, categories=(PERSON,), category=1, joints=K, **changes):
-    """Two people in two pictures; the first one is changed."""
+def content(*, categories=(PERSON,), category=1, joints=K, picture=(), without=None, **changes):
+    """Two people in two pictures; the first one is changed, or lacks a field."""
     people = [
         {
             "id": i,
@@ -33,7 +33,9 @@ def content(*, categories=(PERSON,), category=1, joints=K, **changes):
         for i in (1, 2)
     ]
     people[0] |= changes
+    people[0].pop(without, None)
     images = [{"id": i, "file_name": f"{i}.jpg", "width": 96, "height": 72} for i in (1, 2)]
+    images[0] |= dict(picture)
     return {"images": images, "annotations": people, "categories": categories}
 
 
@@ -74,6 +76,19 @@ SAME = {
     "category without id": content(categories=[{k: PERSON[k] for k in ("name", "keypoints")}]),
     "categories as an object": content(categories={"1": PERSON}),
     "sigmas null": content(categories=[PERSON | {"sigmas": None}]),
+    "sigmas as text": content(categories=[PERSON | {"sigmas": [*map(str, COCO.sigmas)]}]),
+    "no categories, people by name": content(categories=[], category="Person"),
+    "no categories, no category": content(categories=[], category=None),
+    "names in words": content(
+        categories=[PERSON | {"keypoints": [n.replace("_", " ").title() for n in COCO.names]}]
+    ),
+    "names in letters": content(
+        categories=[PERSON | {"keypoints": [n.replace("left_", "L ") for n in COCO.names]}]
+    ),
+    "complete as text": content(picture={"person_boxes_complete": "true", "width": "96"}),
+    "difficult as text": content(picture={"difficult_left_out": "0"}),
+    "name of Windows": content(picture={"file_name": ".\\1.jpg"}),
+    "crowd in a list": content(iscrowd=["false"]),
 }
 
 
@@ -87,8 +102,37 @@ def test_what_is_certain_is_read(put, name):
     assert people.num_keypoints.tolist() == [K, K]
     assert len(set(people.id.tolist())) == 2
     assert dataset.skeleton == COCO
+    assert dataset.images.boxes_complete.all()
     report = check_split(dataset.directory, "train", decoding=False)
     assert report.count == {"missing image": 2}
+
+
+UNLABELLED = {
+    "missing": content(without="keypoints"),
+    "null": content(keypoints=None),
+    "none": content(keypoints=[], num_keypoints=0),
+    "without places": content(keypoints=[None, NAN, 0] * K),
+    "as triples": content(keypoints=[[None, "", "0"]] * K),
+}
+
+
+@pytest.mark.parametrize("name", UNLABELLED)
+def test_joints_that_nobody_labelled(put, name):
+    dataset = read(put(UNLABELLED[name]), "train")
+    assert dataset.people.num_keypoints.tolist() == [0, K]
+    assert dataset.people.keypoints[0].any() == 0
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_names_from_the_folder_above(put, there):
+    """As Label Studio writes them; unless there is such a folder."""
+    written = content()
+    for image in written["images"]:
+        image["file_name"] = f"images/{image['file_name']}"
+    directory = put(written)
+    (directory / "images/images").mkdir() if there else None
+    names = read(directory, "train").images.file_name
+    assert names == (("images/1.jpg", "images/2.jpg") if there else ("1.jpg", "2.jpg"))
 
 
 REFUSED = {
@@ -126,7 +170,44 @@ REFUSED = {
         content(categories=[PERSON | {"sigmas": [0.1] * 3}]),
         "17 positive",
     ),
-    "COCO's with limbs": (content(categories=[PERSON | {"skeleton": [[98, 99]]}]), "'skeleton'"),
+    **{
+        f"COCO's with limbs {value}": (
+            content(categories=[PERSON | {"skeleton": value}]),
+            "'skeleton' must be pairs",
+        )
+        for value in ([[98, 99]], [[1, 2, 99]], [[0, 1]], [[1, INF]], [1, 2], 5, "1-2", [["x", 1]])
+    },
+    **{
+        f"COCO's with sigmas {value}": (
+            content(categories=[PERSON | {"sigmas": [value] * K}]),
+            "17",
+        )
+        for value in (1e-300, 1e300, 26)
+    },
+    "numbers that are too large together": (content(bbox=[9e8, 9e8, 1, 1]), "'bbox' holds 9"),
+    "id of 5000 digits": (content(id="9" * 5000), "annotation 9{40}: field 'id' = '9{79}"),
+    "no category of several": (
+        content(categories=[DOG, PERSON | {"id": 2}], category=2, without="category_id"),
+        "annotation 1: category_id None; people have 2, person",
+    ),
+    "one id of two": (content(categories=[DOG, PERSON]), "'person' and 'dog' have one id, 1"),
+    "complete": (content(picture={"person_boxes_complete": "?"}), "image 1: field 'person_boxes"),
+    "joints, though counted": (
+        content(without="keypoints", num_keypoints=K),
+        "'keypoints' is miss",
+    ),
+    "joints misspelt": (content(without="keypoints", kps=[1, 1, 2] * K), "'keypoints' is missing"),
+    "joints of unknown v": (content(keypoints=[20, 30, None] * K), "'keypoints' holds None"),
+    **{
+        f"shares in {what}": (
+            content() | {"annotations": [content()["annotations"][0] | changes]},
+            f"all {what} lie between 0 and 1",
+        )
+        for what, changes in (
+            ("boxes", {"bbox": [0.5, 0.2, 0.5, 0.81]}),
+            ("joints", {"keypoints": [0.2, 0.3, 2] * K}),
+        )
+    },
 }
 
 
@@ -136,11 +217,26 @@ def test_what_is_not_certain_is_named(put, name):
     with pytest.raises(DataError, match=f"annotations.json: .*{words}") as error:
         read(put(wrong), "train")
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
     assert check_split(error_directory(error), "train", decoding=False).errors > 2
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, "1" * 5000, ""], ids=len)
+def test_a_file_that_python_cannot_parse_is_named(put, text):
+    directory = put({})
+    (directory / "annotations.json").write_text(text)
+    with pytest.raises(DataError, match=r"annotations\.json: not a JSON file"):
+        read(directory, "train")
 
 
 def error_directory(error):
     return str(error.value).partition("/annotations.json")[0]
+
+
+@pytest.mark.parametrize("limb", [["nose", "left_eye"], ["1", 2.0], [1, 2]], ids=str)
+def test_limbs_are_joints_by_name_or_number(put, limb):
+    dataset = read(put(content(categories=[PERSON | {"skeleton": [limb]}])), "train")
+    assert dataset.skeleton.limbs == ((0, 1),)
 
 
 def test_a_misspelt_field_is_named(put):
@@ -169,6 +265,9 @@ SAID = {
     "joints in the corner": lambda p: p.update(
         bbox=[0, 0, 40, 60], keypoints=[20, 9, 2] * (K - 1) + [0, 0, 2]
     ),
+    "joints in the corner ": lambda p: p.update(keypoints=[20, 9, 2] * (K - 1) + [95, 71, 2]),
+    "joints in the corner  ": lambda p: p.update(keypoints=[20, 9, 2] * (K - 1) + [-1, 72, 2]),
+    "joints in the corner   ": lambda p: p.update(keypoints=[20, 9, 2] * (K - 1) + [5, 65, 1]),
     "no area": lambda p: p.update(area=0),
     "keypoint outside": lambda p: p.update(keypoints=[20, 30, 2] * (K - 1) + [200, 9, 2]),
 }
@@ -178,18 +277,19 @@ SAID = {
 def test_the_linter_says_what_is_odd(put, kind):
     odd = content()
     SAID[kind](odd["annotations"][0])
-    assert check_split(put(odd), "train", decoding=False).count == {kind: 1, "missing image": 2}
+    count = check_split(put(odd), "train", decoding=False).count
+    assert count == {kind.strip(): 1, "missing image": 2}
 
 
 @pytest.mark.parametrize(
     "changes", [{"iscrowd": 1}, {"keypoints": [0] * 3 * K}, {"category_id": 9}], ids=str
 )
-def test_a_set_without_anybody_to_train_on_is_an_error(put, changes):
+def test_a_set_without_anybody_to_train_on_is_told_of(put, changes):
     nobody = content()
     for person in nobody["annotations"]:
         person |= changes
     count = check_split(put(nobody), "train", decoding=False).count
-    assert count["no keypoints" if "keypoints" in changes else "no people"] == 1
+    assert count["no joints" if "keypoints" in changes else "no people"] == 1
 
 
 def test_joints_without_another_side_are_named(put):
@@ -199,3 +299,9 @@ def test_joints_without_another_side_are_named(put):
     assert report.examples["not mirrored"] == [
         "no other side of left_edge; write left_x and right_x"
     ]
+
+
+def test_joints_that_stay_where_they_are_are_counted(put):
+    hand = HAND | {"id": 1, "keypoints": ["palm", "left_tip", "right_tip"], "sigmas": [0.1] * 3}
+    report = check_split(put(content(categories=[hand], joints=3)), "train", decoding=False)
+    assert report.examples["central"] == ["palm"]

@@ -324,3 +324,9 @@ def test_what_is_no_picture_is_not_packed(original, tmp_path, capsys, data, word
     error = capsys.readouterr().err.splitlines()[-1]
     assert f"train2017/000002.jpg: {words}" in error
     assert find_prepared(tmp_path / "out") is None
+
+
+def test_a_split_without_pictures_is_not_packed(original, edit, tmp_path, capsys):
+    edit(original, lambda c: [c[name].clear() for name in ("images", "annotations")], split="val")
+    assert main(original, tmp_path / "out") == 1
+    assert "split 'val' has no picture to pack" in capsys.readouterr().err

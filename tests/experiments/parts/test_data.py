@@ -38,6 +38,18 @@ def without_pictures(dataset):
     return dataclasses.replace(dataset, source=source)
 
 
+def without_area(dataset):
+    people = dataset.people
+    area = np.where(np.arange(len(people)) == np.flatnonzero(people.has_joints)[-1], 0, people.area)
+    return dataclasses.replace(dataset, people=dataclasses.replace(people, area=area))
+
+
+def inside_out(dataset):
+    box = dataset.people.box.copy()
+    box[:1] = box[:1, [2, 3, 0, 1]]
+    return dataclasses.replace(dataset, people=dataclasses.replace(dataset.people, box=box))
+
+
 SIGMAS = dataclasses.replace(COCO, sigmas=(0.1,) * 17)
 NAMES = dataclasses.replace(COCO, names=tuple(f"joint {k}" for k in range(17)))
 
@@ -51,6 +63,8 @@ NAMES = dataclasses.replace(COCO, names=tuple(f"joint {k}" for k in range(17)))
         (nobody, None, "nobody is labelled"),
         (lambda d: dataclasses.replace(d, skeleton=SIGMAS), COCO, "sigmas are .*those trained on"),
         (lambda d: dataclasses.replace(d, skeleton=NAMES), COCO, "names are .*joint 3"),
+        (without_area, COCO, "annotation .* has no area, as 1 in all"),
+        (inside_out, None, "annotation .* has a box of negative size"),
         (without_pictures, None, "3 of 3 pictures .* such as .*nowhere"),
     ],
 )
@@ -63,4 +77,5 @@ def test_sound_ones_are_not(dataset):
     check_validation(dataset, COCO)
     check_validation(unlabelled(dataset), None)  # a detector's
     check_validation(dataclasses.replace(dataset, skeleton=NAMES), None)
+    check_validation(without_area(dataset), None)
     check_pictures(without_pictures(dataset), 1.0)

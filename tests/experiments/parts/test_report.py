@@ -6,10 +6,12 @@ import json
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_pipeline import readers, synthetic
 from data_pipeline.images import decode
 from data_pipeline.readers.coco import as_coco
+from data_pipeline.readers.reader import ImageFolder
 from experiments.parts.gallery import Evaluated, draw_pairs
 from experiments.parts.report import detector_page, joint_cells, pose_page
 from g_rmi.evaluation.keypoint_table import KeypointRow, keypoint_table
@@ -41,6 +43,32 @@ def workdir(tmp_path):
     text = "\n".join(map(json.dumps, lines))
     (tmp_path / "metrics.jsonl").write_text(text + '\n{"step": 901, "tra')
     return tmp_path
+
+
+def test_pictures_are_drawn_as_they_were_annotated(dataset, tmp_path):
+    """Upright, or as they are stored where the annotations give that size."""
+    image = np.zeros((20, 30, 3), np.uint8)
+    image[:, :15] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "in").mkdir()
+    Image.fromarray(image).save(tmp_path / "in/a.png", exif=exif)
+    drawn = []
+
+    def draw(picture, row):
+        drawn.append(picture)
+        return picture
+
+    for width, height in ((30, 20), (20, 30)):
+        some = dataset.images
+        images = dataclasses.replace(
+            some, file_name=("a.png",), width=np.array([width]), height=np.array([height])
+        )
+        source = ImageFolder(tmp_path / "in", ("a.png",))
+        one = dataclasses.replace(dataset, images=images, source=source)
+        draw_pairs(one, [0], draw, tmp_path / f"{width}")
+    np.testing.assert_array_equal(drawn[0], image)
+    np.testing.assert_array_equal(drawn[1], np.rot90(image, -1))
 
 
 def evaluated(dataset, workdir, results, metrics):
@@ -130,12 +158,12 @@ def test_the_page_of_a_detector(dataset, workdir):
 
 def test_the_table_of_joints():
     rows = [
-        KeypointRow("left_ankle", 120, 99, 0.51234, 0.4, 0.25),
-        KeypointRow("all", 0, 0, -1.0, -1.0, -1.0),
+        KeypointRow("left_ankle", 120, 99, 0.51234, 0.4, 12, 0.125, 0.25),
+        KeypointRow("all", 0, 0, -1.0, -1.0, 0, -1.0, -1.0),
     ]
     assert joint_cells(rows) == [
-        ("left_ankle", "120", "99", "0.512", "0.400", "0.250"),
-        ("all", "0", "0", "-", "-", "-"),
+        ("left_ankle", "120", "99", "0.512", "0.400", "12", "0.125", "0.250"),
+        ("all", "0", "0", "-", "-", "0", "-", "-"),
     ]
 
 

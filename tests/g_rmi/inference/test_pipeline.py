@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import io
 import timeit
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def one_by_one(image, boxes=None, scores=None):
         settings=SETTINGS,
     )
     order = np.flatnonzero(keep)[np.argsort(-scores[keep], kind="stable")]
-    return People(*(column[order] for column in people))
+    return People(*(column[order] for column in people[:4]))
 
 
 def assert_same(a, b):
@@ -213,8 +214,10 @@ def test_settings_reach_the_program(pipeline):
     assert (np.diff(found.scores) <= 0).all()
     assert found.scores[0] > 0.1  # a softmax, no vote of an untrained network
     least = dataclasses.replace(settings, min_score=float(found.scores[1]))
+    programs = compiled.cache_info().misses
     better = PosePipeline(DETECTOR, POSE, variables(), least)(picture(60, 79))
     np.testing.assert_array_equal(better.scores, found.scores[:2])
+    assert compiled.cache_info().misses == programs  # another threshold compiles nothing
 
 
 def test_scores_of_given_boxes_rank_people():
@@ -291,6 +294,13 @@ def test_sharded_over_devices(pipeline):
         assert_same(a, b)
 
 
+def cut_off():
+    """A picture that PIL has opened but cannot decode."""
+    stream = io.BytesIO()
+    Image.fromarray(picture(40, 60)).save(stream, "JPEG")
+    return Image.open(io.BytesIO(stream.getvalue()[:600]))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -316,12 +326,27 @@ def test_sharded_over_devices(pipeline):
         ((np.zeros((8, 8, 3), np.uint8), [[0, 0, 1, 1], [5]]), "boxes must be finite numbers"),
         ((np.zeros((8, 8, 3), np.uint8), "0 0 1 1"), "boxes must be finite numbers"),
         ((np.zeros((8, 8, 3), np.uint8), np.zeros((2, 4)), [1.0]), r"box_scores must be .*\[2\]"),
+        ((np.zeros((8, 8, 3), np.uint8), [[0, 0, 1, 1]], [-1.0]), "box_scores .* 0 or more.*-1"),
         ((np.zeros((8, 8, 3), np.uint8), None, [1.0]), "no use without boxes"),
+        ((cut_off(),), "JpegImageFile.* cannot be decoded: .*truncated"),
     ],
 )
 def test_wrong_input_is_named(pipeline, arguments, message):
     with pytest.raises(ValueError, match=message):
         pipeline(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pose": 5}, "pose must be the path of a training, got int: 5"),
+        ({"detector": b"x"}, "detector must be the path"),
+        ({"settings": {"min_score": 0}}, "settings must be a g_rmi.pipeline.Settings, got dict"),
+    ],
+)
+def test_what_cannot_be_loaded_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        PosePipeline.load(**options)
 
 
 def test_a_detector_is_needed_without_boxes():
@@ -337,8 +362,10 @@ def test_pictures_of_pil(pipeline):
     pil = Image.fromarray(image)
     turned = Image.fromarray(np.rot90(image))
     turned.getexif()[0x0112] = 6  # to be turned by 90 degrees clockwise
+    damaged = io.BytesIO()
+    pil.save(damaged, "WEBP", lossless=True, exif=b"Exif\0\0damaged")
     clear = Image.fromarray(np.dstack([image, np.full(image.shape[:2], 255, np.uint8)]))
-    for given in (pil, turned, clear, np.asarray(jax.numpy.asarray(image))):
+    for given in (pil, turned, clear, Image.open(damaged), np.asarray(jax.numpy.asarray(image))):
         assert_same(pipeline(given, boxes=box), wanted)
     assert_same(pipeline([pil], boxes=[box])[0], wanted)
     assert_same(next(iter(pipeline(iter([pil]), boxes=[box]))), wanted)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from g_rmi.nn.conv import Conv, conv2d
+from g_rmi.nn.conv import Conv, ConvTranspose, conv2d, conv_transpose2d
 from tests.oracles import conv as oracle
 
 # (size, stride, dilation, channels): every kind of convolution in the networks.
@@ -42,6 +42,38 @@ def test_against_loops(kind, shape, dtype, accuracy):
     for f, w in zip(found, wanted, strict=True):
         f = np.asarray(f, np.float32)
         np.testing.assert_allclose(f, w, rtol=accuracy, atol=accuracy * np.abs(w).max())
+
+
+@pytest.mark.parametrize(("dtype", "accuracy"), [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)])
+@pytest.mark.parametrize("shape", [(5, 4), (1, 1), (1, 2)], ids=str)
+def test_transposed_against_loops(shape, dtype, accuracy):
+    random = np.random.default_rng(0)
+    x, kernel = random.normal(size=(2, *shape, 5)), random.normal(size=(3, 3, 5, 4))
+    found = jax.jit(conv_transpose2d)(jnp.asarray(x, dtype), jnp.asarray(kernel, dtype))
+    wanted = oracle.conv_transpose2d(x, kernel)
+    assert found.shape == (2, 2 * shape[0] - 1, 2 * shape[1] - 1, 4)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(
+        np.asarray(found, np.float32), wanted, rtol=accuracy, atol=accuracy * np.abs(wanted).max()
+    )
+
+
+def test_transposed_is_the_adjoint_of_stride_two_and_mirrors_exactly():
+    random = np.random.default_rng(0)
+    x, y = (jnp.asarray(random.normal(size=s), jnp.float32) for s in ((1, 5, 4, 3), (1, 9, 7, 2)))
+    kernel = jnp.asarray(random.normal(size=(3, 3, 3, 2)), jnp.float32)
+    back = jnp.vdot(conv2d(y, kernel.swapaxes(2, 3), stride=2), x)
+    np.testing.assert_allclose(jnp.vdot(conv_transpose2d(x, kernel), y), back, rtol=1e-5)
+    mirrored = conv_transpose2d(x[:, :, ::-1], kernel[:, ::-1])[:, :, ::-1]
+    np.testing.assert_allclose(mirrored, conv_transpose2d(x, kernel), atol=1e-5)
+
+
+def test_a_transposed_layer_keeps_its_weights_in_float32():
+    layer = ConvTranspose(4, use_bias=True, dtype=jnp.bfloat16)
+    y, variables = layer.init_with_output(jax.random.key(0), jnp.ones((1, 3, 2, 5)))
+    assert (y.shape, y.dtype) == ((1, 5, 3, 4), jnp.bfloat16)
+    shapes = {name: (p.shape, p.dtype) for name, p in variables["params"].items()}
+    assert shapes == {"kernel": ((3, 3, 5, 4), jnp.float32), "bias": ((4,), jnp.float32)}
 
 
 def test_gradients_of_large_maps_in_bfloat16():

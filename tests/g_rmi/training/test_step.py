@@ -22,8 +22,10 @@ LINEAR, CONV = toy.LinearTask(), toy.ConvTask()
 class NoiseTask(toy.LinearTask):
     """Reports its random number and the square of it."""
 
-    def loss(self, params, model_state, batch, key, *, train):
-        loss, (state, metrics) = super().loss(params, model_state, batch, key, train=train)
+    def loss(self, params, model_state, batch, key, *, train, step):
+        loss, (state, metrics) = super().loss(
+            params, model_state, batch, key, train=train, step=step
+        )
         noise = jax.random.normal(key)
         metrics |= {"noise": Mean(noise, jnp.float32(1)), "square": Mean(noise**2, jnp.float32(1))}
         return loss, (state, metrics)

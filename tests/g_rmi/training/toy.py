@@ -27,7 +27,7 @@ class ConvTask:
     def init(self, key):
         return self.net.init(key, jnp.zeros((1, 5, 5, 2)), train=False)
 
-    def loss(self, params, model_state, batch, key, *, train):
+    def loss(self, params, model_state, batch, key, *, train, step=0):
         self.traces += 1
         variables = {"params": params, **model_state}
         outputs, new_state = self.net.apply(
@@ -47,7 +47,7 @@ class LinearTask:
     def init(self, key):
         return {"params": {"w": jnp.ones((3, 1)), "b": jnp.zeros((1,))}}
 
-    def loss(self, params, model_state, batch, key, *, train):
+    def loss(self, params, model_state, batch, key, *, train, step=0):
         error = (batch["x"] @ params["w"] + params["b"][None])[:, 0] - batch["y"]
         loss = masked_mean(error**2, batch["weight"])
         return loss.total / loss.count, (model_state, {"loss": loss})

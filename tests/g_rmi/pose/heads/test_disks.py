@@ -8,6 +8,7 @@ import pytest
 from g_rmi.nn.losses import huber
 from g_rmi.pose.heads.disks import Disks, DiskTargets, heatmap_loss, offset_loss
 from g_rmi.types import Grid, PoseBatch
+from tests.networks import FACE
 
 HEIGHT, WIDTH, RADIUS = 17, 25, 5.0
 NOSE, EYE = (6.0, 8.0), (20.0, 3.0)
@@ -17,6 +18,7 @@ def make(**changes):
     inputs = {
         "keypoints": [NOSE, EYE],
         "visible": [True, True],
+        "occluded": [False, False],
         "labelled": [True, True],
         "other_keypoints": [[(11.0, 8.0), (20.0, 3.0)], [(2.0, 2.0), (3.0, 15.0)]],
         "other_visible": [[True, True], [False, True]],
@@ -24,7 +26,7 @@ def make(**changes):
     head = Disks(radius=RADIUS, loss_stride=inputs.pop("stride", 1))
     arrays = {k: jnp.asarray(v, jnp.float32 if "points" in k else bool) for k, v in inputs.items()}
     crop = PoseBatch(image=jnp.zeros((HEIGHT, WIDTH, 3), jnp.uint8), weight=jnp.ones(()), **arrays)
-    return head.targets(crop, Grid(HEIGHT, WIDTH))
+    return head.targets(crop, Grid(HEIGHT, WIDTH), FACE)
 
 
 def near(row, column, point, radius=RADIUS):

@@ -1,0 +1,1 @@
+"""Chained predictions (Gkioxari, Toshev & Jaitly, ECCV 2016)."""

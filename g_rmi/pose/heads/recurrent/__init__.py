@@ -1,0 +1,1 @@
+"""Recurrent human pose estimation (Belagiannis & Zisserman, FG 2017)."""
