@@ -17,8 +17,10 @@ from g_rmi.inference.load import load_task
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads import Head
 from g_rmi.pose.heads.cascade import Cascade
+from g_rmi.pose.heads.chain.head import Chain
 from g_rmi.pose.heads.head import Reading, decodings
 from g_rmi.pose.heads.parts import Parts
+from g_rmi.pose.heads.recurrent.head import Recurrent
 from g_rmi.pose.onnx import to_onnx
 from g_rmi.pose.task import PoseTask
 from g_rmi.pose.views import turns
@@ -290,6 +292,8 @@ def test_a_stopped_training_goes_on_to_the_same_bits(kind, tmp_path):
     [
         Parts(radius=6.0, offset_std=3.0, loss_stride=4),
         Cascade(radius=6.0, sigma=4.0, hourglass_channels=16, hourglass_levels=2),
+        Recurrent(channels=8, kernels=(3, 5), sigma=4.0),
+        Chain(channels=16, decoder_channels=8, doublings=0, target_sigma=4.0, truth_steps=200),
     ],
     ids=lambda head: head.kind,
 )
