@@ -23,7 +23,7 @@ from rich.progress import track
 
 from data_pipeline.images import ImageError, decode, read_header
 from data_pipeline.readers import read
-from data_pipeline.readers.reader import REFUSED, Problem
+from data_pipeline.readers.reader import ASSUMED, REFUSED, Problem
 from data_pipeline.schema import SPLITS, DataError, Dataset, MissingDataError, Split
 from g_rmi.files import check_file, print_anything, write_whole
 from g_rmi.skeleton import COCO, Skeleton, side_of
@@ -51,6 +51,7 @@ WARNINGS = {
     "orientation": "EXIF turns the picture; its size does not say if it was annotated upright",
 }
 NOTES = {
+    ASSUMED: "what the format does not say, and what is taken in its place",
     "no keypoints": "people (no crowds) without an annotated joint, as many of COCO's are",
     "central": "joints of the set's own that stay themselves where pictures are mirrored",
 }
@@ -234,7 +235,8 @@ def main(
     """Check a data directory: files, ids, boxes, keypoints.
 
     Args:
-      directory: Directory in COCO's layout, or one made by data_pipeline.prepare.
+      directory: Data directory in the format of COCO, YOLO, CVAT, Label Studio or labelme, or one
+        made by data_pipeline.prepare.
       split: Only this split; else all there are.
       decode: Decode every image; else only read the headers.
       report: Write the findings here.

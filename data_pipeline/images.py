@@ -32,6 +32,13 @@ DECODE_FLAGS = {
     8: _DECODE | cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
 
+# Endings of pictures. HEIC is no format that can be decoded here: found, so that it is reported and
+# not passed over.
+PICTURES = (
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2"),
+    *(".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"),
+)
+
 _END_OF_IMAGE = b"\xff\xd9"
 _ORIENTATION = 0x0112
 _UPRIGHT = {

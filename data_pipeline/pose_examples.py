@@ -39,7 +39,7 @@ class PoseExamples:
         window = self._window(person, rng)
         affine = window.affine(height=self.height, width=self.width)
         image = self._image(person, affine, rng)
-        rows = [person, *nearest_others(dataset, person, others)]
+        rows = np.array([person, *nearest_others(dataset, person, others)])
         joints = np.zeros((1 + others, len(dataset.skeleton), 2), np.float32)
         visibility = np.zeros(joints.shape[:2], np.uint8)
         joints[: len(rows)], visibility[: len(rows)] = self._joints(rows, window)
@@ -63,10 +63,10 @@ class PoseExamples:
         self, person: int, rng: Rng
     ) -> tuple[Float[np.ndarray, "K 2"], Bool[np.ndarray, " K"]]:
         """Draws where a crop shows the person's joints, and which there are; reads no picture."""
-        joints, visibility = self._joints([person], self._window(person, rng))
+        joints, visibility = self._joints(np.array([person]), self._window(person, rng))
         return joints[0], visibility[0] > 0
 
-    def _joints(self, rows: list[int], window: Window) -> tuple[np.ndarray, np.ndarray]:
+    def _joints(self, rows: Int[np.ndarray, " R"], window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Joints of some people in the pixels of a window's crop, and COCO's v."""
         people = self.dataset.people
         affine = window.affine(height=self.height, width=self.width)

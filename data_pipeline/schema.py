@@ -107,6 +107,8 @@ class Dataset:
     outlines: Mapping[int, Outline] = dataclasses.field(default_factory=dict)  # by annotation id
     # What the annotation file calls people, numbers and words; none: what COCO calls them.
     categories: frozenset[int | str] = frozenset()
+    # Boxes (x0, y0, x1, y1) of heads by annotation id, of which MPII measures poses.
+    head_boxes: Mapping[int, Float[np.ndarray, "4"]] = dataclasses.field(default_factory=dict)
 
     @cached_property
     def labelled(self) -> Bool[np.ndarray, " K"]:

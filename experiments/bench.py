@@ -24,8 +24,8 @@ BENCHMARKS = {
 class Arguments:
     """Times kernels, training step, loader, pipeline and evaluation against other implementations.
 
-    PyTorch, numba, onnxruntime and faster-coco-eval take part if installed, in a clone. Writes
-    NAME.json and the same as a table, NAME.md; compare ratios, not milliseconds.
+    PyTorch, numba, onnxruntime and hotcoco take part if installed, in a clone. Writes NAME.json and
+    the same as a table, NAME.md; compare ratios, not milliseconds.
     """
 
     out: Path = RESULTS  # Where the results go.

@@ -58,7 +58,8 @@ def titled(task: PoseTask, maps: Maps, k: int, decoding: str) -> dict[str, np.nd
         title = f"{field.name}: {field.meaning}" if field.meaning else field.name
         drawn[title] = jax.nn.sigmoid(values) if field.logits else values
     evidence = jax.jit(partial(head.evidence, how=task.reading(decoding)))
-    return jax.device_get(drawn | {"score: where is it?": evidence(maps)[..., k]})
+    drawn["score: where is it?"] = evidence(maps)[..., k]
+    return {title: jax.device_get(values) for title, values in drawn.items()}  # in this order
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,23 +1,34 @@
-"""Pseudo-labels missing joints: `g-rmi label --workdir DIR --data DIR --out DIR`."""
+"""Pseudo-labels joints, or pre-labels people: `g-rmi label --data DIR --out DIR [--to cvat]`."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
+import jax
 import numpy as np
 from jaxtyping import Bool
+from rich.console import Console
+from rich.progress import track
 
 from data_pipeline.boxes import PersonBoxes, annotated_boxes
-from data_pipeline.readers import read
-from data_pipeline.readers.coco import write
+from data_pipeline.images import ImageError, decode
+from data_pipeline.readers import READERS, WRITERS, read
+from data_pipeline.readers.reader import ImageFolder
 from data_pipeline.readers.records import find_prepared
-from data_pipeline.schema import Dataset
+from data_pipeline.readers.shapes import AREA
+from data_pipeline.schema import DataError, Dataset, Images
+from data_pipeline.schema import People as Labels
 from experiments.parts import cli, measure
+from experiments.parts.inputs import Source, find
+from experiments.parts.run import Arguments as RunArguments
+from experiments.parts.run import Job, people_of
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import nearest, require_numbers
 from g_rmi.files import check_directory
-from g_rmi.inference.load import load_task
-from g_rmi.inference.settings import Look
+from g_rmi.inference.load import SHIPPED, load_settings, load_task
+from g_rmi.inference.pipeline import PosePipeline
+from g_rmi.inference.settings import Settings
 from g_rmi.pose.heads.head import decodings
 from g_rmi.pose.task import PoseTask
 from g_rmi.types import People
@@ -25,27 +36,33 @@ from g_rmi.types import People
 # A joint may lie outside its person's box by this share of the box's sides; not of the picture.
 _MARGIN = 0.1
 
+Format = Literal["coco", "yolo", "cvat", "label-studio", "labelme"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Pseudo-labels the joints that a training split lacks, for a later training.
+    """Pseudo-labels the joints that a training split lacks, for a later training or to correct.
 
-    For sets with boxes only, and for mixtures of sets that label different joints. Existing labels
-    are kept. Writes a data directory: the annotations and a link to the images.
+    For sets with boxes only, and for mixtures of sets that label different joints. With --to, the
+    labels can be opened in a labelling tool; --data may then be a folder of images, in which a
+    detector finds the people. Existing labels are kept. Writes a data directory: the annotations
+    and a link to the images.
     """
 
-    workdir: Path  # The pose network's work directory, or a weights file.
-    data: Path  # Data directory, in COCO's layout; its training split.
+    data: Path  # Data directory, its training split; or a folder of images without labels.
     out: Path  # The new data directory.
+    # The pose network's work directory, or a weights file. Default: the packaged weights.
+    workdir: Path | None = None
+    detector: Path | None = None  # The same for the detector, for images without labels.
+    to: Format = "coco"  # The format to write.
     checkpoint: str = "latest"  # "latest", "best" or a step; see evaluate.
     # Only these joints, such as nose left_eye. Default: all.
     joints: tuple[str, ...] = ()
     min_keypoint_score: float = 0.5  # Joints with a lower expected OKS stay unlabelled.
-    flip_test: bool = True  # Average with the mirrored crop.
-    # Average with the crop rotated by 30 degrees to either side; for weights trained with
-    # `--rotation`.
-    rotation_test: bool = False
     batch_size: int = measure.CROPS  # Crops per batch and device.
+    # How joints and, in images without labels, people are found. Default: as stored in the pose
+    # network's weights, with the flip test.
+    settings: Settings = Settings(flip_test=True)
 
     def __post_init__(self):
         require_numbers(self, 0, None, "min_keypoint_score")
@@ -85,35 +102,99 @@ def add_labels(
     return dataclasses.replace(dataset, people=people), new
 
 
+def find_people(
+    pipeline: PosePipeline, folder: Path, sources: Sequence[Source]
+) -> tuple[Dataset, People]:
+    """The people of pictures without labels, as a set of boxes; and their poses, in its order.
+
+    Pictures that cannot be read are told of and left out.
+    """
+    sizes: dict[str, tuple[int, int]] = {}
+    console = Console(stderr=True, soft_wrap=True)
+    quiet = not console.is_terminal
+
+    def jobs() -> Iterator[Job]:
+        text = "finding people"
+        for source in track(sources, text, console=console, transient=True, disable=quiet):
+            try:
+                image = decode(source.read())
+            except (ImageError, OSError) as error:
+                console.print(f"left out: {source.path}: {error}", highlight=False, markup=False)
+                continue
+            sizes[source.name] = image.shape[1], image.shape[0]
+            yield Job(source.name, image)
+
+    batch = 1 if jax.default_backend() == "cpu" else 4
+    sides = {"batch_size": batch, "max_side": RunArguments.max_side}
+    found = people_of(pipeline, jobs(), **sides, before=lambda image: None)
+    people = {job.key: people for job, people in found}
+    if not sizes:
+        raise DataError(f"{folder}: no picture in it that could be read")
+    points, scores, score, boxes, _ = map(list, zip(*(people[name] for name in sizes)))
+    columns = (np.concatenate(column) for column in (points, scores, score, boxes))
+    joined = People(*columns, skeleton=pipeline.pose.skeleton)
+    size = np.array(list(sizes.values()), np.int32)
+    image = np.repeat(np.arange(len(sizes)), [len(people[name].scores) for name in sizes])
+    # What a tool draws ends at the picture's edge.
+    box = joined.boxes.astype(np.float64).clip(0, np.tile(size[image], 2))
+    count, joints = joined.keypoint_scores.shape
+    labels = Labels(
+        id=np.arange(1, count + 1),
+        image=image.astype(np.int32),
+        box=box,
+        area=AREA * np.prod(box[:, 2:] - box[:, :2], axis=1),
+        is_crowd=np.zeros(count, bool),
+        keypoints=np.zeros((count, joints, 2), np.float32),
+        visibility=np.zeros((count, joints), np.uint8),
+    )
+    names, ids = tuple(sizes), np.arange(1, len(sizes) + 1)
+    images = Images(ids, names, size[:, 0], size[:, 1], np.ones(len(sizes), bool))
+    source, skeleton = ImageFolder(folder, names), pipeline.pose.skeleton
+    return Dataset(folder, "train", skeleton, images, labels, source), joined
+
+
 def main(argv: Sequence[str]) -> None:
     """The program."""
-    arguments = cli.arguments(Arguments, argv, name="label")
+    settings = load_settings(cli.peek(argv, "workdir"))
+    settings = dataclasses.replace(settings, flip_test=True)
+    arguments = cli.arguments(Arguments, argv, name="label", settings=settings)
     enable_compilation_cache()
-    out = arguments.out
+    out, data = arguments.out, arguments.data
     if out.exists():
         raise ValueError(f"--out {out}: exists already; name a new directory")
     check_directory(out.parent)
-    if find_prepared(arguments.data):
-        raise ValueError(f"--data {arguments.data}: label the set it was prepared from")
-    task, variables = load_task(arguments.workdir, arguments.checkpoint, stage="pose")
+    if find_prepared(data):
+        raise ValueError(f"--data {data}: label the set it was prepared from")
+    workdir = arguments.workdir or SHIPPED["pose"]
+    task, variables = load_task(workdir, arguments.checkpoint, stage="pose")
     assert isinstance(task, PoseTask)
-    dataset = read(arguments.data, "train")
-    if difference := dataset.skeleton.difference(task.skeleton):
-        raise ValueError(f"{arguments.data} has {difference}, as {arguments.workdir}")
-    names = arguments.joints or task.skeleton.names
-    for name in names:
-        if name not in task.skeleton.names:
-            raise ValueError(f"--joints {name}: no such joint{nearest(name, task.skeleton.names)}")
-    joints = np.isin(task.skeleton.names, names)
-    boxes = boxes_to_label(dataset, joints)
+    names = task.skeleton.names
+    for name in arguments.joints:
+        if name not in names:
+            raise ValueError(f"--joints {name}: no such joint{nearest(name, names)}")
+    joints = np.isin(names, arguments.joints or names)
     # Of all decodings, this one's scores say how good a label will be.
-    decoding = "hough_oks" if "hough_oks" in decodings(task.config.head) else None
-    look = Look(decoding, arguments.flip_test, arguments.rotation_test)
-    size, score = arguments.batch_size, arguments.min_keypoint_score
-    found = measure.predict_poses(task, variables, dataset, boxes, look, batch_size=size)
+    best = "hough_oks" if "hough_oks" in decodings(task.config.head) else None
+    settings = dataclasses.replace(arguments.settings, decoding=arguments.settings.decoding or best)
+    if data.is_dir() and not any(reader.splits(data) for reader in READERS):
+        detector, weights = load_task(arguments.detector or SHIPPED["detector"], stage="detector")
+        assert not isinstance(detector, PoseTask)
+        both = {"detector": weights, "pose": variables}
+        pipeline = PosePipeline(detector, task, both, settings)
+        dataset, found = find_people(pipeline, data, find([str(data)], leave_out=out))
+        boxes = annotated_boxes(dataset, np.arange(len(dataset.people)))
+    else:
+        if arguments.detector:
+            raise ValueError(f"--detector {arguments.detector}: of no use, {data} has labels")
+        dataset = read(data, "train")
+        if difference := dataset.skeleton.difference(task.skeleton):
+            raise ValueError(f"{data} has {difference}, as {workdir}")
+        boxes = boxes_to_label(dataset, joints)
+        look, size = settings.look, arguments.batch_size
+        found = measure.predict_poses(task, variables, dataset, boxes, look, batch_size=size)
+    score = arguments.min_keypoint_score
     labelled, new = add_labels(dataset, boxes, found, joints, min_score=score)
-    source = f"{arguments.workdir} labelled joints of {arguments.data} that had no label"
-    path = write(out, labelled, description=f"{source}: {new.sum()}")
+    path = WRITERS[arguments.to].write(out, labelled, model=str(workdir))
     print(f"labelled {new.sum()} joints of {new.any(axis=1).sum()} of {len(boxes)} people: {path}")
 
 

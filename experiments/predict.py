@@ -30,6 +30,7 @@ from experiments.parts import cli
 from experiments.parts.inputs import STDIN, Source, find
 from experiments.parts.journal import Journal, has_journal, remove_journals
 from experiments.parts.outputs import drawing_names
+from experiments.parts.people_table import write_table
 from experiments.parts.run import Arguments, Run
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.evaluation.results import write_results
@@ -159,7 +160,8 @@ def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
     arguments = dataclasses.replace(arguments, settings=settings, min_keypoint_score=drawn)
     host, hosts = jax.process_index(), jax.process_count()
     if not arguments.overwrite:
-        refuse_foreign(arguments.out, [arguments.out / "keypoints.json", *files.values()])
+        tables = ["keypoints.json"] + ["people.csv"] * arguments.csv
+        refuse_foreign(arguments.out, [*(arguments.out / name for name in tables), *files.values()])
     else:
         if is_first():
             remove_journals(arguments.out)
@@ -191,10 +193,14 @@ def write(run: Run, sources: Sequence[Source]) -> None:
     """Writes what all hosts have found and says so."""
     results, out = run.results(sources), run.arguments.out
     write_results(out / "keypoints.json", results)
+    if run.arguments.csv:
+        names = run.pipeline.pose.skeleton.names
+        write_table(out / "people.csv", results, names, min_score=run.drawn_from)
     whole = len(sources) - len(run.broken)
     print(f"{counted(results)}; {whole} of {len(sources)} inputs done")
     drawn = " and drawings" if whole and run.arguments.draw else ""
-    print(f"wrote keypoints.json{drawn} to {out}")
+    table = " and people.csv" if run.arguments.csv else ""
+    print(f"wrote keypoints.json{table}{drawn} to {out}")
 
 
 def main(argv: Sequence[str]) -> int:

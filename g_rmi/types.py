@@ -20,8 +20,9 @@ Axis names in shape annotations:
 
 from typing import Any, NamedTuple
 
-import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
+
+from g_rmi.people import People as People
 
 Array = Any  # numpy's on the host, jax's on a device: what reads data must not load jax
 
@@ -103,19 +104,3 @@ class Poses(NamedTuple):
     # the pose score, 1/K sum_k max_x f_k(x) (paper, section 3.2.3), or what the head has in its
     # place
     scores: Float[Array, "..."]
-
-
-class People(NamedTuple):
-    """People in one picture or many, on the host, one row each.
-
-    Attributes:
-      keypoints: In the image's own pixels.
-      keypoint_scores: See `Poses`.
-      scores: What ranks them.
-      boxes: The `(x0, y0, x1, y1)` they were found in.
-    """
-
-    keypoints: Float[np.ndarray, "N K 2"]
-    keypoint_scores: Float[np.ndarray, "N K"]
-    scores: Float[np.ndarray, " N"]
-    boxes: Float[np.ndarray, "N 4"]

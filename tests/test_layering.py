@@ -16,12 +16,16 @@ LEAVES = ("g_rmi.types", "g_rmi.config", "g_rmi.files", "g_rmi.skeleton", "g_rmi
 STAGE = (*LEAVES, "g_rmi.metrics", "g_rmi.ops", "g_rmi.nn")
 MAY_IMPORT = {
     **dict.fromkeys((*LEAVES, "g_rmi.metrics"), ()),
+    "g_rmi.types": ("g_rmi.people",),
+    # Only when they are called: `People` are handed on in many forms.
+    "g_rmi.people": ("g_rmi.skeleton", "g_rmi.viz", "g_rmi.evaluation"),
     "g_rmi.ops": ("g_rmi.types",),
     "g_rmi.nn": ("g_rmi.ops",),
     "g_rmi.pretrained": ("g_rmi.nn",),
     "g_rmi.training": ("g_rmi.metrics", "g_rmi.config", "g_rmi.files", "g_rmi.types"),
     "g_rmi.pose": STAGE,
     "g_rmi.detector": STAGE,
+    "g_rmi.parts": STAGE,
     "g_rmi.inference": (
         *LEAVES,
         "g_rmi.ops",
@@ -57,6 +61,7 @@ MUST_NOT_IMPORT = {
     "g_rmi.config": JAX,
     "g_rmi.files": JAX,
     "g_rmi.types": JAX,
+    "g_rmi.people": JAX,
     "g_rmi.skeleton": JAX,
     "g_rmi.geometry": JAX,
     "g_rmi.evaluation": JAX,

@@ -14,6 +14,9 @@ import matplotlib.cbook
 import numpy as np
 import pytest
 
+from data_pipeline import check
+from data_pipeline.readers import read
+from data_pipeline.readers.categories import declared_skeleton
 from g_rmi.ops.hough import hough_vote
 
 ROOT = Path(__file__).parent.parent
@@ -80,15 +83,57 @@ def test_the_page_on_photographs_works(tmp_path):
         run(["-c", script], tmp_path, path=tmp_path / "people")
         for script in scripts("photographs.md")
     ]
-    assert len(printed) == 3
+    assert len(printed) == 4
     assert "beach/a.jpg" in printed[0]
-    assert "left_wrist: " in printed[1]
+    assert "holiday" not in printed[1]
+    assert "a.jpg" in printed[1]
+    assert "left_wrist: " in printed[2]
     fields = set(re.findall(r"^\| `(\w+)` \| ", page("photographs.md"), re.M))
-    for folder, more in (("found", set()), ("video", {"frame"})):
+    for folder, more in (("found", set()), ("video", {"frame", "time"})):
         for person in json.loads((tmp_path / folder / "keypoints.json").read_text()):
-            assert person.keys() - {"category_id"} == fields - {"frame"} | more
+            assert person.keys() - {"category_id"} == fields - {"frame", "time"} | more
     for name in ("drawn.jpg", "found/beach/a.jpg", "video/clip.mp4", "boxed/a.jpg", "votes.png"):
         assert (tmp_path / name).stat().st_size > 0, name
+
+
+def put_picture(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.zeros((480, 640, 3), np.uint8))
+
+
+def test_the_sets_on_the_page_on_formats_are_read(tmp_path, monkeypatch, capsys):
+    """All say the same: a nose, and a left eye that is hidden."""
+    blocks = re.findall(r"^`([\w./-]+)`\n\n```\w+\n(.*?)^```", page("formats.md"), re.M | re.S)
+    for name, text in blocks:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for name in re.findall(r"^The picture is `(.*)`\.$", page("formats.md"), re.M):
+        put_picture(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    names = ("yolo_set", "cvat_set", "label_studio_set", "labelme_set", "bikes_as_coco")
+    (script,) = scripts("formats.md")
+    exec(script, {})
+    for name in names:
+        assert check.main(Path(name)) == 0, capsys.readouterr().out
+        people = read(name, "train").people
+        assert people.box.tolist() == [[192, 48, 448, 432]], name
+        assert people.keypoints[0, :2].tolist() == [[320, 120], [340, 96]]
+        assert people.visibility[0].tolist() == [2, 1] + [0] * 15
+    (declared,) = (text for name, text in blocks if name == "hands/skeleton.json")
+    category = json.loads(declared)
+    assert declared_skeleton(category).names == tuple(category["keypoints"])
+
+
+@pytest.mark.slow
+def test_the_pre_labels_on_the_page_on_formats_are_made(tmp_path):
+    source = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
+    (tmp_path / "holiday").mkdir()
+    shutil.copy(source, tmp_path / "holiday" / "a.jpg")
+    lines = [line for line in commands("formats.md") if "experiments.label" in line]
+    assert len(lines) == 2
+    for line in lines:
+        assert "of 1 people" in run(line, tmp_path)
+    assert 'outside="0"' in (tmp_path / "for_cvat/train/annotations.xml").read_text()
 
 
 def test_the_loop_of_the_method_is_hough_voting():

@@ -1,18 +1,26 @@
-"""Annotation formats: a file for each, and its place in `READERS`."""
+"""Annotation formats: a file for each, and its place in `READERS`; those written, in `WRITERS`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from data_pipeline.readers import coco, records
-from data_pipeline.readers.reader import Reader, Report, refuse
+from data_pipeline.readers import coco, cvat, label_studio, labelme, mpii, records, yolo
+from data_pipeline.readers.reader import Reader, Report, Writer, refuse
 from data_pipeline.schema import SPLITS, Dataset
 
-# The first that finds a split in a directory reads it. The last says what it looked for in vain.
-READERS: tuple[Reader, ...] = (records, coco)
+# The first that finds a split in a directory reads it.
+READERS: tuple[Reader, ...] = (records, mpii, coco, yolo, cvat, label_studio, labelme)
+WRITERS: Mapping[str, Writer] = {
+    "coco": coco,
+    "yolo": yolo,
+    "cvat": cvat,
+    "label-studio": label_studio,
+    "labelme": labelme,
+}
 
 
 def reader_of(directory: str | Path) -> Reader:
-    """The reader of a data directory's format."""
-    return next((r for r in READERS if r.splits(Path(directory))), READERS[-1])
+    """The reader of a data directory's format; COCO's, which says what it misses, of no format."""
+    return next((r for r in READERS if r.splits(Path(directory))), coco)
 
 
 def splits_of(directory: str | Path) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from data_pipeline.readers.reader import (
     Problem,
     Report,
     is_inside,
+    link_pictures,
     load_json,
     number,
     numbers,
@@ -407,17 +408,12 @@ def _declaration(dataset: Dataset) -> dict[str, Any]:
     return names | {"skeleton": limbs, "sigmas": list(skeleton.sigmas)}
 
 
-def write(directory: Path, dataset: Dataset, *, description: str = "") -> Path:
-    """Writes a data set in COCO's own layout: the annotation file, whose path it returns.
-
-    The image folder is linked to. Splits that the directory has already stay. A DataError if the
-    images are no files.
-    """
-    if not isinstance(dataset.source, ImageFolder):
-        raise DataError(f"{dataset.directory}: its images are no files that could be linked to")
+def write(directory: Path, dataset: Dataset, report: Report = refuse, *, model: str = "") -> Path:
+    """Writes a split in COCO's own layout; see `Writer.write`. There is a place for everything."""
+    del report
     path = directory / "annotations" / f"person_keypoints_{dataset.split}2017.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = directory / f"{dataset.split}2017"
-    folder.symlink_to(dataset.source.folder.resolve(), target_is_directory=True)
-    path.write_text(json.dumps({"info": {"description": description}, **as_coco(dataset)}))
+    link_pictures(directory / f"{dataset.split}2017", dataset)
+    path.parent.mkdir(exist_ok=True)
+    info = {"description": f"with labels by {model}" if model else ""}
+    path.write_text(json.dumps({"info": info, **as_coco(dataset)}))
     return path

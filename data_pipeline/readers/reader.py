@@ -1,9 +1,11 @@
 """What a reader of an annotation format does, and what several of them need."""
 
 import dataclasses
+import functools
 import json
 import math
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -24,9 +26,16 @@ REFUSED = {
     "shares": "all boxes or all joints lie between 0 and 1: shares of the pictures, not pixels",
 }
 
+# What a format does not say and what is taken in its place; training says it, too.
+ASSUMED = "assumed"
+
 # Words for the category of people.
 PEOPLE = frozenset({"person", "persons", "people", "human", "humans", "pedestrian", "pedestrians"})
 _TRUE = {"true": 1, "false": 0}
+
+
+# Words for a joint that is labelled and cannot be seen.
+HIDDEN = frozenset({"occluded", "hidden", "invisible"})
 
 
 class Problem(NamedTuple):
@@ -41,9 +50,16 @@ Report = Callable[[Problem], None]
 
 
 def refuse(problem: Problem) -> None:
-    """Raises a DataError for a problem that is not to be passed over."""
+    """Raises a DataError for what is not to be passed over; says, once, what is assumed."""
     if problem.kind in REFUSED:
         raise DataError(f"{problem.file}: {problem.text}")
+    if problem.kind == ASSUMED:
+        _say(f"note: {problem.file}: {problem.text}")
+
+
+@functools.cache
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 @runtime_checkable
@@ -66,6 +82,27 @@ class Reader(Protocol):
         ...
 
 
+@runtime_checkable
+class Writer(Protocol):
+    """An annotation format that can be written: a module with this function."""
+
+    def write(
+        self, directory: Path, dataset: Dataset, report: Report = refuse, /, *, model: str = ""
+    ) -> Path:
+        """Writes a split into a directory, whose other splits stay; the pictures are linked to.
+
+        `model` is what found the people, if they are to be corrected before they are labels.
+        `report` is told, in one line, of what the format has no place for.
+
+        Returns:
+          The file to open with the tool.
+
+        Raises:
+          DataError: The pictures are no files.
+        """
+        ...
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageFolder:
     """Encoded images as files, read when asked for."""
@@ -81,6 +118,14 @@ class ImageFolder:
     def name(self, index: int) -> str:
         """The path of the file."""
         return os.path.join(self.folder, self.file_names[index])
+
+
+def link_pictures(link: Path, dataset: Dataset) -> None:
+    """Links to the folder of a set's pictures; a DataError if they are no files."""
+    if not isinstance(dataset.source, ImageFolder):
+        raise DataError(f"{dataset.directory}: its images are no files that could be linked to")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(dataset.source.folder.resolve(), target_is_directory=True)
 
 
 def load_json(path: Path) -> Any:

@@ -6,7 +6,7 @@
 * nms: suppression of boxes, against a loop in numpy and onnxruntime's operator; a chain is the
   hardest, in which whether a box stays hangs on all the better ones.
 * roi: features of regions and their gradient, against matrices, PyTorch and onnxruntime.
-* evaluation: COCO's numbers, by pycocotools and faster-coco-eval.
+* evaluation: COCO's numbers, by pycocotools and hotcoco.
 
 The rivals are in `tests/oracles`, which a clone has; they take part where they are installed.
 """
@@ -167,8 +167,8 @@ def evaluation_cases(images: int) -> Iterator[Case]:
     """COCO's numbers of keypoints and boxes by every backend that is installed."""
     annotations, poses, boxes = made.made_results(images)
     backends = list(get_args(Backend))
-    if importlib.util.find_spec("faster_coco_eval") is None:
-        print("faster: left out (No module named 'faster_coco_eval')")
+    if importlib.util.find_spec("hotcoco") is None:
+        print("faster: left out (No module named 'hotcoco')")
         backends = ["pycocotools"]
 
     for name, evaluate, results in (

@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 RESULTS = Path("experiments/results")
 LAYOUTS = {f"PyTorch, {layout}": layout for layout in ("contiguous_format", "channels_last")}
-_PACKAGES = ("jax", "jaxlib", "numpy", "torch", "numba", "onnxruntime", "faster_coco_eval")
+_PACKAGES = ("jax", "jaxlib", "numpy", "torch", "numba", "onnxruntime", "hotcoco")
 
 
 class Case(NamedTuple):

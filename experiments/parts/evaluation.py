@@ -63,7 +63,7 @@ class Arguments:
     batch_size: int | None = None
     # Also write report.html: numbers, curves, errors, images, training, config.
     report: bool = False
-    # What computes COCO's numbers: pycocotools, or faster-coco-eval if installed.
+    # What computes COCO's numbers: pycocotools, or hotcoco if installed.
     coco_backend: Backend = "pycocotools"
     # "auto" detects srun and mpirun; "all" joins the hosts of a Kubernetes or TPU job, each of
     # which runs this command; "one" works alone. The first host writes.
@@ -161,7 +161,7 @@ def evaluate_pose(
     box_entries = box_results(dataset.images.id[boxes.image], boxes.box, boxes.score)
     metrics = evaluation.metrics | evaluate_boxes(truth, box_entries) | {"boxes": float(len(boxes))}
     if arguments.boxes == "gt":
-        metrics |= measure.torso_pck(truth, dataset, boxes, evaluation.people)
+        metrics |= measure.correct_keypoints(truth, dataset, boxes, evaluation.people)
     joints = keypoint_table(truth, evaluation.results)
     if not is_first():
         return
@@ -280,6 +280,8 @@ def describe_boxes(source: str, metrics: dict[str, float]) -> str:
     if "PCK" in metrics:
         line += f"; PCK@.2 of the torso {metrics['PCK']:.3f}"
         line += f" over {metrics['PCK_people']:.0f} people"
+    if "PCKh" in metrics:
+        line += f"; PCKh@.5 {metrics['PCKh']:.3f} over {metrics['PCKh_people']:.0f} people"
     return line
 
 

@@ -9,12 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from data_pipeline.images import PICTURES
+
 STDIN = "-"
-# HEIC is no format that can be decoded here: found, so that it is reported and not passed over.
-PICTURES = (
-    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2"),
-    *(".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"),
-)
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 
 
@@ -85,7 +82,7 @@ def _find(word: str, leave_out: Path) -> Iterator[tuple[Path | None, str]]:
         if not matches:
             raise ValueError(f"{word}: no file matches")
         for match in matches:
-            with contextlib.suppress(_NoPictures if os.path.isdir(match) else ()):
+            with contextlib.suppress(_NoPictures):
                 yield from _find(match, leave_out)
     else:
         raise ValueError(f"{word or 'an empty word'}: no such file or folder")

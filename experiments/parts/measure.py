@@ -13,7 +13,7 @@ from data_pipeline.loader import box_crops, canvases
 from data_pipeline.schema import Dataset
 from g_rmi.detector.detector import Detector
 from g_rmi.evaluation.keypoint_table import keypoint_table
-from g_rmi.evaluation.pck import evaluate_pck
+from g_rmi.evaluation.pck import evaluate_pck, evaluate_pckh
 from g_rmi.evaluation.results import Result, box_results, keypoint_results
 from g_rmi.evaluation.truth import Truth, evaluate_boxes, evaluate_keypoints
 from g_rmi.inference.dataset import FoundBoxes, detect_people, make_predict, predict_boxes
@@ -98,14 +98,20 @@ def evaluate_each(
         yield score_poses(truth, dataset, boxes, predicted[look], settings)
 
 
-def torso_pck(
+def correct_keypoints(
     truth: Truth, dataset: Dataset, boxes: PersonBoxes, people: People
 ) -> dict[str, float]:
-    """PCK@.2 of the torso, for skeletons that have one; needs a box for every labelled person."""
-    if not {"left_shoulder", "left_hip"} <= set(truth.skeleton.names):
-        return {}
-    counts = evaluate_pck(truth, dataset.people.id[boxes.person], people.keypoints)
-    return counts.numbers(truth.skeleton)
+    """PCK@.2 of the torso, PCKh@.5 of the head; needs a box for every labelled person.
+
+    The first for skeletons that have a torso, the second for data that have boxes of heads.
+    """
+    found, numbers = (truth, dataset.people.id[boxes.person], people.keypoints), {}
+    if {"left_shoulder", "left_hip"} <= set(truth.skeleton.names):
+        numbers = evaluate_pck(*found).numbers(truth.skeleton)
+    if dataset.head_boxes:
+        heads = evaluate_pckh(*found, dataset.head_boxes)
+        numbers |= heads.numbers(truth.skeleton, name="PCKh")
+    return numbers
 
 
 def joint_numbers(truth: Truth, results: list[Result]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from experiments.parts.journal import Journal
 from experiments.parts.outputs import write_jpeg
 from experiments.parts.videos import Video, VideoFile
 from g_rmi.config import require_numbers
-from g_rmi.evaluation.results import box_results, keypoint_results, keypoints_of
+from g_rmi.evaluation.results import keypoints_of
 from g_rmi.geometry import from_xywh
 from g_rmi.inference.canvas import MARGIN, shape_class
 from g_rmi.inference.pipeline import BoxTable, PosePipeline
@@ -54,6 +54,9 @@ class Arguments:
     # Longer images are first downscaled by the smallest integer factor that makes them fit.
     max_side: int = 2560
     every: int = 1  # Process every n-th frame of a video.
+    # Also write people.csv, a table with a row for each person and frame: file, frame, time, track,
+    # score, box, and each joint's x, y and score. x and y are empty for joints that are not drawn.
+    csv: bool = False
     draw: bool = True  # Draw what is found.
     draw_boxes: bool = True  # Draw the boxes, too.
     draw_scores: bool = True  # Draw each person's pose score, too.
@@ -223,10 +226,11 @@ class Run:
                         write(image, record)
                     else:
                         fresh = True
-                        yield Job(number, image)
+                        yield Job((number, video.time), image)
 
             for job, people in self._people(jobs()):
-                record = self._record(source, job.key, stamp, people)
+                number, time = job.key
+                record = self._record(source, number, stamp, people) | {"time": time}
                 self._add(record)
                 write(job.image, record)
 
@@ -242,10 +246,10 @@ class Run:
                 self.broken.add(source.name)
 
     def results(self, sources: Sequence[Source]) -> list[dict]:
-        """All people in COCO's results format, with "file_name", "bbox" and, of videos, "frame".
+        """All people in COCO's results format, with "file_name", "bbox", and a video's "frame".
 
-        Image ids are the numbers that the names are, as in COCO, if all are different numbers;
-        else pictures and frames are counted from 1.
+        Frames have their "time" in seconds. Image ids are the numbers that the names are, as in
+        COCO, if all are different numbers; else pictures and frames are counted from 1.
         """
         stems = [PurePosixPath(source.name).stem for source in sources]
         numbers = [int(stem) for stem in stems if stem.isdecimal()]
@@ -259,8 +263,9 @@ class Run:
             for frame in sorted(frames.get(source.name, [])) if source.is_video else [None]:
                 count += 1
                 ids = {"image_id": int(stem) if numbered else count, "category_id": PERSON}
-                where = {"file_name": source.name} | ({} if frame is None else {"frame": frame})
                 record = self.done.get((source.name, frame), {"people": []})
+                where = {"file_name": source.name} | ({} if frame is None else {"frame": frame})
+                where |= {"time": round(record["time"], 6)} if "time" in record else {}
                 entries += [{**ids, **person, **where} for person in record["people"]]
         return entries
 
@@ -299,11 +304,8 @@ class Run:
         self.progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _record(self, source: Source, frame: int | None, stamp: list[int], people: People) -> dict:
-        ids = [0] * len(people.scores)
-        poses = keypoint_results(ids, people.keypoints, people.keypoint_scores, people.scores)
-        boxes = box_results(ids, people.boxes, people.scores)
         names = ("keypoints", "score", "bbox")
-        found = [{name: (pose | box)[name] for name in names} for pose, box in zip(poses, boxes)]
+        found = [{name: person[name] for name in names} for person in people.to_coco()]
         path = {"path": str(source.path or STDIN)}
         return {"name": source.name, "frame": frame, "stamp": stamp, **path, "people": found}
 

@@ -223,7 +223,9 @@ def evaluate_points(runs: Sequence[Run]) -> None:
         metrics = {**evaluation.metrics, **box_metrics}
         if run.point.costs:
             metrics |= measure.joint_numbers(truth, evaluation.results)
-            metrics |= {"PCK": -1.0} | measure.torso_pck(truth, dataset, boxes, evaluation.people)
+            metrics |= {"PCK": -1.0} | measure.correct_keypoints(
+                truth, dataset, boxes, evaluation.people
+            )
             metrics |= measure.crop_costs(task, variables, settings_of(run.point).look)
         run.save(metrics)
         print(f"{run.point.name}: AP {evaluation.metrics['AP']:.3f}", flush=True)

@@ -35,6 +35,7 @@ class Video:
         # Frames by what the file says, 0 if it does not, and those that were passed so far.
         self.count = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
         self.read = 0
+        self.time = -1 / self.fps  # Seconds from the start to the frame that was passed last.
 
     def __enter__(self) -> "Video":
         return self
@@ -45,6 +46,8 @@ class Video:
     def frames(self, every: int) -> Iterator[tuple[int, Picture]]:
         """Numbers, from 0, and pictures of each `every`-th frame."""
         while self._capture.grab():
+            time = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            self.time = time if time > self.time else self.time + 1 / self.fps
             if self.read % every == 0:
                 whole, frame = self._capture.retrieve()
                 if not whole:

@@ -62,6 +62,27 @@ def write_results(path: str | os.PathLike, results: Sequence[Result]) -> None:
     write_whole(path, f"[{lines}]\n")
 
 
+def columns_of(
+    results: Sequence[Result], names: Sequence[str], *, min_score: float, first: Sequence[str] = ()
+) -> dict[str, list]:
+    """Poses with boxes as the columns of a table, in which nothing is rounded once more.
+
+    The fields `first` (None where a result has none), then `score`, `bbox_x`, `bbox_y`,
+    `bbox_width`, `bbox_height`, and of each joint `NAME_x`, `NAME_y` and `NAME_score`; x and y are
+    None where the joint scores lower than `min_score`.
+    """
+    columns: dict[str, list] = {name: [r.get(name) for r in results] for name in (*first, "score")}
+    for i, name in enumerate(("x", "y", "width", "height")):
+        columns[f"bbox_{name}"] = [result["bbox"][i] for result in results]
+    for k, joint in enumerate(names):
+        triples = [result["keypoints"][3 * k : 3 * k + 3] for result in results]
+        sure = [score >= min_score for _, _, score in triples]
+        for i, name in enumerate(("x", "y")):
+            columns[f"{joint}_{name}"] = [t[i] if s else None for t, s in zip(triples, sure)]
+        columns[f"{joint}_score"] = [score for _, _, score in triples]
+    return columns
+
+
 def of_people(results: Iterable[Result]) -> list[Result]:
     """The results whose category is that of people."""
     return [entry for entry in results if entry["category_id"] == PERSON]

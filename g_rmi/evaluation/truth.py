@@ -1,13 +1,14 @@
 """What is labelled in a data set, and COCO's numbers of what was found there, from pycocotools.
 
-faster-coco-eval, pycocotools' evaluation in C++, gives the same numbers sooner where it is
-installed and asked for; it does not say who was matched with whom.
+hotcoco, pycocotools' evaluation in Rust, gives the same numbers sooner where it is installed and
+asked for ("faster"). pycocotools stays the judge, and alone says who was matched with whom.
 """
 
 import contextlib
 import functools
 import importlib.util
 import io
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -31,7 +32,7 @@ BOX_METRICS = (
 
 Backend = Literal["pycocotools", "faster"]
 Evaluation = Any
-"""pycocotools' COCOeval, or that of faster-coco-eval, which is alike but no subclass."""
+"""pycocotools' COCOeval, or that of hotcoco, which is alike but no subclass."""
 
 
 class Truth:
@@ -60,7 +61,7 @@ class Truth:
 
         Raises:
           ValueError: A field is missing or malformed, `image_ids` names an image that is not there,
-            or faster-coco-eval is asked for and not installed.
+            or hotcoco is asked for and not installed.
         """
         require(backend)
         for field in ("images", "annotations"):
@@ -134,8 +135,7 @@ class Truth:
         entries = [{field: entry[field] for field in fields} for entry in of_people(results)]
         self._check_images((entry["image_id"] for entry in entries), "the results")
         with _silence():
-            make, index = self._coco(backend or self.backend)
-            evaluation = make(index, index.loadRes(entries) if entries else type(index)(), kind)
+            evaluation = self._evaluation(backend or self.backend, entries, kind)
             evaluation.params.catIds = [PERSON]
             evaluation.params.imgIds = self.image_ids
             if kind == "keypoints":
@@ -146,20 +146,21 @@ class Truth:
             evaluation.accumulate()
         return evaluation
 
-    def _coco(self, backend: Backend) -> tuple[Any, Any]:
-        """A backend's evaluation, and the people as it wants them; it writes `ignore` into them."""
-        make, index = COCOeval, CocoIndex()
+    def _evaluation(self, backend: Backend, entries: list[Result], kind: Kind) -> Evaluation:
+        """A backend's evaluation of the people as it wants them; it writes `ignore` into them."""
+        category = {"id": PERSON, "name": "person"}
+        content = {"images": self._images, "annotations": self.people, "categories": [category]}
+        nothing = content | {"annotations": []}
         if backend == "faster":
-            import faster_coco_eval
+            import hotcoco
 
-            make, index = faster_coco_eval.COCOeval_faster, faster_coco_eval.COCO()
-        index.dataset = {
-            "images": self._images,
-            "annotations": self.people,
-            "categories": [{"id": PERSON, "name": "person"}],
-        }
+            index = hotcoco.COCO(content)
+            found = index.load_res(entries) if entries else hotcoco.COCO(nothing)
+            return hotcoco.COCOeval(index, found, kind)
+        index = CocoIndex()
+        index.dataset = content
         index.createIndex()
-        return make, index
+        return COCOeval(index, index.loadRes(entries) if entries else CocoIndex(), kind)
 
     def _check_images(self, image_ids: Iterable[int], what: str) -> None:
         if unknown := sorted(set(image_ids) - self._known):
@@ -246,12 +247,16 @@ def average_precision(evaluation: Evaluation) -> Float[np.ndarray, " T"]:
 
 def require(backend: Backend) -> None:
     """Raises a ValueError if the backend is not installed."""
-    if backend == "faster" and importlib.util.find_spec("faster_coco_eval") is None:
-        raise ValueError("faster-coco-eval is not installed: pip install faster-coco-eval")
+    if backend == "faster" and importlib.util.find_spec("hotcoco") is None:
+        raise ValueError("hotcoco is not installed: pip install hotcoco")
 
 
-def _silence() -> contextlib.AbstractContextManager:
-    return contextlib.redirect_stdout(io.StringIO())
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Without what backends print, and what hotcoco says of thresholds or sigmas not COCO's."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "hotcoco: (kpt_oks_sigmas|iou_thrs) differ", UserWarning)
+        yield
 
 
 def _person(annotation: Mapping[str, Any], joints: int) -> dict[str, Any]:

@@ -167,9 +167,9 @@ def predict_boxes(
     """
     count, joints = len(boxes), len(task.skeleton)
     zeros = partial(np.zeros, dtype=np.float32)
-    people = People(zeros((count, joints, 2)), zeros((count, joints)), zeros(count), boxes)
+    tables = zeros((count, joints, 2)), zeros((count, joints)), zeros(count)
     predict = make_predict(task, look)
     for rows, poses in predict_batches(predict, variables, batches, mesh=mesh):
-        for table, values in zip(people, poses):
+        for table, values in zip(tables, poses):
             table[rows] = values
-    return people
+    return People(*tables, boxes, task.skeleton)

@@ -169,7 +169,8 @@ class PosePipeline:
         run = compiled(self.detector, self.pose, canvas, everybody, self.mesh)
         *columns, valid = jax.device_get(run(self.variables, pictures, given))
         valid = valid & ~(columns[2] < self.settings.min_score)
-        return [People(*(column[i][valid[i]] for column in columns)) for i in range(len(images))]
+        people = ([column[i][valid[i]] for column in columns] for i in range(len(images)))
+        return [People(*one, skeleton=self.pose.skeleton) for one in people]
 
 
 def _given(boxes: list[BoxTable], count: int) -> Detections:

@@ -12,6 +12,8 @@ from jaxtyping import Array, Bool, Float, Int, Int32, Real
 _ROUNDING = 2.0**-20
 # The longest chain of exchanges between two groups.
 _CHAIN = 16
+# More than all savings together: two finished groups are not joined.
+_FORBIDDEN = 1e9
 
 
 def partition(
@@ -49,8 +51,7 @@ def partition(
     mean = jnp.arange(4) >= 2
     labels, energies = lax.map(lambda start: _search(problem, *start), (starts, mean))
     labels = labels[jnp.argmin(energies)]
-    first = jnp.full(n + 1, n, jnp.int32).at[labels].min(_indices(n))
-    return jnp.where(labels < n, first[labels], -1)
+    return _first(jnp.where(labels < n, labels, -1))
 
 
 def partition_energy(
@@ -73,6 +74,70 @@ def partition_energy(
     kept = labels >= 0
     together = jnp.triu((labels[:, None] == labels[None]) & kept[None], 1)
     return jnp.sum(jnp.where(kept, unary, 0.0)) + jnp.sum(jnp.where(together, pairwise, 0.0))
+
+
+def partition_in_stages(
+    unary: Real[ArrayLike, " N"],
+    pairwise: Real[ArrayLike, "N N"],
+    valid: Bool[ArrayLike, " N"],
+    joints: Int[ArrayLike, " N"],
+    stages: Int[ArrayLike, " N"],
+    *,
+    count: int,
+) -> Int32[Array, " N"]:
+    """`partition` of one body region after the other (DeeperCut, section 5, incremental).
+
+    In each stage, its nodes join the groups of the stages before, or make their own. Those groups
+    stay: they are neither joined nor left out, and of each joint only the cheapest node stays in
+    them, the lowest index among equals. That is fewer nodes at a time, and no certainty of the
+    lowest energy.
+
+    Args:
+      unary: Cost of keeping a node; finite.
+      pairwise: Cost of two nodes being one person; finite. Only what is above the diagonal is read.
+      valid: Nodes that take part.
+      joints: Which joint a node is.
+      stages: When a node takes part, 0 to `count` - 1.
+      count: Number of stages.
+
+    Returns:
+      As `partition`.
+    """
+    valid, joints, stages = (jnp.asarray(x) for x in (valid, joints, stages))
+    unary, pairwise = jnp.asarray(unary, jnp.float32), jnp.asarray(pairwise, jnp.float32)
+    n = len(valid)
+    pairwise = jnp.triu(pairwise, 1) + jnp.triu(pairwise, 1).T
+    labels = jnp.full(n, -1, jnp.int32)
+    for stage in range(count if n else 0):
+        labels = _cheapest(labels, unary, joints)
+        # Each group is one node, its first, that costs less than nothing.
+        members = _members(_indices(n), labels)
+        group = jnp.any(members > 0, axis=1)
+        new = valid & (stages == stage)
+        members = jnp.where(new[:, None], jnp.eye(n, dtype=jnp.float32), members)
+        within = _product(_product(members, pairwise), members.T)
+        within = jnp.where(group[:, None] & group[None], _FORBIDDEN, within)
+        found = partition(jnp.where(group, -1.0, unary), within, group | new)
+        # A later node can have a lower index than the group it joins.
+        labels = _first(jnp.where(labels >= 0, found[labels], jnp.where(new, found, -1)))
+    return labels
+
+
+def _cheapest(labels, unary, joints):
+    """The labels with one node of each joint in a group, the others left out."""
+    alike = (labels[:, None] == labels[None]) & (joints[:, None] == joints[None])
+    i = _indices(len(labels))
+    costs = unary[None] - unary[:, None]
+    better = (costs < 0) | ((costs == 0) & (i[None] < i[:, None]))
+    return _first(jnp.where(jnp.any(alike & better, axis=1), -1, labels))
+
+
+def _first(labels):
+    """Groups named by their lowest index; -1 stays."""
+    n = len(labels)
+    group = jnp.where(labels < 0, n, labels)
+    first = jnp.full(n + 1, n, jnp.int32).at[group].min(_indices(n))
+    return jnp.where(labels < 0, -1, first[group])
 
 
 # Inside, labels are the numbers of groups, 0 to N - 1, and N for nodes left out; there is an empty

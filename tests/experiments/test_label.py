@@ -1,13 +1,16 @@
 """Joints that a network labels where nobody has."""
 
 import json
+from typing import get_args
 
 import cv2
 import numpy as np
 import pytest
 
-from data_pipeline.readers import read
+from data_pipeline.readers import WRITERS, read
 from experiments import evaluate, label
+from g_rmi.inference.pipeline import PosePipeline
+from g_rmi.inference.settings import Settings
 from g_rmi.skeleton import COCO
 from tests.networks import save_both, scene
 
@@ -114,6 +117,46 @@ def test_a_set_of_boxes_gets_joints(runs, tmp_path):
     assert run(runs[1], data, tmp_path / "joints", "--min-joint-score", "0").labelled.any()
 
 
+@pytest.mark.parametrize("form", ["cvat", "label-studio"])
+def test_photographs_without_labels_become_labels_to_correct(runs, tmp_path, capsys, form):
+    detector, pose = runs
+    photos = [tmp_path / "photos" / name for name in ("a.png", "beach/b.png")]
+    photos[1].parent.mkdir(parents=True)
+    for seed, path in enumerate(photos):
+        cv2.imwrite(str(path), scene(seed=seed))
+    (tmp_path / "photos" / "broken.jpg").write_text("no picture")
+    settings = Settings(min_box_score=0.0, min_score=0.0, max_people=3, decoding="hough_oks")
+    pipeline = PosePipeline.load(detector, pose, settings=settings)
+    found = [pipeline(cv2.imread(str(path))[..., ::-1].copy()) for path in photos]
+    scores = np.concatenate([people.keypoint_scores for people in found])
+    least = float(np.median(scores))
+    options = ["--data", str(tmp_path / "photos"), "--out", str(tmp_path / "out"), "--to", form]
+    options += ["--detector", str(detector), "--workdir", str(pose), "--no-flip-test"]
+    options += ["--min-box-score", "0", "--min-score", "0", "--max-people", "3"]
+    label.main([*options, "--min-keypoint-score", str(least)])
+    told = capsys.readouterr()
+    assert "left out: " in told.err
+    assert "broken.jpg" in told.err
+    if form == "label-studio":  # what is a prediction there is a label when it is submitted
+        path = tmp_path / "out" / "train" / "tasks.json"
+        path.write_text(path.read_text().replace('"predictions"', '"annotations"'))
+    labelled = read(tmp_path / "out", "train")
+    assert labelled.images.file_name == ("a.png", "beach/b.png")
+    edge = [80, 60, 80, 60]
+    boxes = np.concatenate([people.boxes for people in found]).clip(0, edge)
+    np.testing.assert_allclose(labelled.people.box, boxes, atol=0.0051)
+    points = np.concatenate([people.keypoints for people in found])
+    there = labelled.people.visibility > 0
+    assert there.any()
+    assert not (there & (scores < least)).any()
+    np.testing.assert_allclose(labelled.people.keypoints[there], points[there], atol=0.0051)
+    assert set(labelled.people.visibility[there].tolist()) == {2}
+
+
+def test_every_format_that_is_written_can_be_asked_for():
+    assert get_args(label.Format) == tuple(WRITERS)
+
+
 def test_what_does_not_fit_is_named(runs, faceless, tmp_path):
     detector, pose = runs
     out = tmp_path / "out"
@@ -125,4 +168,6 @@ def test_what_does_not_fit_is_named(runs, faceless, tmp_path):
         run(pose, tmp_path / "nothing", out)
     with pytest.raises(ValueError, match="exists already"):
         run(pose, faceless, faceless)
+    with pytest.raises(ValueError, match=r"--detector .*: of no use, .* has labels"):
+        run(pose, faceless, out, "--detector", str(detector))
     assert not out.exists()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.check import check_split
+from data_pipeline.readers import WRITERS, read
 from experiments import evaluate, export, predict, train
 from g_rmi.inference.load import load_task
 from g_rmi.inference.pipeline import PosePipeline
@@ -98,6 +99,22 @@ def test_it_starts_from_the_resnet_of_other_joints(workdir, tmp_path):
     assert len(ours.skeleton) == 2
     old, new = theirs.resnet(before)["params"], ours.resnet(after)["params"]
     np.testing.assert_allclose(new["conv1"]["kernel"], old["conv1"]["kernel"], atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["yolo", "cvat", "label-studio", "labelme"])
+def test_a_set_of_another_tool_is_trained_on_like_cocos(workdir, data, tmp_path, form):
+    for split in ("train", "val"):
+        WRITERS[form].write(tmp_path / "data", read(data, split))
+    train.main([*TINY, "--data", str(tmp_path / "data"), "--workdir", str(tmp_path / "run")])
+    ours, theirs = (losses(folder) for folder in (tmp_path / "run", workdir))
+    assert len(ours) == len(theirs) > 0
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def losses(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [row["train/loss"] for row in map(json.loads, lines) if "train/loss" in row]
 
 
 def test_other_joints_are_refused(workdir, tmp_path):

@@ -1,5 +1,6 @@
 """Photographs, videos and rubbish in; people, drawings and one line about each rubbish out."""
 
+import csv
 import io
 import json
 import zlib
@@ -19,6 +20,7 @@ from experiments.parts.run import Job, people_of
 from experiments.parts.videos import Video
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
+from g_rmi.skeleton import COCO
 from g_rmi.types import People
 from tests.networks import save_both, scene
 
@@ -221,9 +223,32 @@ def test_a_video_goes_on_too(networks, tmp_path, monkeypatch, looked_at):
     assert predict.main(arguments) == 0
     assert looked_at == []
     assert people_in(out) == found
-    every = [*networks, str(video), "--out", str(tmp_path / "every"), "--every", "2"]
+    every = [*networks, str(video), "--out", str(tmp_path / "every"), "--every", "2", "--csv"]
     assert predict.main(every) == 0
-    assert {p["frame"] for p in people_in(tmp_path / "every")} == {0, 2, 4}
+    assert {(p["frame"], p["time"]) for p in people_in(tmp_path / "every")} == {
+        (0, 0.0),
+        (2, 0.2),
+        (4, 0.4),
+    }
+    assert_same_table(tmp_path / "every")
+
+
+def assert_same_table(out):
+    """`people.csv` has the digits of `keypoints.json`, character by character."""
+    text = (out / "keypoints.json").read_text()
+    people = json.loads(text, parse_float=str, parse_int=str)
+    with open(out / "people.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(people) > 0
+    for row, person in zip(rows, people):
+        for name in ("file_name", "frame", "time", "track_id", "score"):
+            assert row[name] == person.get(name, "")
+        box = [row[f"bbox_{name}"] for name in ("x", "y", "width", "height")]
+        assert box == person["bbox"]
+        for k, joint in enumerate(COCO.names):
+            x, y, score = person["keypoints"][3 * k : 3 * k + 3]
+            assert row[f"{joint}_score"] == score
+            assert (row[f"{joint}_x"], row[f"{joint}_y"]) in ((x, y), ("", ""))
 
 
 def test_standard_input_and_broken_videos(networks, tmp_path, monkeypatch, capsys):

@@ -84,3 +84,36 @@ def lowest_energy(unary, pairwise):
                 limits.append(1.0)
         if len(rows) == before:
             return answer.fun
+
+
+def in_stages(unary, pairwise, valid, joints, stages, count):
+    """The best way, in each stage, to add its nodes to the groups so far, by enumeration."""
+    n, groups = len(unary), []
+    for stage in range(count):
+        kept = []
+        for group in groups:
+            cheapest = {}
+            for i in sorted(group):
+                if joints[i] not in cheapest or unary[i] < unary[cheapest[joints[i]]]:
+                    cheapest[joints[i]] = i
+            kept.append(list(cheapest.values()))
+        new = [i for i in range(n) if valid[i] and stages[i] == stage]
+        rows = [[]]
+        for _ in new:
+            rows = [
+                [*row, label] for row in rows for label in range(-1, max([len(kept) - 1, *row]) + 2)
+            ]
+        best = None
+        for row in rows:
+            labels = np.full(n, -1)
+            for g, group in enumerate(kept):
+                labels[group] = g
+            labels[new] = row
+            total = energy(labels, unary, np.triu(pairwise) + np.triu(pairwise, 1).T)
+            if best is None or total < best[0] - 1e-9:
+                best = total, labels
+        groups = [np.flatnonzero(best[1] == g).tolist() for g in range(best[1].max(initial=-1) + 1)]
+    labels = np.full(n, -1)
+    for group in groups:
+        labels[group] = min(group)
+    return labels

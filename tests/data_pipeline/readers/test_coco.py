@@ -287,9 +287,9 @@ def test_as_coco_reads_back_as_the_same_tables(read, tmp_path):
 
 def test_a_written_set_reads_back_as_the_same_tables(make_coco, tmp_path):
     dataset = readers.read(make_coco(), "train")
-    path = coco.write(tmp_path / "new", dataset, description="a copy")
+    path = coco.write(tmp_path / "new", dataset, model="a network")
     assert path == tmp_path / "new/annotations/person_keypoints_train2017.json"
-    assert json.loads(path.read_text())["info"] == {"description": "a copy"}
+    assert json.loads(path.read_text())["info"] == {"description": "with labels by a network"}
     again = readers.read(tmp_path / "new", "train")
     assert again.fingerprint == dataset.fingerprint
     assert again.source.read(3) == dataset.source.read(3)

@@ -109,7 +109,7 @@ def test_made_results_are_worth_evaluating():
 
 
 def test_the_backends_numbers_are_the_same():
-    pytest.importorskip("faster_coco_eval", reason="faster-coco-eval is optional")
+    pytest.importorskip("hotcoco", reason="hotcoco is optional")
     for case in kernels.evaluation_cases(40):
         assert differences(case) == {"pycocotools": 0.0, "faster": 0.0}
 

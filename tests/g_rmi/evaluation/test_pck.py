@@ -113,6 +113,22 @@ def test_by_annotation():
         pck.evaluate_pck(data, np.array([77]), found[:1])
 
 
+def test_by_annotation_and_head():
+    data = Truth(annotations())
+    keypoints = {person["original_id"]: i for i, person in enumerate(data.people)}
+    found = np.stack([data.keypoints[keypoints[i], :, :2] for i in (5, 0, 12)])
+    found[0, 6, 0] += 14.99
+    found[1, 1, 1] += 15.01
+    heads = {i: np.array([0.0, 0, 30, 40]) for i in (5, 0)}
+    counts = pck.evaluate_pckh(data, [5, 0, 12], found, heads)
+    labelled = {i: int((data.keypoints[keypoints[i], :, 2] > 0).sum()) for i in (5, 0)}
+    assert counts.labelled.sum() == sum(labelled.values())
+    assert counts.correct.sum() == sum(labelled.values()) - 1
+    numbers = counts.numbers(name="PCKh")
+    assert numbers["PCKh"] == pytest.approx(1 - 1 / sum(labelled.values()))
+    assert (numbers["PCKh_people"], numbers["PCKh_excluded"]) == (2, 2)
+
+
 def test_a_skeleton_without_a_torso_is_an_error():
     hand = Skeleton.create(("wrist", "tip"), limbs=[], sigmas=[0.1, 0.1])
     points = np.zeros((1, 2, 2))

@@ -33,21 +33,24 @@ def test_sizes_stay_and_levels_end_where_maps_cannot_be_halved(size, levels, rea
     assert depth(variables["params"]) == reached
 
 
-def test_the_deepest_level_sees_everything_and_arithmetic_follows_the_type():
+def test_the_deepest_level_adds_to_the_finest_whatever_the_type():
     network = Hourglass(levels=2, dtype=jnp.bfloat16, remat=True, **OPTIONS)
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 9, 9, 8)), jnp.float32)
-    variables = network.init(jax.random.key(0), x)
-    # Units begin as the identity; their last norm's scale lets the convolutions through.
-    variables = jax.tree.map_with_path(
-        lambda path, v: jnp.ones_like(v) if path[-1].key == "scale" else v, variables
-    )
-    # Group norm sees everything at once, so compare against the norm alone: drop the way up.
-    y = network.apply(variables, x)
+    random = np.random.default_rng(0)
+    x = jnp.asarray(random.normal(size=(1, 9, 9, 8)), jnp.float32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), x)["params"]
+    params = jax.tree.map(lambda p: jnp.asarray(random.normal(size=p.shape), p.dtype), shapes)
+
+    @jax.jit
+    def apply(params):
+        def total(params):
+            y = network.apply({"params": params}, x)
+            return y.astype(jnp.float32).sum(), y
+
+        return jax.value_and_grad(total, has_aux=True)(params)
+
+    (_, y), gradient = apply(params)
     assert y.dtype == jnp.bfloat16
-    params = {**variables["params"], "enlarge": {"kernel": jnp.zeros((3, 3, 8, 8))}}
-    assert not np.allclose(y, network.apply({"params": params}, x), atol=1e-2)
-    gradient = jax.grad(lambda p: network.apply({"params": p}, x).astype(jnp.float32).sum())(
-        variables["params"]
-    )
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
     assert np.abs(gradient["inner"]["inner"]["bottom"]["conv2"]["kernel"]).max() > 0
+    without = {**params, "enlarge": {"kernel": jnp.zeros((3, 3, 8, 8))}}
+    assert not np.allclose(y, apply(without)[0][1], atol=1e-2)

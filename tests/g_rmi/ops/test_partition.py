@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from g_rmi.ops.partition import partition, partition_energy
+from g_rmi.ops.partition import partition, partition_energy, partition_in_stages
 from tests.g_rmi.ops.contract import check_contract
 from tests.oracles import partition as oracle
 
 compiled = jax.jit(partition)
 batched = jax.jit(jax.vmap(partition))
+staged = jax.jit(partition_in_stages, static_argnames="count")
 
 
 def random_costs(rng, n, scale=1.0):
@@ -101,6 +102,17 @@ def test_is_mostly_the_best_of_all_partitions(unary_scale, pairwise_scale, shift
     assert (energy >= best - 1e-4).all()
     assert np.mean(energy <= best + 1e-4) >= share
     assert np.sum(energy - best) <= gap * -np.sum(best)
+    # What is promised of each: never above 0 or greedy joins, and no single move pays.
+    everybody = np.ones(n, bool)
+    for row, case, value in zip(
+        np.asarray(labels)[::3], zip(unary[::3], pairwise[::3]), energy[::3]
+    ):
+        assert value <= 1e-5
+        assert value <= oracle.energy(oracle.greedy(*case, everybody), *case) + 1e-4
+        assert all(
+            oracle.energy(moved, *case) >= value - 1e-4
+            for moved in oracle.single_moves(row, everybody)
+        )
 
 
 def test_is_close_to_the_best_for_people():
@@ -249,6 +261,65 @@ def test_huge_savings(huge):
     np.testing.assert_array_equal(compiled(-unary, np.full((6, 6), huge), everybody), range(6))
 
 
+def regions(rng, people, joints=4):
+    """Costs of people whose joints come in two stages, one seen twice; nodes in any order."""
+    person = np.repeat(np.arange(people), joints)
+    joint, stage = np.tile(np.arange(joints), people), np.tile(np.arange(joints) // 2, people)
+    order = rng.permutation([*range(len(person)), 0])
+    person, joint, stage = person[order], joint[order], stage[order]
+    mean = np.where(person[:, None] == person[None], -3.0, 3.0)
+    upper = np.triu(rng.normal(mean, 1.0), 1)
+    unary = rng.normal(-1.0, 1.0, len(person))
+    return *(x.astype(np.float32) for x in (unary, upper + upper.T)), joint, stage
+
+
+@pytest.mark.parametrize("people", [1, 2])
+def test_stages_equal_the_enumeration(people):
+    rng = np.random.default_rng(people)
+    for _ in range(12):
+        unary, pairwise, joint, stage = regions(rng, people)
+        valid = rng.uniform(size=len(unary)) < 0.9
+        labels = np.asarray(staged(unary, pairwise, valid, joint, stage, count=2))
+        expected = oracle.in_stages(unary, pairwise, valid, joint, stage, 2)
+        np.testing.assert_array_equal(labels, expected)
+
+
+def test_one_stage_is_the_partition():
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        unary, pairwise = random_costs(rng, 12)
+        valid, zeros = rng.uniform(size=12) < 0.8, np.zeros(12, int)
+        np.testing.assert_array_equal(
+            staged(unary, pairwise, valid, zeros, zeros, count=1), compiled(unary, pairwise, valid)
+        )
+    nothing = np.zeros(0, int)
+    assert staged(np.zeros(0), np.zeros((0, 0)), nothing > 0, nothing, nothing, count=3).size == 0
+
+
+def test_what_a_stage_has_decided_stays():
+    rng = np.random.default_rng(1)
+    for _ in range(10):
+        unary, pairwise = random_costs(rng, 14, scale=2.0)
+        valid, joint = rng.uniform(size=14) < 0.9, rng.integers(0, 5, 14)
+        stage = joint // 2
+        before = np.asarray(staged(unary, pairwise, valid & (stage < 2), joint, stage, count=2))
+        after = np.asarray(staged(unary, pairwise, valid, joint, stage, count=3))
+        for labels in (before, after):
+            for i in np.flatnonzero(labels >= 0):
+                assert labels[i] == np.flatnonzero(labels == labels[i])[0]
+        assert (after[~valid] == -1).all()
+        early = stage < 2
+        assert (after[early & (before < 0)] == -1).all()
+        # Of each joint, the cheapest node stays; groups are still apart, or together.
+        for group in set(before[before >= 0].tolist()):
+            members = np.flatnonzero(before == group)
+            cheapest = [
+                m for m in members if unary[m] == unary[members[joint[members] == joint[m]]].min()
+            ]
+            assert set(np.flatnonzero(early & (after == after[cheapest[0]]))) == set(cheapest)
+            assert (after[cheapest] >= 0).all()
+
+
 def test_energy():
     unary, pairwise = random_costs(np.random.default_rng(0), 5)
     for labels in ([-1] * 5, [0] * 5, [0, 1, 2, 3, 4], [3, -1, 3, 7, -1], [0, 0, -1, 3, 3]):
@@ -274,3 +345,10 @@ def test_contract():
         return partition_energy(labels, unary, pairwise)
 
     check_contract(energies, inputs(), inputs())
+
+    def stages(unary, pairwise, valid):
+        return partition_in_stages(
+            unary, pairwise, valid, np.arange(9) % 4, np.arange(9) % 3, count=3
+        )
+
+    check_contract(stages, inputs(), inputs(), eager=False)

@@ -49,7 +49,7 @@ def test_losses_by_loops():
         "pairwise": 20 * rng.normal(size=(7, 5, 3, 3, 2)),
         "pairwise_std": rng.uniform(1, 9, (3, 3, 2)),
     }
-    maps = {name: x.astype(np.float32) for name, x in maps.items()}
+    maps = {name: jnp.asarray(x, jnp.float32) for name, x in maps.items()}
     found = HEAD.losses(maps, targets, GRID)
     score, offsets, pairs = 0.0, [], []
     for i, j, a in np.ndindex(7, 5, 3):
@@ -77,9 +77,9 @@ def test_statistics_are_what_makes_pixels():
     rng = np.random.default_rng(0)
     joints, seen = rng.normal(size=(50, 3, 2)) * [30, 9], rng.uniform(size=(50, 3)) < 0.8
     assert isinstance(HEAD, Fitted)
-    given = HEAD.statistics(joints, seen)["statistics"]["pairs"]
-    values = rng.normal(size=(2, 2, 1, 6, 2)).astype(np.float32)
-    pixels, std = Pixels(3).apply({"statistics": given}, values)
+    measured = HEAD.statistics(joints, seen)["statistics"]["pairs"]
+    values = jnp.asarray(rng.normal(size=(2, 2, 1, 6, 2)), jnp.float32)
+    pixels, std = Pixels(3).apply({"statistics": measured}, values)
     means, deviations = oracle.pair_statistics(joints, seen)
     place = {pair: n for n, pair in enumerate((a, b) for a in range(3) for b in range(3) if a != b)}
     for a, b in np.ndindex(3, 3):
@@ -87,7 +87,8 @@ def test_statistics_are_what_makes_pixels():
             assert not np.any(pixels[..., a, b, :])
             np.testing.assert_array_equal(std[:, a, b], 1)
         else:
-            wanted = values[..., place[a, b], :] * deviations[a, b] + means[a, b]
+            given = np.asarray(values)[..., place[a, b], :]
+            wanted = given * deviations[a, b] + means[a, b]
             np.testing.assert_allclose(pixels[..., a, b, :], wanted, rtol=1e-4, atol=1e-4)
             np.testing.assert_allclose(std[0, a, b], deviations[a, b], rtol=1e-5)
     assert Parts(pairwise_weight=0.0).statistics(joints, seen) == {}
@@ -97,16 +98,17 @@ def test_statistics_are_what_makes_pixels():
 def test_decoding_takes_the_maximum_and_its_offset():
     score = np.full((7, 5, 2), -5, np.float32)
     score[3, 2, 0], score[0, 4, 1] = 2.0, np.log(3)
-    offset = np.tile(np.float32([3, -4]), (7, 5, 2, 1))
+    offset = jnp.tile(jnp.array([3.0, -4.0]), (7, 5, 2, 1))
+    maps = {"score": jnp.asarray(score), "offset": offset}
     how = Reading(GRID, (0.05,) * 2, 1.0, "argmax_offset")
-    poses = HEAD.decode({"score": score, "offset": offset}, how)
+    poses = HEAD.decode(maps, how)
     np.testing.assert_allclose(poses.keypoints, [[16 + 3, 24 - 4], [32 + 3, 0 - 4]], atol=1e-4)
     np.testing.assert_allclose(poses.keypoint_scores, [1 / (1 + np.exp(-2)), 0.75], rtol=1e-5)
     np.testing.assert_allclose(poses.scores, poses.keypoint_scores.mean(), rtol=1e-5)
-    plain = HEAD.decode({"score": score, "offset": offset}, how._replace(decoding="argmax"))
+    plain = HEAD.decode(maps, how._replace(decoding="argmax"))
     np.testing.assert_allclose(plain.keypoints, [[16, 24], [32, 0]])
-    score[..., 1] = np.nan
-    broken = HEAD.decode({"score": score, "offset": offset}, how)
+    maps["score"] = maps["score"].at[..., 1].set(jnp.nan)
+    broken = HEAD.decode(maps, how)
     assert np.isnan(broken.keypoint_scores[1])
     assert np.isnan(broken.scores)
     np.testing.assert_allclose(broken.keypoints[0], poses.keypoints[0])

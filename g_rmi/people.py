@@ -1,0 +1,79 @@
+"""People in pictures, on the host, and the forms in which they are handed on."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from g_rmi.skeleton import COCO, Skeleton
+
+
+class People(NamedTuple):
+    """People in one picture or many, on the host, one row each.
+
+    Attributes:
+      keypoints: In the image's own pixels.
+      keypoint_scores: See `g_rmi.types.Poses`.
+      scores: What ranks them.
+      boxes: The `(x0, y0, x1, y1)` they were found in.
+      skeleton: Meaning of the K axis.
+    """
+
+    keypoints: Float[np.ndarray, "N K 2"]
+    keypoint_scores: Float[np.ndarray, "N K"]
+    scores: Float[np.ndarray, " N"]
+    boxes: Float[np.ndarray, "N 4"]
+    skeleton: Skeleton = COCO
+
+    # What follows imports when it is called: arrays, frames and records come first.
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the K joints."""
+        return self.skeleton.names
+
+    def draw(self, image: np.ndarray, *, min_score: float = 0.3) -> UInt8[np.ndarray, "H W 3"]:
+        """The people, their boxes and scores on a copy of their picture, uint8 RGB [H, W, 3].
+
+        Joints that score lower than `min_score` are not drawn. See `g_rmi.viz.draw.draw_people` for
+        more options.
+        """
+        from g_rmi.viz.draw import draw_people
+
+        options: Any = {"skeleton": self.skeleton, "min_score": min_score}
+        return draw_people(image, *self[:4], **options)
+
+    def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
+        """COCO's results, as `predict` writes them: keypoints with two decimals, a `bbox` each."""
+        from g_rmi.evaluation.results import box_results, keypoint_results
+
+        ids = [image_id] * len(self.scores)
+        poses = keypoint_results(ids, self.keypoints, self.keypoint_scores, self.scores)
+        boxes = box_results(ids, self.boxes, self.scores)
+        return [pose | {"bbox": box["bbox"]} for pose, box in zip(poses, boxes)]
+
+    def columns(self, *, min_score: float = 0.3) -> dict[str, list]:
+        """Columns of a table with a row for each person, for `pandas.DataFrame` or `polars`'.
+
+        The score, `bbox_x`, `bbox_y`, `bbox_width`, `bbox_height`, and of each joint `NAME_x`,
+        `NAME_y`, `NAME_score`; x and y are None where the joint scores lower than `min_score`.
+        """
+        from g_rmi.evaluation.results import columns_of
+
+        return columns_of(self.to_coco(), self.names, min_score=min_score)
+
+    def to_supervision(self, *, min_score: float = 0.3) -> Any:
+        """A `supervision.KeyPoints`, for its annotators; joints that score lower are not visible.
+
+        Boxes are in `.data["xyxy"]`. Raises an ImportError without `pip install supervision`.
+        """
+        import supervision
+
+        return supervision.KeyPoints(
+            xy=self.keypoints.astype(np.float32),
+            class_id=np.zeros(len(self.scores), int),
+            keypoint_confidence=self.keypoint_scores.astype(np.float32),
+            detection_confidence=self.scores.astype(np.float32),
+            visible=self.keypoint_scores >= min_score,
+            data={"xyxy": self.boxes.astype(np.float32)},
+        )

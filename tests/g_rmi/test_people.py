@@ -1,0 +1,80 @@
+"""People in the forms that others want: COCO's results, columns, a drawing, supervision's."""
+
+import json
+
+import numpy as np
+import pytest
+
+from g_rmi.skeleton import COCO, Skeleton
+from g_rmi.types import People
+
+PAIR = Skeleton.create(("head", "tail"), limbs=[("head", "tail")], sigmas=(0.1, 0.2))
+FOUND = People(
+    keypoints=np.array([[[10.126, 20], [30, 40]], [[1, 2], [3.5, 4]]], np.float32),
+    keypoint_scores=np.array([[0.9, 0.30001], [0.29, 0.5]], np.float32),
+    scores=np.array([0.7, 0.1], np.float32),
+    boxes=np.array([[5, 6, 35, 46], [0, 1, 4, 5]], np.float32),
+    skeleton=PAIR,
+)
+
+
+def test_names_are_those_of_the_skeleton():
+    assert FOUND.names == ("head", "tail")
+    assert People(*FOUND[:4]).names == COCO.names
+    assert FOUND._replace(scores=FOUND.scores[::-1]).names == FOUND.names
+
+
+def test_cocos_results():
+    assert FOUND.to_coco(image_id=7) == [
+        {"image_id": 7, "category_id": 1, "keypoints": [10.13, 20, 0.9, 30, 40, 0.3]}
+        | {"score": 0.7, "bbox": [5, 6, 30, 40]},
+        {"image_id": 7, "category_id": 1, "keypoints": [1, 2, 0.29, 3.5, 4, 0.5]}
+        | {"score": 0.1, "bbox": [0, 1, 4, 4]},
+    ]
+    json.dumps(FOUND.to_coco())
+
+
+def test_columns_are_empty_where_a_joint_is_not_sure():
+    assert FOUND.columns(min_score=0.3) == {
+        "score": [0.7, 0.1],
+        "bbox_x": [5, 0],
+        "bbox_y": [6, 1],
+        "bbox_width": [30, 4],
+        "bbox_height": [40, 4],
+        "head_x": [10.13, None],
+        "head_y": [20, None],
+        "head_score": [0.9, 0.29],
+        "tail_x": [30, 3.5],
+        "tail_y": [40, 4],
+        "tail_score": [0.3, 0.5],
+    }
+
+
+def test_nobody_is_no_error():
+    nobody = People(*(column[:0] for column in FOUND[:4]), PAIR)
+    assert nobody.to_coco() == []
+    assert set(map(len, nobody.columns().values())) == {0}
+    image = np.zeros((50, 40, 3), np.uint8)
+    np.testing.assert_array_equal(nobody.draw(image), image)
+
+
+def test_a_drawing_shows_the_joints_that_are_sure():
+    image = np.zeros((60, 50, 3), np.uint8)
+    one = FOUND._replace(scores=np.array([0.7, 0.1]), boxes=FOUND.boxes + 100)  # boxes outside
+    drawn = one.draw(image, min_score=0.8)
+    assert not image.any()
+    assert drawn[20, 10].any()
+    assert not drawn[40, 30].any()
+    assert one.draw(image, min_score=0.2)[40, 30].any()
+
+
+@pytest.mark.slow
+def test_supervision_takes_them():
+    supervision = pytest.importorskip("supervision")
+    points = FOUND.to_supervision()
+    assert isinstance(points, supervision.KeyPoints)
+    np.testing.assert_array_equal(points.xy, FOUND.keypoints)
+    np.testing.assert_array_equal(points.visible, [[True, True], [False, True]])
+    np.testing.assert_array_equal(points[:1].data["xyxy"], FOUND.boxes[:1])
+    image = np.zeros((60, 50, 3), np.uint8)
+    assert supervision.VertexAnnotator(radius=2).annotate(image.copy(), points).any()
