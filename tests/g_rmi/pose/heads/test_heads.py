@@ -207,7 +207,7 @@ def test_half_precision_says_about_the_same(kind):
 
 
 @ALL
-@pytest.mark.parametrize("joints", [1, 133])
+@pytest.mark.parametrize("joints", [1, pytest.param(133, marks=pytest.mark.slow)])
 def test_any_number_of_joints_without_mirror_images_or_limbs(kind, joints):
     names = tuple(f"joint {k}" for k in range(joints))
     network = task(kind, Skeleton(names, tuple(range(joints)), (), (0.1,) * joints))
@@ -215,7 +215,7 @@ def test_any_number_of_joints_without_mirror_images_or_limbs(kind, joints):
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape), x.dtype), labels())
     maps = jax.eval_shape(network.predict, variables, batch.image)
     assert jax.eval_shape(network.decode, maps).keypoints.shape == (2, joints, 2)
-    if joints > 1:  # of a chain it would take long
+    if joints > 1:  # of a chain the gradient takes minutes
         return
     flags = jax.ShapeDtypeStruct((2, joints), bool)
     batch = batch._replace(
