@@ -315,7 +315,7 @@ def test_a_few_crops_are_learned_by_heart(head):
     for _ in range(400):
         state, metrics = step(state, batch)
         assert metrics["finite"].compute()
-    poses = jax.jit(lambda v: network.decode(network.predict(v, image)))(state.variables)
+    poses = jax.jit(lambda v: network.decode(network.predict(v, batch.image)))(state.variables)
     error = np.linalg.norm(np.asarray(poses.keypoints) - points, axis=-1)
     assert (error < 3).mean() > 0.9, np.sort(error.ravel())
 
