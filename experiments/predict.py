@@ -7,7 +7,7 @@ import os
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import jax
@@ -27,7 +27,7 @@ from rich.text import Text
 from data_pipeline.boxes import read_boxes
 from data_pipeline.images import ImageError, read_header
 from experiments.parts import cli
-from experiments.parts.inputs import STDIN, Source, find
+from experiments.parts.inputs import STDIN, Source, find, sequences
 from experiments.parts.journal import Journal, has_journal, remove_journals
 from experiments.parts.outputs import drawing_names
 from experiments.parts.people_table import write_table
@@ -112,12 +112,15 @@ def dependencies(arguments: Arguments, pipeline: PosePipeline) -> dict[str, Any]
     names = ("max_side", "every", "min_keypoint_score")
     settings = dataclasses.asdict(arguments.settings)
     del settings["crops_at_once"]
+    tracking = {"track": True, "frame_rate": arguments.frame_rate}
+    tracking |= dataclasses.asdict(arguments.tracking)
     boxes = arguments.boxes and f"{zlib.crc32(arguments.boxes.read_bytes()):08x}"
     return {
         **{stage: checksum(pipeline.variables.get(stage)) for stage in ("detector", "pose")},
         "boxes": boxes,
         **{name: getattr(arguments, name) for name in names},
         **settings,
+        **(tracking if arguments.follows else {}),
     }
 
 
@@ -159,6 +162,8 @@ def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
     settings = dataclasses.replace(arguments.settings, decoding=decoding)
     arguments = dataclasses.replace(arguments, settings=settings, min_keypoint_score=drawn)
     host, hosts = jax.process_index(), jax.process_count()
+    together = sequences(pictures) if arguments.follows else [[picture] for picture in pictures]
+    own = [picture for each in together[host::hosts] for picture in each]
     if not arguments.overwrite:
         tables = ["keypoints.json"] + ["people.csv"] * arguments.csv
         refuse_foreign(arguments.out, [*(arguments.out / name for name in tables), *files.values()])
@@ -170,13 +175,13 @@ def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
     with journal, progress_bars() as progress:
         refuse_others(journal, sources, arguments.out)
         run = Run(arguments, pipeline, journal, progress, files, boxes, drawn)
-        run.pictures(pictures[host::hosts])
+        run.pictures(own)
         for video in videos[host::hosts]:
             run.video(video)
         wait_for_all("inputs are done")
         if hosts > 1 and is_first():
-            own = {*pictures[host::hosts], *videos[host::hosts]}
-            run.collect([source for source in sources if source not in own])
+            done = {*own, *videos[host::hosts]}
+            run.collect([source for source in sources if source not in done])
     return run
 
 
@@ -184,9 +189,17 @@ def counted(results: Sequence[Mapping[str, Any]]) -> str:
     """How many people there are in images, and how often somebody is seen in videos."""
     frames = {(person["file_name"], person["frame"]) for person in results if "frame" in person}
     seen = sum("frame" in person for person in results)
+    tracks = {_track(person) for person in results if person.get("track_id", -1) >= 0}
     there = len(results) - seen
     parts = [f"{there} {'person' if there == 1 else 'people'}"] if there or not frames else []
-    return ", ".join(parts + [f"{seen} detections in {len(frames)} frames"] * bool(frames))
+    parts += [f"{seen} detections in {len(frames)} frames"] * bool(frames)
+    return ", ".join(parts + [f"{len(tracks)} tracks"] * bool(tracks))
+
+
+def _track(person: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Ids are counted anew in each video and in each folder of pictures."""
+    name = PurePosixPath(person["file_name"])
+    return name if "frame" in person else name.parent, person["track_id"]
 
 
 def write(run: Run, sources: Sequence[Source]) -> None:

@@ -3,9 +3,10 @@
 import contextlib
 import glob
 import os
+import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,9 @@ from data_pipeline.images import PICTURES
 
 STDIN = "-"
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
+
+
+_NUMBER = re.compile(r"(\d+)")
 
 
 class _NoPictures(ValueError):
@@ -66,6 +70,18 @@ def find(given: Sequence[str], *, leave_out: Path) -> list[Source]:
         common = os.path.commonpath([path.parent for path in paths])
         found = {p: n if p is None else p.relative_to(common).as_posix() for p, n in found.items()}
     return [Source(path, name) for path, name in found.items()]
+
+
+def sequences(sources: Iterable[Source]) -> list[list[Source]]:
+    """Pictures by folder, in the order of their names, in which numbers count as such."""
+    folders: dict[Path | None, list[Source]] = {}
+    for source in sources:
+        folders.setdefault(source.path and source.path.parent, []).append(source)
+
+    def order(source: Source) -> list[int | str]:
+        return [int(part) if part.isdecimal() else part for part in _NUMBER.split(source.name)]
+
+    return [sorted(folder, key=order) for folder in folders.values()]
 
 
 def _find(word: str, leave_out: Path) -> Iterator[tuple[Path | None, str]]:

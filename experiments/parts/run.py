@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, NamedTuple
@@ -12,7 +13,7 @@ import tyro
 from rich.progress import Progress
 
 from data_pipeline.images import ImageError, Picture, decode, shrink
-from experiments.parts.inputs import STDIN, Source
+from experiments.parts.inputs import STDIN, Source, sequences
 from experiments.parts.journal import Journal
 from experiments.parts.outputs import write_jpeg
 from experiments.parts.videos import Video, VideoFile
@@ -22,6 +23,7 @@ from g_rmi.geometry import from_xywh
 from g_rmi.inference.canvas import MARGIN, shape_class
 from g_rmi.inference.pipeline import BoxTable, PosePipeline
 from g_rmi.inference.settings import Settings
+from g_rmi.inference.tracking import Tracker, Tracking
 from g_rmi.training.hosts import Hosts
 from g_rmi.types import PERSON, People
 from g_rmi.viz.draw import draw_people
@@ -57,6 +59,10 @@ class Arguments:
     # Also write people.csv, a table with a row for each person and frame: file, frame, time, track,
     # score, box, and each joint's x, y and score. x and y are empty for joints that are not drawn.
     csv: bool = False
+    # Follow people through each video, or through the images of each folder in the order of their
+    # names: adds "track_id" to keypoints.json and colours the drawing by it.
+    track: bool = False
+    frame_rate: float = 25.0  # Images of a folder per second, for --track and --smooth.
     draw: bool = True  # Draw what is found.
     draw_boxes: bool = True  # Draw the boxes, too.
     draw_scores: bool = True  # Draw each person's pose score, too.
@@ -73,8 +79,18 @@ class Arguments:
     hosts: Hosts = "auto"
     # How people are found. Default: as stored in the pose network's weights.
     settings: Settings = Settings()
+    tracking: Tracking = Tracking()  # How people are followed; --smooth implies --track.
+
+    @property
+    def follows(self) -> bool:
+        """Whether frames belong together."""
+        return self.track or self.tracking.smooth
 
     def __post_init__(self):
+        if not 0 < self.frame_rate < math.inf:
+            raise ValueError(f"--frame-rate {self.frame_rate}: more than 0")
+        if self.follows and STDIN in self.inputs:
+            raise ValueError(f"{STDIN}: on one picture nobody can be followed")
         for name in ("every", "batch_size", "max_side"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -178,9 +194,31 @@ class Run:
         for job, people in self._people(jobs()):
             source, stamp = job.key
             record = self._record(source, None, stamp, people)
-            self._draw_picture(source, job.image, record)
+            if self.arguments.follows and (drawing := self.drawings.get(source.name)):
+                with contextlib.suppress(OSError):  # its time comes when those before are known
+                    drawing.unlink()
+            else:
+                self._draw_picture(source, job.image, record)
             self._add(record)
             self.progress.advance(bar)
+        if self.arguments.follows:
+            for frames in sequences(sources):
+                self._follow_pictures(frames)
+
+    def _follow_pictures(self, sources: Sequence[Source], *, draw: bool = True) -> None:
+        """Pictures that are a sequence; from the first one that is not drawn, all are drawn."""
+        follow, changed = self._follower(), False
+        for number, source in enumerate(sources):
+            record = self.done.get((source.name, None))
+            if record is None:  # which is reported
+                continue
+            record = follow(record | {"time": number / self.arguments.frame_rate})
+            try:
+                changed = changed or self._is_missing(source)
+                if draw and changed:
+                    self._draw_picture(source, decode(source.read()), record)
+            except (ImageError, OSError) as error:
+                self._report(source, error)
 
     def video(self, source: Source) -> None:
         """A video. The drawn one needs all frames: those that are done are only drawn again."""
@@ -190,8 +228,10 @@ class Run:
             stamp = source.stamp()
             end = self._known(source, _END, stamp)
             if end and not self._is_missing(source):
+                follow = self._follower()
                 for frame in range(0, end["frames"], self.arguments.every):
-                    self._known(source, frame, stamp)
+                    if record := self._known(source, frame, stamp):
+                        follow(record)
                 self.progress.update(bar, total=end["frames"], completed=end["frames"])
                 return
             with Video(source.path) as video:
@@ -211,9 +251,11 @@ class Run:
     ) -> None:
         drawing = self.drawings.get(source.name)
         file = VideoFile(drawing, video.fps / self.arguments.every) if drawing else None
+        follow = self._follower()
         with file or contextlib.nullcontext():
 
             def write(image: Picture, record: dict) -> None:
+                record = follow(record)
                 if file:
                     file.write(self._drawn(image, record))
                 advance()
@@ -244,6 +286,13 @@ class Run:
         for source in sources:
             if (source.name, _END if source.is_video else None) not in self.done:
                 self.broken.add(source.name)
+        if self.arguments.follows:
+            for frames in sequences([source for source in sources if not source.is_video]):
+                self._follow_pictures(frames, draw=False)
+            for source in (source for source in sources if source.is_video):
+                follow = self._follower()
+                for frame in self._frame_numbers(source):
+                    follow(self.done[source.name, frame])
 
     def results(self, sources: Sequence[Source]) -> list[dict]:
         """All people in COCO's results format, with "file_name", "bbox", and a video's "frame".
@@ -254,13 +303,9 @@ class Run:
         stems = [PurePosixPath(source.name).stem for source in sources]
         numbers = [int(stem) for stem in stems if stem.isdecimal()]
         numbered = len(set(numbers)) == len(sources) and not any(s.is_video for s in sources)
-        frames: dict[str, list[int]] = {}
-        for name, frame in self.done:
-            if frame is not None and frame != _END:
-                frames.setdefault(name, []).append(frame)
         entries, count = [], 0
         for source, stem in zip(sources, stems):
-            for frame in sorted(frames.get(source.name, [])) if source.is_video else [None]:
+            for frame in self._frame_numbers(source) if source.is_video else [None]:
                 count += 1
                 ids = {"image_id": int(stem) if numbered else count, "category_id": PERSON}
                 record = self.done.get((source.name, frame), {"people": []})
@@ -290,6 +335,38 @@ class Run:
         if record:
             self.done[source.name, frame] = record
         return record
+
+    def _frame_numbers(self, source: Source) -> list[int]:
+        """Frames of which something is known, in order."""
+        return sorted(
+            frame
+            for name, frame in self.done
+            if name == source.name and frame is not None and frame != _END
+        )
+
+    def _follower(self) -> Callable[[dict], dict]:
+        """What to call with the records of one video's frames, in order.
+
+        It gives their people ids and steadies them, where that is asked for, and keeps the new
+        records. Journals have those of before: following people is quick, and an interrupted run
+        does it again from the first frame.
+        """
+        if not self.arguments.follows:
+            return lambda record: record
+        skeleton = self.pipeline.pose.skeleton
+        tracker = Tracker(self.arguments.tracking, skeleton=skeleton)
+
+        def follow(record: dict) -> dict:
+            found, ids = tracker(_people_in(record, len(skeleton)), record["time"])
+            people = [
+                {**person, "keypoints": pose["keypoints"], "track_id": int(track)}
+                for person, pose, track in zip(record["people"], found.to_coco(), ids)
+            ]
+            record = {**record, "people": people}
+            self.done[record["name"], record["frame"]] = record
+            return record
+
+        return follow
 
     def _is_missing(self, source: Source) -> bool:
         drawing = self.drawings.get(source.name)
@@ -326,16 +403,24 @@ class Run:
             self._report(source, error)
 
     def _drawn(self, image: Picture, record: dict) -> Picture:
-        found, skeleton = record["people"], self.pipeline.pose.skeleton
-        joints = keypoints_of(found, len(skeleton))
-        boxes = np.array([person["bbox"] for person in found], np.float64).reshape(-1, 4)
-        scores = np.array([person["score"] for person in found], np.float64)
+        skeleton = self.pipeline.pose.skeleton
+        people = _people_in(record, len(skeleton))
+        ids = [person["track_id"] for person in record["people"] if "track_id" in person]
         return draw_people(
             image,
-            joints[..., :2],
-            joints[..., 2],
-            scores if self.arguments.draw_scores else None,
-            from_xywh(boxes) if self.arguments.draw_boxes else None,
+            people.keypoints,
+            people.keypoint_scores,
+            people.scores if self.arguments.draw_scores else None,
+            people.boxes if self.arguments.draw_boxes else None,
+            ids=np.array(ids, np.int32) if self.arguments.follows else None,
             skeleton=skeleton,
             min_score=self.drawn_from,
         )
+
+
+def _people_in(record: dict, joints: int) -> People:
+    found = record["people"]
+    points = keypoints_of(found, joints)
+    boxes = np.array([person["bbox"] for person in found], np.float64).reshape(-1, 4)
+    scores = np.array([person["score"] for person in found], np.float64)
+    return People(points[..., :2], points[..., 2], scores, from_xywh(boxes))

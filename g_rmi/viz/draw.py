@@ -34,6 +34,7 @@ def draw_people(
     scores: Float[np.ndarray, " N"] | None = None,
     boxes: Float[np.ndarray, "N 4"] | None = None,
     *,
+    ids: Integer[np.ndarray, " N"] | None = None,
     visibility: Integer[np.ndarray, "N K"] | None = None,
     skeleton: Skeleton = COCO,
     min_score: float = 0.3,
@@ -46,6 +47,7 @@ def draw_people(
       keypoint_scores: Joints below `min_score` are not drawn, nor are limbs that end in one.
       scores: Pose scores to write beside the people.
       boxes: `(x0, y0, x1, y1)` to draw.
+      ids: Of people who are followed, -1 of others: gives their colours, and is written, too.
       visibility: COCO's v of labelled people: 0 is not drawn, 1 (occluded) is hollow.
       skeleton: Keypoint set.
       min_score: Smallest joint score to draw.
@@ -57,15 +59,18 @@ def draw_people(
         shown, hollow = shown & (visibility > 0), visibility == 1
     # What is drawn first is covered by the rest.
     order = np.argsort(np.zeros(len(keypoints)) if scores is None else scores, kind="stable")
+    numbers = range(len(keypoints)) if ids is None else ids.tolist()
     for n in order.tolist():
         if boxes is not None:
-            _box(canvas, boxes[n], n)
-        _person(canvas, keypoints[n], shown[n], hollow[n], n, skeleton)
+            _box(canvas, boxes[n], numbers[n])
+        _person(canvas, keypoints[n], shown[n], hollow[n], numbers[n], skeleton)
     for n in order.tolist():
+        words = [f"#{ids[n]}"] if ids is not None and ids[n] >= 0 else []
+        text = " ".join(words + ([] if scores is None else [f"{scores[n]:.2f}"]))
         if boxes is not None:
-            _label(canvas, scores, n, boxes[n : n + 1, :2])
+            _label(canvas, text, boxes[n : n + 1, :2])
         else:
-            _label(canvas, scores, n, keypoints[n][shown[n]], lines_above=1)
+            _label(canvas, text, keypoints[n][shown[n]], lines_above=1)
     return canvas.flatten(_OPACITY)
 
 
@@ -86,15 +91,13 @@ def _box(canvas: Canvas, box: np.ndarray, number: int) -> None:
         canvas.box(box, _colour("middle", number), width)
 
 
-def _label(
-    canvas: Canvas, scores: np.ndarray | None, n: int, points: np.ndarray, *, lines_above: int = 0
-) -> None:
-    """Writes a score, if there are any, at the upper left of some points."""
-    if scores is not None and len(points) and np.isfinite(points).all():
+def _label(canvas: Canvas, text: str, points: np.ndarray, *, lines_above: int = 0) -> None:
+    """Writes a text, if there is any, at the upper left of some points."""
+    if text and len(points) and np.isfinite(points).all():
         x, y = points.min(axis=0).tolist()
         size = max(6.0, 0.02 * canvas.reference)
         y -= lines_above * size
-        canvas.label(f"{scores[n]:.2f}", x, y, size, ink=_PAPER, plate=_PLATE)
+        canvas.label(text, x, y, size, ink=_PAPER, plate=_PLATE)
 
 
 def _person(

@@ -23,6 +23,7 @@ from g_rmi.inference.settings import Settings
 from g_rmi.skeleton import COCO
 from g_rmi.types import People
 from tests.networks import save_both, scene
+from tests.oracles.tracking import STANDING
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +250,112 @@ def assert_same_table(out):
             x, y, score = person["keypoints"][3 * k : 3 * k + 3]
             assert row[f"{joint}_score"] == score
             assert (row[f"{joint}_x"], row[f"{joint}_y"]) in ((x, y), ("", ""))
+
+
+@pytest.fixture
+def walkers(monkeypatch):
+    """In place of the networks: two who pass each other, the further the brighter the frame.
+
+    The list that is given has the number of each frame that was looked at.
+    """
+    frames = []
+
+    def call(self, images, *boxes):
+        found = []
+        for image in images:
+            i = round(image.mean() / 8) - 1
+            frames.extend([i] if i >= 0 else [])
+            poses = [
+                STANDING * 40 + (x, 55) for x in ((20 + 3 * i, 60 - 3 * i)[:: 1 - 2 * (i % 2)])
+            ]
+            box = [[*pose.min(0), *pose.max(0)] for pose in poses]
+            scores = np.array([0.75, 0.5], np.float32)
+            joints = np.repeat(scores[:, None], 17, 1)
+            found.append(People(np.float32(poses), joints, scores, np.float32(box)))
+        return found
+
+    monkeypatch.setattr(PosePipeline, "__call__", call)
+    return frames
+
+
+def grey(i):
+    """A frame that says its number."""
+    return np.full((60, 80, 3), 8 * (i + 1), np.uint8)
+
+
+def ids_in(out):
+    """By picture or frame, the ids from left to right on the first one's day."""
+    found = {}
+    for person in people_in(out):
+        key = person.get("frame", person["file_name"])
+        found.setdefault(key, []).append(person["track_id"])
+    return list(found.values())
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+def test_people_of_a_video_are_followed_also_after_an_interruption(
+    networks, tmp_path, monkeypatch, walkers, capsys, smooth
+):
+    file = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (80, 60))
+    for i in range(9):
+        file.write(grey(i))
+    file.release()
+    arguments = [*networks, str(tmp_path / "v.avi"), "--smooth" if smooth else "--track"]
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert predict.main([*arguments, "--out", str(whole)]) == 0
+    assert "18 detections in 9 frames, 2 tracks" in capsys.readouterr().out
+    assert ids_in(whole) == [[1, 2], [2, 1]] * 4 + [[1, 2]]
+    lines = (whole / "journal.jsonl").read_text().splitlines()
+    times = [json.loads(line).get("time") for line in lines[1:-1]]
+    assert times == pytest.approx([i / 10 for i in range(9)])
+
+    call = PosePipeline.__call__
+
+    def interrupted(self, images, *boxes):
+        if len(walkers) == 9 + 4:
+            raise KeyboardInterrupt
+        return call(self, images, *boxes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PosePipeline, "__call__", interrupted)
+        assert predict.main([*arguments, "--out", str(out)]) == predict.INTERRUPTED
+    for _ in range(2):  # going on, and with nothing left to do
+        assert predict.main([*arguments, "--out", str(out)]) == 0
+        assert people_in(out) == people_in(whole)
+    assert walkers == [*range(9), *range(4), *range(4, 9)]
+    assert (out / "v.mp4").read_bytes() == (whole / "v.mp4").read_bytes()
+    with pytest.raises(ValueError, match="track was True, is None"):
+        predict.main([*arguments[:-1], "--out", str(out)])
+
+
+def test_the_pictures_of_a_folder_are_followed_in_the_order_of_their_numbers(
+    networks, tmp_path, walkers
+):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        for i in range(9, 12):  # 10 comes after 9
+            (folder / name / f"{i}.png").write_bytes(encode(grey(i)))
+    arguments = [*networks, str(folder), "--out", str(out), "--track"]
+    assert predict.main(arguments) == 0
+    by_name = dict(zip(["a/10", "a/11", "a/9", "b/10", "b/11", "b/9"], ids_in(out), strict=True))
+    for name in ("a", "b"):
+        assert [by_name[f"{name}/{i}"] for i in (9, 10, 11)] == [[1, 2], [2, 1], [1, 2]]
+    before, drawn = people_in(out), {path: path.read_bytes() for path in out.rglob("*.jpg")}
+    assert len(drawn) == 6
+    # What comes later is drawn again when one before it has changed.
+    other = grey(10)
+    other[:8, :8] += 20
+    (folder / "a" / "10.png").write_bytes(encode(other))
+    assert predict.main(arguments) == 0
+    assert len(walkers) == 7
+    assert [p for p in people_in(out) if p["file_name"][0] == "b"] == before[6:]
+    for path, pixels in drawn.items():
+        assert (path.read_bytes() == pixels) == (path != out / "a" / "10.jpg")
+    with pytest.raises(ValueError, match="-: on one picture nobody can be followed"):
+        predict.main([*networks, "-", "--track", "--out", str(tmp_path / "stdin")])
+    with pytest.raises(ValueError, match=r"--frame-rate 0\.0: more than 0"):
+        predict.main([*networks, str(folder), "--frame-rate", "0", "--out", str(out)])
 
 
 def test_standard_input_and_broken_videos(networks, tmp_path, monkeypatch, capsys):

@@ -103,6 +103,19 @@ def test_people_have_different_shades_and_the_best_lies_on_top():
     np.testing.assert_array_equal(at(second, wrist), at(alone[1], wrist))
 
 
+def test_ids_give_the_colours_and_are_written():
+    image, points, scores = scene(width=320)
+    both = points + np.array([[[-80, 0]], [[80, 0]]])
+    ids = np.array([7, 2])
+    picture = draw.draw_people(image, both, np.ones((2, 17)), ids=ids)
+    other = draw.draw_people(image, both[::-1], np.ones((2, 17)), ids=ids[::-1])
+    np.testing.assert_array_equal(picture, other)
+    shaded = draw.draw_people(image, points, scores, ids=np.array([2]))
+    assert (shaded != draw.draw_people(image, points, scores)).any()
+    nobodys = draw.draw_people(image, points, scores, ids=np.array([-1]))
+    assert changed(image, nobodys).sum() < changed(image, shaded).sum()  # no number beside it
+
+
 def test_boxes_and_scores():
     image, points, scores = scene()
     box = np.array([[20.0, 40.0, 140.0, 220.0]])
