@@ -322,11 +322,10 @@ CHAIN = "--channels 2 --decoder-channels 2 --doublings 0 --truth-steps 1 --outpu
 def test_points_that_differ_at_test_time_share_a_training(
     data, tmp_path, name, config, words, trainings
 ):
-    tiny = [*TINY[4:-4], *words.split()]
-    tiny = tiny[: tiny.index("--radius")] + tiny[tiny.index("--radius") + 2 :]
-    tiny += ["--checkpoint-every", "5", "--threads", "1", "--launcher", "debug"]
+    radius = TINY.index("--radius")
+    tiny = [*TINY[2:radius], *TINY[radius + 2 :], *words.split()]
     out = tmp_path / "out"
-    given = ["--base", config, "--width", "8", "--data", str(data), "--out", str(out)]
+    given = ["--base", config, "--data", str(data), "--out", str(out)]
     assert sweep.main(["--config", name, *given, *tiny]) == 0
     table = read(out, name)
     assert {row["status"] for row in table.values()} == {"done"}
