@@ -98,6 +98,7 @@ def detection_batches(
     datasets: Sequence[Dataset],
     *,
     canvas: tuple[int, int],
+    squash: bool = False,
     config: DetectorDataConfig,
     batch_size: int,
     seed: int,
@@ -109,8 +110,9 @@ def detection_batches(
     batches of their own; which of them a step gets depends on the step and the share of such images
     alone. Every data set is repeated in a new order each time it is through, and has its share
     (`config.weights`) of all images; so no image is shown more often for its orientation. A batch
-    is image ids (the first image's of a mosaic) and a `DetectionBatch`. A DataError if a data set
-    has no image to train on, weights or flags do not fit, or nobody has an outline to paste.
+    is image ids (the first image's of a mosaic) and a `DetectionBatch`. `squash`: see `fit_canvas`.
+    A DataError if a data set has no image to train on, weights or flags do not fit, or nobody has
+    an outline to paste.
     """
     weights = _mixing_weights(config.weights, len(datasets))
     datasets = with_completeness(datasets, config.boxes_complete)
@@ -122,7 +124,8 @@ def detection_batches(
             raise DataError(f"{dataset}: no image to train on")
         for landscape, there in _by_orientation(dataset, rows).items():
             size = canvas if landscape else canvas[::-1]
-            make = functools.partial(DetectionExamples(datasets, weights, size, config, donors), i)
+            examples = DetectionExamples(datasets, weights, size, config, donors, squash)
+            make = functools.partial(examples, i)
             share_of_part = weight * len(there) / len(rows)
             if len(there):
                 parts[landscape].append(
@@ -211,6 +214,7 @@ def canvases(
     dataset: Dataset,
     *,
     canvas: tuple[int, int],
+    squash: bool = False,
     batch_size: int,
     share: Share = ALONE,
     threads: int = 8,
@@ -218,7 +222,8 @@ def canvases(
     """Fits the images of a data set to canvases for evaluation, each once over all hosts.
 
     First come all landscape images, then all portrait ones; `canvas` is the shorter and longer side
-    of what they are fitted to. A DataError names the file if an image is broken.
+    of what they are fitted to, `squash` as in `fit_canvas`. A DataError names the file if an image
+    is broken.
 
     Yields:
       `image` uint8 [B, H, W, 3]; `size` int32 [B, 2], rows and columns of the image on its
@@ -230,7 +235,8 @@ def canvases(
     images = dataset.images
 
     def place(row: int) -> dict[str, Any]:
-        fit = fit_canvas(int(images.height[row]), int(images.width[row]), canvas=canvas)
+        sides = int(images.height[row]), int(images.width[row])
+        fit = fit_canvas(*sides, canvas=canvas, squash=squash)
         height, width = fit.size
         image = np.zeros((*fit.canvas, 3), np.uint8)
         part = image[:height, :width]

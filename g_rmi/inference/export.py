@@ -66,17 +66,18 @@ def _find_people(
 ) -> dict[str, Array]:
     variables, settings = unflatten_dict(weights, sep="/"), pipeline.settings
     short, long = detector.config.canvas
+    fit = partial(fit_on_device, image, size, squash=detector.config.squash)
     lying = size[:, 1] >= size[:, 0]
 
     def boxes(canvas: tuple[int, int], mine: Bool[Array, " B"]) -> Detections:
         """Of the pictures of one orientation; costs next to nothing if there are none."""
         find = partial(find_boxes, detector, canvas=canvas, settings=settings)
-        inputs = variables["detector"], fit_on_device(image, size, canvas=canvas), levels
+        inputs = variables["detector"], fit(canvas=canvas), levels
         shapes = jax.eval_shape(find, *inputs)
         nobody = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         return lax.cond(jnp.any(mine), lambda: find(*inputs), lambda: nobody)
 
-    pictures = fit_on_device(image, size, canvas=(short, long))
+    pictures = fit(canvas=(short, long))
     levels = mipmaps(pictures)
     found = jax.tree.map(
         lambda a, b: jnp.where(lying.reshape(-1, *(1,) * (a.ndim - 1)), a, b),

@@ -157,7 +157,8 @@ class PosePipeline:
         devices = self.mesh.size if self.mesh else 1
         count = -(-len(images) // devices) * devices
         canvas = self.detector.config.canvas if self.detector else (1, 1)
-        pictures = pack(images, canvas=canvas, count=count)
+        squash = bool(self.detector and self.detector.config.squash)
+        pictures = pack(images, canvas=canvas, squash=squash, count=count)
         given = None
         if boxes is None:
             canvas = fit_canvas(*images[0].shape[:2], canvas=canvas).canvas
