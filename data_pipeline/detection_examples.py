@@ -25,7 +25,8 @@ class DetectionExamples:
     """Makes the training examples of some data sets on canvases of so many rows and columns.
 
     `weights` are the shares of the data sets among the images that fill up a mosaic; `donors` may
-    be pasted into the images.
+    be pasted into the images. `squash` as in `g_rmi.geometry.fit_canvas`; images of a mosaic keep
+    their aspect.
     """
 
     datasets: Sequence[Dataset]
@@ -33,6 +34,7 @@ class DetectionExamples:
     canvas: tuple[int, int]
     config: DetectorDataConfig
     donors: Donors = NOBODY
+    squash: bool = False
 
     def __call__(self, number: int, row: int, rng: Rng) -> DetectionBatch:
         """Makes an example of an image of `datasets[number]`; errors as `cut_image`'s."""
@@ -60,7 +62,7 @@ class DetectionExamples:
         people, group = dataset.people, dataset.people_of(row)
         boxes = people.box[group][~people.is_crowd[group]]
         image = int(dataset.images.height[row]), int(dataset.images.width[row])
-        view = View.fit(image, room)
+        view = View.fit(image, room, squash=self.squash)
         for transform in image_geometry(self.config.augmentation, tile=tile):
             view = transform(view, boxes, rng)
         return view

@@ -95,6 +95,7 @@ def detection_batches(
     datasets: Sequence[Dataset],
     *,
     canvas: tuple[int, int],
+    squash: bool = False,
     config: DetectorDataConfig,
     batch_size: int,
     seed: int,
@@ -106,15 +107,17 @@ def detection_batches(
     batches of their own; which of them a step gets depends on the step and the share of such images
     alone. Every data set is repeated in a new order each time it is through, and has its share
     (`config.weights`) of all images; so no image is shown more often for its orientation. A batch
-    is image ids (the first image's of a mosaic) and a `DetectionBatch`. A DataError if a data set
-    has no image to train on, weights or flags do not fit, or nobody has an outline to paste.
+    is image ids (the first image's of a mosaic) and a `DetectionBatch`. `squash`: see `fit_canvas`.
+    A DataError if a data set has no image to train on, weights or flags do not fit, or nobody has
+    an outline to paste.
     """
     weights = _mixing_weights(config.weights, len(datasets))
     datasets = with_completeness(datasets, config.boxes_complete)
     donors = donors_of(datasets, config.augmentation.copy_paste)
 
     def make(number: int, size: tuple[int, int]) -> Callable:
-        return functools.partial(DetectionExamples(datasets, weights, size, config, donors), number)
+        examples = DetectionExamples(datasets, weights, size, config, donors, squash)
+        return functools.partial(examples, number)
 
     mixtures = _pictures(datasets, weights, canvas, trainable_images, make)
     how = {"batch_size": batch_size, "seed": seed, "share": share}
@@ -256,6 +259,7 @@ def canvases(
     dataset: Dataset,
     *,
     canvas: tuple[int, int],
+    squash: bool = False,
     batch_size: int,
     share: Share = ALONE,
     threads: int = 8,
@@ -263,7 +267,8 @@ def canvases(
     """Fits the images of a data set to canvases for evaluation, each once over all hosts.
 
     First come all landscape images, then all portrait ones; `canvas` is the shorter and longer side
-    of what they are fitted to. A DataError names the file if an image is broken.
+    of what they are fitted to, `squash` as in `fit_canvas`. A DataError names the file if an image
+    is broken.
 
     Yields:
       `image` uint8 [B, H, W, 3]; `size` int32 [B, 2], rows and columns of the image on its
@@ -275,7 +280,8 @@ def canvases(
     images = dataset.images
 
     def place(row: int) -> dict[str, Any]:
-        fit = fit_canvas(int(images.height[row]), int(images.width[row]), canvas=canvas)
+        sides = int(images.height[row]), int(images.width[row])
+        fit = fit_canvas(*sides, canvas=canvas, squash=squash)
         height, width = fit.size
         image = np.zeros((*fit.canvas, 3), np.uint8)
         part = image[:height, :width]

@@ -189,9 +189,10 @@ class View(NamedTuple):
     corner: tuple[float, float] = (0.0, 0.0)  # the point (x, y) where the cut begins
 
     @classmethod
-    def fit(cls, image: tuple[int, int], room: tuple[int, int]) -> "View":
-        """The whole image, as large as there is room of its orientation."""
-        return cls(image, room, fit_canvas(*image, canvas=(min(room), max(room))).size)
+    def fit(cls, image: tuple[int, int], room: tuple[int, int], *, squash: bool = False) -> "View":
+        """The whole image, as large as there is room of its orientation (`fit_canvas`)."""
+        canvas = min(room), max(room)
+        return cls(image, room, fit_canvas(*image, canvas=canvas, squash=squash).size)
 
     @property
     def shown(self) -> tuple[int, int]:

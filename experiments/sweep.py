@@ -10,7 +10,8 @@ from pathlib import Path
 import tyro
 
 from experiments import configs
-from experiments.parts import ablations, cli, data, sweep_table
+from experiments.benchmarks import detectors
+from experiments.parts import ablations, cli, data, detector_chart, sweep_table
 from experiments.parts.experiment import (
     DetectorExperiment,
     Experiment,
@@ -32,7 +33,7 @@ from experiments.parts.sweep_jobs import (
 )
 from experiments.parts.sweep_table import Row
 from experiments.parts.training import Arguments as TrainArguments
-from g_rmi.evaluation.truth import BOX_METRICS, KEYPOINT_METRICS
+from g_rmi.evaluation.truth import KEYPOINT_METRICS
 from g_rmi.files import locked
 
 
@@ -122,7 +123,9 @@ def plan(points: Sequence[Point], base: Base, arguments: Arguments) -> list[Run]
     runs = []
     for point in points:
         needs = resolve(point, base)
-        boxes = None
+        boxes = looks = None
+        if needs.detector and point.counts == "boxes":
+            looks = override(needs.detector, point.detector_test).model
         if needs.detector and base.detector and arguments.detector:
             finds = training(needs.detector, base.detector, arguments.detector, arguments)
             look = [dict(point.detector_test)] if point.detector_test else []
@@ -142,9 +145,21 @@ def plan(points: Sequence[Point], base: Base, arguments: Arguments) -> list[Run]
                 boxes=boxes,
                 data=directories,
                 max_per_image=arguments.max_per_image,
+                detector=looks,
             )
         )
     return runs
+
+
+def read_costs(runs: Sequence[Run], file: Path) -> dict[str, detectors.Costs]:
+    """What the detectors of points cost, as far as it was measured of these very ones."""
+    rows = json.loads(file.read_text()) if file.is_file() else {}
+    found = {run.point.name: rows.get(run.point.name, {}) for run in runs}
+    return {
+        run.point.name: {name: value for name, value in row.items() if name != "of"}
+        for run, row in zip(runs, found.values())
+        if row.get("of") == run.identity
+    }
 
 
 def make_jobs(runs: Sequence[Run], sweep: str) -> tuple[list[Job], dict[str, list[Run]]]:
@@ -175,16 +190,23 @@ def make_jobs(runs: Sequence[Run], sweep: str) -> tuple[list[Job], dict[str, lis
     return list(jobs.values()), groups
 
 
-def rows(runs: Sequence[Run], errors: dict[str, str]) -> list[Row]:
+def rows(
+    runs: Sequence[Run], errors: dict[str, str], costs: dict[str, detectors.Costs]
+) -> list[Row]:
     """The table, of what the points' files say."""
     found = []
     for run in runs:
         metrics = run.metrics
         error = errors.get(run.point.name)
         status = "done" if metrics else f"failed: {error}" if error else "waiting"
-        names = KEYPOINT_METRICS if run.pose else BOX_METRICS
-        names = COST_METRICS if run.point.costs else names
-        found.append(Row(run.point.name, metrics, run.minutes, status, names))
+        names, mark = COST_METRICS if run.point.costs else KEYPOINT_METRICS, None
+        if looks := run.detector:
+            assert run.boxes
+            names, training = detector_chart.COLUMNS, run.boxes[1].workdir.name
+            shown = looks.kind, looks.depth, getattr(looks, "proposals", None), training
+            mark = detector_chart.Mark(*shown)
+            metrics = metrics and {**metrics, **costs.get(run.point.name, {})}
+        found.append(Row(run.point.name, metrics, run.minutes, status, names, mark))
     return found
 
 
@@ -215,13 +237,21 @@ def sweep(arguments: Arguments, base: Base, command: str) -> int:
     left = [run for run in runs if run.metrics is None]
     print(f"{len(runs)} points, {len(runs) - len(left)} done before")
     jobs, groups = make_jobs(left, arguments.config)
+    compared = [run for run in runs if run.detector]
+    file = arguments.out.absolute() / "points" / arguments.config / "costs.json"
+    if len(read_costs(compared, file)) < len(compared):  # all in turns, or none is comparable
+        found = frozenset(job.name for job in jobs if job.name in groups)
+        jobs.append(Job(f"{arguments.config}_costs", detectors.measure, (compared, file), found))
+
+    def table() -> list[Row]:
+        return rows(runs, errors, read_costs(compared, file))
 
     def ended(job: Job, error: str | None) -> None:
         print(f"{job.name}: {error or 'done'}", flush=True)
         for run in groups.get(job.name, ()):
             if run.metrics is None:
                 errors[run.point.name] = error or "the job left no numbers"
-        sweep_table.save(rows(runs, errors), out, title=title, command=command)
+        sweep_table.save(table(), out, title=title, command=command)
 
     if jobs:
         executor = Executor(arguments.launcher, out.parent.absolute() / "jobs", arguments.resources)
@@ -233,9 +263,11 @@ def sweep(arguments: Arguments, base: Base, command: str) -> int:
             rest = "Slurm keeps the jobs" if arguments.launcher == "slurm" else "stopped"
             print(f"{rest}; the same command goes on")
             return 128 + signal.SIGINT
-    found = rows(runs, errors)
+    found = table()
     print(sweep_table.save(found, out, title=title, command=command))
     failed = [row.name for row in found if row.metrics is None]
+    if len(read_costs(compared, file)) < len(compared):
+        failed.append("costs")
     if failed:
         print(f"failed: {', '.join(failed)}; the same command tries again")
     return 1 if failed else 0

@@ -89,16 +89,20 @@ class CanvasFit(NamedTuple):
     affine: Affine  # from image points to canvas pixels
 
 
-def fit_canvas(height: int, width: int, *, canvas: tuple[int, int]) -> CanvasFit:
-    """Fits a picture to a canvas of its orientation, as large as possible, never squashed.
+def fit_canvas(
+    height: int, width: int, *, canvas: tuple[int, int], squash: bool = False
+) -> CanvasFit:
+    """Fits a picture to a canvas of its orientation, as large as possible.
 
-    `canvas` is the shorter and longer side; it lies if the picture is at least as wide as high.
+    `canvas` is the shorter and longer side; it lies if the picture is at least as wide as high. The
+    picture keeps its aspect, unless `squash` lets it fill the canvas.
     """
     short, long = canvas
     rows, columns = (short, long) if width >= height else (long, short)
     # Exact, so that every program that does the same rounds the same way.
     scale = min(Fraction(rows, height), Fraction(columns, width))
     size = min(max(round(scale * height), 1), rows), min(max(round(scale * width), 1), columns)
+    size = (rows, columns) if squash else size
     affine = resize_affine(height, width, rows=size[0], columns=size[1])
     return CanvasFit((rows, columns), size, affine)
 

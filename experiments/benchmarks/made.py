@@ -1,7 +1,7 @@
 """Made inputs of the benchmarks: batches, maps of crops, scored boxes, features, found people."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,22 @@ class Regions(NamedTuple):
 
 Scored = tuple[Float[np.ndarray, "N 4"], Float[np.ndarray, " N"]]
 """Boxes to choose from, and their scores."""
+
+
+def made_variables(task: Any) -> dict:
+    """Random variables of a task; numpy draws them, for nothing to compile."""
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        if path[-1].key in ("scale", "var"):
+            return jnp.ones(leaf.shape)
+        if path[-1].key != "kernel":
+            return jnp.zeros(leaf.shape)
+        deviation = np.sqrt(2 / np.prod(leaf.shape[:-1]))
+        return jnp.asarray(rng.normal(0, deviation, leaf.shape), jnp.float32)
+
+    shapes = jax.eval_shape(task.init, jax.random.key(0))
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def made_maps(grid: Grid, *, count: int, stride: int = 8) -> Maps:

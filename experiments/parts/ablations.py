@@ -12,8 +12,10 @@ import dataclasses
 import inspect
 import typing
 from collections.abc import Callable, Iterator
+from typing import Any
 
-from experiments.parts.experiment import of_kind
+from experiments.configs.detector_rfcn_small import FIELDS
+from experiments.parts.experiment import DetectorExperiment, of_kind, override
 from experiments.parts.points import Base, Fields, Point, check_names, disks, head_of
 from g_rmi.config import OptimConfig, nearest, to_dict
 from g_rmi.detector import DetectorConfig
@@ -22,6 +24,8 @@ from g_rmi.pose.heads.chain.head import Chain
 from g_rmi.pose.heads.recurrent.head import Recurrent
 
 Sweep = Callable[[Base], Iterator[Point]]
+# What small detectors have of their own beside small ones of other kinds.
+SMALL = {"rfcn": FIELDS}
 
 
 def auxiliary(base: Base) -> Iterator[Point]:
@@ -141,32 +145,69 @@ def decoding(base: Base) -> Iterator[Point]:
     yield Point("Hough voting, OKS's kernel", settings={"decoding": "hough_oks"})
 
 
+def detector_axes(base: Base) -> Iterator[Point]:
+    """Detectors' axes: what do half the canvas, another stride and a deeper trunk change?
+
+    Article: Huang et al. (2017): half the sides cost 16 % of AP and 27 % of the time, stride 8 for
+             16 gains 5 % and costs 63 %; a better trunk helps Faster R-CNN and R-FCN, SSD little.
+    Ours:    not run.
+    Trains:  four detectors of each kind.
+    """
+    detector = named(base)
+    model = detector.model
+    short, long = model.canvas
+    changes = {
+        "": {},
+        ", half the canvas": {"model.canvas": (short // 2, long // 2)},
+        ", stride {}": {"model.output_stride": 8 if model.output_stride == 16 else 16},
+        ", ResNet-{}": {"model.depth": {26: 50, 50: 101}.get(model.depth, 50)},
+    }
+    for kind in kinds(detector):
+        for text, change in changes.items():
+            other = override(detector, {f"model.{n}": v for n, v in kind.items()} | change)
+            name = other.model.kind + text.format(*change.values())
+            fields = {f"model.{n}": v for n, v in to_dict(other.model).items()}
+            yield Point(name, boxes="detector", counts="boxes", detector=fields)
+
+
 def detectors(base: Base) -> Iterator[Point]:
     """Detectors: Faster R-CNN, R-FCN or SSD, and with how many proposals?
 
     Article: Huang et al. (2017): R-FCN's time hardly depends on proposals, Faster R-CNN loses
              little with few; SSD is fast, and poor on small people.
-    Ours:    not run.
+    Ours:    costs alone, docs/speed_accuracy.md: 31 to 268 ms for 10 to 300 proposals, 42 to 44,
+             and 21 for SSD.
     Trains:  one detector of each kind, alike in trunk, canvas, data and steps. Proposals differ at
-             test time alone.
+             test time alone, and are the article's.
     """
-    if base.detector is None:
-        raise ValueError("this sweep compares detectors: name a config or training with --detector")
-    for choice in typing.get_args(DetectorConfig):
-        kind, fields = choice.kind, {}
-        model = of_kind(base.detector, kind, {}).model
-        if kind != base.detector.model.kind:
-            fields = {f"model.{name}": value for name, value in to_dict(model).items()}
-        point = Point(kind, boxes="detector", counts="boxes", detector=fields)
-        most = getattr(model, "proposals", None)
-        if most is None:
+    detector = named(base)
+    for kind in kinds(detector):
+        fields = {f"model.{name}": value for name, value in kind.items()}
+        point = Point(kind["kind"], boxes="detector", counts="boxes", detector=fields)
+        if "proposals" not in kind:
             yield point
             continue
-        for part in (1, 3, 6, 30):  # of the article's 300: 300, 100, 50, 10
-            count = max(1, most // part)
-            test = {} if part == 1 else {"model.proposals": count}
-            name = f"{kind}, {count} proposals"
+        for count in (10, 50, 100, 300):
+            test = {"model.proposals": count, "model.candidates": max(kind["candidates"], count)}
+            name = f"{kind['kind']}, {count} proposals"
             yield dataclasses.replace(point, name=name, detector_test=test)
+
+
+def named(bases: Base) -> DetectorExperiment:
+    """The base's detector; a ValueError if there is none."""
+    if bases.detector is None:
+        raise ValueError("this sweep compares detectors: name a config or training with --detector")
+    return bases.detector
+
+
+def kinds(detector: DetectorExperiment) -> Iterator[dict[str, Any]]:
+    """The settings of a detector of each kind, alike in trunk and canvas; a small R-FCN's own."""
+    for choice in typing.get_args(DetectorConfig):
+        if choice.kind == detector.model.kind:
+            yield to_dict(detector.model)
+            continue
+        own = SMALL.get(choice.kind, {}) if detector.model.depth == 26 else {}
+        yield to_dict(of_kind(detector, choice.kind, own).model)
 
 
 def heads(base: Base) -> Iterator[Point]:

@@ -161,6 +161,7 @@ def find_boxes(
     pictures = canvases(
         dataset,
         canvas=task.config.canvas,
+        squash=task.config.squash,
         batch_size=batch_size * jax.local_device_count(),
         share=hosts.shard(),
     )

@@ -61,7 +61,8 @@ def _crops(experiment: PoseExperiment, datasets: list[Dataset]) -> Batches:
 
 
 def _canvases(experiment: DetectorExperiment, datasets: list[Dataset]) -> Batches:
-    return detection_batches(datasets, canvas=experiment.model.canvas, **_reading(experiment))
+    size = {"canvas": experiment.model.canvas, "squash": experiment.model.squash}
+    return detection_batches(datasets, **size, **_reading(experiment))
 
 
 def _announce(validation: Dataset) -> None:

@@ -14,6 +14,7 @@ from experiments.parts.experiment import Experiment, PoseExperiment, override
 from experiments.parts.points import Fields, Point, settings_of
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import flatten, to_dict
+from g_rmi.detector.detector import Detector
 from g_rmi.evaluation.results import box_results
 from g_rmi.evaluation.truth import Truth, evaluate_boxes
 from g_rmi.files import locked, write_whole
@@ -124,6 +125,7 @@ class Run:
     boxes: tuple[Path, Training] | None  # The file, and who finds them; None for annotated ones.
     data: tuple[Path, ...]
     max_per_image: int
+    detector: Any = None  # Settings of the detector that looks, where boxes alone count.
 
     @property
     def identity(self) -> Json:
@@ -177,6 +179,12 @@ def train_once(needed: Training) -> None:
             training.run(needed.arguments)
 
 
+def test_task(task: Any, fields: Fields) -> Detector:
+    """A detector with fields that differ only when it finds boxes, {"model.proposals": 50}."""
+    changes = {name.removeprefix("model."): value for name, value in fields.items()}
+    return dataclasses.replace(task.config, **changes).task()
+
+
 def find_boxes(detector: Training, directories: Sequence[Path], file: Path, fields: Fields) -> None:
     """Trains a detector unless it is done; writes the boxes it finds in the validation set.
 
@@ -185,9 +193,7 @@ def find_boxes(detector: Training, directories: Sequence[Path], file: Path, fiel
     train_once(detector)
     enable_compilation_cache()
     task, variables = load_task(detector.workdir, stage="detector")
-    assert not isinstance(task, PoseTask)
-    changes = {name.removeprefix("model."): value for name, value in fields.items()}
-    task = dataclasses.replace(task.config, **changes).task()
+    task = test_task(task, fields)
     dataset, *_ = data.read_split(directories, "val")
     found = measure.find_boxes(task, variables, dataset)
     results = box_results(dataset.images.id[found.image], found.boxes, found.scores)

@@ -8,23 +8,25 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
+from experiments.parts import detector_chart
 from g_rmi.evaluation.truth import KEYPOINT_METRICS
 from g_rmi.files import write_whole
 from g_rmi.viz import table
 
 # Colours of Okabe and Ito, which colour-blind people can tell apart, and markers for print.
 _STYLES = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"))
-_DRAWN = ("AP", "AP50", "AR"), ("box_AP", "box_AP50", "box_AR100")
+_DRAWN = "AP", "AP50", "AR"
 
 
 class Row(NamedTuple):
     """One point of the table."""
 
     name: str
-    metrics: Mapping[str, float] | None  # COCO's numbers, if they are there.
+    metrics: Mapping[str, float] | None  # COCO's numbers and costs, if they are there.
     minutes: float | None  # Training time of what counts, if it has begun.
     status: str  # "done", "waiting", or "failed: " and why.
-    names: Sequence[str] = KEYPOINT_METRICS  # Of the numbers: people's, or boxes'.
+    names: Sequence[str] = KEYPOINT_METRICS  # Of the numbers: people's, or boxes' and costs.
+    detector: detector_chart.Mark | None = None  # Where detectors are compared.
 
 
 def _columns(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -32,7 +34,8 @@ def _columns(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def _cells(row: Row, *, digits: int = 3, missing: str = "-") -> list[str]:
-    numbers = [f"{row.metrics[n]:.{digits}f}" if row.metrics else missing for n in row.names]
+    have = row.metrics or {}
+    numbers = [f"{have[n]:.{digits}f}" if n in have else missing for n in row.names]
     minutes = missing if row.minutes is None else f"{row.minutes:.1f}"
     return [row.name, *numbers, minutes, row.status]
 
@@ -51,13 +54,15 @@ def as_markdown(rows: Sequence[Row], title: str, command: str) -> str:
 
 
 def plot(rows: Sequence[Row], title: str) -> Figure:
-    """AP, AP50 and AR of each point that has them, of people or of boxes."""
+    """AP, AP50 and AR of each point that has them; of detectors, AP by time."""
     rows = [row for row in rows if row.metrics]
+    marks = [(row.detector, row.metrics) for row in rows if row.detector and row.metrics]
+    if marks:
+        return detector_chart.plot(marks, title)
     figure = Figure(figsize=(7, 1.3 + 0.35 * len(rows)), layout="constrained")
     axes = figure.subplots()
     places = range(len(rows))
-    drawn = next(names for names in _DRAWN if names[0] in rows[0].names)
-    for name, (colour, marker) in zip(drawn, _STYLES):
+    for name, (colour, marker) in zip(_DRAWN, _STYLES):
         values = [row.metrics[name] for row in rows if row.metrics]
         axes.plot(values, places, marker, color=colour, label=name, linestyle="none")
     axes.set_yticks(places, [row.name for row in rows])

@@ -26,6 +26,7 @@ from g_rmi.skeleton import COCO
 from g_rmi.training.hosts import Hosts, is_first
 from g_rmi.training.loop import train
 from g_rmi.training.tracking import wandb_run
+from g_rmi.training.weights import is_training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Arguments:
     # Work directory or weights file of another training to start from: as wide as this network, as
     # deep or shallower. Of the other stage, or with other joints, it supplies its ResNet only.
     init: Path | None = None
-    # ImageNet weights of the ResNet, .safetensors with torchvision's or timm's names.
+    # Weights of the ResNet alone to start from: ImageNet's, .safetensors with torchvision's or
+    # timm's names, or those of another training, as wide and deep (work directory or weights file).
     pretrained: Path | None = None
     # "auto" detects srun and mpirun; "all" joins the hosts of a Kubernetes or TPU job, each of
     # which runs this command; "one" works alone.
@@ -89,11 +91,10 @@ def initial_variables(
         same_joints = getattr(other, "skeleton", None) == getattr(task, "skeleton", None)
         if type(other) is type(task) and same_joints:
             return {**statistics, **variables}
-        for field in ("depth", "width", "stem_width"):
-            theirs, ours = getattr(other.config, field), getattr(task.config, field)
-            if theirs != ours:
-                raise ValueError(f"--init {arguments.init}: {field} is {theirs} there, {ours} here")
-        resnet = other.resnet(variables)
+        resnet = _resnet(other, variables, task, f"--init {arguments.init}")
+    elif arguments.pretrained and is_training(arguments.pretrained):
+        given = load_task(arguments.pretrained)
+        resnet = _resnet(*given, task, f"--pretrained {arguments.pretrained}")
     elif arguments.pretrained:
         from g_rmi.pretrained import load_resnet
 
@@ -104,6 +105,17 @@ def initial_variables(
         return statistics or None
     fresh = jax.device_get(jax.jit(task.init)(jax.random.key(0)))
     return task.with_resnet({**fresh, **statistics}, resnet)
+
+
+def _resnet(
+    other: PoseTask | Detector, variables: dict, task: PoseTask | Detector, option: str
+) -> dict:
+    """The ResNet of another training; a ValueError if this one's has another size."""
+    for field in ("depth", "width", "stem_width"):
+        theirs, ours = getattr(other.config, field), getattr(task.config, field)
+        if theirs != ours:
+            raise ValueError(f"{option}: {field} is {theirs} there, {ours} here")
+    return other.resnet(variables)
 
 
 def run(arguments: Arguments) -> None:

@@ -1,8 +1,12 @@
 """What a detector is, and what all of them share: selection and the look into the mirror."""
 
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, PyTree
 
@@ -62,17 +66,53 @@ class Detector(Protocol):
         """`variables` with an imported ResNet (`g_rmi.pretrained`)."""
 
 
+class Candidates(NamedTuple):
+    """What may be people: regions (anchors or proposals) and what the network says of them."""
+
+    scores: Float[Array, "*B N"]
+    deltas: Float[Array, "*B N 4"]
+    regions: Float[Array, "*B N 4"]  # canvas pixels
+    usable: Bool[Array, "*B N"]
+
+
+# Pictures on canvases, and their sizes, to what may be people there.
+Look = Callable[[Num[Array, "B H W 3"], Int[Array, "B 2"]], Candidates]
+
+
+def look_and_select(
+    look: Look,
+    image: Num[Array, "B H W 3"],
+    size: Int[Array, "B 2"],
+    *,
+    flip_test: bool,
+    **options: Any,
+) -> Detections:
+    """`Detector.predict` with what one look gives; `options` are those of `select`."""
+    seen = look(image, size)
+    if flip_test:
+        there = look(mirror_pictures(image, size), size)
+        regions, deltas = mirror_boxes(there.regions, size), mirror_deltas(there.deltas)
+        there = there._replace(regions=regions, deltas=deltas)
+        seen = jax.tree.map(lambda *x: jnp.concatenate(x, 1), seen, there)
+    return jax.vmap(partial(select, **options))(seen, size)
+
+
 def select(
-    deltas: Float[Array, "N 4"],
-    regions: Float[Array, "N 4"],
-    scores: Float[Array, " N"],
-    usable: Bool[Array, " N"],
+    seen: Candidates,
     size: Int[Array, " 2"],
     *,
     count: int,
     iou: float,
+    candidates: int | None = None,
 ) -> Detections:
-    """The boxes that deltas make of regions, inside a picture; NMS, then the best `count`."""
+    """The people of one picture: boxes inside it, NMS, then the best `count`.
+
+    Only the best `candidates` go into the NMS; None: all.
+    """
+    if candidates is not None:
+        index, usable = best(seen.scores, seen.usable, candidates)
+        seen = jax.tree.map(lambda x: x[index], seen)._replace(usable=usable)
+    scores, deltas, regions, usable = seen
     boxes = clip_boxes(decode_boxes(deltas, regions), size)
     usable = usable & (boxes[:, 2:] > boxes[:, :2]).all(-1)
     keep = box_nms(boxes, scores, usable, threshold=iou, limit=count)
@@ -112,3 +152,33 @@ def mirror_boxes(boxes: Float[Array, "B N 4"], size: Int[Array, "B 2"]) -> Float
 def mirror_deltas(deltas: Float[Array, "B N 4"]) -> Float[Array, "B N 4"]:
     """Box deltas seen in the mirror, as they are relative to the mirrored boxes."""
     return deltas * jnp.array([-1.0, 1.0, 1.0, 1.0])[None, None]
+
+
+Places = tuple[tuple[str, ...], ...]
+"""Where a network's variables have the units of the ResNet, such as (("trunk",),)."""
+
+
+def resnet_of(variables: dict, places: Places) -> dict:
+    """`Detector.resnet` of a network that has the ResNet in some places."""
+    flat = flatten_dict(variables)
+    found = {
+        (kind, *path[len(place) :]): value
+        for (kind, *path), value in flat.items()
+        for place in places
+        if tuple(path[: len(place)]) == place
+    }
+    return unflatten_dict(found)
+
+
+def with_resnet(variables: dict, resnet: dict, places: Places) -> dict:
+    """`Detector.with_resnet` of a network that has the ResNet in some places.
+
+    Units that nobody has a place for are left out, those that are not given stay.
+    """
+    given, filled = flatten_dict(resnet), flatten_dict(variables)
+    for kind, *path in list(filled):
+        for place in places:
+            unit = (kind, *path[len(place) :])
+            if tuple(path[: len(place)]) == place and unit in given:
+                filled[kind, *path] = given[unit]
+    return unflatten_dict(filled)

@@ -7,7 +7,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from g_rmi.detector.detector import best, select
+from g_rmi.detector.detector import Candidates, select
 from g_rmi.detector.two_stage.config import TwoStageConfig
 from g_rmi.nn.conv import RARE, Conv, project
 from g_rmi.nn.resnet import picture_mask
@@ -90,7 +90,7 @@ def propose(
     config: TwoStageConfig,
 ) -> Proposals:
     """The network's best boxes on one picture after suppression (paper: 300, IoU .7)."""
-    index, valid = best(objectness, usable, config.candidates)
-    rows = deltas[index], anchors[index], objectness[index]
-    found = select(*rows, valid, size, count=config.proposals, iou=config.proposal_iou)
+    seen = Candidates(objectness, deltas, anchors, usable)
+    options = {"count": config.proposals, "iou": config.proposal_iou}
+    found = select(seen, size, candidates=config.candidates, **options)
     return Proposals(found.boxes, found.valid)

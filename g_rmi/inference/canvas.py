@@ -34,11 +34,13 @@ class Letterbox(NamedTuple):
     scale: Float[Array, "B 2"]
 
 
-def pack(images: Sequence[np.ndarray], *, canvas: tuple[int, int], count: int) -> Letterbox:
+def pack(
+    images: Sequence[np.ndarray], *, canvas: tuple[int, int], squash: bool = False, count: int
+) -> Letterbox:
     """Puts uint8 RGB pictures of one orientation and size class into `count` buffers.
 
     Those past the last picture hold a black pixel. `canvas` is the detector's shorter and longer
-    side.
+    side, `squash` as in `g_rmi.geometry.fit_canvas`.
     """
     side = max(_side(image) for image in images)
     buffer = np.zeros((count, side, side, 3), np.uint8)
@@ -47,14 +49,18 @@ def pack(images: Sequence[np.ndarray], *, canvas: tuple[int, int], count: int) -
     for i, image in enumerate(images):
         height, width = sizes[i] = image.shape[:2]
         buffer[i, :height, :width] = image
-        fit = fit_canvas(height, width, canvas=canvas)
+        fit = fit_canvas(height, width, canvas=canvas, squash=squash)
         canvas_sizes[i], scales[i] = fit.size, 1 / np.diag(fit.affine[:, :2])
     on_host: Any = (buffer, sizes, canvas_sizes, scales)
     return Letterbox(*on_host)
 
 
 def fit_on_device(
-    image: UInt8[Array, "B H W 3"], size: Int[Array, "B 2"], *, canvas: tuple[int, int]
+    image: UInt8[Array, "B H W 3"],
+    size: Int[Array, "B 2"],
+    *,
+    canvas: tuple[int, int],
+    squash: bool = False,
 ) -> Letterbox:
     """`g_rmi.geometry.fit_canvas` for pictures, in the corner of buffers, of sizes on the device.
 
@@ -69,6 +75,7 @@ def fit_on_device(
     # Halves to even.
     up = (2 * rest > before) | ((2 * rest == before) & (whole % 2 == 1))
     fitted = jnp.maximum(whole + up.astype(jnp.int32), 1)
+    fitted = jnp.broadcast_to(sides[None], size.shape) if squash else fitted
     usual = jnp.minimum(size, fitted) > 1
     scale = jnp.where(usual, _ratio(size - 1, fitted - 1), _ratio(size, fitted))[:, ::-1]
     return Letterbox(image, size, fitted, scale)

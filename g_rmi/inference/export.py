@@ -65,24 +65,26 @@ def _find_people(
 ) -> dict[str, Array]:
     variables, settings = unflatten_dict(weights, sep="/"), pipeline.settings
     detector, pose = pipeline.detector, pipeline.pose
+    squash = False
     if isinstance(pose, PartsTask):
         first, weights_of = partial(find_parts, pose), "pose"
         short, long = pose.config.canvas
     else:
         assert detector is not None  # what `export_program` sees to
         first, weights_of = partial(find_boxes, detector), "detector"
-        short, long = detector.config.canvas
+        (short, long), squash = detector.config.canvas, detector.config.squash
+    fit = partial(fit_on_device, image, size, squash=squash)
     lying = size[:, 1] >= size[:, 0]
 
     def boxes(canvas: tuple[int, int], mine: Bool[Array, " B"]) -> Detections | PeopleTable:
         """Of the pictures of one orientation; costs next to nothing if there are none."""
         find = partial(first, canvas=canvas, settings=settings)
-        inputs = variables[weights_of], fit_on_device(image, size, canvas=canvas), levels
+        inputs = variables[weights_of], fit(canvas=canvas), levels
         shapes = jax.eval_shape(find, *inputs)
         nobody = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         return lax.cond(jnp.any(mine), lambda: find(*inputs), lambda: nobody)
 
-    pictures = fit_on_device(image, size, canvas=(short, long))
+    pictures = fit(canvas=(short, long))
     levels = mipmaps(pictures)
     found = jax.tree.map(
         lambda a, b: jnp.where(lying.reshape(-1, *(1,) * (a.ndim - 1)), a, b),

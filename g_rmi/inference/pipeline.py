@@ -167,7 +167,8 @@ class PosePipeline:
         count = -(-len(images) // devices) * devices
         first = self.pose if isinstance(self.pose, PartsTask) else self.detector
         canvas = first.config.canvas if first else (1, 1)
-        pictures = pack(images, canvas=canvas, count=count)
+        squash = bool(self.detector and self.detector.config.squash)
+        pictures = pack(images, canvas=canvas, squash=squash, count=count)
         given = None
         if boxes is None:
             canvas = fit_canvas(*images[0].shape[:2], canvas=canvas).canvas

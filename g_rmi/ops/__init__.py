@@ -7,11 +7,12 @@
     sampling   sample  hard_negatives
     roi        roi_align  position_sensitive_roi
     image      resize_align_corners  crop_boxes  grids  sample_grid  sample_points
-    heatmaps   disk_targets  gaussian_targets
+    heatmaps   disk_targets  gaussian_targets  limb_targets
     hough      hough_vote  gaussian_vote  mean_shift
     oks        oks  pairwise_oks
     nms        greedy_nms  box_nms  oks_nms
     partition  partition  partition_energy  partition_in_stages
+    parts      part_targets  pair_index  pair_statistics
     candidates find_candidates
     pair_costs pair_features  pair_costs  log_odds
     tree_walk  tree_walk

@@ -85,6 +85,12 @@ def pair_index(joints: int) -> Int[np.ndarray, "K K"]:
     """Where the pair (a, b) stands among all ordered pairs: (K - 1) a + b - [a < b].
 
     On the diagonal, which is no pair, K (K - 1): one past the last.
+
+    Args:
+      joints: K.
+
+    Returns:
+      The place of each pair.
     """
     a, b = np.indices((joints, joints), np.int32)
     return np.where(a == b, joints * (joints - 1), (joints - 1) * a + b - (a < b)).astype(np.int32)
@@ -97,6 +103,13 @@ def pair_statistics(
 
     On the host, by sums over people, so that neither many people nor many joints need much memory.
     The deviation is at least 1 pixel; a pair that nobody has, and the diagonal, are 0 and 1.
+
+    Args:
+      keypoints: l of N people as `(x, y)`, in pixels.
+      visible: Joints that are there.
+
+    Returns:
+      Mean and deviation of each ordered pair (a, b), by axis.
     """
     points = np.where(visible[..., None], keypoints, 0.0).astype(np.float64)
     seen = visible.astype(np.float64)

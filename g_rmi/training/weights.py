@@ -40,6 +40,18 @@ def write_weights(path: str | os.PathLike, config: Mapping[str, Any], variables:
     write_whole(path, safetensors.numpy.save(arrays, {"config": json.dumps(config)}))
 
 
+def is_training(path: str | os.PathLike) -> bool:
+    """Whether this is a training's directory or weights file, not another project's weights."""
+    path = pathlib.Path(path)
+    if not path.is_file():
+        return path.is_dir()
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return "config" in (file.metadata() or {})
+    except safetensors.SafetensorError:
+        return False  # the importer says what is wrong with it
+
+
 def read_config(path: str | os.PathLike) -> dict[str, Any]:
     """The config in a training's directory or weights file, under today's names (`upgrade`).
 

@@ -22,10 +22,9 @@ AUGMENTATION = DetectorAugmentation(scale=(0.5, 2.0), colour=0.5, mosaic=0.3)
 CONFIG = DetectorDataConfig(augmentation=AUGMENTATION, max_boxes=6, threads=2)
 
 
-def batches(*datasets, config=CONFIG, batch_size=4, seed=0, share=ALONE):
-    return detection_batches(
-        datasets, canvas=CANVAS, config=config, batch_size=batch_size, seed=seed, share=share
-    )
+def batches(*datasets, config=CONFIG, batch_size=4, seed=0, share=ALONE, **options):
+    how = {"config": config, "batch_size": batch_size, "seed": seed, "share": share, **options}
+    return detection_batches(datasets, canvas=CANVAS, **how)
 
 
 def assert_same(a, b):
@@ -53,6 +52,33 @@ def is_landscape(arrays):
 
 def take(iterator, count):
     return list(itertools.islice(iterator, count))
+
+
+def test_squashed_pictures_fill_their_canvas(dataset):
+    config = DetectorDataConfig(augmentation=DetectorAugmentation(flip=0.0), threads=1)
+    iterator = batches(dataset, config=config, squash=True)
+    ids, arrays = next(iterator)
+    iterator.close()
+    canvas = arrays.image.shape[1:3]
+    assert (arrays.size == canvas).all()
+    assert arrays.person.any()
+    for row, number in enumerate(ids):
+        image = int(np.flatnonzero(dataset.images.id == number)[0])
+        own = np.array([dataset.images.width[image], dataset.images.height[image]], float)
+        scale = (np.array(canvas[::-1]) - 1) / (own - 1)
+        people = dataset.people_of(image)
+        corners = dataset.people.box[people].reshape(-1, 2, 2).clip(0, own)
+        wanted = (scale * (corners - 0.5) + 0.5).reshape(-1, 4).clip(0, np.tile(canvas[::-1], 2))
+        ours = arrays.boxes[row][arrays.person[row] | arrays.ignore[row]]
+        assert len(ours) == len(wanted)
+        for box in wanted:
+            assert np.abs(ours - box).max(1).min() < 1e-3
+    (seen,) = {
+        rows["size"].tobytes() == np.array([CANVAS] * 2, np.int32).tobytes()
+        for rows in canvases(dataset, canvas=CANVAS, squash=True, batch_size=2, threads=1)
+        if rows["image"].shape[1:3] == CANVAS
+    }
+    assert seen
 
 
 def test_batches_have_the_fields_of_the_batch_type(dataset):

@@ -40,6 +40,7 @@ SIZES = {
     "chain": (7, 5, 0),
     "crop_depth": (4, 4, 0),
     "decoding": (4, 1, 0),
+    "detector_axes": (12, 1, 12),
     "detectors": (9, 1, 3),
     "heads": (8, 6, 0),
     "iterations": (4, 2, 0),
@@ -321,11 +322,10 @@ CHAIN = "--channels 2 --decoder-channels 2 --doublings 0 --truth-steps 1 --outpu
 def test_points_that_differ_at_test_time_share_a_training(
     data, tmp_path, name, config, words, trainings
 ):
-    tiny = [*TINY[4:-4], *words.split()]
-    tiny = tiny[: tiny.index("--radius")] + tiny[tiny.index("--radius") + 2 :]
-    tiny += ["--checkpoint-every", "5", "--threads", "1", "--launcher", "debug"]
+    radius = TINY.index("--radius")
+    tiny = [*TINY[2:radius], *TINY[radius + 2 :], *words.split()]
     out = tmp_path / "out"
-    given = ["--base", config, "--width", "8", "--data", str(data), "--out", str(out)]
+    given = ["--base", config, "--data", str(data), "--out", str(out)]
     assert sweep.main(["--config", name, *given, *tiny]) == 0
     table = read(out, name)
     assert {row["status"] for row in table.values()} == {"done"}
@@ -343,11 +343,19 @@ def test_detectors_are_alike_but_for_their_kind():
         (32, (256, 352), 26, 16)
     }
     mined = {m.kind: m.hard_examples for m in models if m.kind != "ssd"}
-    assert mined == {"faster_rcnn": 0, "rfcn": 128}
-    assert [point.detector_test for point in points[:3]] == [
-        {},
-        {"model.proposals": 16},
-        {"model.proposals": 8},
+    assert mined == {"faster_rcnn": 0, "rfcn": 32}
+    assert resolve(points[4], base).detector == configs.get("detector_rfcn_small")
+    assert resolve(points[8], base).detector == configs.get("detector_ssd_small")
+    assert points[0].detector_test == {"model.proposals": 10, "model.candidates": 500}
+    assert [point.detector_test.get("model.proposals") for point in points] == [
+        *(10, 50, 100, 300, 10, 50, 100, 300, None)
+    ]
+    axes = [resolve(p, base).detector.model for p in ablations.get("detector_axes", base)]
+    assert [(m.canvas, m.output_stride, m.depth) for m in axes[:4]] == [
+        ((256, 352), 16, 26),
+        ((128, 176), 16, 26),
+        ((256, 352), 8, 26),
+        ((256, 352), 16, 50),
     ]
     with pytest.raises(ValueError, match="name a config or training with --detector"):
         ablations.get("detectors", Base(base.pose))
@@ -365,8 +373,15 @@ def test_detectors_are_compared_by_their_boxes(data, tmp_path):
     assert sweep.main(["--config", "detectors", *given]) == 0
     table = read(out, "detectors")
     assert {row["status"] for row in table.values()} == {"done"}
-    assert {"rfcn, 30 proposals", "faster_rcnn, 1 proposals", "ssd"} <= set(table)
+    assert {"rfcn, 300 proposals", "faster_rcnn, 10 proposals", "ssd"} <= set(table)
     assert all(0 <= float(row["box_AP"]) <= 1 for row in table.values())
+    assert all(float(row["ms"]) > 0 for row in table.values())
+    of = {name: float(row["parameters_m"]) for name, row in table.items()}
+    assert of["rfcn, 300 proposals"] == of["rfcn, 10 proposals"]
+    file = out / "points" / "detectors" / "costs.json"
+    before = file.read_bytes()
+    assert sweep.main(["--config", "detectors", *given]) == 0
+    assert file.read_bytes() == before
     assert len(list((out / "trainings").iterdir())) == 2
     assert len(list((out / "boxes").iterdir())) == 9
     assert (out / "detectors.png").is_file()

@@ -130,6 +130,15 @@ def test_a_picture_on_its_canvas_is_large_whole_and_not_squashed(height, width, 
     assert np.isfinite(invert_affine(affine)).all()
 
 
+@pytest.mark.parametrize(("height", "width"), [(480, 640), (640, 480), (1, 9), (7, 7)])
+def test_a_squashed_picture_fills_its_canvas(height, width):
+    fit = fit_canvas(height, width, canvas=(300, 400), squash=True)
+    assert fit.size == fit.canvas == ((300, 400) if width >= height else (400, 300))
+    corner = apply_affine(fit.affine, np.array([width - 1.0, height - 1.0]))
+    wanted = [new - 1 if old > 1 else 0 for old, new in zip((width, height), fit.size[::-1])]
+    np.testing.assert_allclose(corner, wanted)
+
+
 def test_resizing_to_or_from_one_pixel():
     np.testing.assert_allclose(resize_affine(1, 9, rows=5, columns=1), [[1 / 9, 0, 0], [0, 5, 0]])
     np.testing.assert_allclose(resize_affine(5, 9, rows=3, columns=17), [[2, 0, 0], [0, 0.5, 0]])

@@ -13,6 +13,8 @@ FIXTURE = Path(__file__).resolve().parent.parent / "fixtures" / "onnxruntime.npz
 # Output size, spatial scale, samples per cell and axis.
 ROI_ALIGN = [((7, 7), 0.25, 2), ((3, 5), 0.125, 1), ((1, 2), 0.5, 3)]
 CROPS = [(5, 4), (2, 9)]
+# Bins, classes, spatial scale, samples per cell and axis.
+POSITION_SENSITIVE = [(3, 2, 0.25, 2), (7, 1, 0.5, 1), (2, 6, 0.125, 3)]
 
 
 def node(operator, inputs, *, domain="", **attributes):
@@ -57,6 +59,16 @@ def roi_align(features, boxes, **options):
     return aligned(features, boxes, **options)()
 
 
+def position_sensitive_roi(maps, boxes, *, bins, **options):
+    """RoiAlign of each cell's own group of maps, of which the cell is taken."""
+    groups = maps.reshape(*maps.shape[:2], bins, bins, -1)
+    cells = np.zeros((len(boxes), bins, bins, groups.shape[-1]), np.float32)
+    for i, j in np.ndindex(bins, bins):
+        pooled = roi_align(groups[:, :, i, j], boxes, output_size=(bins, bins), **options)
+        cells[:, i, j] = pooled[:, i, j]
+    return cells
+
+
 def crop_boxes(image, boxes, *, height, width):
     """[H,W,C], [N,4] -> [N,height,width,C]; it does not fade out at the border as ours does."""
     rows, columns = image.shape[:2]
@@ -84,6 +96,11 @@ def main():
     for i, (size, scale, samples) in enumerate(ROI_ALIGN):
         options = {"output_size": size, "spatial_scale": scale, "sampling_ratio": samples}
         arrays[f"roi_align_{i}"] = roi_align(features, boxes, **options)
+    for i, (bins, classes, scale, samples) in enumerate(POSITION_SENSITIVE):
+        maps = rng.normal(size=(9, 11, bins**2 * classes)).round(3).astype(np.float32)
+        options = {"bins": bins, "spatial_scale": scale, "sampling_ratio": samples}
+        cells = position_sensitive_roi(maps, boxes, **options)
+        arrays |= {f"maps_{i}": maps, f"cells_{i}": cells}
     for i, (height, width) in enumerate(CROPS):
         arrays[f"crop_{i}"] = crop_boxes(features, inside, height=height, width=width)
     np.savez_compressed(FIXTURE, **arrays)

@@ -5,11 +5,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Float, Int
 
 from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
-from g_rmi.detector.proposals import BoxOutputs, RPNOutputs, make_rpn
-from g_rmi.nn.resnet import Block4, normalise
+from g_rmi.detector.proposals import BoxOutputs
+from g_rmi.detector.two_stage.network import TwoStageNetwork
+from g_rmi.nn.resnet import Block4
 from g_rmi.ops.image import crop_boxes
 from g_rmi.ops.roi import roi_align
 
@@ -31,44 +32,29 @@ class BoxHead(nn.Module):
         return BoxOutputs(logits, deltas)
 
 
-class DetectorNetwork(nn.Module):
-    """Faster R-CNN's network in two steps; choosing regions between them is no part of it."""
+class DetectorNetwork(TwoStageNetwork):
+    """Faster R-CNN's network: regions are cut out of the features, block 4 runs on each."""
 
     config: FasterRCNNConfig
 
-    def setup(self):
-        """Makes the three parts."""
-        c = self.config
-        self.trunk = c.backbone(blocks=3)  # as checkpoints know it
-        self.rpn = make_rpn(c)
-        self.box_head = BoxHead(c)
+    def make_head(self) -> BoxHead:
+        """Block 4, and what follows it."""
+        return BoxHead(self.config)
 
-    def propose(
-        self, image: Num[Array, "B H W 3"], size: Int[Array, "B 2"], *, train: bool = False
-    ) -> tuple[Float[Array, "B h w C"], RPNOutputs]:
-        """First step: features of block 3, zero beside the pictures, and what the RPN says."""
-        features = self.trunk(normalise(image), train=train, size=size)["block3"]
-        return features, self.rpn(features)
+    def shared(
+        self, features: Float[Array, "B h w C"], size: Int[Array, "B 2"], *, train: bool
+    ) -> Float[Array, "B h w C"]:
+        """The features themselves, zero beside the pictures."""
+        del size, train
+        return features
 
     def classify(
-        self,
-        features: Float[Array, "B h w C"],
-        boxes: Float[Array, "B R 4"],
-        *,
-        train: bool = False,
+        self, shared: Float[Array, "B h w C"], boxes: Float[Array, "B R 4"], *, train: bool = False
     ) -> BoxOutputs:
-        """Second step: class and box of regions; `boxes` in canvas pixels, outputs [B R ...]."""
-        regions = jax.vmap(partial(crop_regions, config=self.config))(features, boxes)
+        """Second step: all regions of all pictures are one batch."""
+        regions = jax.vmap(partial(crop_regions, config=self.config))(shared, boxes)
         outputs = self.box_head(regions.reshape(-1, *regions.shape[2:]), train=train)
-        batch, count = boxes.shape[:2]
-        return BoxOutputs(*(x.reshape(batch, count, -1) for x in outputs))
-
-    def __call__(
-        self, image: Num[Array, "B H W 3"], size: Int[Array, "B 2"], boxes: Float[Array, "B R 4"]
-    ) -> tuple[RPNOutputs, BoxOutputs]:
-        """Both steps with given regions."""
-        features, rpn = self.propose(image, size)
-        return rpn, self.classify(features, boxes)
+        return BoxOutputs(*(x.reshape(*boxes.shape[:2], -1) for x in outputs))
 
 
 def crop_regions(

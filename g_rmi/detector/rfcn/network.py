@@ -5,12 +5,13 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int
 
-from g_rmi.detector.proposals import BoxOutputs, RPNOutputs, make_rpn
+from g_rmi.detector.proposals import BoxOutputs
 from g_rmi.detector.rfcn.config import RFCNConfig
+from g_rmi.detector.two_stage.network import TwoStageNetwork
 from g_rmi.nn.conv import Conv, project
-from g_rmi.nn.resnet import Block4, normalise, picture_mask
+from g_rmi.nn.resnet import Block4, picture_mask
 from g_rmi.ops.roi import position_sensitive_roi
 
 _LOGITS, _DELTAS = 2, 4  # maps of each part: background and person; the person's box
@@ -45,41 +46,31 @@ class BoxHead(nn.Module):
         return jnp.concatenate(by_part, axis=-1).reshape(*maps[0].shape[:3], -1)
 
 
-class RFCNNetwork(nn.Module):
-    """R-FCN's network in two steps; choosing regions between them is no part of it."""
+class RFCNNetwork(TwoStageNetwork):
+    """R-FCN's network: block 4 runs once, regions are read off maps without parameters."""
 
     config: RFCNConfig
 
-    def setup(self):
-        """Makes the three parts."""
-        self.trunk = self.config.backbone(blocks=3)
-        self.rpn = make_rpn(self.config)
-        self.box_head = BoxHead(self.config)
+    def make_head(self) -> BoxHead:
+        """Block 4, and what follows it."""
+        return BoxHead(self.config)
 
-    def propose(
-        self, image: Num[Array, "B H W 3"], size: Int[Array, "B 2"], *, train: bool = False
-    ) -> tuple[Float[Array, "B h w G"], RPNOutputs]:
-        """First step, all convolutions: the position-sensitive maps, and what the RPN says."""
+    def shared(
+        self, features: Float[Array, "B h w C"], size: Int[Array, "B 2"], *, train: bool
+    ) -> Float[Array, "B h w G"]:
+        """The position-sensitive maps."""
         stride = self.config.output_stride
-        features = self.trunk(normalise(image), train=train, size=size)["block3"]
         mask = picture_mask(size, features.shape[1:3], stride=stride)
         maps = self.box_head(features, mask, train=train)
-        return jax.vmap(partial(continue_border, stride=stride))(maps, size), self.rpn(features)
+        return jax.vmap(partial(continue_border, stride=stride))(maps, size)
 
     def classify(
-        self, maps: Float[Array, "B h w G"], boxes: Float[Array, "B R 4"], *, train: bool = False
+        self, shared: Float[Array, "B h w G"], boxes: Float[Array, "B R 4"], *, train: bool = False
     ) -> BoxOutputs:
-        """Second step, without parameters: the parts of regions (canvas pixels) vote."""
+        """Second step: the parts of regions vote."""
         del train
-        votes = jax.vmap(partial(vote, config=self.config))(maps, boxes)
+        votes = jax.vmap(partial(vote, config=self.config))(shared, boxes)
         return BoxOutputs(votes[..., :_LOGITS], votes[..., _LOGITS:])
-
-    def __call__(
-        self, image: Num[Array, "B H W 3"], size: Int[Array, "B 2"], boxes: Float[Array, "B R 4"]
-    ) -> tuple[RPNOutputs, BoxOutputs]:
-        """Both steps with given regions."""
-        maps, rpn = self.propose(image, size)
-        return rpn, self.classify(maps, boxes)
 
 
 def vote(

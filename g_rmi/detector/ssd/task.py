@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 
-from g_rmi.detector.detector import best, mirror_boxes, mirror_deltas, mirror_pictures, select
+from g_rmi.detector.detector import Candidates, Places, look_and_select, resnet_of, with_resnet
 from g_rmi.detector.losses import localisation_losses
 from g_rmi.detector.ssd.anchors import picture_anchors
 from g_rmi.detector.ssd.config import SSDConfig
@@ -21,6 +21,7 @@ from g_rmi.types import DetectionBatch, Detections
 
 # People whose sides are shorter, in canvas pixels, are not learnt: their deltas would be huge.
 _MIN_SIDE = 1.0
+_RESNET: Places = (("trunk",),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,15 +44,11 @@ class SSD:
 
     def resnet(self, variables: dict) -> dict:
         """The variables of the ResNet alone, as `with_resnet` takes them; there is no block 4."""
-        return {name: tree["trunk"] for name, tree in variables.items()}
+        return resnet_of(variables, _RESNET)
 
     def with_resnet(self, variables: dict, resnet: dict) -> dict:
         """`variables` with blocks 1-3 of an imported ResNet (`g_rmi.pretrained`)."""
-        filled = dict(variables)
-        for name, tree in resnet.items():
-            trunk = {unit: value for unit, value in tree.items() if not unit.startswith("block4")}
-            filled[name] = {**variables[name], "trunk": trunk}
-        return filled
+        return with_resnet(variables, resnet, _RESNET)
 
     def loss(
         self,
@@ -100,23 +97,15 @@ class SSD:
         flip_test: bool = False,
     ) -> Detections:
         """Finds people: `Detector.predict`."""
-        seen = self._look(variables, image, size)
-        if flip_test:
-            mirrored = self._look(variables, mirror_pictures(image, size), size)
-            logits, deltas, anchors, usable = mirrored
-            there = logits, mirror_deltas(deltas), mirror_boxes(anchors, size), usable
-            seen = jax.tree.map(lambda *x: jnp.concatenate(x, 1), seen, there)
-        logits, deltas, anchors, usable = seen
-        decode = jax.vmap(partial(detect, config=self.config))
-        return decode(logits, deltas, anchors, usable, size)
+        look, c = partial(self._look, variables), self.config
+        options = {"candidates": c.candidates, "count": c.detections, "iou": c.box_iou}
+        return look_and_select(look, image, size, flip_test=flip_test, **options)
 
-    def _look(
-        self, variables: dict, image: Array, size: Array
-    ) -> tuple[Array, Array, Array, Array]:
-        """Logits, deltas, anchors, and which are on the picture."""
+    def _look(self, variables: dict, image: Array, size: Array) -> Candidates:
+        """Every anchor."""
         outputs, grids = self.network.apply(variables, image, size)  # type: ignore[not-iterable]
         anchors, usable = picture_anchors(self.config, grids, size)  # type: ignore[bad-argument-type]
-        return outputs.logits, outputs.deltas, anchors, usable
+        return Candidates(jax.nn.sigmoid(outputs.logits), outputs.deltas, anchors, usable)
 
 
 def picture_loss(
@@ -152,19 +141,3 @@ def picture_loss(
         "negatives": mined.sum().astype(jnp.float32),
         "people_missed": (truth.person & ~learnt).sum().astype(jnp.float32),
     }
-
-
-def detect(
-    logits: Float[Array, " A"],
-    deltas: Float[Array, "A 4"],
-    anchors: Float[Array, "A 4"],
-    usable: Bool[Array, " A"],
-    size: Int[Array, " 2"],
-    *,
-    config: SSDConfig,
-) -> Detections:
-    """People on one picture: the best anchors, decoded, after suppression."""
-    index, valid = best(logits, usable, config.candidates)
-    scores = jax.nn.sigmoid(logits[index])
-    options = {"count": config.detections, "iou": config.box_iou}
-    return select(deltas[index], anchors[index], scores, valid, size, **options)

@@ -4,17 +4,15 @@ import dataclasses
 from typing import Literal
 
 from g_rmi.config import require, require_numbers, require_positive
-from g_rmi.nn.resnet import ResNetConfig
+from g_rmi.detector.config import DetectorSettings
 
 
 @dataclasses.dataclass(frozen=True)
-class TwoStageConfig(ResNetConfig):
+class TwoStageConfig(DetectorSettings):
     """Region proposals, then a class and a better box for each; the defaults are the paper's.
 
     Attributes:
-      output_stride: Stride of the features that proposals are made from; dilation keeps it low.
-      canvas: Shorter and longer side that pictures are resized to fit in: (800, 1200) is the
-        paper's "accurate", (600, 900) its "fast".
+      canvas: (800, 1200) is the paper's "accurate", (600, 900) its "fast".
       anchor_base: Side of the square anchor of scale 1, in canvas pixels.
       anchor_scales: Sides relative to the base.
       anchor_ratios: Height / width.
@@ -25,7 +23,6 @@ class TwoStageConfig(ResNetConfig):
       rpn_samples: Anchors per picture that enter the loss.
       rpn_positive_share: Largest share of people among them.
       rpn_even: Each person has the same chance to be among them, else each anchor.
-      candidates: Best anchors that go into the proposals' NMS.
       proposals: Boxes of a picture that are kept after it.
       proposal_iou: NMS threshold of the proposals.
       box_positive: IoU from which a proposal is a person.
@@ -35,16 +32,9 @@ class TwoStageConfig(ResNetConfig):
         at the time (Shrivastava et al., 2016); 0 draws the sample.
       box_jitter: Standard deviation of the noise on the annotated boxes that join the proposals of
         the second stage in training, in sides of the box; 0 adds them as they are.
-      box_iou: NMS threshold of the detections, relaxed: OKS-NMS does the rest.
-      detections: Most people of a picture.
-      localisation_weight: Weight of both Huber losses.
-      class_weight: Weight of both classification losses.
-      huber_delta: Where the Huber loss turns linear, in units of the box deltas.
     """
 
-    output_stride: Literal[8, 16] = 8
     norm: Literal["batch", "frozen", "group"] = "frozen"
-    canvas: tuple[int, int] = (800, 1200)
     anchor_base: float = 256.0
     anchor_scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
@@ -55,7 +45,6 @@ class TwoStageConfig(ResNetConfig):
     rpn_samples: int = 256
     rpn_positive_share: float = 0.5
     rpn_even: bool = False
-    candidates: int = 6_000
     proposals: int = 300
     proposal_iou: float = 0.7
     box_positive: float = 0.5
@@ -63,24 +52,16 @@ class TwoStageConfig(ResNetConfig):
     box_positive_share: float = 0.25
     hard_examples: int = 0
     box_jitter: float = 0.0
-    box_iou: float = 0.6
-    detections: int = 100
-    localisation_weight: float = 2.0
-    class_weight: float = 1.0
-    huber_delta: float = 1.0
 
     def __post_init__(self):
         super().__post_init__()
-        short, long = self.canvas
-        require(1 <= short <= long, "canvas", self.canvas, "(shorter side, longer side) in pixels")
         for name in ("anchor_scales", "anchor_ratios"):
             require(len(getattr(self, name)) > 0, name, (), "positive numbers")
-        require_positive(self, "anchor_base", "anchor_scales", "anchor_ratios", "huber_delta")
-        counts = "rpn_samples", "candidates", "proposals", "box_samples", "detections"
+        require_positive(self, "anchor_base", "anchor_scales", "anchor_ratios")
+        counts = "rpn_samples", "proposals", "box_samples"
         require_numbers(self, 1, None, *counts, "rpn_channels", "rpn_dilation")
-        shares = "rpn_positive_share", "box_positive_share", "proposal_iou", "box_iou"
+        shares = "rpn_positive_share", "box_positive_share", "proposal_iou"
         require_numbers(self, 0, 1, *shares, "rpn_positive", "rpn_negative", "box_positive")
-        weights = "localisation_weight", "class_weight"
-        require_numbers(self, 0, None, "box_jitter", "hard_examples", *weights)
+        require_numbers(self, 0, None, "box_jitter", "hard_examples")
         lower, upper = self.rpn_negative, self.rpn_positive
         require(lower <= upper, "rpn_negative", lower, f"at most rpn_positive = {upper}")

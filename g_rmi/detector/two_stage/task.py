@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
-from g_rmi.detector.detector import mirror_boxes, mirror_deltas, mirror_pictures, select
+from g_rmi.detector.detector import Candidates, Places, look_and_select, resnet_of, with_resnet
 from g_rmi.detector.losses import (
     class_loss,
     class_losses,
@@ -27,9 +27,12 @@ from g_rmi.detector.targets import (
     sample_targets,
 )
 from g_rmi.detector.two_stage.config import TwoStageConfig
+from g_rmi.detector.two_stage.network import TwoStageNetwork
 from g_rmi.metrics import Mean, masked_mean
 from g_rmi.ops.boxes import clip_boxes
 from g_rmi.types import DetectionBatch, Detections
+
+_RESNET: Places = (("trunk",), ("box_head", "block4"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +43,8 @@ class TwoStage:
     stage: ClassVar[str] = "detector"
 
     @property
-    def network(self) -> Any:
-        """The linen module.
-
-        Its method `propose` maps canvases and sizes to what regions are looked up in, [B h w C],
-        and `RPNOutputs`; `classify` maps that and boxes, [B R 4] in canvas pixels, to `BoxOutputs`;
-        a call does both. "trunk" has blocks 1-3 of the ResNet, "box_head" its "block4".
-        """
+    def network(self) -> TwoStageNetwork:
+        """The linen module."""
         raise NotImplementedError
 
     def init(self, key: PRNGKeyArray) -> dict:
@@ -58,21 +56,11 @@ class TwoStage:
 
     def resnet(self, variables: dict) -> dict:
         """The variables of the ResNet alone, as `with_resnet` takes them."""
-        return {
-            name: {**tree["trunk"], **tree["box_head"]["block4"]}
-            for name, tree in variables.items()
-        }
+        return resnet_of(variables, _RESNET)
 
     def with_resnet(self, variables: dict, resnet: dict) -> dict:
         """`variables` with an imported ResNet (`g_rmi.pretrained`), block 4 in the box head."""
-        filled = dict(variables)
-        for name, tree in resnet.items():
-            last = {unit: value for unit, value in tree.items() if unit.startswith("block4")}
-            rest = {unit: value for unit, value in tree.items() if unit not in last}
-            head = variables[name]["box_head"]
-            head = {**head, "block4": {**head["block4"], **last}}  # SSD has no block 4 to give
-            filled[name] = {**variables[name], "trunk": rest, "box_head": head}
-        return filled
+        return with_resnet(variables, resnet, _RESNET)
 
     def loss(
         self,
@@ -133,25 +121,18 @@ class TwoStage:
         flip_test: bool = False,
     ) -> Detections:
         """Finds people: `Detector.predict`."""
-        seen = self._look(variables, image, size)
-        if flip_test:
-            outputs, proposals = self._look(variables, mirror_pictures(image, size), size)
-            mirrored = (
-                outputs._replace(deltas=mirror_deltas(outputs.deltas)),
-                proposals._replace(boxes=mirror_boxes(proposals.boxes, size)),
-            )
-            seen = jax.tree.map(lambda *x: jnp.concatenate(x, 1), seen, mirrored)
-        outputs, proposals = seen
-        decode = partial(detect, config=self.config)
-        return jax.vmap(decode)(*outputs, proposals, size)  # type: ignore[not-iterable]
+        look, c = partial(self._look, variables), self.config
+        options = {"count": c.detections, "iou": c.box_iou}
+        return look_and_select(look, image, size, flip_test=flip_test, **options)
 
-    def _look(self, variables: dict, image: Array, size: Array) -> tuple[BoxOutputs, Proposals]:
+    def _look(self, variables: dict, image: Array, size: Array) -> Candidates:
         """Both steps of the network, with its own proposals between them."""
         run = partial(self.network.apply, variables)
         features, rpn = run(image, size, method="propose")  # type: ignore[not-iterable]
         anchors, usable = canvas_anchors(self.config, image, size)
         proposals = self._proposals(rpn, anchors, usable, size)  # type: ignore[bad-argument-type]
-        return run(features, proposals.boxes, method="classify"), proposals  # type: ignore[bad-return]
+        outputs: Any = run(features, proposals.boxes, method="classify")
+        return Candidates(person_scores(outputs.logits), outputs.deltas, *proposals)
 
     def _proposals(self, rpn: RPNOutputs, anchors: Array, usable: Array, size: Array) -> Proposals:
         best = partial(propose, config=self.config)
@@ -200,17 +181,6 @@ class TwoStage:
         return outputs, targets._replace(valid=valid)
 
 
-def detect(
-    logits: Float[Array, "P 2"],
-    deltas: Float[Array, "P 4"],
-    proposals: Proposals,
-    size: Int[Array, " 2"],
-    *,
-    config: TwoStageConfig,
-) -> Detections:
-    """People on one picture from the second stage's outputs (paper: box NMS at IoU .6)."""
-    scores, options = (
-        jax.nn.softmax(logits)[:, 1],
-        {"count": config.detections, "iou": config.box_iou},
-    )
-    return select(deltas, proposals.boxes, scores, proposals.valid, size, **options)
+def person_scores(logits: Float[Array, "*B R 2"]) -> Float[Array, "*B R"]:
+    """Probabilities of a person, against background."""
+    return jax.nn.softmax(logits)[..., 1]

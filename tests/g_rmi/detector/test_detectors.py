@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import typing
+from functools import partial
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from jax import numpy as jnp
 
 from g_rmi.config import from_dict, to_dict
 from g_rmi.detector import DetectorConfig
+from g_rmi.training import sharding
 from g_rmi.types import DetectionBatch
 from tests.networks import DETECTORS
 
@@ -65,8 +67,8 @@ def loss(kind):
     return jax.jit(lambda params, batch, key: run(params, batch=batch, key=key))
 
 
-def run_loss(kind, batch):
-    params = variables(kind, norm="group")["params"]
+def run_loss(kind, batch, params=None):
+    params = variables(kind, norm="group")["params"] if params is None else params
     (value, (_, metrics)), gradient = loss(kind)(params, batch, jax.random.key(0))
     return float(value), metrics, gradient
 
@@ -183,6 +185,57 @@ def test_every_parameter_learns_and_odd_boxes_do_no_harm(kind):
         assert alone or np.any(leaf), path
     deltas = [leaf for name, leaf in gradient.items() if "codes" in name]
     assert kind != "ssd" or any(np.any(leaf) for leaf in jax.tree.leaves(deltas))
+
+
+@every_kind
+def test_steps_down_the_gradient_lower_the_loss(kind):
+    """The quick check of what `test_overfit.py` does to the end."""
+    batch = make_batch([[[20, 10, 44, 58]], [[2, 5, 60, 62]]])
+    params, values = variables(kind, norm="group")["params"], []
+    for i in range(8):
+        value, _, gradient = run_loss(kind, batch, params)
+        values.append(value)
+        norm = np.sqrt(sum(np.square(g).sum() for g in jax.tree.leaves(gradient)))
+        step = jnp.float32(0.3 / norm / (1 + i))
+        params = jax.tree.map(lambda p, g, step=step: p - step * g, params, gradient)
+    assert values[-1] < 0.85 * values[0], values
+
+
+@pytest.mark.slow
+@every_kind
+def test_bfloat16_learns_about_the_same(kind):
+    batch = make_batch([[[20, 10, 44, 58]], [[2, 5, 60, 62]]])
+    half = task(kind, norm="group", dtype="bfloat16")
+    run = jax.jit(jax.value_and_grad(partial(half.loss, model_state={}, train=True), has_aux=True))
+    params = variables(kind, norm="group")["params"]
+    (value, _), gradient = run(params, batch=batch, key=jax.random.key(0))
+    whole, _, theirs = run_loss(kind, batch)
+    np.testing.assert_allclose(value, whole, rtol=0.1)
+    assert {g.dtype for g in jax.tree.leaves(gradient)} == {jnp.dtype("float32")}
+    ours, theirs = (
+        np.concatenate([np.ravel(g) for g in jax.tree.leaves(x)]) for x in (gradient, theirs)
+    )
+    assert ours @ theirs > 0.9 * np.linalg.norm(ours) * np.linalg.norm(theirs)
+
+
+@pytest.mark.parametrize(
+    "kind", [k if k == "ssd" else pytest.param(k, marks=pytest.mark.slow) for k in KINDS]
+)
+def test_several_devices_have_the_loss_of_one(kind):
+    """Normalisers are those of the whole batch, not of a device's rows."""
+    people = [[[20, 10, 44, 58]], [], [[2, 5, 60, 62], [50, 20, 80, 60]], []]
+    batch = make_batch(people)
+    mesh = sharding.data_mesh(jax.devices()[:4])
+    spread = sharding.put_batch(mesh, jax.device_get(batch))
+    assert len(spread.image.sharding.device_set) == 4
+    group, params = task(kind, norm="group"), variables(kind, norm="group")["params"]
+
+    @jax.jit
+    def value(params, batch):
+        return group.loss(params, {}, batch, jax.random.key(0), train=True)[0]
+
+    everywhere = jax.device_put(params, sharding.replicated(mesh))
+    np.testing.assert_allclose(value(everywhere, spread), value(params, batch), rtol=1e-4)
 
 
 @every_kind

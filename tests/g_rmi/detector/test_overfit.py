@@ -1,4 +1,7 @@
-"""Two pictures learnt by heart: everything from targets to box AP has to fit together."""
+"""Two pictures learnt by heart: everything from targets to box AP has to fit together.
+
+`test_detectors.py` has the quick check, some steps down the gradient.
+"""
 
 import dataclasses
 
@@ -53,6 +56,7 @@ def pictures():
     return DetectionBatch(image, size, table, person, np.zeros_like(person), np.ones(2, np.float32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_pictures_are_learnt_by_heart(kind):
     steps, changes = KINDS[kind]

@@ -1,5 +1,7 @@
 """Geometry on the device against that on the host, and what cannot be exported."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -12,8 +14,14 @@ from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.task import PoseTask
 
 
-@pytest.mark.parametrize("canvas", [(64, 80), (256, 352), (800, 1200), (96, 96)])
-def test_pictures_of_any_size_lie_on_the_canvas_as_on_the_host(canvas):
+@pytest.mark.parametrize(
+    ("canvas", "squash"),
+    [
+        *(((64, 80), False), ((256, 352), False), ((800, 1200), False), ((96, 96), False)),
+        *(((64, 80), True), ((96, 96), True)),
+    ],
+)
+def test_pictures_of_any_size_lie_on_the_canvas_as_on_the_host(canvas, squash):
     random = np.random.default_rng(0)
     sizes = np.concatenate(
         [
@@ -23,12 +31,12 @@ def test_pictures_of_any_size_lie_on_the_canvas_as_on_the_host(canvas):
         ]
     ).astype(np.int32)
     image = np.zeros((len(sizes), 1, 1, 3), np.uint8)
-    fit = jax.jit(fit_on_device, static_argnames="canvas")
+    fit = jax.jit(partial(fit_on_device, squash=squash), static_argnames="canvas")
     lying, standing = (
         jax.device_get(fit(image, sizes, canvas=sides)) for sides in (canvas, canvas[::-1])
     )
     for i, (height, width) in enumerate(sizes.tolist()):
-        wanted = fit_canvas(height, width, canvas=canvas)
+        wanted = fit_canvas(height, width, canvas=canvas, squash=squash)
         ours = lying if width >= height else standing
         assert tuple(ours.canvas_size[i]) == wanted.size, (height, width)
         assert ours.scale[i] == pytest.approx(1 / np.diag(wanted.affine[:, :2]), rel=1e-6)

@@ -1,4 +1,4 @@
-"""Position-sensitive pooling against a loop, RoIAlign, a hand calculation and its contract."""
+"""Position-sensitive pooling against a loop, onnxruntime, RoIAlign, and by hand."""
 
 from functools import partial
 
@@ -9,6 +9,7 @@ import pytest
 
 from g_rmi.ops.roi import position_sensitive_roi, roi_align
 from tests.g_rmi.ops.contract import check_contract
+from tests.oracles import onnx_ops
 from tests.oracles import roi as oracle
 
 OPTIONS = {"spatial_scale": 0.25, "sampling_ratio": 2}
@@ -27,6 +28,16 @@ def test_equals_the_oracle(n, bins):
     assert ours.dtype == jnp.float32
     theirs = oracle.position_sensitive_roi(maps, boxes, bins=bins, **OPTIONS)
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", range(len(onnx_ops.POSITION_SENSITIVE)))
+def test_equals_onnxruntimes_numbers(case):
+    bins, classes, scale, samples = onnx_ops.POSITION_SENSITIVE[case]
+    with np.load(onnx_ops.FIXTURE) as stored:
+        boxes, maps, theirs = (stored[n] for n in ("boxes", f"maps_{case}", f"cells_{case}"))
+    assert theirs.shape == (len(boxes), bins, bins, classes)
+    options = {"bins": bins, "spatial_scale": scale, "sampling_ratio": samples}
+    np.testing.assert_allclose(position_sensitive_roi(maps, boxes, **options), theirs, atol=1e-4)
 
 
 def test_equal_groups_are_roi_align():

@@ -33,6 +33,17 @@ def test_regions_show_what_lies_in_the_box(roi):
     assert error.max() < (1e-3 if roi == "align" else cell.max() / 2 + 1)
 
 
+@pytest.mark.parametrize("roi", ["crop", "align"])
+def test_regions_without_area_are_finite(roi):
+    config = dataclasses.replace(CONFIG, roi=roi, roi_size=4)
+    features = np.random.default_rng(0).normal(size=(4, 6, 2)).astype(np.float32)
+    boxes = [[20, 30, 20, 30], [0, 0, 0, 0], [-90, -90, -80, -80], [500, 0, 600, 40]]
+    regions = crop_regions(jnp.asarray(features), jnp.asarray(boxes, jnp.float32), config=config)
+    assert regions.shape == (4, 2, 2, 2)
+    assert np.isfinite(regions).all()
+    assert not np.any(regions[2:])  # beside the picture
+
+
 def test_jitter_moves_and_stretches_boxes():
     boxes = jnp.tile(jnp.array([[10.0, 20.0, 30.0, 80.0]]), (4_000, 1))
     moved = np.asarray(jitter_boxes(jax.random.key(0), boxes, deviation=0.1))

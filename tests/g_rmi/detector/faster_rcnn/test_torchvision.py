@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from g_rmi.detector.detector import Candidates, select
 from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.detector.losses import class_loss, localisation_loss, objectness_loss
-from g_rmi.detector.proposals import Proposals, propose
+from g_rmi.detector.proposals import propose
 from g_rmi.detector.targets import sample_targets
-from g_rmi.detector.two_stage.task import detect
+from g_rmi.detector.two_stage.task import person_scores
 from g_rmi.ops.anchors import anchor_boxes
 from g_rmi.ops.boxes import decode_boxes, iou
 from g_rmi.ops.matching import match
@@ -159,9 +160,9 @@ def test_proposals(theirs):
 
 def test_detections(theirs):
     regions = jnp.asarray(theirs["regions"])
-    given = [jnp.asarray(theirs[k]) for k in ("box_logits", "box_codes")]
-    proposals = Proposals(regions, jnp.ones(len(regions), bool))
-    ours = detect(*given, proposals, jnp.asarray(PICTURE), config=CONFIG)
+    logits, deltas = (jnp.asarray(theirs[k]) for k in ("box_logits", "box_codes"))
+    seen = Candidates(person_scores(logits), deltas, regions, jnp.ones(len(regions), bool))
+    ours = select(seen, jnp.asarray(PICTURE), count=CONFIG.detections, iou=CONFIG.box_iou)
     count = len(theirs["scores"])
     np.testing.assert_array_equal(ours.scores >= LEAST, np.arange(CONFIG.detections) < count)
     np.testing.assert_allclose(ours.scores[:count], theirs["scores"], atol=1e-6)

@@ -9,7 +9,7 @@ import pytest
 
 from g_rmi.detector.ssd.anchors import anchor_sides, picture_anchors
 from g_rmi.detector.ssd.config import SSDConfig
-from g_rmi.detector.ssd.task import detect, picture_loss
+from g_rmi.detector.ssd.task import picture_loss
 from g_rmi.ops.boxes import clip_boxes, encode_boxes, intersection_over_area, iou
 from g_rmi.types import DetectionBatch, Grid
 from tests.oracles import anchors as anchors_oracle
@@ -145,17 +145,3 @@ def test_the_losses_of_a_batch_share_one_count():
     np.testing.assert_allclose([t["class"] for t in terms], [2.7, 2.3], rtol=1e-4)
     assert [float(t["negatives"]) for t in terms] == [3, 3]
     assert sum(float(t["positives"]) for t in terms) == 1
-
-
-def test_more_anchors_than_candidates():
-    """The best go into the suppression, ties by the index; a NaN takes nobody's place."""
-    config = SSDConfig(candidates=2, detections=3)
-    anchors = np.array([[20.0 * i, 0, 20 * i + 10, 30] for i in range(5)], np.float32)
-    logits = np.array([1.0, np.nan, 2.0, 1.0, 9.0], np.float32)
-    usable = np.array([True, True, True, True, False])
-    deltas, size = np.zeros((5, 4), np.float32), np.array([40, 100])
-    run = jax.jit(partial(detect, config=config))
-    found = run(logits, deltas, anchors, usable, size)
-    np.testing.assert_array_equal(found.valid, [True, True, False])
-    np.testing.assert_allclose(found.boxes[:2], anchors[[2, 0]], atol=1e-4)
-    np.testing.assert_allclose(found.scores[:2], 1 / (1 + np.exp([-2.0, -1.0])), rtol=1e-5)
