@@ -136,8 +136,8 @@ class PartsDataConfig(DataConfig):
     augmentation: PartsAugmentation = PartsAugmentation()
     # People and regions to ignore in a picture; of more, the largest, and one region around all
     # others.
-    max_people: int = 30
+    max_boxes: int = 30
 
     def __post_init__(self):
         super().__post_init__()
-        require_numbers(self, 1, None, "max_people")
+        require_numbers(self, 1, None, "max_boxes")

@@ -43,7 +43,7 @@ class PartsExamples:
 
     def _labels(self, canvas: np.ndarray, row: int, view: View) -> PartsBatch:
         """The example of a canvas: who is seen, in rows by size."""
-        dataset, people, most = self.dataset, self.dataset.people, self.config.max_people
+        dataset, people, most = self.dataset, self.dataset.people, self.config.max_boxes
         group = np.arange(len(people))[dataset.people_of(row)]
         box = seen_boxes(people.box[group], view)
         sides = box[:, 2:] - box[:, :2]

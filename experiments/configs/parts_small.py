@@ -26,7 +26,7 @@ def get_config() -> PartsExperiment:
             head=Parts(radius=8.0, offset_std=4.0),
             decoding=Decoding(candidates=10, suppression=12.0, reach=15.0, steepness=0.5),
         ),
-        data=PartsDataConfig(max_people=16, threads=4),
+        data=PartsDataConfig(max_boxes=16, threads=4),
         optim=replace(ADAMW, learning_rate=3e-3),
         train=TrainConfig(
             steps=700, batch_size=8, log_every=25, evaluate_every=0, checkpoint_every=100

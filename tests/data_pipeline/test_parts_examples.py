@@ -7,7 +7,7 @@ from data_pipeline.loader import parts_batches
 from data_pipeline.parts_examples import PartsExamples, canvas_joints, parts_images
 from data_pipeline.readers import read
 
-STILL = PartsDataConfig(augmentation=PartsAugmentation(scale=(1.0, 1.0), flip=0.0), max_people=4)
+STILL = PartsDataConfig(augmentation=PartsAugmentation(scale=(1.0, 1.0), flip=0.0), max_boxes=4)
 CANVAS = (81, 97)
 
 
@@ -61,7 +61,7 @@ def test_crowds_and_people_without_joints_are_ignored(make_coco, edit):
 
 def test_more_people_than_rows(make_coco):
     data = read(make_coco(images=4, people=3), "train")
-    config = PartsDataConfig(augmentation=STILL.augmentation, max_people=2)
+    config = PartsDataConfig(augmentation=STILL.augmentation, max_boxes=2)
     example = PartsExamples(data, CANVAS, config)(3, np.random.default_rng(0))
     assert example.ignore.tolist() == [False, True]
     assert example.visible.any(axis=1).tolist() == [True, False]
