@@ -21,6 +21,7 @@ from g_rmi.inference.export import PLATFORMS, export_program
 from g_rmi.inference.load import MODELS, SHIPPED, load_settings, load_task
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
+from g_rmi.parts.config import PartsConfig
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.onnx import to_onnx
 from g_rmi.pose.task import PoseTask
@@ -49,7 +50,7 @@ class WeightsArguments:
     # Defaults for finding people, stored in the file.
     settings: Settings = Settings()
     # The network.
-    model: Annotated[PoseConfig | DetectorConfig, tyro.conf.arg(name="")] = PoseConfig()
+    model: Annotated[PoseConfig | DetectorConfig | PartsConfig, tyro.conf.arg(name="")] = PoseConfig()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,8 @@ class ProgramArguments:
     out: Path  # Where the files go: a new or empty directory, or that of an earlier export.
     # The detector's work directory or weights file. Default: the packaged weights.
     detector: Path | None = None
-    pose: Path | None = None  # The same for the pose network.
+    # The same for the pose network, or for a bottom-up one, which needs no detector.
+    pose: Path | None = None
     # Rows and columns of the largest image. Smaller ones are padded, which costs a little; the
     # loader shrinks larger ones by an integer factor.
     size: tuple[int, int] = (640, 640)
@@ -144,7 +146,6 @@ def check_out(out: Path) -> None:
 
 def whole_program(arguments: ProgramArguments, pipeline: PosePipeline) -> dict[str, bytes]:
     """The files of the program, by name; the last one loads it."""
-    assert pipeline.detector is not None  # which is there to be exported
     (height, width), skeleton = arguments.size, pipeline.pose.skeleton
     program, weights = export_program(
         pipeline, height=height, width=width, count=arguments.pictures
@@ -158,7 +159,7 @@ def whole_program(arguments: ProgramArguments, pipeline: PosePipeline) -> dict[s
         "pictures": arguments.pictures,
         "platforms": PLATFORMS,
         "settings": to_dict(pipeline.settings),
-        "detector": to_dict(pipeline.detector.config),
+        **({"detector": to_dict(pipeline.detector.config)} if pipeline.detector else {}),
         "pose": to_dict(pipeline.pose.config),
         "versions": {"g_rmi": __version__, "jax": jax.__version__},
     }

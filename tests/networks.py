@@ -5,12 +5,14 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from experiments.parts.experiment import DetectorExperiment, PoseExperiment
+from experiments.parts.experiment import DetectorExperiment, PartsExperiment, PoseExperiment
 from g_rmi.config import to_dict
 from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.detector.rfcn.config import RFCNConfig
 from g_rmi.detector.ssd.config import SSDConfig
+from g_rmi.parts.config import PartsConfig
+from g_rmi.parts.decode import Decoding
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.task import PoseTask
@@ -59,6 +61,16 @@ POSE = PoseExperiment(
         crop_height=33,
         crop_width=33,
         head=Disks(radius=4.0),
+    )
+)
+
+PARTS = PartsExperiment(
+    model=PartsConfig(
+        depth=26,
+        width=8,
+        norm="batch",
+        canvas=(65, 81),
+        decoding=Decoding(candidates=3, suppression=8.0, reach=12.0, max_people=6),
     )
 )
 

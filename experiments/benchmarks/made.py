@@ -232,7 +232,7 @@ def _pose_batch(experiment: PoseExperiment, rows: int) -> PoseBatch:
 
 
 def _parts_batch(experiment: PartsExperiment, rows: int) -> PartsBatch:
-    (height, width), people = experiment.model.canvas, (rows, experiment.data.max_people)
+    (height, width), people = experiment.model.canvas, (rows, experiment.data.max_boxes)
     random, joints = np.random.default_rng(0), len(COCO)
     return PartsBatch(
         image=random.integers(0, 256, (rows, height, width, 3), np.uint8),

@@ -22,6 +22,7 @@ from g_rmi.evaluation.truth import BOX_METRICS, KEYPOINT_METRICS, Backend, Truth
 from g_rmi.files import write_whole
 from g_rmi.geometry import to_xywh
 from g_rmi.inference.load import load_task
+from g_rmi.inference.people import refuse_crop_settings
 from g_rmi.inference.settings import COUNTING, Settings
 from g_rmi.parts.task import PartsTask
 from g_rmi.pose.heads.head import decodings
@@ -33,7 +34,7 @@ from g_rmi.viz.table import markdown, number_rows, show
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Evaluates a checkpoint of a detector or a pose network on labelled images.
+    """Evaluates a checkpoint of a detector, a pose or a bottom-up network on labelled images.
 
     Writes metrics.json, boxes.json and keypoints.json (COCO's results format) and drawings; with
     detected boxes also thresholds.md: how many people are right, false and missed from each score
@@ -219,6 +220,7 @@ def evaluate_parts(
     for name in ("boxes", "detector", "table"):
         if getattr(arguments, name) != getattr(Arguments(arguments.workdir), name):
             raise ValueError(f"--{name}: {arguments.workdir} finds people without boxes")
+    refuse_crop_settings(arguments.settings)
     decoding = task.decoding(arguments.settings.decoding)
     size = arguments.batch_size or measure.PICTURES
     find = {"decoding": decoding, "batch_size": size}

@@ -48,7 +48,8 @@ class Arguments:
     out: Path  # Where the results go.
     # The detector's work directory or weights file. Default: the packaged weights.
     detector: Path | None = None
-    pose: Path | None = None  # The same for the pose network.
+    # The same for the pose network, or for a bottom-up one, which needs no detector.
+    pose: Path | None = None
     # Boxes that replace the detector: a JSON file, {"image.jpg": [[x0, y0, x1, y1], ...]} or
     # COCO's results format with the image's name, its stem or number as image_id. A low score
     # drops nobody then, unless --min-score is given.

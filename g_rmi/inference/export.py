@@ -35,9 +35,14 @@ def export_program(
       make nothing faster, and could be neither looked at nor replaced.
 
     Raises:
-      ValueError: The pipeline has no detector, or a number is not positive or too large.
+      ValueError: The pipeline has no detector and needs one, its solver runs on the host, or a
+        number is not positive or too large.
     """
-    if pipeline.detector is None and not isinstance(pipeline.pose, PartsTask):
+    pose = pipeline.pose
+    if isinstance(pose, PartsTask):
+        if pose.decoding(pipeline.settings.decoding) == "exact":
+            raise ValueError("decoding 'exact' runs on the host and cannot be exported; 'whole' can")
+    elif pipeline.detector is None:
         raise ValueError("the pipeline was loaded without a detector: there is no whole to export")
     for name, value in {"height": height, "width": width, "count": count}.items():
         if value < 1:

@@ -118,13 +118,19 @@ def find_parts(
     found = parts.predict(variables, image, pictures.canvas_size, settings.decoding)
     table = people_on_images(*found, pictures.scale)
     some = jnp.arange(table.valid.shape[1]) < settings.max_people
-    options = rank_options(settings) | {"ranking": "pose"}
-    ranked = jax.vmap(partial(rank, sigmas=parts.skeleton.sigmas, **options))
+    ranked = jax.vmap(partial(rank, sigmas=parts.skeleton.sigmas, **rank_options(settings)))
     valid = table.valid & some[None]
     scores, keep = ranked(table.keypoints, table.scores, table.boxes, table.scores, valid)
     order = jnp.argsort(jnp.where(keep, -scores, jnp.inf), axis=1, stable=True)
     best_first = jax.vmap(lambda order, table: jax.tree.map(lambda column: column[order], table))
     return best_first(order, table._replace(valid=keep))
+
+
+def refuse_crop_settings(settings: Settings) -> None:
+    """A ValueError that names what is set and of no use where whole pictures are read once."""
+    for name in ("flip_test", "rotation_test", "ranking"):
+        if (value := getattr(settings, name)) != getattr(Settings(), name):
+            raise ValueError(f"{name} = {value!r}: not with a network that finds people bottom-up")
 
 
 def people_on_images(

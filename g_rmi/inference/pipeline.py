@@ -19,7 +19,7 @@ from g_rmi.detector.detector import Detector
 from g_rmi.geometry import MAX_SCORE, fit_canvas, misfit
 from g_rmi.inference.canvas import LARGEST, alike, pack
 from g_rmi.inference.load import SHIPPED, load_settings, load_task, stage_of
-from g_rmi.inference.people import find_people
+from g_rmi.inference.people import find_people, refuse_crop_settings
 from g_rmi.inference.settings import Settings
 from g_rmi.parts.task import PartsTask
 from g_rmi.pose.task import PoseTask
@@ -69,6 +69,10 @@ class PosePipeline:
     variables: dict[str, Any]
     settings: Settings = Settings()
     mesh: Mesh | None = None
+
+    def __post_init__(self):
+        if isinstance(self.pose, PartsTask):
+            refuse_crop_settings(self.settings)
 
     @classmethod
     def load(

@@ -17,11 +17,12 @@ from g_rmi.pose.task import PoseTask
 from g_rmi.training.optim import make_optimizer
 from g_rmi.training.state import create_state
 from g_rmi.training.step import train_step
-from g_rmi.types import DetectionBatch, PoseBatch
+from g_rmi.types import DetectionBatch, PartsBatch, PoseBatch
 
 LOG = Path(__file__).resolve().parents[2] / "experiments" / "runs" / "log.csv"
 POSE = [name for name in configs.names() if configs.get(name).stage == "pose"]
 DETECTOR = [name for name in configs.names() if configs.get(name).stage == "detector"]
+PARTS = [name for name in configs.names() if configs.get(name).stage == "parts"]
 
 
 def arrays(rows):
@@ -50,6 +51,21 @@ def detection_batch(canvas, rows, boxes=5):
         boxes=array(jnp.float32, boxes, 4),
         person=array(jnp.bool_, boxes),
         ignore=array(jnp.bool_, boxes),
+        weight=array(jnp.float32),
+    )
+
+
+def parts_batch(canvas, rows, people=4, joints=17):
+    array = arrays(rows)
+    return PartsBatch(
+        image=array(jnp.uint8, *canvas, 3),
+        size=array(jnp.int32, 2),
+        boxes=array(jnp.float32, people, 4),
+        ignore=array(jnp.bool_, people),
+        keypoints=array(jnp.float32, people, joints, 2),
+        visible=array(jnp.bool_, people, joints),
+        labelled=array(jnp.bool_, joints),
+        complete=array(jnp.bool_),
         weight=array(jnp.float32),
     )
 
@@ -109,6 +125,20 @@ def test_one_step_and_one_prediction_of_the_detector_fit(name):
     predict = functools.partial(task.predict, flip_test=True)
     found = lowered(predict, variables, portrait.image, portrait.size)
     assert found.boxes.shape == (3, experiment.model.detections, 4)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_one_step_and_one_prediction_of_the_bottom_up_network_fit(name):
+    experiment = configs.get(name)
+    task = experiment.model.task()
+    state, metrics = one_step(task, experiment, parts_batch(experiment.model.canvas, 2))
+    assert {"loss", *experiment.model.head.weights} <= metrics.keys()
+    variables = {"params": state.params, **state.model_state}
+    portrait = parts_batch(experiment.model.canvas[::-1], 3)
+    poses, boxes, valid = lowered(task.predict, variables, portrait.image, portrait.size)
+    people = 3, experiment.model.decoding.max_people
+    assert (poses.keypoints.shape, boxes.shape) == ((*people, 17, 2), (*people, 4))
+    assert valid.shape == people
 
 
 def test_a_misspelt_name_gets_a_suggestion():
