@@ -1,0 +1,89 @@
+"""The programs on a bottom-up network: a training, what it fits in the end, and what reads it."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from data_pipeline import synthetic
+from experiments import evaluate, explain, export, predict, train
+from g_rmi.evaluation.truth import KEYPOINT_METRICS
+from g_rmi.inference.load import PAIRS, load_task
+
+# Pictures fill their canvas. After two steps nothing is sure; the walk along limbs asks no costs.
+TINY = [
+    *("--config", "parts_small", "--width", "8", "--canvas", "65", "97", "--radius", "6"),
+    *("--candidates", "3", "--min-score", "0.001", "--suppression", "6", "--solver", "tree"),
+    *("--batch-size", "4", "--log-every", "1", "--checkpoint-every", "1", "--threads", "1"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _users_promotion():
+    """What users run under: optax's Adam mixes a Python float with its count."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data") / "scenes"
+    return synthetic.make(directory, train_images=8, val_images=3, size=(65, 97), workers=1)
+
+
+@pytest.fixture(scope="module")
+def workdir(data, tmp_path_factory):
+    """A training of two steps."""
+    workdir = tmp_path_factory.mktemp("runs") / "tiny"
+    train.main([*TINY, "--steps", "2", "--data", str(data), "--workdir", str(workdir)])
+    return workdir
+
+
+def test_train_evaluates_and_fits_the_regressions(workdir):
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert {"train/loss", "train/pairwise", "eval/AP"} <= set().union(*lines)
+    assert (workdir / PAIRS).is_file()
+    task, variables = load_task(workdir)
+    assert task.stage == "parts"
+    assert variables["pairs"]["known"].any()
+    assert np.isfinite(variables["pairs"]["weights"]).all()
+
+
+def test_evaluate_and_predict_find_the_same_people(workdir, data, tmp_path, capsys):
+    evaluate.main(["--workdir", str(workdir), "--data", str(data), "--out", str(tmp_path / "e")])
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    assert set(KEYPOINT_METRICS) | {"box_AP", "boxes"} <= metrics.keys()
+    assert metrics["boxes"] > 0
+    assert (tmp_path / "e" / "joints.md").is_file()
+    assert "people in 3 pictures" in capsys.readouterr().out
+    found = json.loads((tmp_path / "e" / "keypoints.json").read_text())
+
+    pictures, out = str(data / "val2017"), str(tmp_path / "p")
+    predict.main([pictures, "--pose", str(workdir), "--out", out, "--min-score", "0"])
+    people = json.loads((tmp_path / "p" / "keypoints.json").read_text())
+    assert len(list((tmp_path / "p").glob("*.jpg"))) == 3
+    assert len(people) == len(found) > 0
+    keypoints, wanted = (
+        sorted(np.reshape(one["keypoints"], (17, 3)).tolist() for one in table)
+        for table in (people, found)
+    )
+    np.testing.assert_allclose(np.array(keypoints), np.array(wanted), atol=0.1)
+
+
+def test_what_reads_the_weights_and_what_refuses_them(workdir, data, tmp_path):
+    file = tmp_path / "parts.safetensors"
+    export.main(["weights", "--workdir", str(workdir), "--out", str(file)])
+    there, back = load_task(workdir), load_task(file)
+    assert there[0] == back[0]
+    np.testing.assert_array_equal(there[1]["pairs"]["weights"], back[1]["pairs"]["weights"])
+    whole, picture = ["--workdir", str(workdir), "--data", str(data)], str(tmp_path / "one.png")
+    for program, words, message in (
+        (export, ["onnx", "--pose", str(file), "--out", f"{file}.onnx"], "pose network is needed"),
+        (explain, [picture, "--pose", str(file), "--out", picture], "--pose .*finds no boxes"),
+        (evaluate, [*whole, "--boxes", "detector"], "--boxes: .* finds people without boxes"),
+        (evaluate, [*whole, "--flip-test"], "flip_test = True: not with a network"),
+        (evaluate, [*whole, "--decoding", "hough"], "the parts have stages, whole, tree, exact"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            program.main(words)
