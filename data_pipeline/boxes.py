@@ -166,8 +166,8 @@ def _entries(content: Any, path: Path) -> Iterator[_Entry]:
         category = PERSON if said is None else whole(said)
         if category is None:
             category = str(said).strip().lower()
-        x, y, w, h = box
-        yield _Entry(where, image, category, [x, y, x + w, y + h], score, sized=True)
+        x, y, w, h = map(float, box)
+        yield _Entry(where, image, category, [x, y, x + w, y + h], float(score), sized=True)
 
 
 def _given(record: Mapping, names: Sequence[str]) -> Any:
@@ -203,7 +203,7 @@ def _check_frame(table: Sequence[tuple[int, _Entry]], sizes: SizeOf | None) -> N
     if box.max() <= 2 and (box % 1).any():
         raise DataError(f"{first.where}: {first.box}: shares of the picture, not pixels?")
     seen = [(entry, sizes(row)) for row, entry in table[:_SEEN]] if sizes else []
-    known = [(entry, size) for entry, size in seen if size is not None]
+    known = [(entry, (int(size[0]), int(size[1]))) for entry, size in seen if size is not None]
     if not known:
         return
     x0, y0, x1, y1 = np.array([entry.box for entry, _ in known]).T

@@ -4,8 +4,10 @@ Nothing here changes what a network computes: to understand one, read `g_rmi.nn.
 `g_rmi.nn.resnet` instead. The measurements are in experiments/README.md.
 """
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import jax
@@ -15,6 +17,17 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+_PLAIN = contextvars.ContextVar("plain", default=False)
+
+
+@contextlib.contextmanager
+def plain() -> Iterator[None]:
+    """Traces networks without choices by platform, for other runtimes, which know none."""
+    token = _PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN.reset(token)
 
 
 def correlate(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
@@ -121,9 +134,16 @@ pointwise.defvjp(_pointwise_forward, _pointwise_backward)
 
 def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
     """3x3 maximum at stride 2; the border of 1 never wins."""
-    options = {"window_shape": (3, 3), "strides": (2, 2), "padding": ((1, 1), (1, 1))}
-    window = partial(nn.max_pool, **options)
-    return lax.platform_dependent(x, cpu=_max_pool_by_pairs, default=window)
+    if _PLAIN.get():
+        return _max_pool(x)
+    return lax.platform_dependent(x, cpu=_max_pool_by_pairs, default=_max_pool)
+
+
+def _max_pool(x: Array) -> Array:
+    # Padded apart, since jax2onnx drops the padding of flax's pooling.
+    border = ((0, 0), (1, 1), (1, 1), (0, 0))
+    x = jnp.pad(x, border, constant_values=-jnp.inf)
+    return nn.max_pool(x, window_shape=(3, 3), strides=(2, 2))
 
 
 def _max_pool_by_pairs(x: Array) -> Array:

@@ -106,8 +106,11 @@ def limb_targets(
     ends = np.array(limbs, np.int32).reshape(-1, 2)
     a, b = keypoints[ends[:, 0]], keypoints[ends[:, 1]]
     known = jnp.asarray(visible) & jnp.isfinite(keypoints).all(axis=-1)
+    seen = known[ends].all(axis=-1) & (a != b).any(axis=-1)
+    # A limb without a place gets one, so that no gradient through it is nan.
+    a, b = (jnp.where(seen[:, None], end, jnp.float32([[i, 0]])) for i, end in enumerate((a, b)))
     length = jnp.hypot(*(b - a).T)
-    seen = known[ends].all(axis=-1) & (length > 0) & jnp.isfinite(length)
+    seen = seen & jnp.isfinite(length)
     safe = jnp.where(seen, length, 1.0)
     dx, dy, _ = _from_pixels(a / 2 + b / 2, seen, height, width)
     # In lengths of the limb, before anything is squared: far joints must not overflow.

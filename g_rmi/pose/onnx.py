@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from g_rmi.nn.rewrites import plain
 from g_rmi.pose.task import PoseTask
 
 # Of ONNX; no operator of the network needs a newer one.
@@ -38,7 +39,8 @@ def to_onnx(task: PoseTask, variables: Any) -> tuple[bytes, float]:
     names = [field.name for field in config.head.fields]
 
     def network(crops):
-        maps = task.predict(variables, crops)
+        with plain():
+            maps = task.predict(variables, crops)
         return tuple(maps[name] for name in names)
 
     shape = *config.grid, 3

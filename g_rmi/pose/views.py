@@ -60,7 +60,8 @@ def merge(
     """
     merged = {}
     for field in fields:
-        parts = jnp.split(maps[field.name], len(views))
+        # Of one view there is nothing to split, and a batch of unknown size, as in ONNX, cannot be.
+        parts = jnp.split(maps[field.name], len(views)) if len(views) > 1 else [maps[field.name]]
         each = [_bring_back(part, field, view, flip, grid) for part, view in zip(parts, views)]
         total, seen = (sum(rest, first) for first, *rest in zip(*each))
         merged[field.name] = total / seen.reshape(1, *seen.shape, *(1,) * (total.ndim - 3))

@@ -12,6 +12,7 @@ from data_pipeline import readers, synthetic
 from data_pipeline.images import decode
 from data_pipeline.readers.coco import as_coco
 from data_pipeline.readers.reader import ImageFolder
+from data_pipeline.schema import Images
 from experiments.parts.gallery import Evaluated, draw_pairs
 from experiments.parts.report import detector_page, joint_cells, pose_page
 from g_rmi.evaluation.keypoint_table import KeypointRow, keypoint_table
@@ -60,9 +61,12 @@ def test_pictures_are_drawn_as_they_were_annotated(dataset, tmp_path):
         return picture
 
     for width, height in ((30, 20), (20, 30)):
-        some = dataset.images
-        images = dataclasses.replace(
-            some, file_name=("a.png",), width=np.array([width]), height=np.array([height])
+        images = Images(
+            np.array([1]),
+            ("a.png",),
+            np.array([width], np.int32),
+            np.array([height], np.int32),
+            np.array([True]),
         )
         source = ImageFolder(tmp_path / "in", ("a.png",))
         one = dataclasses.replace(dataset, images=images, source=source)
