@@ -50,7 +50,9 @@ class WeightsArguments:
     # Defaults for finding people, stored in the file.
     settings: Settings = Settings()
     # The network.
-    model: Annotated[PoseConfig | DetectorConfig | PartsConfig, tyro.conf.arg(name="")] = PoseConfig()
+    model: Annotated[PoseConfig | DetectorConfig | PartsConfig, tyro.conf.arg(name="")] = (
+        PoseConfig()
+    )
 
 
 @dataclasses.dataclass(frozen=True)

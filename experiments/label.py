@@ -29,6 +29,7 @@ from g_rmi.files import check_directory
 from g_rmi.inference.load import SHIPPED, load_settings, load_task
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
+from g_rmi.parts.task import PartsTask
 from g_rmi.pose.heads.head import decodings
 from g_rmi.pose.task import PoseTask
 from g_rmi.types import People
@@ -178,7 +179,7 @@ def main(argv: Sequence[str]) -> None:
     settings = dataclasses.replace(arguments.settings, decoding=arguments.settings.decoding or best)
     if data.is_dir() and not any(reader.splits(data) for reader in READERS):
         detector, weights = load_task(arguments.detector or SHIPPED["detector"], stage="detector")
-        assert not isinstance(detector, PoseTask)
+        assert not isinstance(detector, PoseTask | PartsTask)
         both = {"detector": weights, "pose": variables}
         pipeline = PosePipeline(detector, task, both, settings)
         dataset, found = find_people(pipeline, data, find([str(data)], leave_out=out))

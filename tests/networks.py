@@ -70,7 +70,7 @@ PARTS = PartsExperiment(
         width=8,
         norm="batch",
         canvas=(65, 81),
-        decoding=Decoding(candidates=3, suppression=8.0, reach=12.0, max_people=6),
+        decoding=Decoding(solver="whole", candidates=3, suppression=8.0, reach=12.0, max_people=6),
     )
 )
 

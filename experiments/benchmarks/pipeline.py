@@ -26,6 +26,7 @@ from g_rmi.inference.people import find_boxes, find_poses
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.sampling import mipmaps
 from g_rmi.inference.settings import Settings
+from g_rmi.pose.task import PoseTask
 from g_rmi.types import Detections
 
 
@@ -59,7 +60,8 @@ def our_stages(
     pipeline: PosePipeline, image: np.ndarray, people: Mapping[int, Detections]
 ) -> dict[str, Call]:
     """The stages as compiled programs."""
-    assert pipeline.detector is not None
+    assert pipeline.detector is not None  # what `main` sees to
+    assert isinstance(pipeline.pose, PoseTask)
     size, settings, weights = image.shape[:2], pipeline.settings, pipeline.variables
     canvas = pipeline.detector.config.canvas
     pictures = jax.device_put(pack([image], canvas=canvas, count=1))
@@ -132,6 +134,8 @@ def main(argv: Sequence[str]) -> None:
         crops_at_once=at_once,
     )
     pipeline = PosePipeline.load(arguments.detector, arguments.pose, settings=settings)
+    if pipeline.detector is None:
+        raise ValueError(f"--pose {arguments.pose}: a detector and a pose network are timed")
     size, rounds = (arguments.height, arguments.width), arguments.rounds
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     table, stages = [], {}

@@ -44,7 +44,7 @@ CHOICES = {
 }
 for _, _, kinds in CHOICES.values():
     for kind in kinds:  # The field is no option beside that one; g_rmi does not import tyro.
-        hint = typing.get_type_hints(kind)["kind"]
+        hint: Any = typing.get_type_hints(kind)["kind"]
         kind.__annotations__["kind"] = Annotated[hint, tyro.conf.Suppress]
 
 _PACKAGES = "g_rmi", "data_pipeline", "experiments"

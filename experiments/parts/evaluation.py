@@ -96,7 +96,7 @@ def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
             raise ValueError(f"--boxes {arguments.boxes}: no box to look into")
         return boxes
     task, variables = load_task(arguments.detector, stage="detector")
-    assert not isinstance(task, PoseTask)
+    assert not isinstance(task, PoseTask | PartsTask)
     found = measure.find_boxes(task, variables, dataset, flip_test=settings.flip_test)
     return best_boxes(*found, min_score=least, max_per_image=most)
 

@@ -80,7 +80,7 @@ def fitted(experiment: Experiment, datasets: list[Dataset]) -> dict:
 
 
 def initial_variables(
-    arguments: Arguments, task: PoseTask | Detector, statistics: dict
+    arguments: Arguments, task: PoseTask | Detector | PartsTask, statistics: dict
 ) -> dict | None:
     """Weights to start from: another training's, its ResNet alone, ImageNet's, or None.
 
@@ -108,7 +108,10 @@ def initial_variables(
 
 
 def _resnet(
-    other: PoseTask | Detector, variables: dict, task: PoseTask | Detector, option: str
+    other: PoseTask | Detector | PartsTask,
+    variables: dict,
+    task: PoseTask | Detector | PartsTask,
+    option: str,
 ) -> dict:
     """The ResNet of another training; a ValueError if this one's has another size."""
     for field in ("depth", "width", "stem_width"):

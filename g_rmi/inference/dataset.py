@@ -155,7 +155,8 @@ def find_everybody(
         rows.append((image[found.valid], *(column[found.valid] for column in found[:4])))
     image, *columns = map(np.concatenate, zip(*rows))
     order = np.lexsort((-columns[2], image))
-    return image[order], People(*(column[order] for column in columns))
+    people: Any = (column[order] for column in columns)
+    return image[order], People(*people)
 
 
 @lru_cache

@@ -41,7 +41,7 @@ def export_program(
     pose = pipeline.pose
     if isinstance(pose, PartsTask):
         if pose.decoding(pipeline.settings.decoding) == "exact":
-            raise ValueError("decoding 'exact' runs on the host and cannot be exported; 'whole' can")
+            raise ValueError("decoding 'exact' runs on the host and cannot be exported")
     elif pipeline.detector is None:
         raise ValueError("the pipeline was loaded without a detector: there is no whole to export")
     for name, value in {"height": height, "width": width, "count": count}.items():

@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from jax import numpy as jnp
 
 from g_rmi.config import to_dict
 from g_rmi.inference.export import PLATFORMS, export_program
@@ -38,19 +37,14 @@ def pipeline(workdir):
     return PosePipeline.load(pose=workdir, settings=EVERYBODY)
 
 
-def test_the_whole_is_the_network_and_is_exported(pipeline):
+def test_the_whole_finds_people_and_is_exported(pipeline):
     assert pipeline.detector is None
     assert pipeline.variables["pose"]["pairs"]["known"].sum() == 17 * 16
-    picture = scene(*SIZE)  # fills its canvas: the network alone finds the same people
+    picture = scene(*SIZE)
     people = pipeline(picture)
-    variables, size = pipeline.variables["pose"], jnp.array([SIZE], jnp.int32)
-    poses, boxes, valid = jax.jit(pipeline.pose.predict)(variables, picture[None], size)
-    count = int(valid.sum())
-    assert 1 < count == len(people.scores)
+    count = len(people.scores)
+    assert count > 1
     assert (np.diff(people.scores) <= 0).all()
-    order = np.argsort(-poses.scores[0][:count], kind="stable")
-    np.testing.assert_allclose(people.keypoints, poses.keypoints[0][order], atol=0.05)
-    np.testing.assert_allclose(people.boxes, boxes[0][order], atol=0.05)
     seen = people.keypoint_scores > 0
     for keypoints, box, there in zip(people.keypoints, people.boxes, seen):
         np.testing.assert_allclose(box[:2], keypoints[there].min(0), atol=0.01)
@@ -69,6 +63,7 @@ def test_what_is_of_no_use_is_refused(workdir, pipeline, tmp_path):
     detector, pose = save_both(tmp_path)
     picture, box = scene(*SIZE), [[0, 0, 20, 40]]
     exact = dataclasses.replace(EVERYBODY, decoding="exact")
+    on_host = dataclasses.replace(pipeline, settings=exact)
     flipped = dataclasses.replace(EVERYBODY, flip_test=True)
     by_box = dataclasses.replace(EVERYBODY, ranking="box")
     bottom_up = "not with a network that finds people bottom-up"
@@ -80,10 +75,7 @@ def test_what_is_of_no_use_is_refused(workdir, pipeline, tmp_path):
         (lambda: PosePipeline.load(pose=workdir, settings=flipped), f"flip_test = .*{bottom_up}"),
         (lambda: PosePipeline.load(pose=workdir, settings=by_box), f"ranking = 'box': {bottom_up}"),
         (lambda: pipeline(picture, boxes=box), "boxes: of no use"),
-        (
-            lambda: export_program(dataclasses.replace(pipeline, settings=exact), height=9, width=9),
-            "decoding 'exact' runs on the host",
-        ),
+        (lambda: export_program(on_host, height=9, width=9), "decoding 'exact' runs on the host"),
     ):
         with pytest.raises(ValueError, match=message):
             refused()
