@@ -172,7 +172,7 @@ def test_a_file_of_the_users_is_a_config(tmp_path):
     [
         (None, r"^no config file .*/mine\.py$"),
         ("x = 1", r"mine\.py: has no function get_config\(\)$"),
-        ("get_config = dict", r"get_config\(\) returns dict, must be a PoseExperiment or Detect"),
+        ("get_config = dict", r"get_config\(\) returns dict, must be a PoseExperiment, Detect"),
     ],
 )
 def test_a_file_that_is_no_config(tmp_path, text, message):

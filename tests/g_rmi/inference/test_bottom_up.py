@@ -5,15 +5,19 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from jax import numpy as jnp
 
 from g_rmi.config import to_dict
+from g_rmi.inference.canvas import pack
 from g_rmi.inference.export import PLATFORMS, export_program
 from g_rmi.inference.load import PAIRS, load_task
+from g_rmi.inference.people import people_on_images
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
 from g_rmi.ops.pair_costs import FEATURES, PairModel
 from g_rmi.parts.task import PartsTask, as_variables
 from g_rmi.training.weights import write_weights
+from g_rmi.types import Poses
 from tests.networks import PARTS, save, save_both, scene
 
 EVERYBODY = Settings(min_score=0.0, oks_nms=1.0)
@@ -57,6 +61,20 @@ def test_the_whole_finds_people_and_is_exported(pipeline):
     table = jax.jit(program.call)(buffer, np.array([SIZE], np.int32), weights)
     assert table["valid"].sum() == count
     np.testing.assert_allclose(table["keypoints"][0, :count], people.keypoints, atol=0.05)
+
+
+def test_people_lie_on_their_pictures():
+    """The corners of the canvas are those of the picture, for joints and for their hulls."""
+    size = 129, 201
+    pictures = pack([np.zeros((*size, 3), np.uint8)], canvas=(65, 81), count=1)
+    rows, columns = np.asarray(pictures.canvas_size[0])
+    corners = np.array([[[[0, 0], [columns - 1, rows - 1]]]], np.float32)
+    poses = Poses(jnp.array(corners), jnp.ones((1, 1, 2)), jnp.ones((1, 1)))
+    boxes = jnp.array(corners.reshape(1, 1, 4))
+    people = people_on_images(poses, boxes, jnp.ones((1, 1), bool), jnp.array(pictures.scale))
+    wanted = [[0, 0], [size[1] - 1, size[0] - 1]]
+    np.testing.assert_allclose(people.keypoints[0, 0], wanted, atol=1e-3)
+    np.testing.assert_allclose(people.boxes[0, 0], np.ravel(wanted), atol=1e-3)
 
 
 def test_what_is_of_no_use_is_refused(workdir, pipeline, tmp_path):
