@@ -89,7 +89,7 @@ class Arguments:
 
     def __post_init__(self):
         if not 0 < self.frame_rate < math.inf:
-            raise ValueError(f"--frame-rate {self.frame_rate}: more than 0")
+            raise ValueError(f"--frame-rate {self.frame_rate}: must be more than 0")
         if self.follows and STDIN in self.inputs:
             raise ValueError(f"{STDIN}: on one picture nobody can be followed")
         for name in ("every", "batch_size", "max_side"):

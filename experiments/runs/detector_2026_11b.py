@@ -1,8 +1,9 @@
-"""g_rmi/weights/detector.safetensors: `detector_2026_11`'s weights, trained on with complete pictures.
+"""g_rmi/weights/detector.safetensors: the small detector's tenth round, three times the images.
 
 Date:      2026-11-30, commit aead66d, from the weights of `detector_2026_11`.
-Command:   python -m experiments.train --config detector_2026_11b --init detector_2026_11.safetensors
-               --canvas 352 484 --candidates 700 --proposals 64 --detections 50 --dtype bfloat16
+Command:   python -m experiments.train --config detector_2026_11b
+               --init detector_2026_11.safetensors --canvas 352 484 --candidates 700 --proposals 64
+               --detections 50 --dtype bfloat16
                --data COCO_PEOPLE COCO_MINI COCO_EXTRA VOC_JOINTS LSPET_FACES
                --learning-rate 8e-4 --schedule constant --averaging 0.998 --warmup-steps 20
                --seed 11 --steps 20000 --workdir runs/det_a

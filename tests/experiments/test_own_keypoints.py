@@ -128,7 +128,7 @@ def test_other_joints_are_refused(workdir, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"sigmas": [0.1, 0.1]}, r"'sigmas' must be 3 positive numbers, got"),
+        ({"sigmas": [0.1, 0.1]}, r"'sigmas' must be 3 positive numbers up to 1, got"),
         ({"skeleton": [[0, 1]]}, "pairs of joint numbers 1 to 3"),
         ({"skeleton": [[1, 4]]}, "pairs of joint numbers 1 to 3"),
         ({"keypoints": ["a", "a", "b"]}, "not unique"),

@@ -329,7 +329,7 @@ def test_people_of_a_video_are_followed_also_after_an_interruption(
 
 
 def test_the_pictures_of_a_folder_are_followed_in_the_order_of_their_numbers(
-    networks, tmp_path, walkers
+    networks, tmp_path, walkers, capsys
 ):
     folder, out = tmp_path / "in", tmp_path / "out"
     for name in ("a", "b"):
@@ -352,10 +352,13 @@ def test_the_pictures_of_a_folder_are_followed_in_the_order_of_their_numbers(
     assert [p for p in people_in(out) if p["file_name"][0] == "b"] == before[6:]
     for path, pixels in drawn.items():
         assert (path.read_bytes() == pixels) == (path != out / "a" / "10.jpg")
-    with pytest.raises(ValueError, match="-: on one picture nobody can be followed"):
-        predict.main([*networks, "-", "--track", "--out", str(tmp_path / "stdin")])
-    with pytest.raises(ValueError, match=r"--frame-rate 0\.0: more than 0"):
-        predict.main([*networks, str(folder), "--frame-rate", "0", "--out", str(out)])
+    for given, message in (
+        (["-", "--track"], "-: on one picture nobody can be followed"),
+        ([str(folder), "--frame-rate", "0"], "--frame-rate 0.0: must be more than 0"),
+    ):
+        with pytest.raises(SystemExit):
+            predict.main([*networks, *given, "--out", str(tmp_path / "refused")])
+        assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
 def test_standard_input_and_broken_videos(networks, tmp_path, monkeypatch, capsys):

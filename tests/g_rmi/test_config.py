@@ -140,7 +140,7 @@ def test_no_number_may_be_negative_infinite_or_nan(kind):
     for name, hint in typing.get_type_hints(kind).items():
         several = typing.get_origin(hint) is tuple
         number = typing.get_args(hint)[0] if several else hint
-        if number not in (int, float):
+        if number not in (int, float) or name == "read_iteration":  # of which -1 is the last
             continue
         count = 1 if typing.get_args(hint)[-1:] == (...,) else 2
         for value in (-1, math.nan, math.inf, -math.inf)[: 4 if number is float else 1]:

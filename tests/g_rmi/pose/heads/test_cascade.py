@@ -53,8 +53,16 @@ def test_losses_by_hand():
         assert head.losses(maps, targets, GRID).keys() == terms
 
 
-@pytest.mark.parametrize("sees", ["parts+picture", "parts+features", "parts", "picture"])
-@pytest.mark.parametrize("trains", ["detection", "regression", "both"])
+@pytest.mark.parametrize(
+    ("trains", "sees"),
+    [
+        ("detection", "parts+picture"),
+        ("detection", "picture"),
+        ("regression", "parts+features"),
+        ("both", "parts"),
+        ("both", "picture"),
+    ],
+)
 def test_maps_of_every_setting(trains, sees):
     if (trains, sees) == ("detection", "picture"):
         with pytest.raises(ValueError, match="without parts in regression_sees there is none"):
@@ -89,6 +97,7 @@ def test_the_detector_alone_is_read_off_its_own_maps():
     np.testing.assert_allclose(poses.keypoint_scores, 0.75, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_second_step_changes_the_regression_alone():
     """Weights of the first step are taken over, and neither decay nor are their statistics new."""
     first, second = task(trains="detection"), task(trains="regression")

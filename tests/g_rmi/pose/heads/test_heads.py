@@ -47,6 +47,11 @@ SMALL = {
 }
 HEADS = {kind: dataclasses.replace(head(), **SMALL.get(kind, {})) for kind, head in KINDS.items()}
 ALL = pytest.mark.parametrize("kind", HEADS)
+# What compiles long, and does not hang on the head, is quick of the first one alone.
+FIRST, *OTHERS = HEADS
+ALL_IN_TIME = pytest.mark.parametrize(
+    "kind", [FIRST, *(pytest.param(kind, marks=pytest.mark.slow) for kind in OTHERS)]
+)
 
 
 def task(kind, skeleton=FACE, **changes):
@@ -193,7 +198,7 @@ def test_its_settings_read_back_and_have_flags_of_their_own(kind):
     assert len(set(flags)) == len(flags)
 
 
-@ALL
+@ALL_IN_TIME
 def test_half_precision_says_about_the_same(kind):
     network = task(kind)
     coarse = task(kind, dtype="bfloat16")
@@ -260,7 +265,7 @@ def test_a_training_leaves_what_is_loaded_again(kind, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, variables, drawn_to_save(network))
 
 
-@ALL
+@ALL_IN_TIME
 def test_a_stopped_training_goes_on_to_the_same_bits(kind, tmp_path):
     head = HEADS[kind]
     if hasattr(head, "truth_steps"):  # in the middle of its schedule
