@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import io
 import timeit
 from pathlib import Path
@@ -298,7 +299,7 @@ def cut_off():
     """A picture that PIL has opened but cannot decode."""
     stream = io.BytesIO()
     Image.fromarray(picture(40, 60)).save(stream, "JPEG")
-    return Image.open(io.BytesIO(stream.getvalue()[:600]))
+    return Image.open(io.BytesIO(stream.getvalue()[:-200]))
 
 
 @pytest.mark.parametrize(
@@ -345,8 +346,9 @@ def test_wrong_input_is_named(pipeline, arguments, message):
     ],
 )
 def test_what_cannot_be_loaded_is_named(options, message):
+    load = inspect.unwrap(PosePipeline.load)  # without the tests' own check of types
     with pytest.raises(ValueError, match=message):
-        PosePipeline.load(**options)
+        load(PosePipeline, **options)
 
 
 def test_a_detector_is_needed_without_boxes():
