@@ -1,9 +1,11 @@
 """People in pictures, on the host, and the forms in which they are handed on."""
 
+import contextlib
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from PIL import Image, ImageOps
 
 from g_rmi.skeleton import COCO, Skeleton
 
@@ -32,14 +34,22 @@ class People(NamedTuple):
         """Names of the K joints."""
         return self.skeleton.names
 
-    def draw(self, image: np.ndarray, *, min_score: float = 0.3) -> UInt8[np.ndarray, "H W 3"]:
+    def draw(self, image: Any, *, min_score: float = 0.3) -> UInt8[np.ndarray, "H W 3"]:
         """The people, their boxes and scores on a copy of their picture, uint8 RGB [H, W, 3].
+
+        The picture is such an array or one of PIL's, a ValueError if it is not.
 
         Joints that score lower than `min_score` are not drawn. See `g_rmi.viz.draw.draw_people` for
         more options.
         """
         from g_rmi.viz.draw import draw_people
 
+        if isinstance(image, Image.Image):
+            image = upright(image)
+        if getattr(image, "dtype", None) != np.uint8 or image.shape[2:] != (3,):
+            raise ValueError(
+                f"a picture must be uint8 RGB [H, W, 3] or one of PIL's, got {image!r:.80}"
+            )
         options: Any = {"skeleton": self.skeleton, "min_score": min_score}
         return draw_people(image, *self[:4], **options)
 
@@ -77,3 +87,22 @@ class People(NamedTuple):
             visible=self.keypoint_scores >= min_score,
             data={"xyxy": self.boxes.astype(np.float32)},
         )
+
+
+def upright(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
+    """A picture of PIL's as RGB: turned as its EXIF data say, transparency on white.
+
+    Raises:
+      ValueError: It has more than 8 bits a channel, or cannot be decoded.
+    """
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"a picture must have 8 bits a channel, got PIL's mode {image.mode}")
+    with contextlib.suppress(Exception):  # of metadata that are damaged, the pixels are not
+        image = ImageOps.exif_transpose(image)
+    try:
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"the picture, {image!r:.80}, cannot be decoded: {error}") from None

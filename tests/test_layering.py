@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "g_rmi.parts": (*STAGE, "g_rmi.pose"),  # whose network and head it reads whole pictures with
     "g_rmi.inference": (
         *LEAVES,
+        "g_rmi.people",
         "g_rmi.ops",
         "g_rmi.pose",
         "g_rmi.detector",

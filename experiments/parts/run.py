@@ -177,7 +177,8 @@ class Run:
                 try:
                     stamp = source.stamp()
                     record = self._known(source, None, stamp)
-                    if record and not self._is_missing(source):
+                    # People who are followed are drawn when all before are known.
+                    if record and (self.arguments.follows or not self._is_missing(source)):
                         self.progress.advance(bar)
                         continue
                     image = decode(source.read())

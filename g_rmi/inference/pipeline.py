@@ -1,6 +1,5 @@
 """Photographs in, people out: the whole method behind one call."""
 
-import contextlib
 import dataclasses
 import math
 import os
@@ -12,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Float
-from PIL import Image, ImageOps
+from PIL import Image
 
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.detector.detector import Detector
@@ -22,6 +21,7 @@ from g_rmi.inference.load import SHIPPED, load_settings, load_task, stage_of
 from g_rmi.inference.people import find_people, refuse_crop_settings
 from g_rmi.inference.settings import Settings
 from g_rmi.parts.task import PartsTask
+from g_rmi.people import upright
 from g_rmi.pose.task import PoseTask
 from g_rmi.types import Detections, People
 
@@ -203,7 +203,7 @@ def _given(boxes: list[BoxTable], count: int) -> Detections:
 
 def _check_image(image: Any) -> np.ndarray:
     if isinstance(image, Image.Image):
-        image = _pixels(image)
+        image = upright(image)
     shape = getattr(image, "shape", ())
     right = getattr(image, "dtype", None) == np.uint8 and len(shape) == 3 and shape[2] == 3
     if not right or not 0 < min(shape) <= max(shape) <= LARGEST:
@@ -212,20 +212,6 @@ def _check_image(image: Any) -> np.ndarray:
             f"PIL's, got {_shown(image)}"
         )
     return np.asarray(image)
-
-
-def _pixels(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"a picture must have 8 bits a channel, got PIL's mode {image.mode}")
-    with contextlib.suppress(Exception):  # of metadata that are damaged, the pixels are not
-        image = ImageOps.exif_transpose(image)
-    try:
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"the picture, {image!r:.80}, cannot be decoded: {error}") from None
 
 
 def _shown(value: Any) -> str:

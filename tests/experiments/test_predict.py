@@ -344,6 +344,12 @@ def test_the_pictures_of_a_folder_are_followed_in_the_order_of_their_numbers(
     before, drawn = people_in(out), {path: path.read_bytes() for path in out.rglob("*.jpg")}
     assert len(drawn) == 6
     # What comes later is drawn again when one before it has changed.
+    (out / "keypoints.json").unlink()  # as after an interruption, with nothing drawn
+    for path in drawn:
+        path.unlink()
+    assert predict.main(arguments) == 0
+    assert people_in(out) == before
+    assert {path: path.read_bytes() for path in out.rglob("*.jpg")} == drawn
     other = grey(10)
     other[:8, :8] += 20
     (folder / "a" / "10.png").write_bytes(encode(other))

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from g_rmi.skeleton import COCO, Skeleton
 from g_rmi.types import People
@@ -56,6 +57,15 @@ def test_nobody_is_no_error():
     assert set(map(len, nobody.columns().values())) == {0}
     image = np.zeros((50, 40, 3), np.uint8)
     np.testing.assert_array_equal(nobody.draw(image), image)
+    turned = Image.fromarray(np.rot90(image))
+    turned.getexif()[0x0112] = 6  # to be turned by 90 degrees clockwise
+    np.testing.assert_array_equal(nobody.draw(turned), image)
+
+
+@pytest.mark.parametrize("image", [None, np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3))])
+def test_what_is_no_picture_is_not_drawn_on(image):
+    with pytest.raises(ValueError, match="a picture must be uint8 RGB"):
+        FOUND.draw(image)
 
 
 def test_a_drawing_shows_the_joints_that_are_sure():
