@@ -16,7 +16,7 @@ from experiments.parts.report import detector_page, joint_cells, pose_page
 from g_rmi.config import require_numbers
 from g_rmi.detector.detector import Detector
 from g_rmi.evaluation.keypoint_table import KeypointRow, keypoint_table
-from g_rmi.evaluation.results import box_results, write_results
+from g_rmi.evaluation.results import Result, box_results, write_results
 from g_rmi.evaluation.thresholds import ThresholdRow, thresholds
 from g_rmi.evaluation.truth import BOX_METRICS, KEYPOINT_METRICS, Backend, Truth, evaluate_boxes
 from g_rmi.files import write_whole
@@ -167,20 +167,8 @@ def evaluate_pose(
     joints = keypoint_table(truth, evaluation.results)
     if not is_first():
         return
-    write_results(out / "boxes.json", box_entries)
-    write_results(out / "keypoints.json", evaluation.results)
-    drawn = arguments.min_keypoint_score
-    draw_poses(
-        dataset,
-        boxes,
-        evaluation,
-        out / "pictures",
-        count=arguments.pictures,
-        min_keypoint_score=head.drawn_from(decoding) if drawn is None else drawn,
-    )
-    text = markdown(KeypointRow._fields, joint_cells(joints))
-    write_whole(out / "joints.md", text)
-    print(text)
+    drawn_from = head.drawn_from(decoding)
+    write_found(dataset, boxes, evaluation, box_entries, joints, arguments, out, drawn_from)
     files = ["keypoints.json", "boxes.json", "joints.md"]
     if arguments.boxes != "gt":
         kept = to_xywh(evaluation.people.boxes[evaluation.keep])
@@ -211,6 +199,28 @@ def evaluate_pose(
     finish(evaluated, out, files, page)
 
 
+def write_found(
+    dataset: Dataset,
+    boxes: PersonBoxes,
+    evaluation: measure.PoseEvaluation,
+    box_entries: list[Result],
+    joints: list[KeypointRow],
+    arguments: Arguments,
+    out: Path,
+    drawn_from: float,
+) -> None:
+    """Writes results, drawings and the table of joints, which it prints, too."""
+    write_results(out / "boxes.json", box_entries)
+    write_results(out / "keypoints.json", evaluation.results)
+    drawn, count = arguments.min_keypoint_score, arguments.pictures
+    least = drawn_from if drawn is None else drawn
+    folder = out / "pictures"
+    draw_poses(dataset, boxes, evaluation, folder, count=count, min_keypoint_score=least)
+    text = markdown(KeypointRow._fields, joint_cells(joints))
+    write_whole(out / "joints.md", text)
+    print(text)
+
+
 def evaluate_parts(
     task: PartsTask, variables: dict, dataset: Dataset, arguments: Arguments, out: Path
 ) -> None:
@@ -232,20 +242,8 @@ def evaluate_parts(
     joints = keypoint_table(truth, evaluation.results)
     if not is_first():
         return
-    write_results(out / "boxes.json", box_entries)
-    write_results(out / "keypoints.json", evaluation.results)
-    drawn = arguments.min_keypoint_score
-    draw_poses(
-        dataset,
-        boxes,
-        evaluation,
-        out / "pictures",
-        count=arguments.pictures,
-        min_keypoint_score=task.config.head.drawn_from(decoding) if drawn is None else drawn,
-    )
-    text = markdown(KeypointRow._fields, joint_cells(joints))
-    write_whole(out / "joints.md", text)
-    print(text)
+    drawn_from = task.config.head.drawn_from(decoding)
+    write_found(dataset, boxes, evaluation, box_entries, joints, arguments, out, drawn_from)
     show_numbers({decoding: metrics}, KEYPOINT_METRICS, title_of(arguments, dataset))
     evaluated = evaluated_by(
         arguments,
