@@ -97,7 +97,7 @@ def test_it_starts_from_the_resnet_of_other_joints(workdir, tmp_path):
     train.main([*TINY, *still, "--data", str(data), "--workdir", str(tmp_path / "run")])
     (theirs, before), (ours, after) = map(load_task, (workdir, tmp_path / "run"))
     assert len(ours.skeleton) == 2
-    old, new = theirs.resnet(before)["params"], ours.resnet(after)["params"]
+    old, new = theirs.backbone(before)["params"], ours.backbone(after)["params"]
     np.testing.assert_allclose(new["conv1"]["kernel"], old["conv1"]["kernel"], atol=1e-6)
 
 

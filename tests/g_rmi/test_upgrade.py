@@ -71,6 +71,8 @@ def test_a_detectors_fields_stay_where_they_are():
     new = upgrade(old)
     assert new["model"].pop("kind") == "faster_rcnn"
     assert old["model"].pop("min_score") == 0.0
+    size = {name: old["model"].pop(name) for name in ("depth", "width")}
+    assert new["model"].pop("backbone") == {"kind": "resnet", **size}
     assert new == old
 
 
