@@ -38,13 +38,13 @@ class Stage(NamedTuple):
 STAGES = (
     Stage(block=1, size=3, stride=1, expansion=1, channels=16, repeats=1),
     Stage(block=1, size=3, stride=2, expansion=6, channels=24, repeats=2),
-    Stage(block=2, size=5, stride=2, expansion=6, channels=40, repeats=3),
+    Stage(block=2, size=5, stride=2, expansion=6, channels=40, repeats=2),
     Stage(block=3, size=3, stride=2, expansion=6, channels=80, repeats=3),
     Stage(block=3, size=5, stride=1, expansion=6, channels=112, repeats=3),
     Stage(block=4, size=5, stride=2, expansion=6, channels=192, repeats=4),
     Stage(block=4, size=3, stride=1, expansion=6, channels=320, repeats=1),
 )
-# Ends with layer 27 of 51 of Lite0, next to half: the place of the auxiliary head.
+# Ends with layer 24 of 48 of Lite0, half of them: the place of the auxiliary head.
 MIDDLE = STAGES[3]
 
 
