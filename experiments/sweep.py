@@ -219,14 +219,20 @@ def main(argv: Sequence[str]) -> int:
     arguments = cli.parse(
         default, argv, prog=cli.program("sweep"), option="base", get=read_experiment
     )
-    namesake = arguments.base.replace("pose_", "detector_")
-    if arguments.detector is None and namesake in configs.names():
-        arguments = dataclasses.replace(arguments, detector=namesake)
+    arguments = dataclasses.replace(
+        arguments, detector=arguments.detector or namesake(arguments.base)
+    )
     base = read_bases(arguments)
     command = shlex.join(["python", "-m", "experiments.sweep", *argv])
     plan(ablations.get(arguments.config, base), base, arguments)  # mistakes leave nothing behind
     with locked(arguments.out / "points" / arguments.config):  # others may share its trainings
         return sweep(arguments, base, command)
+
+
+def namesake(base: str) -> str | None:
+    """The detector's config that is named like a pose network's, if there is one."""
+    name = "detector_" + base.removeprefix("pose_")
+    return name if name in configs.names() else None
 
 
 def sweep(arguments: Arguments, base: Base, command: str) -> int:

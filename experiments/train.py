@@ -24,7 +24,7 @@ def dry_run(arguments: Arguments) -> Iterator[str]:
     yield json.dumps(to_dict(experiment), indent=2)
     directories = data.directories(arguments.data)
     datasets = data.read_split(directories, "train")
-    weights = experiment.data.weights or (1.0,) * len(datasets)
+    weights = experiment.data.mix or (1.0,) * len(datasets)
     with contextlib.closing(stage.batches(experiment, datasets)) as batches:
         _, batch = next(batches)
     for dataset, weight in zip(datasets, weights, strict=True):

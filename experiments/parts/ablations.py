@@ -49,7 +49,7 @@ def averaging(base: Base) -> Iterator[Point]:
              .029.
     Trains:  one pose network, of which both are evaluated: the average does not change the steps.
     """
-    fields = {"optim.averaging": base.pose.optim.averaging or OptimConfig().averaging}
+    fields = {"optim.ema_decay": base.pose.optim.ema_decay or OptimConfig().ema_decay}
     yield Point("average", fields)
     yield Point("last weights", fields, averaged=False)
 

@@ -93,7 +93,7 @@ def test_it_is_evaluated_and_drawn(workdir, data, tmp_path):
 def test_it_starts_from_the_resnet_of_other_joints(workdir, tmp_path):
     category = HAND | {"keypoints": ["a", "b"], "skeleton": [[1, 2]], "sigmas": [0.1, 0.1]}
     data = write(tmp_path / "data", category, joints=2)
-    still = ["--steps=1", "--learning-rate=1e-12", "--averaging=0", "--init", str(workdir)]
+    still = ["--steps=1", "--learning-rate=1e-12", "--ema-decay=0", "--init", str(workdir)]
     train.main([*TINY, *still, "--data", str(data), "--workdir", str(tmp_path / "run")])
     (theirs, before), (ours, after) = map(load_task, (workdir, tmp_path / "run"))
     assert len(ours.skeleton) == 2

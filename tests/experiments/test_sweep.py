@@ -104,12 +104,12 @@ def test_the_papers_values_are_among_the_points():
 
 
 def test_one_training_gives_both_of_its_weights():
-    without = override(PoseExperiment(), {"optim.averaging": 0.0})
-    half = override(without, {"optim.averaging": 0.5})
+    without = override(PoseExperiment(), {"optim.ema_decay": 0.0})
+    half = override(without, {"optim.ema_decay": 0.5})
     for base, decay in ((Base(without), 0.9999), (Base(half), 0.5)):
         average, last = ablations.get("averaging", base)
         assert resolve(average, base) == resolve(last, base)
-        assert resolve(last, base).pose.optim.averaging == decay
+        assert resolve(last, base).pose.optim.ema_decay == decay
         assert (average.averaged, last.averaged) == (True, False)
 
 
@@ -130,6 +130,14 @@ def test_one_training_gives_both_of_its_weights():
 def test_a_wrong_field_is_named(fields, message):
     with pytest.raises(ValueError, match=message.replace("[", r"\[")):
         resolve(Point("x", fields), Base(PoseExperiment()))
+
+
+@pytest.mark.parametrize(
+    ("base", "detector"),
+    [("pose_small", "detector_small"), ("pose_modern", None), ("heads_2026_11", None)],
+)
+def test_a_base_has_the_detector_of_its_name(base, detector):
+    assert sweep.namesake(base) == detector
 
 
 def test_points_have_different_names():
