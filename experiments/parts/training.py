@@ -89,14 +89,12 @@ def initial_variables(
 
     With `statistics` of the training set, unless those of the other training come with its weights.
     """
-    begun: tuple[dict, PoseTask | PartsTask] | None = None
+    other, variables = None, {}
     if arguments.init:
         other, variables = load_task(arguments.init)
         if _alike(other, task):
             return {**statistics, **variables}
         resnet = _resnet(other, variables, task, f"--init {arguments.init}")
-        if isinstance(other, PoseTask | PartsTask) and isinstance(task, PoseTask | PartsTask):
-            begun = variables, other
     elif arguments.pretrained and is_training(arguments.pretrained):
         given = load_task(arguments.pretrained)
         resnet = _resnet(*given, task, f"--pretrained {arguments.pretrained}")
@@ -109,19 +107,16 @@ def initial_variables(
     else:
         return statistics or None
     fresh = jax.device_get(jax.jit(task.init)(jax.random.key(0)))
-    variables = task.with_resnet({**fresh, **statistics}, resnet)
-    if not begun:
-        return variables
-    variables, joints = transfer(*begun, task, variables)
+    begun = task.with_resnet({**fresh, **statistics}, resnet)
+    maps = PoseTask, PartsTask
+    if not isinstance(other, maps) or not isinstance(task, maps):
+        return begun
+    begun, joints = transfer(variables, other, task, begun)
     if is_first():
-        new = ", ".join(name for name in task.skeleton.names if name not in joints)
-        said = (
-            f"joints by name: {', '.join(joints)}; new: {new or 'none'}"
-            if joints
-            else "the head is new"
-        )
-        print(f"from {arguments.init}: the backbone; {said}", flush=True)
-    return variables
+        new = ", ".join(name for name in task.skeleton.names if name not in joints) or "none"
+        known = f"joints by name: {', '.join(joints)}; new: {new}" if joints else "the head is new"
+        print(f"from {arguments.init}: the backbone; {known}", flush=True)
+    return begun
 
 
 def _alike(other: Any, task: Any) -> bool:

@@ -17,8 +17,13 @@ _BELOW_THE_HEAD = "trunk", "top_down"
 class Network(Protocol):
     """The task of a network that ends in a pose head."""
 
-    config: Any
-    skeleton: Skeleton
+    @property
+    def config(self) -> Any:
+        """Its settings, whose `task` makes the same of another keypoint set."""
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Its joints."""
 
 
 class Transfer(NamedTuple):
@@ -38,7 +43,8 @@ def transfer(
     keep fresh values. Of another head, or one whose layers are not the same for any number of
     joints, backbone and feature pyramid are taken alone.
     """
-    source, target = flatten_dict(given), dict(flatten_dict(fresh))
+    source: dict[Any, Any] = flatten_dict(given)
+    target: dict[Any, Any] = dict(flatten_dict(fresh))
     wider = _shapes(new.config, _with_another_joint(new.skeleton))
     alike = old.config.head.kind == new.config.head.kind and wider.keys() == target.keys()
     names = old.skeleton.names, new.skeleton.names
@@ -104,4 +110,5 @@ def _with_another_joint(skeleton: Skeleton) -> Skeleton:
 
 def _shapes(config: Any, skeleton: Skeleton) -> dict[tuple[str, ...], tuple[int, ...]]:
     variables = jax.eval_shape(config.task(skeleton).init, jax.random.key(0))
-    return {path: leaf.shape for path, leaf in flatten_dict(variables).items()}
+    leaves: dict[Any, Any] = flatten_dict(variables)
+    return {path: leaf.shape for path, leaf in leaves.items()}
