@@ -16,7 +16,16 @@ from typing import Any
 
 from experiments.configs.detector_rfcn_small import FIELDS
 from experiments.parts.experiment import DetectorExperiment, of_kind, override
-from experiments.parts.points import Base, Fields, Point, bottom_up, check_names, disks, head_of
+from experiments.parts.points import (
+    Base,
+    Fields,
+    Point,
+    bottom_up,
+    check_names,
+    disks,
+    head_of,
+    looks_at_crops,
+)
 from g_rmi.config import OptimConfig, nearest, to_dict
 from g_rmi.detector import DetectorConfig
 from g_rmi.inference.settings import Ranking
@@ -131,7 +140,7 @@ def crop_depth(base: Base) -> Iterator[Point]:
     Ours:    pose_synthetic, 300 steps (ResNet-26 and 50): larger crops help most.
     Trains:  four pose networks, on the base's crops and on 8/11 of them, on the grid of its stride.
     """
-    model = base.pose.model
+    model = looks_at_crops(base).model
     large = model.crop_height, model.crop_width
     stride = model.output_stride
     small = tuple(max(1, round((side - 1) * 8 / 11 / stride)) * stride + 1 for side in large)

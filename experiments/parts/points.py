@@ -65,6 +65,13 @@ def head_of(base: Base, wanted: type[H]) -> H:
     return head
 
 
+def looks_at_crops(base: Base) -> PoseExperiment:
+    """The base if it is a pose network; a ValueError if not."""
+    if not isinstance(base.pose, PoseExperiment):
+        raise ValueError("this sweep needs a pose network, not a bottom-up one")
+    return base.pose
+
+
 def bottom_up(base: Base) -> PartsExperiment:
     """The base if it is a bottom-up network; a ValueError if not."""
     if not isinstance(base.pose, PartsExperiment):

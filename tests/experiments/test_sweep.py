@@ -91,10 +91,12 @@ def test_a_sweep_over_another_head_says_so(name):
         ablations.get(name, Base(configs.get("pose_small")))
 
 
-@pytest.mark.parametrize("name", ["oks_threshold", "decoding"])
+@pytest.mark.parametrize("name", ["oks_threshold", "decoding", "crop_depth"])
 def test_a_bottom_up_network_has_neither_boxes_nor_their_settings(name):
     base = Base(configs.get("parts_small"))
-    with pytest.raises(ValueError, match=r"needs (boxes, which a bottom-up|the head 'disks')"):
+    with pytest.raises(
+        ValueError, match=r"needs (boxes, which a bottom-up|the head .disks.|a pose network)"
+    ):
         [resolve(point, base) for point in ablations.get(name, base)]
 
 
