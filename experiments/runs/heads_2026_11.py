@@ -24,7 +24,7 @@ def get_config() -> PoseExperiment:
             "optim.learning_rate": 2.5e-3,
             "optim.warmup_steps": 50,
             "optim.ema_decay": 0.99,
-            "train.steps": 1_000,
+            "train.steps": 600,
             "train.evaluate_every": 0,
             "train.keep": 1,
         },
