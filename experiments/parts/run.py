@@ -21,7 +21,7 @@ from g_rmi.config import require_numbers
 from g_rmi.evaluation.results import keypoints_of
 from g_rmi.geometry import from_xywh
 from g_rmi.inference.canvas import MARGIN, shape_class
-from g_rmi.inference.pipeline import BoxTable, PosePipeline
+from g_rmi.inference.pipeline import BoxTable, PosePipeline, check_boxes
 from g_rmi.inference.settings import Settings
 from g_rmi.inference.tracking import Tracker, Tracking
 from g_rmi.training.hosts import Hosts
@@ -182,7 +182,10 @@ class Run:
                         self.progress.advance(bar)
                         continue
                     image = decode(source.read())
-                except (ImageError, OSError) as error:
+                    boxes = self.boxes[source.name] if self.boxes else None
+                    if boxes and not record:
+                        check_boxes(*boxes, size=image.shape[1::-1])
+                except (ValueError, OSError) as error:
                     self._report(source, error)
                     self.progress.advance(bar)
                     continue
@@ -190,7 +193,6 @@ class Run:
                     self._draw_picture(source, image, record)
                     self.progress.advance(bar)
                 else:
-                    boxes = self.boxes[source.name] if self.boxes else None
                     yield Job((source, stamp), image, boxes)
 
         for job, people in self._people(jobs()):

@@ -93,8 +93,7 @@ def test_detections_are_read_best_first_per_picture(read, tmp_path):
     path = write(tmp_path, "boxes.json", records)
     boxes = read_boxes(path, dataset, min_score=0.1)
     assert boxes.note == (
-        "2 boxes are not looked into, of other categories, below --min-box-score or beyond "
-        "--max-people"
+        "2 boxes are not looked into, of other categories, without inside, below --max-people"
     )
     assert boxes.image.tolist() == [0, 0, 2, 2]
     assert boxes.score.tolist() == [0.3, 0.2, 0.9, 0.5]
