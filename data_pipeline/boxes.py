@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 
 from data_pipeline.readers.reader import PEOPLE, load_json, number, numbers, whole
 from data_pipeline.schema import DataError, Dataset, MissingDataError
-from g_rmi.config import nearest
+from g_rmi.config import did_you_mean
 from g_rmi.geometry import MAX_SCORE, are_shares, misfit, without_inside
 from g_rmi.types import PERSON
 
@@ -159,7 +159,7 @@ def _entries(content: Any, path: Path) -> Iterator[_Entry]:
             ("score", score is not None and score >= 0, f"a number from 0 to {MAX_SCORE:g}"),
         ):
             if not sound and field not in record:
-                raise DataError(f"{where}: field {field!r} is missing{nearest(field, record)}")
+                raise DataError(f"{where}: field {field!r} is missing{did_you_mean(field, record)}")
             if not sound:
                 raise DataError(f"{where}: {field} = {record[field]!r:.80}: must be {wanted}")
         assert box is not None

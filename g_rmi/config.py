@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from numbers import Real
 from typing import Any, Literal
 
-
 _Class = typing.TypeVar("_Class", bound=type)
 
 
@@ -131,8 +130,13 @@ class TrainConfig:
 def nearest(name: str, choices: Iterable[str]) -> str:
     """The end of an error message: the closest choice, or all of them."""
     choices = list(choices)
+    return did_you_mean(name, choices) or f"; choices: {', '.join(choices)}"
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """The end of an error message: the closest choice, if one is close."""
     close = difflib.get_close_matches(name, choices, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; choices: {', '.join(choices)}"
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def _skip_element(file: BinaryIO) -> bool:
     length = _ebml_size(file)
     if name not in (_SEGMENT, _CLUSTER):
         file.seek(max(length, 0), 1)
-    return 0x10 <= first[0]
+    return first[0] >= 0x10
 
 
 def _ebml_size(file: BinaryIO) -> int:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, NamedTuple
@@ -52,7 +53,7 @@ class Arguments:
     pose: Path | None = None
     # Boxes that replace the detector: a JSON file, {"image.jpg": [[x0, y0, x1, y1], ...]} or
     # COCO's results format with the image's name, its stem or number as image_id. A low score
-    # drops nobody then, unless --min-score is given.
+    # drops nobody then, unless --min-box-score or --min-score is given.
     boxes: Path | None = None
     # Longer images are first downscaled by the smallest integer factor that makes them fit.
     max_side: int = 2560
@@ -309,11 +310,13 @@ class Run:
         numbered = len(set(numbers)) == len(sources) and not any(s.is_video for s in sources)
         entries, count = [], 0
         for source, stem in zip(sources, stems):
+            # Whatever the locale, names are UTF-8 where they can be.
+            text = os.fsencode(source.name).decode(errors="surrogateescape")
             for frame in self._frame_numbers(source) if source.is_video else [None]:
                 count += 1
                 ids = {"image_id": int(stem) if numbered else count, "category_id": PERSON}
                 record = self.done.get((source.name, frame), {"people": []})
-                where = {"file_name": source.name} | ({} if frame is None else {"frame": frame})
+                where = {"file_name": text} | ({} if frame is None else {"frame": frame})
                 where |= {"time": round(record["time"], 6)} if "time" in record else {}
                 entries += [{**ids, **person, **where} for person in record["people"]]
         return entries

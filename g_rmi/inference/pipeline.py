@@ -224,8 +224,8 @@ def _check_image(image: Any, where: str) -> np.ndarray:
     right = getattr(image, "dtype", None) == np.uint8 and len(shape) == 3 and shape[2] == 3
     if not right or not 0 < min(shape) <= max(shape) <= LARGEST:
         raise ValueError(
-            f"{where}a picture must be uint8 RGB [H, W, 3] of at most {LARGEST} pixels a side, or one of "
-            f"PIL's, got {_shown(image)}"
+            f"{where}a picture must be uint8 RGB [H, W, 3] of at most {LARGEST} pixels a side, or "
+            f"one of PIL's, got {_shown(image)}"
         )
     return np.asarray(image)
 
