@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 from rich.progress import Progress
 
-from data_pipeline.images import ImageError, Picture, decode, shrink
+from data_pipeline.images import ImageError, Picture, decode, read_header, shrink
 from experiments.parts.inputs import STDIN, Source, sequences
 from experiments.parts.journal import Journal
 from experiments.parts.outputs import write_jpeg
@@ -21,7 +21,7 @@ from experiments.parts.videos import Video, VideoFile
 from g_rmi.config import require_numbers
 from g_rmi.evaluation.results import keypoints_of
 from g_rmi.geometry import from_xywh
-from g_rmi.inference.canvas import MARGIN, shape_class
+from g_rmi.inference.canvas import shape_class
 from g_rmi.inference.pipeline import BoxTable, PosePipeline, check_boxes
 from g_rmi.inference.settings import Settings
 from g_rmi.inference.tracking import Tracker, Tracking
@@ -31,6 +31,7 @@ from g_rmi.viz.draw import draw_people
 
 # What ends a run; others, such as too long a name, cost a picture its drawing.
 _OF_ALL_FILES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+_SEEN = 1000  # Pictures whose sizes are looked at before the first is.
 _END = -1  # In place of a frame's number: the video was read to its end.
 
 
@@ -143,7 +144,7 @@ def people_of(
     for job in jobs:
         factor = -(-max(job.image.shape[:2]) // max_side)
         image = shrink(job.image, factor)
-        alike = shape_class(image)
+        alike = shape_class(image.shape)
         waiting.setdefault(alike, []).append((job, image, factor))
         if len(waiting[alike]) == batch_size:
             yield from run(alike)
@@ -196,7 +197,7 @@ class Run:
                 else:
                     yield Job((source, stamp), image, boxes)
 
-        for job, people in self._people(jobs()):
+        for job, people in self._people(jobs(), sources):
             source, stamp = job.key
             record = self._record(source, None, stamp, people)
             if self.arguments.follows and (drawing := self.drawings.get(source.name)):
@@ -321,17 +322,24 @@ class Run:
                 entries += [{**ids, **person, **where} for person in record["people"]]
         return entries
 
-    def _people(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, People]]:
+    def _classes(self, sources: Sequence[Source]) -> Iterator[tuple[bool, int]]:
+        """What the first pictures will compile, by their headers."""
+        for source in (source for source in sources[:_SEEN] if source.path):
+            with contextlib.suppress(ImageError, OSError):  # which are reported later
+                size = read_header(source.read()).size
+                factor = -(-max(size) // self.arguments.max_side)
+                yield shape_class([-(-side // factor) for side in size[::-1]])
+
+    def _people(
+        self, jobs: Iterable[Job], sources: Sequence[Source] = ()
+    ) -> Iterator[tuple[Job, People]]:
         def announce(image: Picture) -> None:
             """Says why nothing happens for a while; a cache keeps programs for the next run."""
-            if shape_class(image) not in self._compiled:
-                self._compiled.add(shape_class(image))
-                wide, side = shape_class(image)
-                kind = (
-                    f"{'landscape' if wide else 'portrait'} images of up to {side - MARGIN} pixels"
-                )
-                text = f"preparing for {kind} (once for each size; later runs are quicker)"
-                self.progress.console.print(text, highlight=False)
+            if shape_class(image.shape) not in self._compiled:
+                new = {shape_class(image.shape), *self._classes(sources)} - self._compiled
+                self._compiled |= new
+                what = f"{len(new)} sizes" if len(new) > 1 else "this size"
+                self._say(f"preparing for {what} of images (once; later runs are quicker)")
 
         size = {"batch_size": self.arguments.batch_size or 1, "max_side": self.arguments.max_side}
         return people_of(self.pipeline, jobs, **size, before=announce)
