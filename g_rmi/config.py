@@ -8,10 +8,14 @@ names the nearest one.
 import copy
 import dataclasses
 import difflib
+import functools
 import math
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from numbers import Real
 from typing import Any, Literal
+
+_Class = typing.TypeVar("_Class", bound=type)
 
 
 def require(ok: bool, field: str, value: Any, wanted: str) -> None:
@@ -28,7 +32,8 @@ def require_numbers(config: Any, low: int, high: int | None, *names: str) -> Non
     wanted = f"{low} or more" if high is None else f"between {low} and {high}"
     for name in names:
         if (value := getattr(config, name)) is not None:
-            right = low <= value < math.inf and (high is None or value <= high)
+            right = _is_number(value) and low <= value < math.inf
+            right = right and (high is None or value <= high)
             require(right, name, value, wanted)
 
 
@@ -37,7 +42,33 @@ def require_positive(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         numbers = value if isinstance(value, tuple) else (value,)
-        require(all(0 < number < math.inf for number in numbers), name, value, "positive")
+        right = all(_is_number(number) and 0 < number < math.inf for number in numbers)
+        require(right, name, value, "positive")
+
+
+def require_types(config: Any) -> None:
+    """Refuses fields whose values are not of the types that the class declares."""
+    for name, hint in typing.get_type_hints(type(config)).items():
+        _check_type(hint, name, getattr(config, name))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def named_fields(cls: _Class) -> _Class:
+    """Has a dataclass name the nearest field where one is misspelt, as Python does from 3.13."""
+    init, names = cls.__init__, [field.name for field in dataclasses.fields(cls)]
+
+    @functools.wraps(init)
+    def strict(self: Any, *args: Any, **kwargs: Any) -> None:
+        for name in kwargs:
+            if name not in names:
+                raise TypeError(f"{cls.__name__} has no field {name!r}{nearest(name, names)}")
+        init(self, *args, **kwargs)
+
+    cls.__init__ = strict
+    return cls
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +133,13 @@ class TrainConfig:
 def nearest(name: str, choices: Iterable[str]) -> str:
     """The end of an error message: the closest choice, or all of them."""
     choices = list(choices)
+    return did_you_mean(name, choices) or f"; choices: {', '.join(choices)}"
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """The end of an error message: the closest choice, if one is close."""
     close = difflib.get_close_matches(name, choices, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; choices: {', '.join(choices)}"
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -152,16 +152,10 @@ def run(arguments: Arguments) -> None:
     directories = data.directories(arguments.data)
     datasets = data.read_split(directories, "train")
     validation = data.read_split(directories, "val", required=False)
-    if not any(dataset.people.has_box.any() for dataset in datasets):
-        names = "; ".join(map(str, datasets))
-        raise ValueError(f"{names}: no person to train on; which category_id do people have?")
+    stage = STAGES[experiment.stage]
+    data.check_all(datasets, validation, poses=stage.keypoints)
     skeleton = datasets[0].skeleton
     task = experiment.model.task(skeleton)
-    stage = STAGES[experiment.stage]
-    for dataset in datasets:
-        data.check_pictures(dataset, 0.5)  # a few missing ones are counted by the reader
-    if validation:
-        data.check_validation(validation[0], skeleton if stage.keypoints else None)
     if stage.keypoints and skeleton != COCO:
         values["skeleton"] = dataclasses.asdict(skeleton)
     batches = stage.batches(experiment, datasets)

@@ -5,7 +5,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from g_rmi.config import nearest
+from g_rmi.config import named_fields, nearest
 
 Ranking = Literal["pose", "box", "product"]
 
@@ -18,6 +18,7 @@ class Look(NamedTuple):
     rotation_test: bool
 
 
+@named_fields
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """How people are found; the defaults are the paper's where it states them.
