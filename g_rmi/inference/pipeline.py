@@ -20,6 +20,7 @@ from g_rmi.inference.canvas import LARGEST, alike, pack
 from g_rmi.inference.load import SHIPPED, load_settings, load_task, stage_of
 from g_rmi.inference.people import find_people, refuse_crop_settings
 from g_rmi.inference.settings import Settings
+from g_rmi.inference.traced import Traced
 from g_rmi.parts.task import PartsTask
 from g_rmi.people import upright
 from g_rmi.pose.task import PoseTask
@@ -46,6 +47,19 @@ def compiled(
     return jax.jit(run)
 
 
+@lru_cache
+def kept(
+    detector: Detector | None,
+    pose: PoseTask | PartsTask,
+    canvas: tuple[int, int],
+    settings: Settings,
+    mesh: Mesh | None,
+):
+    """`compiled`, traced once a machine if it is for one device; the table is a plain tuple."""
+    run = compiled(detector, pose, canvas, settings, mesh)
+    return Traced(run, detector, pose, canvas, settings) if mesh is None else run
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class PosePipeline:
     """Finds the people of photographs and their joints.
@@ -54,7 +68,7 @@ class PosePipeline:
         people = pipeline(image)
 
     Compiles once for each orientation, size class and number of pictures, once for each machine:
-    `load` turns on jax's cache of compiled programs.
+    `load` turns on jax's cache of compiled programs, beside which traced ones are kept.
 
     Attributes:
       detector: The first stage; None if boxes are always given, or none are needed.
@@ -191,7 +205,7 @@ class PosePipeline:
         # Nobody is dropped for somebody of a lower score, so that those who score too low can go in
         # the end: another threshold compiles nothing.
         everybody = dataclasses.replace(self.settings, min_score=0.0)
-        run = compiled(self.detector, self.pose, canvas, everybody, self.mesh)
+        run = kept(self.detector, self.pose, canvas, everybody, self.mesh)
         *columns, valid = jax.device_get(run(self.variables, pictures, given))
         least = self.settings.min_score
         if boxes is not None and self.boxes_min_score is not None:

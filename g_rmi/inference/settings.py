@@ -39,8 +39,8 @@ class Settings:
         keeps both, as in the paper.
       oks_nms: Of two people whose poses have a higher OKS than this, drop the lower-scored one; 1
         keeps both.
-      crops_at_once: People processed by the pose network at a time. Small for images with few
-        people; raise it until an accelerator is full.
+      crops_at_once: People processed by the pose network at a time; on CPUs the last few, who do
+        not fill a chunk, one by one. Raise it until an accelerator is full.
     """
 
     decoding: str | None = None

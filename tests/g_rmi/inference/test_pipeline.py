@@ -181,6 +181,20 @@ def test_no_box_is_good_enough():
     assert found.scores.shape == (0,)
 
 
+@pytest.mark.parametrize("people", [0, 1, 3, 4, 6, 9])
+def test_a_chunk_that_people_do_not_fill_is_not_paid_for(people):
+    """On CPUs those past the last full chunk of 4 come one by one."""
+
+    def function(rows):
+        return rows, jnp.full(rows.shape, len(rows))
+
+    valid = np.random.default_rng(0).permutation(np.arange(9) < people)
+    rows, sizes = jax.jit(functools.partial(in_chunks, function, chunk=4))(valid)
+    np.testing.assert_array_equal(rows, np.where(valid, np.arange(9), 0))
+    full = people - people % 4
+    np.testing.assert_array_equal(sizes[valid], [4] * full + [1] * (people - full))
+
+
 @pytest.mark.parametrize("rows", [3, 9])
 def test_nobody_costs_nothing(rows):
     """XLA must not take the work out of the loop, which runs once for every chunk of 4."""
@@ -189,7 +203,7 @@ def test_nobody_costs_nothing(rows):
         x = jnp.full((500, 500), 0.1 / (1 + chunk[0].astype(jnp.float32)))
         for _ in range(4):
             x = jnp.tanh(x @ x)
-        return jnp.broadcast_to(x.sum(), (4,))
+        return jnp.broadcast_to(x.sum(), chunk.shape)
 
     run = jax.jit(functools.partial(in_chunks, heavy, chunk=4))
 
