@@ -102,7 +102,7 @@ def training(
     """
     if not before and not configs.is_config(source) and experiment == read_experiment(source):
         return Training.given(Path(source))
-    depth = experiment.model.depth
+    depth = experiment.model.backbone.depth
     pretrained = arguments.pretrained.get(depth)
     if arguments.pretrained and pretrained is None:
         raise ValueError(f"--pretrained: no weights for depth {depth}, which a point needs")
@@ -207,7 +207,7 @@ def rows(
         if looks := run.detector:
             assert run.boxes
             names, training = detector_chart.COLUMNS, run.boxes[1].workdir.name
-            shown = looks.kind, looks.depth, getattr(looks, "proposals", None), training
+            shown = looks.kind, looks.backbone.depth, getattr(looks, "proposals", None), training
             mark = detector_chart.Mark(*shown)
             metrics = metrics and {**metrics, **costs.get(run.point.name, {})}
         found.append(Row(run.point.name, metrics, run.minutes, status, names, mark))

@@ -180,11 +180,16 @@ def default_values(config: Any, default: Any = None) -> dict[str, Any]:
 
 # Settings of the head of the paper from before there were others.
 _OF_DISKS = "radius heatmap_weight offset_weight auxiliary_weight huber_delta loss_stride decoding"
+# Fields of all stages.
 _COMMON = {
     "data.weights": "data.mix",
     "data.augmentation.colour": "data.augmentation.colour_jitter",
     "optim.averaging": "optim.ema_decay",
     "train.accumulate": "train.grad_accumulation",
+}
+# Settings of the ResNet from before there was another backbone.
+_OF_RESNET = {
+    f"model.{name}": f"model.backbone.{name}" for name in ("depth", "width", "stem_width")
 }
 # Old names of fields and where they are today, by stage.
 MOVED = {
@@ -195,6 +200,7 @@ MOVED = {
         "data.augmentation.occlusion": "data.augmentation.random_erasing",
         "model.top_down": "model.fpn_channels",
         **{f"model.{name}": f"model.head.{name}" for name in _OF_DISKS.split()},
+        **_OF_RESNET,
     },
     "detector": {
         **_COMMON,
@@ -202,15 +208,17 @@ MOVED = {
         "model.proposal_iou": "model.rpn_nms_iou",
         "model.box_iou": "model.box_nms_iou",
         "model.min_score": "",  # which was the inference settings' as well
+        **_OF_RESNET,
     },
-    "parts": _COMMON,
+    "parts": {**_COMMON, **_OF_RESNET},
 }
 
 # What there was one of, before it had a kind.
+_RESNET = {"model.backbone.kind": "resnet"}
 KINDS = {
-    "pose": ("model.head.kind", "disks"),
-    "detector": ("model.kind", "faster_rcnn"),
-    "parts": ("model.head.kind", "parts"),
+    "pose": {"model.head.kind": "disks", **_RESNET},
+    "detector": {"model.kind": "faster_rcnn", **_RESNET},
+    "parts": {"model.head.kind": "parts", **_RESNET},
 }
 
 
@@ -221,21 +229,20 @@ def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
         return values  # no experiment
     stage = values.setdefault("stage", "pose")  # which experiments before the detector did not say
     for old, new in MOVED.get(stage, {}).items():
-        inner, name = _place(values, old)
+        inner, name = place(values, old)
         if name in inner:
             value = inner.pop(name)
             if new:
-                inner, name = _place(values, new)
+                inner, name = place(values, new)
                 inner[name] = value
-    if stage in KINDS:
-        full, kind = KINDS[stage]
-        inner, name = _place(values, full)
+    for full, kind in KINDS.get(stage, {}).items():
+        inner, name = place(values, full)
         inner.setdefault(name, kind)
     return values
 
 
-def _place(values: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
-    """The dict that holds a field of this full name, and its name there."""
+def place(values: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
+    """The dict that holds a field of this full name, made if need be, and its name there."""
     *parents, last = name.split(".")
     for parent in parents:
         values = values.setdefault(parent, {})

@@ -18,7 +18,7 @@ def get_config() -> DetectorExperiment:
     return override(
         detector_synthetic.get_config(),
         {
-            "model.width": 32,
+            "model.backbone.width": 32,
             "model.canvas": (256, 352),
             "model.anchor_base": 128.0,
             "model.candidates": 500,

@@ -144,9 +144,10 @@ def crop_depth(base: Base) -> Iterator[Point]:
     large = model.crop_height, model.crop_width
     stride = model.output_stride
     small = tuple(max(1, round((side - 1) * 8 / 11 / stride)) * stride + 1 for side in large)
-    for depth in (26, 50) if model.depth == 26 else (50, 101):
+    for depth in (26, 50) if model.backbone.depth == 26 else (50, 101):
         for height, width in (small, large):
-            fields = {"model.crop_height": height, "model.crop_width": width, "model.depth": depth}
+            crop = {"model.crop_height": height, "model.crop_width": width}
+            fields = crop | {"model.backbone.depth": depth}
             yield Point(f"ResNet-{depth}, {height} x {width}", fields)
 
 
@@ -177,11 +178,12 @@ def detector_axes(base: Base) -> Iterator[Point]:
     detector = named(base)
     model = detector.model
     short, long = model.canvas
+    deeper = {26: 50, 50: 101}.get(model.backbone.depth, 50)
     changes = {
         "": {},
         ", half the canvas": {"model.canvas": (short // 2, long // 2)},
         ", stride {}": {"model.output_stride": 8 if model.output_stride == 16 else 16},
-        ", ResNet-{}": {"model.depth": {26: 50, 50: 101}.get(model.depth, 50)},
+        ", ResNet-{}": {"model.backbone.depth": deeper},
     }
     for kind in kinds(detector):
         for text, change in changes.items():
@@ -227,7 +229,7 @@ def kinds(detector: DetectorExperiment) -> Iterator[dict[str, Any]]:
         if choice.kind == detector.model.kind:
             yield to_dict(detector.model)
             continue
-        own = SMALL.get(choice.kind, {}) if detector.model.depth == 26 else {}
+        own = SMALL.get(choice.kind, {}) if detector.model.backbone.depth == 26 else {}
         yield to_dict(of_kind(detector, choice.kind, own).model)
 
 

@@ -43,11 +43,12 @@ class Arguments:
     # Without any, the synthetic set is made and used.
     data: tuple[Path, ...] = ()
     # Work directory or weights file of another training to start from: as wide as this network, as
-    # deep or shallower. From another stage the ResNet is taken, from another head the pyramid as
+    # deep or shallower. From another stage the backbone is taken, from another head the pyramid as
     # well; from other joints all but the joints that have other names here.
     init: Path | None = None
-    # Weights of the ResNet alone to start from: ImageNet's, .safetensors with torchvision's or
-    # timm's names, or those of another training, as wide and deep (work directory or weights file).
+    # Weights of the backbone alone to start from: ImageNet's, .safetensors with the names of
+    # `g_rmi.pretrained`'s table, or those of another training with the same backbone (work
+    # directory or weights file).
     pretrained: Path | None = None
     # "auto" detects srun and mpirun; "all" joins the hosts of a Kubernetes or TPU job, each of
     # which runs this command; "one" works alone.
@@ -85,7 +86,7 @@ def fitted(experiment: Experiment, datasets: list[Dataset]) -> dict:
 def initial_variables(
     arguments: Arguments, task: PoseTask | Detector | PartsTask, statistics: dict
 ) -> dict | None:
-    """Weights to start from: another training's, its ResNet alone, ImageNet's, or None.
+    """Weights to start from: another training's, its backbone alone, ImageNet's, or None.
 
     With `statistics` of the training set, unless those of the other training come with its weights.
     """
@@ -94,20 +95,18 @@ def initial_variables(
         other, variables = load_task(arguments.init)
         if _alike(other, task):
             return {**statistics, **variables}
-        resnet = _resnet(other, variables, task, f"--init {arguments.init}")
+        backbone = _backbone(other, variables, task, f"--init {arguments.init}")
     elif arguments.pretrained and is_training(arguments.pretrained):
         given = load_task(arguments.pretrained)
-        resnet = _resnet(*given, task, f"--pretrained {arguments.pretrained}")
+        backbone = _backbone(*given, task, f"--pretrained {arguments.pretrained}")
     elif arguments.pretrained:
-        from g_rmi.pretrained import load_resnet
+        from g_rmi.pretrained import load_backbone
 
-        config, stem = task.config, task.config.stem_width or None
-        size = {"depth": config.depth, "width": config.width, "stem_width": stem}
-        resnet = load_resnet(arguments.pretrained, **size)
+        backbone = load_backbone(task.config.backbone, arguments.pretrained)
     else:
         return statistics or None
     fresh = jax.device_get(jax.jit(task.init)(jax.random.key(0)))
-    begun = task.with_resnet({**fresh, **statistics}, resnet)
+    begun = task.with_backbone({**fresh, **statistics}, backbone)
     maps = PoseTask, PartsTask
     if not isinstance(other, maps) or not isinstance(task, maps):
         return begun
@@ -124,23 +123,25 @@ def _alike(other: Any, task: Any) -> bool:
     kinds = [getattr(t.config, "head", t.config).kind for t in (other, task)]
     return (
         type(other) is type(task)
+        and type(other.config.backbone) is type(task.config.backbone)
         and kinds[0] == kinds[1]
         and getattr(other, "skeleton", None) == getattr(task, "skeleton", None)
     )
 
 
-def _resnet(
+def _backbone(
     other: PoseTask | Detector | PartsTask,
     variables: dict,
     task: PoseTask | Detector | PartsTask,
     option: str,
 ) -> dict:
-    """The ResNet of another training; a ValueError if this one's has another size."""
-    for field in ("depth", "width", "stem_width"):
-        theirs, ours = getattr(other.config, field), getattr(task.config, field)
-        if theirs != ours:
-            raise ValueError(f"{option}: {field} is {theirs} there, {ours} here")
-    return other.resnet(variables)
+    """The backbone of another training; a ValueError if this one's is another."""
+    theirs, ours = to_dict(other.config.backbone), to_dict(task.config.backbone)
+    for field in ours:
+        if theirs.get(field) != ours[field]:
+            what = "backbone" if field == "kind" else field
+            raise ValueError(f"{option}: {what} is {theirs.get(field)} there, {ours[field]} here")
+    return other.backbone(variables)
 
 
 def run(arguments: Arguments) -> None:

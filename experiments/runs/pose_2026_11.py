@@ -20,8 +20,8 @@ def get_config() -> PoseExperiment:
     return override(
         pose_small.get_config(),
         {
-            "model.depth": 50,
-            "model.width": 48,
+            "model.backbone.depth": 50,
+            "model.backbone.width": 48,
             "model.output_stride": 16,
             "model.fpn_channels": 96,
             "model.crop_height": 161,

@@ -4,12 +4,12 @@ import dataclasses
 from typing import Literal
 
 from g_rmi.config import require, require_numbers, require_positive
-from g_rmi.nn.resnet import ResNetConfig
+from g_rmi.nn.network import NetworkConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class DetectorSettings(ResNetConfig):
-    """A person detector on a ResNet.
+class DetectorSettings(NetworkConfig):
+    """A person detector on a backbone.
 
     Attributes:
       output_stride: Stride of the features that anchors lie on; dilation keeps it low.
@@ -34,7 +34,6 @@ class DetectorSettings(ResNetConfig):
     huber_delta: float = 1.0
 
     def __post_init__(self):
-        super().__post_init__()
         short, long = self.canvas
         require(1 <= short <= long, "canvas", self.canvas, "(shorter side, longer side) in pixels")
         require_positive(self, "huber_delta")

@@ -9,8 +9,8 @@ from jaxtyping import Array, Bool, Float, Int, Num
 
 from g_rmi.detector.detector import Candidates, select
 from g_rmi.detector.two_stage.config import TwoStageConfig
+from g_rmi.nn.backbone import picture_mask
 from g_rmi.nn.conv import RARE, Conv, project
-from g_rmi.nn.resnet import picture_mask
 from g_rmi.ops.anchors import anchor_boxes
 from g_rmi.types import Grid
 

@@ -162,7 +162,7 @@ def test_a_file_of_the_users_is_a_config(tmp_path):
     arguments = cli.parse(
         Arguments(), ["--config", str(tmp_path / "mine.py"), "--width", "8"], prog="train"
     )
-    assert (arguments.experiment.train.steps, arguments.experiment.model.width) == (7, 8)
+    assert (arguments.experiment.train.steps, arguments.experiment.model.backbone.width) == (7, 8)
     assert arguments.directory == Path("runs/mine")
     assert sweep.read_experiment(str(tmp_path / "mine.py")).train.steps == 7
 

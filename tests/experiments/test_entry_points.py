@@ -316,7 +316,7 @@ def test_the_other_stage_gives_its_resnet(detector, workdir, only_train, tmp_pat
         still = ["--learning-rate", "1e-12", "--ema-decay", "0"]
         train.main([*config, *arguments, *here, *still])
         theirs, ours = (
-            task.resnet(variables)["params"]
+            task.backbone(variables)["params"]
             for task, variables in map(load_task, (other, tmp_path / str(i)))
         )
         assert {"conv1", "block1_unit0", "block4_unit0"} <= ours.keys()

@@ -100,7 +100,7 @@ def test_it_starts_from_a_network_of_other_joints(workdir, tmp_path, capsys):
     index = theirs.skeleton.names.index("left_edge")
     was, now = (tree["params"]["heatmap"]["kernel"] for tree in (before, after))
     np.testing.assert_allclose(now[..., 1], was[..., index], atol=1e-6)
-    old, new = theirs.resnet(before)["params"], ours.resnet(after)["params"]
+    old, new = theirs.backbone(before)["params"], ours.backbone(after)["params"]
     np.testing.assert_allclose(new["conv1"]["kernel"], old["conv1"]["kernel"], atol=1e-6)
 
 

@@ -17,6 +17,7 @@ from experiments.parts.experiment import DetectorExperiment, PoseExperiment, ove
 from experiments.parts.points import Base, Point, check_names, resolve, settings_of
 from experiments.parts.sweep_jobs import differences
 from g_rmi.inference.settings import Settings
+from g_rmi.nn.resnet import ResNetConfig
 
 BASES = {
     "pose_resnet101": "detector_resnet101",
@@ -103,7 +104,7 @@ def test_a_bottom_up_network_has_neither_boxes_nor_their_settings(name):
 def test_the_papers_values_are_among_the_points():
     base = Base(PoseExperiment(), DetectorExperiment())
     pose = [resolve(p, base).pose.model for p in ablations.get("crop_depth", base)]
-    assert [(m.depth, m.crop_height, m.crop_width) for m in pose] == [
+    assert [(m.backbone.depth, m.crop_height, m.crop_width) for m in pose] == [
         (50, 257, 185),
         (50, 353, 257),
         (101, 257, 185),
@@ -361,8 +362,8 @@ def test_detectors_are_alike_but_for_their_kind():
     points = ablations.get("detectors", base)
     models = [resolve(point, base).detector.model for point in points]
     assert {type(model).kind for model in models} == {"faster_rcnn", "rfcn", "ssd"}
-    assert {(m.width, m.canvas, m.depth, m.output_stride) for m in models} == {
-        (32, (256, 352), 26, 16)
+    assert {(m.backbone, m.canvas, m.output_stride) for m in models} == {
+        (ResNetConfig(depth=26, width=32), (256, 352), 16)
     }
     mined = {m.kind: m.hard_examples for m in models if m.kind != "ssd"}
     assert mined == {"faster_rcnn": 0, "rfcn": 32}
@@ -373,7 +374,7 @@ def test_detectors_are_alike_but_for_their_kind():
         *(10, 50, 100, 300, 10, 50, 100, 300, None)
     ]
     axes = [resolve(p, base).detector.model for p in ablations.get("detector_axes", base)]
-    assert [(m.canvas, m.output_stride, m.depth) for m in axes[:4]] == [
+    assert [(m.canvas, m.output_stride, m.backbone.depth) for m in axes[:4]] == [
         ((256, 352), 16, 26),
         ((128, 176), 16, 26),
         ((256, 352), 8, 26),

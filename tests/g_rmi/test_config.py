@@ -17,6 +17,8 @@ from g_rmi import config
 from g_rmi.detector import DetectorConfig
 from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.inference.settings import Settings
+from g_rmi.nn.network import Backbone
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads import Head
 from g_rmi.pose.heads.disks import Disks
@@ -24,7 +26,7 @@ from g_rmi.pose.heads.disks import Disks
 
 def test_the_defaults_are_the_papers():
     paper = PoseExperiment()
-    assert (paper.model.depth, paper.model.output_stride) == (101, 8)
+    assert (paper.model.backbone.depth, paper.model.output_stride) == (101, 8)
     assert paper.model.head == Disks(
         radius=25.0, heatmap_weight=4.0, offset_weight=1.0, decoding="hough"
     )
@@ -38,7 +40,7 @@ def test_the_defaults_are_the_papers():
 
 def test_the_detectors_defaults_are_the_papers():
     paper = DetectorExperiment()
-    assert (paper.model.depth, paper.model.output_stride) == (101, 8)
+    assert (paper.model.backbone.depth, paper.model.output_stride) == (101, 8)
     assert paper.model.canvas == (800, 1200)
     assert paper.model.anchor_base == 256
     assert paper.model.anchor_scales == (0.25, 0.5, 1, 2)
@@ -113,7 +115,7 @@ def test_a_wrong_file_is_refused_by_name(values, message):
         (lambda: config.OptimConfig(learning_rate=float("inf")), "learning_rate = inf"),
         (lambda: config.TrainConfig(evaluate_every=-1), "evaluate_every = -1"),
         (lambda: PoseConfig(box_scale=float("inf")), "box_scale = inf"),
-        (lambda: PoseConfig(width=0), "width = 0: must be 1 or more"),
+        (lambda: ResNetConfig(width=0), "width = 0: must be 1 or more"),
         (lambda: Disks(heatmap_weight=float("nan")), "heatmap_weight = nan"),
         (lambda: FasterRCNNConfig(class_weight=-1.0), "class_weight = -1.0"),
         (lambda: FasterRCNNConfig(anchor_scales=(1.0, float("inf"))), "anchor_scales"),
@@ -131,6 +133,7 @@ def test_impossible_values_are_refused_by_name(make, message):
 CONFIGS = (
     *typing.get_args(Head),
     *(typing.get_args(DetectorConfig) or (DetectorConfig,)),
+    *typing.get_args(Backbone),
     *(PoseConfig, config.OptimConfig, config.TrainConfig, Settings),
     *(data_config.PoseAugmentation, data_config.DetectorAugmentation),
     *(data_config.PoseDataConfig, data_config.DetectorDataConfig),
@@ -164,7 +167,7 @@ def test_no_number_may_be_negative_infinite_or_nan(kind):
         (data_config.PoseDataConfig, "threads", 0),
         (data_config.PoseDataConfig, "mix", (1.0, 0.0)),
         (data_config.PoseAugmentation, "rotation", 180.5),
-        (PoseConfig, "width", 0),
+        (ResNetConfig, "width", 0),
         (PoseConfig, "crop_height", -7),
         (FasterRCNNConfig, "rpn_channels", 0),
         (FasterRCNNConfig, "anchor_scales", ()),

@@ -74,6 +74,8 @@ def test_a_detectors_fields_are_called_as_in_the_field():
     new = upgrade(old)
     assert new["model"].pop("kind") == "faster_rcnn"
     assert old["model"].pop("min_score") == 0.0
+    size = {name: old["model"].pop(name) for name in ("depth", "width")}
+    assert new["model"].pop("backbone") == {"kind": "resnet", **size}
     words = {"rpn_even": "rpn_balanced", "proposal_iou": "rpn_nms_iou", "box_iou": "box_nms_iou"}
     model = {words.get(name, name): value for name, value in old["model"].items()}
     assert new["model"] == model

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.parts.config import PartsConfig
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads.chain.head import Chain
@@ -12,7 +13,7 @@ from g_rmi.pose.heads.parts import Parts
 from g_rmi.pose.transfer import transfer
 from g_rmi.skeleton import Skeleton
 
-SMALL = {"depth": 26, "width": 8, "output_stride": 32, "fpn_channels": 8}
+SMALL = {"backbone": ResNetConfig(depth=26, width=8), "output_stride": 32, "fpn_channels": 8}
 
 
 def body(*names):

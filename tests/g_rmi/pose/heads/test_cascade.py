@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from g_rmi.config import OptimConfig
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads.cascade import Cascade
 from g_rmi.pose.heads.head import Reading
@@ -25,7 +26,11 @@ HEAD = Cascade(radius=6.0, sigma=4.0, hourglass_channels=8, hourglass_levels=1)
 def task(**changes):
     head = dataclasses.replace(HEAD, **changes)
     config = PoseConfig(
-        depth=26, width=4, output_stride=16, crop_height=49, crop_width=33, head=head
+        backbone=ResNetConfig(depth=26, width=4),
+        output_stride=16,
+        crop_height=49,
+        crop_width=33,
+        head=head,
     )
     return PoseTask(config, FACE)
 

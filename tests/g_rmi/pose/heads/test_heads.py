@@ -14,6 +14,7 @@ from experiments.explain import titled
 from experiments.parts.experiment import PoseExperiment, experiment_from_dict
 from g_rmi.config import OptimConfig, TrainConfig, flatten, from_dict, to_dict
 from g_rmi.inference.load import load_task
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads import Head
 from g_rmi.pose.heads.cascade import Cascade
@@ -56,8 +57,7 @@ ALL_IN_TIME = pytest.mark.parametrize(
 
 def task(kind, skeleton=FACE, **changes):
     config = PoseConfig(
-        depth=26,
-        width=4,
+        backbone=ResNetConfig(depth=26, width=4),
         output_stride=16,
         fpn_channels=4,
         norm="group",
@@ -305,7 +305,12 @@ def test_a_stopped_training_goes_on_to_the_same_bits(kind, tmp_path):
 )
 def test_a_few_crops_are_learned_by_heart(head):
     """Joints are spots of three colours; most are found within 3 of 49 pixels."""
-    config = dataclasses.replace(task(head.kind).config, head=head, width=16, fpn_channels=16)
+    config = dataclasses.replace(
+        task(head.kind).config,
+        head=head,
+        backbone=ResNetConfig(depth=26, width=16),
+        fpn_channels=16,
+    )
     network, rng = PoseTask(config, FACE), np.random.default_rng(0)
     batch = jax.tree.map(lambda x: jnp.stack([x] * 6), labels())
     points = rng.uniform((6, 6), (26, 42), (6, 3, 2)).astype(np.float32)
