@@ -26,7 +26,7 @@ def dry_run(arguments: Arguments) -> Iterator[str]:
     datasets = data.read_split(directories, "train")
     validation = data.read_split(directories, "val", required=False)
     data.check_all(datasets, validation, poses=stage.keypoints)
-    weights = experiment.data.weights or (1.0,) * len(datasets)
+    weights = experiment.data.mix or (1.0,) * len(datasets)
     with contextlib.closing(stage.batches(experiment, datasets)) as batches:
         _, batch = next(batches)
     for dataset, weight in zip(datasets, weights, strict=True):

@@ -89,12 +89,12 @@ class OptimConfig:
     clip_norm: float = 0.0  # Global norm the gradients are clipped to; 0 for none.
     # Decay of the Polyak (exponential) average of the weights that evaluation uses; 0 for none.
     # Warmed up as min(decay, (1 + n) / (10 + n)).
-    averaging: float = 0.9999
+    ema_decay: float = 0.9999
 
     def __post_init__(self):
         require_positive(self, "learning_rate", "boundaries")
         require_numbers(self, 0, None, "weight_decay", "warmup_steps", "clip_norm")
-        for name in ("momentum", "averaging"):
+        for name in ("momentum", "ema_decay"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
         if (self.schedule == "steps") != bool(self.boundaries):
             raise ValueError('boundaries and schedule = "steps" go together')
@@ -106,7 +106,7 @@ class TrainConfig:
 
     steps: int = 800_000  # Optimiser steps.
     batch_size: int = 24  # Examples per step over all devices and hosts.
-    accumulate: int = 1  # Micro-batches per step; batch_size is their sum.
+    grad_accumulation: int = 1  # Micro-batches per step; batch_size is their sum.
     # Split parameters, optimiser state and averages over the devices instead of copying them.
     fsdp: bool = False
     seed: int = 0  # Seed of initialisation, data order and augmentation.
@@ -120,11 +120,14 @@ class TrainConfig:
     keep_best: int = 1
 
     def __post_init__(self):
-        counts = "steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep"
+        counts = "steps", "batch_size", "grad_accumulation", "log_every", "checkpoint_every", "keep"
         require_numbers(self, 1, None, *counts)
         require_numbers(self, 0, None, "seed", "evaluate_every", "keep_best")
-        even, wanted = self.batch_size % self.accumulate == 0, f"batch_size = {self.batch_size}"
-        require(even, "accumulate", self.accumulate, f"a divisor of {wanted}")
+        even, wanted = (
+            self.batch_size % self.grad_accumulation == 0,
+            f"batch_size = {self.batch_size}",
+        )
+        require(even, "grad_accumulation", self.grad_accumulation, f"a divisor of {wanted}")
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
@@ -177,13 +180,30 @@ def default_values(config: Any, default: Any = None) -> dict[str, Any]:
 
 # Settings of the head of the paper from before there were others.
 _OF_DISKS = "radius heatmap_weight offset_weight auxiliary_weight huber_delta loss_stride decoding"
+_COMMON = {
+    "data.weights": "data.mix",
+    "data.augmentation.colour": "data.augmentation.colour_jitter",
+    "optim.averaging": "optim.ema_decay",
+    "train.accumulate": "train.grad_accumulation",
+}
 # Old names of fields and where they are today, by stage.
 MOVED = {
     "pose": {
+        **_COMMON,
+        "data.augmentation.turned": "data.augmentation.any_rotation",
+        "data.augmentation.mixing": "data.augmentation.mixup",
+        "data.augmentation.occlusion": "data.augmentation.random_erasing",
         "model.top_down": "model.fpn_channels",
         **{f"model.{name}": f"model.head.{name}" for name in _OF_DISKS.split()},
     },
-    "detector": {"model.min_score": ""},  # which was the inference settings' as well
+    "detector": {
+        **_COMMON,
+        "model.rpn_even": "model.rpn_balanced",
+        "model.proposal_iou": "model.rpn_nms_iou",
+        "model.box_iou": "model.box_nms_iou",
+        "model.min_score": "",  # which was the inference settings' as well
+    },
+    "parts": _COMMON,
 }
 
 # What there was one of, before it had a kind.

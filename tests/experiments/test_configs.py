@@ -84,7 +84,7 @@ def one_step(task, experiment, batch):
     def create():
         return create_state(task, optimizer, jax.random.key(0), average=True)
 
-    step = train_step(task, optimizer, averaging=0.9)
+    step = train_step(task, optimizer, ema_decay=0.9)
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes a float with its count
         state = jax.eval_shape(create)
         after, metrics = lowered(step, state, batch)

@@ -313,7 +313,7 @@ def test_the_other_stage_gives_its_resnet(detector, workdir, only_train, tmp_pat
     starts = [(TINY_DETECTOR, workdir), (TINY, detector)]
     for i, (config, other) in enumerate(starts):
         here = ["--workdir", str(tmp_path / str(i)), "--init", str(other)]
-        still = ["--learning-rate", "1e-12", "--averaging", "0"]
+        still = ["--learning-rate", "1e-12", "--ema-decay", "0"]
         train.main([*config, *arguments, *here, *still])
         theirs, ours = (
             task.resnet(variables)["params"]
@@ -371,7 +371,7 @@ def test_numbers_that_mean_nothing(program, option, value, tmp_path, capsys):
         (["--rotation", "nan"], "rotation = nan: must be between 0 and 180"),
         (["--box-scale", "inf"], "box_scale = inf: must be positive"),
         (["--learning-rate", "-1"], "learning_rate = -1.0: must be positive"),
-        (["--averaging", "1.5"], "averaging = 1.5: must be in [0, 1)"),
+        (["--ema-decay", "1.5"], "ema_decay = 1.5: must be in [0, 1)"),
         (["--crop-height", "130"], "crop_height = 130: must be 32 n"),
         (["--stepz", "3"], "--steps"),
     ],
