@@ -174,8 +174,8 @@ def machine_trouble(error: Exception) -> str | None:
     lower = str(error).lower()
     if "resource_exhausted" in lower or "out of memory" in lower or isinstance(error, MemoryError):
         return (
-            f"out of memory: {reason:.200}; a smaller --batch-size, --accumulate or --remat when "
-            "training, a smaller canvas, crop or --max-side help"
+            f"out of memory: {reason:.200}; a smaller --batch-size, --grad-accumulation or --remat "
+            "when training, a smaller canvas, crop or --max-side help"
         )
     if "backend" in lower and ("initialize" in lower or "known backends" in lower):
         platforms = os.environ.get("JAX_PLATFORMS", "")

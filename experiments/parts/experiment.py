@@ -53,7 +53,7 @@ class DetectorExperiment:
         schedule="steps",
         boundaries=(800_000, 1_000_000),
         clip_norm=10.0,
-        averaging=0.0,
+        ema_decay=0.0,
     )
     train: TrainConfig = TrainConfig(steps=1_200_000, batch_size=1)
 
@@ -70,7 +70,7 @@ class PartsExperiment:
         momentum=0.9,
         schedule="steps",
         boundaries=(430_000, 730_000),
-        averaging=0.0,
+        ema_decay=0.0,
     )
     train: TrainConfig = TrainConfig(steps=1_030_000, batch_size=1)
 

@@ -16,7 +16,7 @@ class DetectorSettings(NetworkConfig):
       canvas: Shorter and longer side that pictures are resized to fit in.
       squash: Pictures are resized to all of the canvas, whatever their aspect; else they keep it.
       candidates: Best anchors that go into the first NMS.
-      box_iou: NMS threshold of the detections, relaxed: OKS-NMS does the rest.
+      box_nms_iou: NMS threshold of the detections, relaxed: OKS-NMS does the rest.
       detections: Most people of a picture.
       localisation_weight: Weight of the Huber losses.
       class_weight: Weight of the classification losses.
@@ -27,7 +27,7 @@ class DetectorSettings(NetworkConfig):
     canvas: tuple[int, int] = (800, 1200)
     squash: bool = False
     candidates: int = 6_000
-    box_iou: float = 0.6
+    box_nms_iou: float = 0.6
     detections: int = 100
     localisation_weight: float = 2.0
     class_weight: float = 1.0
@@ -38,5 +38,5 @@ class DetectorSettings(NetworkConfig):
         require(1 <= short <= long, "canvas", self.canvas, "(shorter side, longer side) in pixels")
         require_positive(self, "huber_delta")
         require_numbers(self, 1, None, "candidates", "detections")
-        require_numbers(self, 0, 1, "box_iou")
+        require_numbers(self, 0, 1, "box_nms_iou")
         require_numbers(self, 0, None, "localisation_weight", "class_weight")

@@ -91,6 +91,6 @@ def propose(
 ) -> Proposals:
     """The network's best boxes on one picture after suppression (paper: 300, IoU .7)."""
     seen = Candidates(objectness, deltas, anchors, usable)
-    options = {"count": config.proposals, "iou": config.proposal_iou}
+    options = {"count": config.proposals, "iou": config.rpn_nms_iou}
     found = select(seen, size, candidates=config.candidates, **options)
     return Proposals(found.boxes, found.valid)

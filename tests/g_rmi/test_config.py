@@ -35,7 +35,7 @@ def test_the_defaults_are_the_papers():
     assert paper.data.augmentation.scale == (1.0, 1.5)
     assert (paper.optim.optimizer, paper.optim.learning_rate) == ("sgd", 0.005)
     assert (paper.train.batch_size, paper.train.steps) == (24, 800_000)
-    assert paper.optim.averaging > 0
+    assert paper.optim.ema_decay > 0
 
 
 def test_the_detectors_defaults_are_the_papers():
@@ -46,7 +46,7 @@ def test_the_detectors_defaults_are_the_papers():
     assert paper.model.anchor_scales == (0.25, 0.5, 1, 2)
     assert paper.model.anchor_ratios == (0.5, 1, 2)
     assert (paper.model.rpn_dilation, paper.model.proposals, paper.model.roi_size) == (2, 300, 14)
-    assert (paper.model.proposal_iou, paper.model.box_iou) == (0.7, 0.6)
+    assert (paper.model.rpn_nms_iou, paper.model.box_nms_iou) == (0.7, 0.6)
     assert (paper.model.localisation_weight, paper.model.class_weight) == (2, 1)
     assert (paper.optim.optimizer, paper.optim.learning_rate) == ("sgd", 3e-4)
     assert (paper.optim.momentum, paper.optim.clip_norm) == (0.9, 10)
@@ -66,7 +66,7 @@ def test_either_stage_reads_back():
 def test_json_round_trip():
     experiment = dataclasses.replace(
         PoseExperiment(),
-        data=data_config.PoseDataConfig(weights=(1.0, 2.0)),
+        data=data_config.PoseDataConfig(mix=(1.0, 2.0)),
         optim=config.OptimConfig(schedule="steps", boundaries=(10, 20)),
     )
     text = json.dumps(config.to_dict(experiment))
@@ -101,12 +101,15 @@ def test_a_wrong_file_is_refused_by_name(values, message):
         (lambda: FasterRCNNConfig(canvas=(900, 600)), r"canvas = \(900, 600\)"),
         (lambda: FasterRCNNConfig(roi_size=7), "roi_size = 7: must be even"),
         (lambda: FasterRCNNConfig(rpn_negative=0.8), "rpn_negative = 0.8: .*0.7"),
-        (lambda: FasterRCNNConfig(box_iou=1.5), "box_iou = 1.5: must be between 0 and 1"),
+        (lambda: FasterRCNNConfig(box_nms_iou=1.5), "box_nms_iou = 1.5: must be between 0 and 1"),
         (lambda: data_config.DetectorAugmentation(mosaic=2.0), "mosaic = 2.0"),
         (lambda: data_config.PoseAugmentation(flip=1.5), "flip = 1.5"),
-        (lambda: config.TrainConfig(batch_size=10, accumulate=3), "accumulate = 3: .*divisor"),
+        (
+            lambda: config.TrainConfig(batch_size=10, grad_accumulation=3),
+            "grad_accumulation = 3: .*divisor",
+        ),
         (lambda: config.OptimConfig(schedule="steps"), "boundaries"),
-        (lambda: config.OptimConfig(averaging=1.0), "averaging"),
+        (lambda: config.OptimConfig(ema_decay=1.0), "ema_decay"),
         (lambda: config.OptimConfig(momentum=1.0), "momentum = 1.0: must be in"),
         (lambda: config.OptimConfig(clip_norm=-1.0), "clip_norm = -1.0: must be 0 or more"),
         (lambda: config.OptimConfig(learning_rate=float("inf")), "learning_rate = inf"),
@@ -158,11 +161,11 @@ def test_no_number_may_be_negative_infinite_or_nan(kind):
     ("kind", "name", "value"),
     [
         (config.OptimConfig, "learning_rate", 0.0),
-        (config.OptimConfig, "averaging", 1.5),
+        (config.OptimConfig, "ema_decay", 1.5),
         (config.OptimConfig, "momentum", 1.0),
         (config.TrainConfig, "steps", 0),
         (data_config.PoseDataConfig, "threads", 0),
-        (data_config.PoseDataConfig, "weights", (1.0, 0.0)),
+        (data_config.PoseDataConfig, "mix", (1.0, 0.0)),
         (data_config.PoseAugmentation, "rotation", 180.5),
         (ResNetConfig, "width", 0),
         (PoseConfig, "crop_height", -7),

@@ -98,7 +98,7 @@ class SSD:
     ) -> Detections:
         """Finds people: `Detector.predict`."""
         look, c = partial(self._look, variables), self.config
-        options = {"candidates": c.candidates, "count": c.detections, "iou": c.box_iou}
+        options = {"candidates": c.candidates, "count": c.detections, "iou": c.box_nms_iou}
         return look_and_select(look, image, size, flip_test=flip_test, **options)
 
     def _look(self, variables: dict, image: Array, size: Array) -> Candidates:

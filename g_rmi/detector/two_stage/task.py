@@ -122,7 +122,7 @@ class TwoStage:
     ) -> Detections:
         """Finds people: `Detector.predict`."""
         look, c = partial(self._look, variables), self.config
-        options = {"count": c.detections, "iou": c.box_iou}
+        options = {"count": c.detections, "iou": c.box_nms_iou}
         return look_and_select(look, image, size, flip_test=flip_test, **options)
 
     def _look(self, variables: dict, image: Array, size: Array) -> Candidates:
@@ -149,7 +149,7 @@ class TwoStage:
             force=True,
             size=c.rpn_samples,
             positive_share=c.rpn_positive_share,
-            even=c.rpn_even,
+            even=c.rpn_balanced,
         )
 
     def _box_targets(

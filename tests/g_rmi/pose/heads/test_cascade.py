@@ -107,7 +107,7 @@ def test_the_second_step_changes_the_regression_alone():
     """Weights of the first step are taken over, and neither decay nor are their statistics new."""
     first, second = task(trains="detection"), task(trains="regression")
     assert second.frozen == ("trunk", "top_down", "detection")
-    optim = OptimConfig(optimizer="adamw", learning_rate=0.01, weight_decay=0.5, averaging=0.0)
+    optim = OptimConfig(optimizer="adamw", learning_rate=0.01, weight_decay=0.5, ema_decay=0.0)
     optimizer = make_optimizer(optim, 10, second.frozen)
     rng = np.random.default_rng(0)
     batch = jax.tree.map(lambda x: jnp.stack([x, x]), labels())

@@ -279,7 +279,7 @@ def test_a_stopped_training_goes_on_to_the_same_bits(kind, tmp_path):
 
     def run(workdir, steps):
         config = TrainConfig(steps=steps, batch_size=4, checkpoint_every=100, evaluate_every=0)
-        optim = OptimConfig(learning_rate=0.01, averaging=0.9)
+        optim = OptimConfig(learning_rate=0.01, ema_decay=0.9)
         batches, records = Batches(make, size=4), ({"x": 1}, {})
         mesh = data_mesh(jax.devices()[:1])
         options = {"config_dict": records[0], "data_fingerprint": records[1], "mesh": mesh}
@@ -318,7 +318,7 @@ def test_a_few_crops_are_learned_by_heart(head):
     square = ((here[None, :, :, None] - points[:, None, None]) ** 2).sum(-1)
     image = (255 * np.exp(-square / 18)).astype(np.uint8)
     batch = batch._replace(image=jnp.asarray(image), keypoints=jnp.asarray(points))
-    optim = OptimConfig(optimizer="adamw", learning_rate=0.01, schedule="cosine", averaging=0.0)
+    optim = OptimConfig(optimizer="adamw", learning_rate=0.01, schedule="cosine", ema_decay=0.0)
     optimizer = make_optimizer(optim, 400)
     state = create_state(network, optimizer, jax.random.key(0), average=False)
     step = jax.jit(train_step(network, optimizer))
