@@ -31,9 +31,9 @@ class Arguments:
 
 def main(argv: Sequence[str]) -> None:
     """The program."""
-    import torch
-
     arguments = cli.arguments(Arguments, argv, name="preparation.efficientnet_lite")
+    import torch  # for nothing else
+
     state = torch.load(arguments.source, map_location="cpu", weights_only=True)
     arrays = {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in state.items()}
     safetensors.numpy.save_file(arrays, arguments.out)
