@@ -54,6 +54,7 @@ if __name__ == "__main__":
 
     for path in sys.argv[1:]:
         people, image = find_people(path), cv2.imread(path)
+        assert image is not None  # `find_people` has read it
         draw_people(image, people)
         cv2.imwrite(f"{path}.people.jpg", image)
         print(f"{path}: {len(people['scores'])} people, drawn into {path}.people.jpg")

@@ -18,6 +18,7 @@ from experiments.parts.inputs import Source
 from experiments.parts.people_table import write_rows
 from experiments.parts.run import Job, Run
 from experiments.parts.videos import VideoFile
+from g_rmi.evaluation.results import Result
 from g_rmi.files import part_of
 from g_rmi.training.interrupt import StopRequest
 from g_rmi.types import PERSON
@@ -168,7 +169,7 @@ class Results:
             write_rows(file, [], header=True, **self._options)
         return self
 
-    def add(self, entries: Sequence[Mapping[str, Any]]) -> None:
+    def add(self, entries: Sequence[Result]) -> None:
         """Appends people in COCO's results format."""
         for entry in entries:
             before = ",\n" if self.people else "["

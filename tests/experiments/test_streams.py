@@ -50,20 +50,22 @@ def frame(i):
 
 
 class Camera(http.server.BaseHTTPRequestHandler):
-    """Motion JPEG, 50 frames a second; the server's `frames` are how many."""
+    """Motion JPEG, 100 frames a second at best; the server says when they are `enough`."""
 
     def do_GET(self):
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=part")
         self.end_headers()
-        for i in range(self.server.frames):
+        while not self.server.enough():
+            i = len(self.server.sent)
             data = cv2.imencode(".jpg", frame(i))[1].tobytes()
             head = f"--part\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+            self.server.sent.append(time.monotonic())
             try:
                 self.wfile.write(head.encode() + data + b"\r\n")
             except OSError:  # whoever looked has gone
                 return
-            time.sleep(0.02)
+            time.sleep(0.01)
 
     def log_message(self, *_):
         pass
@@ -72,7 +74,7 @@ class Camera(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def camera():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Camera)
-    server.frames, server.daemon_threads = 60, True
+    server.sent, server.enough, server.daemon_threads = [], lambda: False, True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     server.address = f"http://name:secret@127.0.0.1:{server.server_port}/live"
@@ -92,20 +94,21 @@ def written(path):
 
 
 def test_the_newest_frame_comes_first(networks, camera, tmp_path, slow, capsys):
-    out = tmp_path / "out"
+    out, sent = tmp_path / "out", camera.sent
+    camera.enough = lambda: len(slow) >= 6 and len(sent) >= 60
     assert predict.main([*networks, camera.address, "--out", str(out), "--csv", "--track"]) == 0
     people = found(out)
     numbers, times = ([person[name] for person in people] for name in ("frame", "time"))
-    assert 3 <= len(slow) == len(people) < 40
+    assert 6 <= len(slow) == len(people) < len(sent) / 2
     assert numbers == sorted(set(numbers))
     assert times == sorted(set(times))
     # When frames came, not how many a second a container without times is said to have.
-    assert 0.7 * 60 * 0.02 < times[-1] / numbers[-1] * 60 < 5 * 60 * 0.02
+    assert times[-1] - times[0] == pytest.approx(sent[numbers[-1]] - sent[numbers[0]], abs=0.3)
     assert all(abs(image.mean() - 8 * (i % 30)) <= 4 for image, i in zip(slow, numbers))
     assert {person["track_id"] for person in people} == {1}
     said = capsys.readouterr().out
     dropped = int(said.split(" frames, ")[1].split(" ")[0])
-    assert 10 < dropped <= 60 - len(people)
+    assert 10 < dropped <= len(sent) - len(people)
     assert "secret" not in said + (out / "keypoints.json").read_text()
     rows = list(csv.DictReader((out / "people.csv").read_text().splitlines()))
     assert [int(row["frame"]) for row in rows] == numbers
@@ -120,7 +123,6 @@ def test_the_newest_frame_comes_first(networks, camera, tmp_path, slow, capsys):
 
 
 def test_an_interruption_leaves_whole_files(networks, camera, tmp_path, slow, monkeypatch, capsys):
-    camera.frames = 1000  # twenty seconds
     call = PosePipeline.__call__
 
     def interrupted(self, images, *boxes):
@@ -129,9 +131,7 @@ def test_an_interruption_leaves_whole_files(networks, camera, tmp_path, slow, mo
         return call(self, images, *boxes)
 
     monkeypatch.setattr(PosePipeline, "__call__", interrupted)
-    start = time.monotonic()
     assert predict.main([*networks, camera.address, "--out", str(tmp_path)]) == 0
-    assert time.monotonic() - start < 15
     assert len(found(tmp_path)) == 4
     assert len(written(tmp_path / "127.0.0.1_live.mp4")) >= 4
     with pytest.raises(ValueError, match=r"keypoints\.json is there; --overwrite replaces it"):

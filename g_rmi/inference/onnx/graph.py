@@ -1,7 +1,7 @@
 """Writes ONNX graphs as arithmetic: values have operators, any other of ONNX's is a method."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partialmethod
 from typing import Any
 
@@ -159,7 +159,7 @@ class Graph:
             writing.pop()
 
     def model(
-        self, outputs: dict[str, tuple[Value, Sequence[int] | None]], about: dict[str, str]
+        self, outputs: Mapping[str, tuple[Value, Sequence[int] | None]], about: dict[str, str]
     ) -> Any:
         """The whole as an `onnx.ModelProto`; outputs with their shapes, `about` as metadata."""
         from onnx import helper

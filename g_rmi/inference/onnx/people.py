@@ -87,7 +87,7 @@ def people_model(pipeline: PosePipeline) -> Any:
     found = detect(_on_canvas(levels, canvas), canvas, first, config)
     boxes, scores, valid = _best(found, canvas, settings)
     poses = _poses(levels, boxes, second, pose, settings)
-    table = _ranked(*poses, boxes, scores, valid, pose.skeleton.sigmas, settings)
+    table = _ranked(poses, boxes, scores, valid, pose.skeleton.sigmas, settings)
     joints, rows = len(pose.skeleton), settings.max_people
     shapes = ((joints, 2), (joints,), (), (4,), ())
     outputs = {
@@ -168,10 +168,11 @@ def _poses(
     final = networks.pyramid(blocks, layers["top_down"]) if config.fpn_channels else blocks[-1]
     maps = layers.conv(final, "heatmap"), layers.conv(final, "offset")
     stride = 4 if config.fpn_channels else config.output_stride
-    how = pose.reading(settings.decoding)
+    how, head = pose.reading(settings.decoding), config.head
+    assert isinstance(head, Disks)  # what `_check` sees to
 
     def decode(logits: Value, offset: Value) -> tuple[Value, ...]:
-        found = find(logits, offset, grid.every(stride), config.head, how)
+        found = find(logits, offset, grid.every(stride), head, how)
         return found.points, found.scores, found.agreement.ReduceMean([0], keepdims=0)
 
     points, scores, means = levels.image.graph.each(decode, *maps)
@@ -191,16 +192,15 @@ def _extended(boxes: Value, aspect: float, scale: float) -> Value:
 
 
 def _ranked(
-    points: Value,
-    joint_scores: Value,
-    pose_scores: Value,
+    poses: Sequence[Value],
     boxes: Value,
     box_scores: Value,
     valid: Value,
     sigmas: Sequence[float],
     settings: Settings,
-) -> PeopleTable:
-    """`g_rmi.inference.rank.rank`, best first."""
+) -> list[Value]:
+    """`g_rmi.inference.rank.rank`: the columns of `PeopleTable` for those who stay, best first."""
+    points, joint_scores, pose_scores = poses
     scores = {
         "pose": pose_scores,
         "box": box_scores,
@@ -217,7 +217,7 @@ def _ranked(
         keep = _greedy(_oks(points, boxes, sigmas), keep, options["oks_nms"])
     kept = keep.NonZero().at(0, axis=0)
     columns = (points, joint_scores, scores, boxes, keep)
-    return PeopleTable(*(column.Gather(kept) for column in columns))
+    return [column.Gather(kept) for column in columns]
 
 
 def _greedy(similarity: Value, keep: Value, threshold: float) -> Value:
