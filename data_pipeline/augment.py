@@ -171,16 +171,16 @@ def crop_pixels(config: PoseAugmentation, donors: Donors) -> Transforms:
     """What changes a person's crop."""
     pasting = [NewBackground(config.copy_paste), PasteBeside(config.copy_paste, donors)]
     return [
-        *([Colour(config.colour), blacken_outside] if config.colour else []),
+        *([Colour(config.colour_jitter), blacken_outside] if config.colour_jitter else []),
         *(pasting if config.copy_paste else []),
-        Occlude(config.occlusion),
-        Mix(config.mixing),
+        Occlude(config.random_erasing),
+        Mix(config.mixup),
     ]
 
 
 def picture_pixels(config: PartsAugmentation) -> Transforms:
     """What changes a picture for bottom-up training."""
-    return [Colour(config.colour)] if config.colour else []
+    return [Colour(config.colour_jitter)] if config.colour_jitter else []
 
 
 def image_pixels(config: DetectorAugmentation, donors: Donors) -> Transforms:
@@ -188,5 +188,5 @@ def image_pixels(config: DetectorAugmentation, donors: Donors) -> Transforms:
     pasting = PastePeople(config.copy_paste, donors, config.min_visible)
     return [
         *([pasting] if config.copy_paste else []),
-        *([Colour(config.colour)] if config.colour else []),
+        *([Colour(config.colour_jitter)] if config.colour_jitter else []),
     ]

@@ -18,8 +18,8 @@ from jaxtyping import Float, Int
 
 from data_pipeline.readers.reader import PEOPLE, load_json, number, numbers, whole
 from data_pipeline.schema import DataError, Dataset, MissingDataError
-from g_rmi.config import nearest
-from g_rmi.geometry import MAX_SCORE, misfit
+from g_rmi.config import did_you_mean
+from g_rmi.geometry import MAX_SCORE, are_shares, misfit, without_inside
 from g_rmi.types import PERSON
 
 SizeOf = Callable[[int], Sequence[int] | None]  # Width and height of a row, if that is known.
@@ -39,7 +39,8 @@ class PersonBoxes:
     box: Float[np.ndarray, "M 4"]  # (x0, y0, x1, y1) in image pixels
     score: Float[np.ndarray, " M"]  # 1 for annotated boxes and where a file says none
     person: Int[np.ndarray, " M"]  # row in `people` of annotated boxes, else -1
-    # boxes of a file that were left out: of other categories, by their scores or their number
+    # boxes of a file that were left out: of other categories, without inside, by their scores or
+    # their number
     ignored: int = 0
 
     def __len__(self) -> int:
@@ -50,7 +51,7 @@ class PersonBoxes:
         """What to say of boxes that were left out, if there are such."""
         if not self.ignored:
             return None
-        why = "of other categories, below --min-box-score or beyond --max-people"
+        why = "of other categories, without inside, below --min-box-score or beyond --max-people"
         return f"{self.ignored} boxes are not looked into, {why}"
 
 
@@ -102,9 +103,9 @@ def read_boxes(
             continue
         if reason := misfit(entry.box):
             raise DataError(f"{entry.where}: {reason}: {entry.box}")
-        if row is not None:
+        if row is not None and not without_inside(entry.box):
             table.append((row, entry))
-        elif isinstance(images, Dataset):
+        elif row is None and isinstance(images, Dataset):
             raise DataError(f"{entry.where}: image_id {entry.image!s:.80} is not in {images}")
     if entries and not found:
         raise DataError(
@@ -158,7 +159,7 @@ def _entries(content: Any, path: Path) -> Iterator[_Entry]:
             ("score", score is not None and score >= 0, f"a number from 0 to {MAX_SCORE:g}"),
         ):
             if not sound and field not in record:
-                raise DataError(f"{where}: field {field!r} is missing{nearest(field, record)}")
+                raise DataError(f"{where}: field {field!r} is missing{did_you_mean(field, record)}")
             if not sound:
                 raise DataError(f"{where}: {field} = {record[field]!r:.80}: must be {wanted}")
         assert box is not None
@@ -200,7 +201,7 @@ def _check_frame(table: Sequence[tuple[int, _Entry]], sizes: SizeOf | None) -> N
     if not table:
         return
     box, first = np.array([entry.box for _, entry in table]), table[0][1]
-    if box.max() <= 2 and (box % 1).any():
+    if are_shares(box):
         raise DataError(f"{first.where}: {first.box}: shares of the picture, not pixels?")
     seen = [(entry, sizes(row)) for row, entry in table[:_SEEN]] if sizes else []
     known = [(entry, (int(size[0]), int(size[1]))) for entry, size in seen if size is not None]

@@ -8,11 +8,12 @@ import dataclasses
 import itertools
 import json
 import sys
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
@@ -48,6 +49,10 @@ WARNINGS = {
     "joints in the corner": "v > 0 at a corner of the picture or the box: not labelled?",
     "no joints": "joints are declared, but nobody's are labelled: for detectors only",
     "not mirrored": "joints that do not change sides where pictures are mirrored",
+    "corners": "boxes that could be corners (x0, y0, x1, y1); COCO's are x, y, width, height",
+    "lying": "most people lie on their side: are x and y exchanged?",
+    "same picture": "one picture more than once",
+    "mask": "run lengths that nobody can read; they are not used",
     "orientation": "EXIF turns the picture; its size does not say if it was annotated upright",
 }
 NOTES = {
@@ -57,6 +62,8 @@ NOTES = {
 }
 _SLACK = 1.0  # COCO's own annotations reach the far edge of the last pixel.
 _EXAMPLES = 3
+_FEW = 5  # Of fewer people nothing is said that holds of most.
+_SHOULDERS, _HIPS = ("left_shoulder", "right_shoulder"), ("left_hip", "right_hip")
 
 
 @dataclasses.dataclass
@@ -139,9 +146,38 @@ def _table_problems(dataset: Dataset) -> Iterator[Problem]:
             yield Problem(kind, dataset.directory, f"annotation {people.id[i]}: {text(i)}")
     wanted = people.has_joints if dataset.labelled.any() else ~people.is_crowd
     if not (wanted & people.has_inside).any():
-        text = f"{len(people)} annotations of people, all of them crowds or without a joint or box"
+        text = f"{len(people)} annotations of people"
+        text += ", all of them crowds or without a joint or box" if len(people) else ""
         yield Problem("no people", dataset.directory, text)
     yield from _sides(dataset)
+    if text := _corners(dataset):
+        yield Problem("corners", dataset.directory, text)
+    if text := _lying(dataset):
+        yield Problem("lying", dataset.directory, text)
+
+
+def _corners(dataset: Dataset) -> str | None:
+    """Says so if widths and heights could be second corners: all joints lie within, too."""
+    people = dataset.people.take(dataset.people.has_joints & dataset.people.has_inside)
+    low, end = people.box[:, None, :2], people.box[:, None, 2:] - people.box[:, None, :2]
+    within = (people.keypoints >= low - _SLACK) & (people.keypoints <= end + _SLACK)
+    fits = (within.all(axis=2) | (people.visibility == 0)).all() and (end > low).all()
+    if len(people) < _FEW or not fits or np.median(low / end) < 0.05:
+        return None
+    return f"all {len(people)} people with joints, such as annotation {people.id[0]}"
+
+
+def _lying(dataset: Dataset) -> str | None:
+    """Says so if most people's shoulders are beside their hips."""
+    names, people = dataset.skeleton.names, dataset.people
+    if not {*_SHOULDERS, *_HIPS} <= {*names}:
+        return None
+    rows = [[names.index(name) for name in joints] for joints in (_SHOULDERS, _HIPS)]
+    whole = (people.visibility[:, [*rows[0], *rows[1]]] > 0).all(axis=1)
+    shoulders, hips = (people.keypoints[whole][:, row].mean(axis=1) for row in rows)
+    x, y = np.abs(shoulders - hips).T
+    lying, count = int((x > y).sum()), len(x)
+    return f"{lying} of {count}" if count >= 2 * _FEW and lying > 0.75 * count else None
 
 
 def _sides(dataset: Dataset) -> Iterator[Problem]:
@@ -178,6 +214,7 @@ def _at_corner(
 def _file_problems(dataset: Dataset, decoding: bool) -> Iterator[Problem]:
     cv2.setNumThreads(1)
     images, source = dataset.images, dataset.source
+    contents: list[Any] = [None] * len(images)  # lengths and checksums
 
     def problem(row: int) -> Problem | None:
         name, size = source.name(row), (int(images.width[row]), int(images.height[row]))
@@ -187,6 +224,7 @@ def _file_problems(dataset: Dataset, decoding: bool) -> Iterator[Problem]:
             if size not in (header.size, header.stored):
                 sizes = f"{header.width} x {header.height}, not {size[0]} x {size[1]}"
                 return Problem("size mismatch", name, f"{name}: {sizes}")
+            contents[row] = len(data), zlib.crc32(data)
             if decoding:
                 decode(data)
         except OSError as error:
@@ -209,6 +247,11 @@ def _file_problems(dataset: Dataset, decoding: bool) -> Iterator[Problem]:
             disable=not console.is_terminal,
         )
         yield from filter(None, found)
+    first: dict[Any, str] = {}
+    for row, content in enumerate(contents):
+        name = source.name(row)
+        if content and (other := first.setdefault(content, name)) != name:
+            yield Problem("same picture", name, f"{name}: the same as {other}")
 
 
 def _print(split: str, report: Report) -> None:

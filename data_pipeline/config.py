@@ -13,7 +13,9 @@ class Augmentation:
 
     scale: tuple[float, float] = (1.0, 1.0)  # Range of the enlargement.
     flip: float = 0.5  # Probability of mirroring.
-    colour: float = 0.0  # Strength of brightness, contrast, saturation and hue jitter, 0 to 1.
+    colour_jitter: float = (
+        0.0  # Strength of brightness, contrast, saturation and hue jitter, 0 to 1.
+    )
     # Probability of people cut out of other pictures along their outlines (COCO's `segmentation`)
     # being put in; a crop's person before another background, too.
     copy_paste: float = 0.0
@@ -36,11 +38,11 @@ class PoseAugmentation(Augmentation):
     rotation_probability: float = 0.6  # Probability of rotating at all.
     # Probability, where no half body is drawn, of turning a well-labelled person by any angle
     # instead, the box drawn anew around the joints: for people who do not stand.
-    turned: float = 0.0
+    any_rotation: float = 0.0
     # Probability of a crop around the upper or lower body of a well-labelled person.
     half_body: float = 0.0
-    occlusion: float = 0.0  # Probability of pasting a noise or picture patch over part of the crop.
-    mixing: float = 0.0  # Probability of another person's crop shining through or covering a part.
+    random_erasing: float = 0.0  # Probability of a patch of noise or of a picture over a part.
+    mixup: float = 0.0  # Probability of another person's crop shining through or covering a part.
 
     def __post_init__(self):
         super().__post_init__()
@@ -65,8 +67,8 @@ class DataConfig:
     """Where the examples come from and how they are read."""
 
     augmentation: Augmentation = Augmentation()  # Variation of the training examples.
-    # Mixing weights of the data directories, in their order; empty for equal parts.
-    weights: tuple[float, ...] = ()
+    # Shares of the data directories, in their order; empty for equal parts.
+    mix: tuple[float, ...] = ()
     max_bad_share: float = 0.01  # Share of undecodable records past which a run stops.
     threads: int = 8  # Reader threads per host, or per process.
     # Reader processes per host; 0 for threads alone. For many small pictures, of which one process
@@ -74,7 +76,7 @@ class DataConfig:
     processes: int = 0
 
     def __post_init__(self):
-        require_positive(self, "weights")
+        require_positive(self, "mix")
         require_numbers(self, 0, 1, "max_bad_share")
         require_numbers(self, 1, None, "threads")
         require_numbers(self, 0, None, "processes")

@@ -46,14 +46,14 @@ def pose_batches(
 ) -> Batches:
     """Mixes, shuffles, crops and batches the people of some training splits.
 
-    Every data set is repeated in a new order each time it is through; `config.weights` are the
+    Every data set is repeated in a new order each time it is through; `config.mix` are the
     shares of the data sets in the stream. A batch is annotation ids and a `PoseBatch`, of
     `batch_size` crops of `height` x `width` pixels on this host. A DataError if a data set has no
-    person to train on, weights do not fit, or nobody has an outline to copy and paste.
+    person to train on, `mix` does not fit, or nobody has an outline to copy and paste.
     """
     donors = donors_of(datasets, config.augmentation.copy_paste)
     parts = []
-    for dataset, weight in zip(datasets, _mixing_weights(config.weights, len(datasets))):
+    for dataset, weight in zip(datasets, _shares(config.mix, len(datasets))):
         people = trainable(dataset, config.min_keypoints)
         if not len(people):
             raise DataError(
@@ -106,12 +106,12 @@ def detection_batches(
     Landscape and portrait images have canvases (`canvas` is their shorter and longer side) and
     batches of their own; which of them a step gets depends on the step and the share of such images
     alone. Every data set is repeated in a new order each time it is through, and has its share
-    (`config.weights`) of all images; so no image is shown more often for its orientation. A batch
+    (`config.mix`) of all images; so no image is shown more often for its orientation. A batch
     is image ids (the first image's of a mosaic) and a `DetectionBatch`. `squash`: see `fit_canvas`.
-    A DataError if a data set has no image to train on, weights or flags do not fit, or nobody has
+    A DataError if a data set has no image to train on, `mix` or flags do not fit, or nobody has
     an outline to paste.
     """
-    weights = _mixing_weights(config.weights, len(datasets))
+    weights = _shares(config.mix, len(datasets))
     datasets = with_completeness(datasets, config.boxes_complete)
     donors = donors_of(datasets, config.augmentation.copy_paste)
 
@@ -136,9 +136,9 @@ def parts_batches(
     """Mixes, shuffles and batches whole images with everybody's joints, as `detection_batches`.
 
     A batch is image ids and a `PartsBatch`. A DataError if a data set has no image to train on,
-    joints differ, or weights do not fit.
+    joints differ, or `mix` does not fit.
     """
-    weights = _mixing_weights(config.weights, len(datasets))
+    weights = _shares(config.mix, len(datasets))
     _check_joints(datasets)
 
     def make(number: int, size: tuple[int, int]) -> Callable:
@@ -298,15 +298,15 @@ def canvases(
         yield from _once(rows, place, empty, batch_size=batch_size, share=share, threads=threads)
 
 
-def _mixing_weights(weights: Sequence[float], count: int) -> list[float]:
-    """The configured weights of `count` data sets, or equal ones."""
+def _shares(mix: Sequence[float], count: int) -> list[float]:
+    """The configured shares of `count` data sets, or equal ones."""
     if not count:
         raise DataError("no data set to train on")
-    if weights and len(weights) != count:
-        raise DataError(f"weights = {weights}: {len(weights)} weights for {count} data directories")
-    if any(weight <= 0 for weight in weights):
-        raise DataError(f"weights = {weights}: must be positive")
-    return list(weights) or [1.0] * count
+    if mix and len(mix) != count:
+        raise DataError(f"mix = {mix}: {len(mix)} shares for {count} data directories")
+    if any(share <= 0 for share in mix):
+        raise DataError(f"mix = {mix}: must be positive")
+    return list(mix) or [1.0] * count
 
 
 def _by_orientation(dataset: Dataset, rows: np.ndarray) -> dict[bool, np.ndarray]:

@@ -9,7 +9,9 @@ DIR and OUT under the same paths:
     python -m data_pipeline.prepare --data DIR --out OUT --beam-options runner=FlinkRunner ...
 """
 
+import contextlib
 import importlib.util
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,11 +39,12 @@ def prepare(data: Path, out: Path, *, beam_options: Sequence[str] = ()) -> Path:
         raise DataError(f"{existing} is already prepared; remove it or choose another --out")
     skeleton = read(data, splits_of(data)[-1]).skeleton  # of the smaller split
     builder = CocoPerson(skeleton=skeleton, data_dir=out.absolute(), file_format="array_record")
-    builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(
-            manual_dir=data.absolute(), beam_options=_pipeline_options(beam_options)
-        )
+    config = tfds.download.DownloadConfig(
+        manual_dir=data.absolute(), beam_options=_pipeline_options(beam_options)
     )
+    tfds.disable_progress_bar()  # the builder has one
+    with contextlib.redirect_stdout(io.StringIO()):  # which speaks of downloads
+        builder.download_and_prepare(download_config=config)
     return Path(builder.data_path)
 
 

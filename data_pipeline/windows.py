@@ -275,7 +275,7 @@ def crop_geometry(config: PoseAugmentation) -> Transforms:
     """What moves the window of a person's crop."""
     return [
         HalfBody(config.half_body),
-        *([AnyRotation(config.turned)] if config.turned else []),
+        *([AnyRotation(config.any_rotation)] if config.any_rotation else []),
         Enlarge(config.scale),
         Shift(config.shift),
         Rotate(config.rotation, config.rotation_probability),

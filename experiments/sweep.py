@@ -24,6 +24,7 @@ from experiments.parts.launch import Executor, Job, Launcher, Resources, run_job
 from experiments.parts.points import Base, Point, resolve
 from experiments.parts.sweep_jobs import (
     COST_METRICS,
+    IMAGE_METRICS,
     Run,
     Training,
     digest,
@@ -77,8 +78,8 @@ def read_experiment(name: str) -> Experiment:
 
 def read_bases(arguments: Arguments) -> Base:
     """What the sweep varies; a ValueError if a name is unknown or of the other stage."""
-    if not isinstance(arguments.experiment, PoseExperiment):
-        raise ValueError(f"--base {arguments.base}: must be of a pose network")
+    if isinstance(arguments.experiment, DetectorExperiment):
+        raise ValueError(f"--base {arguments.base}: must be of a pose network, not a detector")
     if arguments.detector is None:
         return Base(arguments.experiment)
     detector = read_experiment(arguments.detector)
@@ -101,7 +102,7 @@ def training(
     """
     if not before and not configs.is_config(source) and experiment == read_experiment(source):
         return Training.given(Path(source))
-    depth = experiment.model.depth
+    depth = experiment.model.backbone.depth
     pretrained = arguments.pretrained.get(depth)
     if arguments.pretrained and pretrained is None:
         raise ValueError(f"--pretrained: no weights for depth {depth}, which a point needs")
@@ -146,6 +147,7 @@ def plan(points: Sequence[Point], base: Base, arguments: Arguments) -> list[Run]
                 data=directories,
                 max_per_image=arguments.max_per_image,
                 detector=looks,
+                crops=isinstance(base.pose, PoseExperiment),
             )
         )
     return runs
@@ -199,11 +201,13 @@ def rows(
         metrics = run.metrics
         error = errors.get(run.point.name)
         status = "done" if metrics else f"failed: {error}" if error else "waiting"
-        names, mark = COST_METRICS if run.point.costs else KEYPOINT_METRICS, None
+        names, mark = KEYPOINT_METRICS, None
+        if run.point.costs:
+            names = COST_METRICS if run.crops else IMAGE_METRICS
         if looks := run.detector:
             assert run.boxes
             names, training = detector_chart.COLUMNS, run.boxes[1].workdir.name
-            shown = looks.kind, looks.depth, getattr(looks, "proposals", None), training
+            shown = looks.kind, looks.backbone.depth, getattr(looks, "proposals", None), training
             mark = detector_chart.Mark(*shown)
             metrics = metrics and {**metrics, **costs.get(run.point.name, {})}
         found.append(Row(run.point.name, metrics, run.minutes, status, names, mark))
@@ -219,14 +223,20 @@ def main(argv: Sequence[str]) -> int:
     arguments = cli.parse(
         default, argv, prog=cli.program("sweep"), option="base", get=read_experiment
     )
-    namesake = arguments.base.replace("pose_", "detector_")
-    if arguments.detector is None and namesake in configs.names():
-        arguments = dataclasses.replace(arguments, detector=namesake)
+    arguments = dataclasses.replace(
+        arguments, detector=arguments.detector or namesake(arguments.base)
+    )
     base = read_bases(arguments)
     command = shlex.join(["python", "-m", "experiments.sweep", *argv])
     plan(ablations.get(arguments.config, base), base, arguments)  # mistakes leave nothing behind
     with locked(arguments.out / "points" / arguments.config):  # others may share its trainings
         return sweep(arguments, base, command)
+
+
+def namesake(base: str) -> str | None:
+    """The detector's config that is named like a pose network's, if there is one."""
+    name = "detector_" + base.removeprefix("pose_")
+    return name if name in configs.names() else None
 
 
 def sweep(arguments: Arguments, base: Base, command: str) -> int:

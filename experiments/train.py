@@ -24,14 +24,16 @@ def dry_run(arguments: Arguments) -> Iterator[str]:
     yield json.dumps(to_dict(experiment), indent=2)
     directories = data.directories(arguments.data)
     datasets = data.read_split(directories, "train")
-    weights = experiment.data.weights or (1.0,) * len(datasets)
+    validation = data.read_split(directories, "val", required=False)
+    data.check_all(datasets, validation, poses=stage.keypoints)
+    weights = experiment.data.mix or (1.0,) * len(datasets)
     with contextlib.closing(stage.batches(experiment, datasets)) as batches:
         _, batch = next(batches)
     for dataset, weight in zip(datasets, weights, strict=True):
         count, share = stage.examples(experiment, dataset), weight / sum(weights)
         steps = count / (share * experiment.train.batch_size)
         yield f"{_counts(dataset)}; {count} to train on, a pass is {steps:,.0f} steps"
-    yield from map(_counts, data.read_split(directories, "val", required=False))
+    yield from map(_counts, validation)
     mesh = sharding.data_mesh()
     yield f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}"
     task = experiment.model.task(datasets[0].skeleton)

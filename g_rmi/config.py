@@ -8,10 +8,14 @@ names the nearest one.
 import copy
 import dataclasses
 import difflib
+import functools
 import math
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from numbers import Real
 from typing import Any, Literal
+
+_Class = typing.TypeVar("_Class", bound=type)
 
 
 def require(ok: bool, field: str, value: Any, wanted: str) -> None:
@@ -28,7 +32,8 @@ def require_numbers(config: Any, low: int, high: int | None, *names: str) -> Non
     wanted = f"{low} or more" if high is None else f"between {low} and {high}"
     for name in names:
         if (value := getattr(config, name)) is not None:
-            right = low <= value < math.inf and (high is None or value <= high)
+            right = _is_number(value) and low <= value < math.inf
+            right = right and (high is None or value <= high)
             require(right, name, value, wanted)
 
 
@@ -37,7 +42,33 @@ def require_positive(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         numbers = value if isinstance(value, tuple) else (value,)
-        require(all(0 < number < math.inf for number in numbers), name, value, "positive")
+        right = all(_is_number(number) and 0 < number < math.inf for number in numbers)
+        require(right, name, value, "positive")
+
+
+def require_types(config: Any) -> None:
+    """Refuses fields whose values are not of the types that the class declares."""
+    for name, hint in typing.get_type_hints(type(config)).items():
+        _check_type(hint, name, getattr(config, name))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def named_fields(cls: _Class) -> _Class:
+    """Has a dataclass name the nearest field where one is misspelt, as Python does from 3.13."""
+    init, names = cls.__init__, [field.name for field in dataclasses.fields(cls)]
+
+    @functools.wraps(init)
+    def strict(self: Any, *args: Any, **kwargs: Any) -> None:
+        for name in kwargs:
+            if name not in names:
+                raise TypeError(f"{cls.__name__} has no field {name!r}{nearest(name, names)}")
+        init(self, *args, **kwargs)
+
+    cls.__init__ = strict
+    return cls
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +89,12 @@ class OptimConfig:
     clip_norm: float = 0.0  # Global norm the gradients are clipped to; 0 for none.
     # Decay of the Polyak (exponential) average of the weights that evaluation uses; 0 for none.
     # Warmed up as min(decay, (1 + n) / (10 + n)).
-    averaging: float = 0.9999
+    ema_decay: float = 0.9999
 
     def __post_init__(self):
         require_positive(self, "learning_rate", "boundaries")
         require_numbers(self, 0, None, "weight_decay", "warmup_steps", "clip_norm")
-        for name in ("momentum", "averaging"):
+        for name in ("momentum", "ema_decay"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
         if (self.schedule == "steps") != bool(self.boundaries):
             raise ValueError('boundaries and schedule = "steps" go together')
@@ -75,7 +106,7 @@ class TrainConfig:
 
     steps: int = 800_000  # Optimiser steps.
     batch_size: int = 24  # Examples per step over all devices and hosts.
-    accumulate: int = 1  # Micro-batches per step; batch_size is their sum.
+    grad_accumulation: int = 1  # Micro-batches per step; batch_size is their sum.
     # Split parameters, optimiser state and averages over the devices instead of copying them.
     fsdp: bool = False
     seed: int = 0  # Seed of initialisation, data order and augmentation.
@@ -89,18 +120,26 @@ class TrainConfig:
     keep_best: int = 1
 
     def __post_init__(self):
-        counts = "steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep"
+        counts = "steps", "batch_size", "grad_accumulation", "log_every", "checkpoint_every", "keep"
         require_numbers(self, 1, None, *counts)
         require_numbers(self, 0, None, "seed", "evaluate_every", "keep_best")
-        even, wanted = self.batch_size % self.accumulate == 0, f"batch_size = {self.batch_size}"
-        require(even, "accumulate", self.accumulate, f"a divisor of {wanted}")
+        even, wanted = (
+            self.batch_size % self.grad_accumulation == 0,
+            f"batch_size = {self.batch_size}",
+        )
+        require(even, "grad_accumulation", self.grad_accumulation, f"a divisor of {wanted}")
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
     """The end of an error message: the closest choice, or all of them."""
     choices = list(choices)
+    return did_you_mean(name, choices) or f"; choices: {', '.join(choices)}"
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """The end of an error message: the closest choice, if one is close."""
     close = difflib.get_close_matches(name, choices, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; choices: {', '.join(choices)}"
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -141,20 +180,45 @@ def default_values(config: Any, default: Any = None) -> dict[str, Any]:
 
 # Settings of the head of the paper from before there were others.
 _OF_DISKS = "radius heatmap_weight offset_weight auxiliary_weight huber_delta loss_stride decoding"
+# Fields of all stages.
+_COMMON = {
+    "data.weights": "data.mix",
+    "data.augmentation.colour": "data.augmentation.colour_jitter",
+    "optim.averaging": "optim.ema_decay",
+    "train.accumulate": "train.grad_accumulation",
+}
+# Settings of the ResNet from before there was another backbone.
+_OF_RESNET = {
+    f"model.{name}": f"model.backbone.{name}" for name in ("depth", "width", "stem_width")
+}
 # Old names of fields and where they are today, by stage.
 MOVED = {
     "pose": {
+        **_COMMON,
+        "data.augmentation.turned": "data.augmentation.any_rotation",
+        "data.augmentation.mixing": "data.augmentation.mixup",
+        "data.augmentation.occlusion": "data.augmentation.random_erasing",
         "model.top_down": "model.fpn_channels",
         **{f"model.{name}": f"model.head.{name}" for name in _OF_DISKS.split()},
+        **_OF_RESNET,
     },
-    "detector": {"model.min_score": ""},  # which was the inference settings' as well
+    "detector": {
+        **_COMMON,
+        "model.rpn_even": "model.rpn_balanced",
+        "model.proposal_iou": "model.rpn_nms_iou",
+        "model.box_iou": "model.box_nms_iou",
+        "model.min_score": "",  # which was the inference settings' as well
+        **_OF_RESNET,
+    },
+    "parts": {**_COMMON, **_OF_RESNET},
 }
 
 # What there was one of, before it had a kind.
+_RESNET = {"model.backbone.kind": "resnet"}
 KINDS = {
-    "pose": ("model.head.kind", "disks"),
-    "detector": ("model.kind", "faster_rcnn"),
-    "parts": ("model.head.kind", "parts"),
+    "pose": {"model.head.kind": "disks", **_RESNET},
+    "detector": {"model.kind": "faster_rcnn", **_RESNET},
+    "parts": {"model.head.kind": "parts", **_RESNET},
 }
 
 
@@ -165,21 +229,20 @@ def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
         return values  # no experiment
     stage = values.setdefault("stage", "pose")  # which experiments before the detector did not say
     for old, new in MOVED.get(stage, {}).items():
-        inner, name = _place(values, old)
+        inner, name = place(values, old)
         if name in inner:
             value = inner.pop(name)
             if new:
-                inner, name = _place(values, new)
+                inner, name = place(values, new)
                 inner[name] = value
-    if stage in KINDS:
-        full, kind = KINDS[stage]
-        inner, name = _place(values, full)
+    for full, kind in KINDS.get(stage, {}).items():
+        inner, name = place(values, full)
         inner.setdefault(name, kind)
     return values
 
 
-def _place(values: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
-    """The dict that holds a field of this full name, and its name there."""
+def place(values: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
+    """The dict that holds a field of this full name, made if need be, and its name there."""
     *parents, last = name.split(".")
     for parent in parents:
         values = values.setdefault(parent, {})

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _BUCKET = re.compile(r"[a-z][a-z0-9+]+:/")  # gs://, s3://, of which paths keep one slash
+_NAMES = "surrogateescape"  # how Python keeps bytes of file names that are no text to it
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -32,7 +33,7 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = part_of(path)
     try:
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
+        part.write_bytes(content.encode(errors=_NAMES) if isinstance(content, str) else content)
         part.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -71,6 +71,17 @@ def misfit(box: Sequence[float], size: tuple[int, int] | None = None) -> str | N
     return None
 
 
+def without_inside(box: Sequence[float]) -> str | None:
+    """What is wrong with a box that has no inside."""
+    x0, y0, x1, y1 = box
+    return None if x0 < x1 and y0 < y1 else "without inside, its width or height is 0"
+
+
+def are_shares(boxes: Real[np.ndarray, "N 4"]) -> bool:
+    """Whether boxes are shares of their pictures, from 0 to 1 or little more, and not pixels."""
+    return bool(boxes.size and boxes.max() <= 2 and (boxes % 1).any())
+
+
 def from_xywh(boxes: Real[np.ndarray, "*N 4"]) -> Float[np.ndarray, "*N 4"]:
     """Boxes `(x0, y0, x1, y1)` of COCO's `(x, y, width, height)`."""
     return np.concatenate([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], axis=-1)

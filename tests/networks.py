@@ -11,6 +11,7 @@ from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.detector.rfcn.config import RFCNConfig
 from g_rmi.detector.ssd.config import SSDConfig
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.parts.config import PartsConfig
 from g_rmi.parts.decode import Decoding
 from g_rmi.pose.config import PoseConfig
@@ -22,8 +23,7 @@ from g_rmi.training.state import TrainState
 
 DETECTOR = DetectorExperiment(
     model=FasterRCNNConfig(
-        depth=26,
-        width=8,
+        backbone=ResNetConfig(depth=26, width=8),
         output_stride=16,
         norm="batch",
         canvas=(64, 80),
@@ -35,7 +35,12 @@ DETECTOR = DetectorExperiment(
         detections=8,
     )
 )
-_SHARED = {"depth": 26, "width": 8, "norm": "batch", "canvas": (64, 80), "detections": 8}
+_SHARED = {
+    "backbone": ResNetConfig(depth=26, width=8),
+    "norm": "batch",
+    "canvas": (64, 80),
+    "detections": 8,
+}
 # A tiny one of each kind.
 DETECTORS = {
     "faster_rcnn": DETECTOR,
@@ -54,8 +59,7 @@ DETECTORS = {
 }
 POSE = PoseExperiment(
     model=PoseConfig(
-        depth=26,
-        width=8,
+        backbone=ResNetConfig(depth=26, width=8),
         output_stride=32,
         fpn_channels=8,
         crop_height=33,
@@ -66,8 +70,7 @@ POSE = PoseExperiment(
 
 PARTS = PartsExperiment(
     model=PartsConfig(
-        depth=26,
-        width=8,
+        backbone=ResNetConfig(depth=26, width=8),
         norm="batch",
         canvas=(65, 81),
         decoding=Decoding(solver="whole", candidates=3, suppression=8.0, reach=12.0, max_people=6),

@@ -161,6 +161,29 @@ def test_the_pre_labels_on_the_page_on_formats_are_made(tmp_path):
     assert 'outside="0"' in (tmp_path / "for_cvat/train/annotations.xml").read_text()
 
 
+@pytest.mark.slow
+def test_the_python_of_the_readme_works(tmp_path):
+    for name in ("photo.jpg", "photograph.jpg"):
+        shutil.copy(ROOT / "experiments/pictures/city.jpg", tmp_path / name)
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    run(["-c", blocks[0]], tmp_path)
+    assert "'left_ankle'" in run(["-c", blocks[1]], tmp_path)
+    assert (tmp_path / "drawn.jpg").stat().st_size > 0
+    run(["-m", "experiments.export", "program", "--out", "runs/people"], tmp_path)
+    image = "from PIL import Image\nimage = Image.open('photo.jpg')\n"
+    run(["-c", image + blocks[2]], tmp_path, path=tmp_path / "runs/people")
+
+
+@pytest.mark.slow
+def test_the_people_of_the_page_on_bottom_up_are_found(tmp_path):
+    (script,) = scripts("bottom_up.md")
+    numbers = re.findall(r"[\d.]+", run(["-c", script], tmp_path))
+    (given,) = re.findall(r"people = np.array\((.*), np.float32\)", script)
+    people, found = np.array(json.loads(given)), np.array(numbers, float).reshape(-1, 3, 2)
+    np.testing.assert_allclose(sorted(found.tolist()), sorted(people.tolist()), atol=1e-3)
+
+
 def test_the_loop_of_the_method_is_hough_voting():
     (script,) = scripts("method.md")
     names: dict = {}

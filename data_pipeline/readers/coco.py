@@ -21,7 +21,9 @@ import numpy as np
 
 from data_pipeline.readers.categories import Category, lower, people_category
 from data_pipeline.readers.reader import (
+    ASSUMED,
     PEOPLE,
+    REFUSED,
     ImageFolder,
     Problem,
     Report,
@@ -33,6 +35,7 @@ from data_pipeline.readers.reader import (
     refuse,
     whole,
 )
+from data_pipeline.readers.shapes import AREA
 from data_pipeline.schema import (
     SPLITS,
     DataError,
@@ -42,7 +45,7 @@ from data_pipeline.schema import (
     Outline,
     People,
 )
-from g_rmi.config import nearest
+from g_rmi.config import did_you_mean
 from g_rmi.geometry import MAX_COORDINATE, from_xywh, to_xywh
 from g_rmi.skeleton import COCO, Skeleton
 from g_rmi.types import PERSON
@@ -51,6 +54,7 @@ Faults = Iterator[tuple[str, str]]  # kinds and texts of a record's problems
 Wrong = Callable[[str, str], None]  # is told of them
 
 _FLAGS = (0, 1, None)
+_SEEN = {0, 1, 2}  # what v can be
 _SHARE = 1.5  # No box in pixels reaches less far; one in shares does, if it leaves its picture.
 
 
@@ -124,12 +128,17 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
     content = load_json(path)
     for name in ("images", "annotations"):
         records = content.get(name) if isinstance(content, dict) else None
-        if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
+        if not isinstance(records, list) or (records and not any(_objects(records))):
             raise DataError(f"{path}: no list of {name!r}: not a COCO annotation file")
 
     def wrong(kind: str, text: str) -> None:
         report(Problem(kind, path, text))
 
+    for name in ("images", "annotations"):
+        for i, record in enumerate(content[name]):
+            if not isinstance(record, dict):
+                wrong("malformed", f"{name}, entry {i}: {record!r:.80} is no object")
+        content[name] = list(_objects(content[name]))
     try:
         people_are = people_category(content)
     except ValueError as error:
@@ -142,6 +151,8 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
     faults = functools.partial(_person_faults, images=rows, joints=joints)
     records = list(_people_records(content["annotations"], people_are, wrong))
     records = _sound("annotation", _numbered(records), faults, wrong)
+    if guessed := sum(_estimate_area(record) for record in records):
+        wrong(ASSUMED, f"has no areas of {guessed} of {len(records)} people ({AREA} of the box)")
     records.sort(key=lambda record: rows[record["image_id"]])
     people = _people(records, rows, joints, skeleton)
     if joints and not (people.is_crowd.all() or people.num_keypoints.any()):
@@ -151,6 +162,10 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
         if said != count and whole(said) != count:
             wrong("num_keypoints", f"annotation {record['id']}: says {said}, has {count}")
     names = _inside([record["file_name"] for record in images], folder)
+    first: dict[str, int] = {}
+    for record, name in zip(images, names):
+        if (other := first.setdefault(name, record["id"])) != record["id"]:
+            wrong("same picture", f"images {other} and {record['id']} are both {name}")
     table = Images(
         id=np.array([record["id"] for record in images], np.int64),
         file_name=names,
@@ -168,6 +183,17 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
     return Dataset(directory, split, skeleton, table, people, source, outlines, called)
 
 
+def _objects(records: list) -> Iterator[dict]:
+    return (record for record in records if isinstance(record, dict))
+
+
+def _estimate_area(record: dict) -> bool:
+    """Fills in the area that nobody gave, from the box; whether that was so."""
+    if missing := record.get("area") is None:
+        record["area"] = AREA * record["bbox"][2] * record["bbox"][3]
+    return missing
+
+
 def _sound(
     what: str, records: list[dict], faults: Callable[[dict], Faults], wrong: Wrong
 ) -> list[dict]:
@@ -177,6 +203,7 @@ def _sound(
         found = [*_integer_faults(record, "id"), *faults(record)]
         for kind, text in found:
             wrong(kind, f"{what} {record.get('id')!s:.40}: {text}")
+        found = [kind for kind, _ in found if kind in REFUSED]
         if not found and record["id"] in sound:
             wrong(f"duplicate {what} id", f"{what} id {record['id']} appears more than once")
         elif not found:
@@ -221,10 +248,11 @@ def _person_faults(record: dict, *, images: Mapping[int, int], joints: int) -> F
     if not found and record["image_id"] not in images:
         yield "unknown image", f"image_id {record['image_id']} is not among the images"
     yield from _number_faults(record, "bbox", 4)
-    if "area" not in record:
-        yield "malformed", f"field 'area' is missing{nearest('area', record)}"
-    elif (area := number(record["area"], MAX_COORDINATE**2)) is None:
-        yield "malformed", f"field 'area' is not a number, or too large: {record['area']!r:.80}"
+    if (said := record.get("area")) is None:
+        if close := did_you_mean("area", record.keys() - {"area"}):
+            yield "malformed", f"field 'area' is missing{close}"
+    elif (area := number(said, MAX_COORDINATE**2)) is None or area < 0:
+        yield "malformed", f"field 'area' is no area, or too large: {said!r:.80}"
     else:
         record["area"] = area
     yield from _flag_faults(record, "iscrowd")
@@ -232,12 +260,15 @@ def _person_faults(record: dict, *, images: Mapping[int, int], joints: int) -> F
         if found := list(_number_faults(record, "keypoints", 3 * joints)):
             _complete_joints(record, joints)
             yield from (found := list(_number_faults(record, "keypoints", 3 * joints)))
-        if not found and not {0, 1, 2}.issuperset(record["keypoints"][2::3]):
-            yield "keypoint flag", "a keypoint's v is not 0, 1 or 2"
+        if not found and not _SEEN.issuperset(record["keypoints"][2::3]):
+            k, v = next((k, v) for k, v in enumerate(record["keypoints"][2::3]) if v not in _SEEN)
+            yield "keypoint flag", f"v of keypoint {k} is {v:g}, not 0, 1 or 2"
     polygons = record.get("segmentation")
     if isinstance(polygons, list) and not all(map(_is_polygon, polygons)):
         text = "field 'segmentation' is not a list of polygons (x0, y0, x1, y1, ...)"
         yield "malformed", text
+    if isinstance(polygons, dict) and str(polygons.get("counts")).startswith(("b'", 'b"')):
+        yield "mask", "field 'segmentation': its counts are the text of Python's bytes, b'...'"
 
 
 def _complete_joints(record: dict, joints: int) -> None:
@@ -269,7 +300,7 @@ def _integer_faults(record: dict, field: str) -> Faults:
     if type(value) is int and -(2**63) <= value < 2**63:
         return
     if field not in record:
-        yield "malformed", f"field {field!r} is missing{nearest(field, record)}"
+        yield "malformed", f"field {field!r} is missing{did_you_mean(field, record)}"
     elif (certain := whole(value)) is None:
         yield "malformed", f"field {field!r} = {value!r:.80} is not an integer of 63 bits"
     else:
@@ -280,7 +311,7 @@ def _number_faults(record: dict, field: str, count: int) -> Faults:
     """Makes the field a list of so many numbers, or says why it cannot."""
     value = record.get(field)
     if field not in record:
-        yield "malformed", f"field {field!r} is missing{nearest(field, record)}"
+        yield "malformed", f"field {field!r} is missing{did_you_mean(field, record)}"
     elif (certain := numbers(value, count)) is not None:
         record[field] = certain
     elif not isinstance(value, list) or len(value) != count:

@@ -110,13 +110,14 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
     records = load_json(path)
     if not all(isinstance(record, dict) for record in records):
         raise DataError(f"{path}: not a list of tasks, so no export of Label Studio")
-    tasks, skipped = [], 0
+    tasks, skipped, predicted = [], 0, 0
     for i, record in enumerate(records):
         results = _results(record)
         if not results and not _OWN & record.keys():
             wrong("malformed", f"entry {i}: neither a task nor of JSON_MIN")
             continue
         skipped += results is None
+        predicted += results is None and bool(record.get("predictions"))
         if results is not None and (task := _task(record, results, i, folder, wrong)):
             tasks.append(task)
     regions = [region for task in tasks for region in task.regions]
@@ -124,8 +125,10 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
     joints = joints_of([folder, directory], list(points), path, ordered=False)
     owners = dict.fromkeys(region.label for region in regions if region.is_box)
     people = people_of(owners, joints.owner, path)
-    assumed = [f"{skipped} tasks that nobody has labelled (left out)"] * (skipped > 0)
-    if not any(region.hidden for region in regions):
+    left = f"left out; {predicted} have predictions, which become labels when they are submitted"
+    left = left if predicted else "left out"
+    assumed = [f"{skipped} tasks that nobody has labelled ({left})"] * (skipped > 0)
+    if points and not any(region.hidden for region in regions):
         assumed.append("no visibility (labelled joints count as visible)")
     pictures = (_picture(task, people, wrong) for task in tasks)
     about = {"path": path, "assumed": assumed}

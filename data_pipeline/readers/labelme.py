@@ -73,13 +73,13 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
         raise MissingDataError(f"{directory}: no labelme files of split {split!r}; found {there}")
     folder = folders[split]
     files = {path: _load(path) for path in sorted(_files(folder))}
-    shapes = [shape for content in files.values() for shape in content["shapes"]]
-    points = dict.fromkeys(_label(shape) for shape in shapes if _kind(shape) == _POINT)
+    shapes = [s for content in files.values() for s in content["shapes"] if _label(s)]
+    points = dict.fromkeys(str(_label(shape)) for shape in shapes if _kind(shape) == _POINT)
     joints = joints_of([folder, directory], list(points), folder, ordered=False)
-    owners = dict.fromkeys(_label(shape) for shape in shapes if _kind(shape) == _BOX)
+    owners = dict.fromkeys(str(_label(shape)) for shape in shapes if _kind(shape) == _BOX)
     people = people_of(owners, joints.owner, folder)
     assumed = []
-    if not any(_is_hidden(shape) for shape in shapes):
+    if points and not any(_is_hidden(shape) for shape in shapes):
         assumed.append("no visibility (labelled joints count as visible)")
 
     def pictures() -> Iterator[Picture]:
@@ -115,8 +115,21 @@ def _group(shape: Mapping[str, Any]) -> int | str | None:
     return said if isinstance(said, int | str) else None
 
 
-def _label(shape: Mapping[str, Any]) -> str:
-    return str(shape.get("label"))
+def _label(shape: Mapping[str, Any]) -> str | None:
+    """Its label; None if it has none."""
+    said = shape.get("label")
+    return str(said) if isinstance(said, str | int) and str(said).strip() else None
+
+
+def _corners(points: Any) -> list[int | float] | None:
+    """Two opposite corners, of which some versions write all four; None: no upright rectangle."""
+    values = numbers(points, 8)
+    if values is None:
+        return numbers(points, 4)
+    xs, ys = sorted(values[::2]), sorted(values[1::2])
+    pairs = {(x, y) for x in (xs[0], xs[-1]) for y in (ys[0], ys[-1])}
+    there = set(zip(values[::2], values[1::2]))
+    return [xs[0], ys[0], xs[-1], ys[-1]] if there == pairs else None
 
 
 def _is_hidden(shape: Mapping[str, Any]) -> bool:
@@ -147,17 +160,20 @@ def _picture(
     boxes, points = [], []
     for i, shape in enumerate(content["shapes"], 1):
         kind, label, where = _kind(shape), _label(shape), f"shape {i}"
+        if kind in (_BOX, _POINT) and label is None:
+            wrong("malformed", f"{where}: 'label' of a {kind} = {shape.get('label')!r:.60}")
+            continue
         if kind not in (_BOX, _POINT) or (kind == _BOX and lower(label) not in people):
             wrong("other category", f"{where}: a {kind} of {label!r}")
             continue
-        count = 4 if kind == _BOX else 2
-        values = numbers(shape.get("points"), count)
+        said = shape.get("points")
+        values = _corners(said) if kind == _BOX else numbers(said, 2)
         if values is None:
-            text = f"{where}: 'points' of a {kind} must be {count // 2} x, y"
-            wrong("malformed", f"{text}, got {shape.get('points')!r:.60}")
+            wanted = "two corners, or the four of an upright one" if kind == _BOX else "one x, y"
+            wrong("malformed", f"{where}: 'points' of a {kind} must be {wanted}, got {said!r:.60}")
         elif kind == _POINT:
             joint = (values[0], values[1], 1 if _is_hidden(shape) else 2)
-            points.append(Point(where, _group(shape), label, joint))
+            points.append(Point(where, _group(shape), str(label), joint))
         else:
             (x0, x1), (y0, y1) = sorted(values[::2]), sorted(values[1::2])
             boxes.append(Box(where, _group(shape), (x0, y0, x1, y1)))

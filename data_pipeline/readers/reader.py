@@ -1,12 +1,14 @@
 """What a reader of an annotation format does, and what several of them need."""
 
+import contextlib
 import dataclasses
+import errno
 import functools
 import json
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -112,12 +114,29 @@ class ImageFolder:
 
     def read(self, index: int) -> bytes:
         """The content of the file."""
-        with open(self.name(index), "rb", buffering=0) as file:
-            return file.read()
+        for path in self._paths(index):
+            with contextlib.suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:
+                return file.read()
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.name(index))
+
+    def is_there(self, index: int) -> bool:
+        """Whether there is a file to read."""
+        return any(map(os.path.isfile, self._paths(index)))
 
     def name(self, index: int) -> str:
-        """The path of the file."""
+        """The path of the file, as its name is written."""
         return os.path.join(self.folder, self.file_names[index])
+
+    def _paths(self, index: int) -> Iterator[bytes]:
+        """Where the file may be: the ending in other letters, or without spaces around the name.
+
+        Names in annotation files are UTF-8 on the disk, whatever the locale.
+        """
+        name = self.name(index)
+        yield name.encode(errors="surrogateescape")
+        stem, ending = os.path.splitext(name.strip())
+        for other in (ending, ending.lower(), ending.upper()):
+            yield (stem + other).encode(errors="surrogateescape")
 
 
 def link_pictures(link: Path, dataset: Dataset) -> None:

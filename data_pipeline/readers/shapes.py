@@ -353,6 +353,7 @@ def tables(
         said.append(f"no boxes of {boxless} of {len(rows)} people (around their joints)")
     if rows:
         said.append(f"no areas ({AREA} of the box)")
+    if said:
         wrong(ASSUMED, f"has {', '.join(said)}")
     people = People(
         id=np.arange(1, len(rows) + 1, dtype=np.int64),

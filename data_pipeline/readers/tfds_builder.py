@@ -11,12 +11,15 @@ which imports it, does the same:
 With options for Apache Beam, of either command, Beam's workers read and pack the images.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from rich.console import Console
+from rich.progress import track
 
 from data_pipeline.images import ImageError, check_size
 from data_pipeline.readers import read, splits_of
@@ -96,12 +99,19 @@ class CocoPerson(tfds.core.GeneratorBasedBuilder):
             raise DataError(f"{dataset.directory}: split {dataset.split!r} has no picture to pack")
         write_tables(Path(self.data_path), dataset)
         if not self._beam:
-            return (_example(dataset, i) for i in range(count))
+            return (_example(dataset, i) for i in _tracked(count, dataset.split))
         import apache_beam as beam
 
         # The tables are too large to be sent with each example: every worker reads its own.
         example = partial(_read_example, dataset.directory, dataset.split)
         return beam.Create(range(count)) | beam.Reshuffle() | "Read" >> beam.Map(example)
+
+
+def _tracked(count: int, split: str) -> Iterable[int]:
+    """Numbers of pictures, with a bar if somebody sees it."""
+    console = Console(stderr=True)
+    options: Any = {"console": console, "transient": True, "disable": not console.is_terminal}
+    return track(range(count), description=f"packing {split}", **options)
 
 
 _read = lru_cache(read)

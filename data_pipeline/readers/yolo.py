@@ -17,7 +17,15 @@ import numpy as np
 import yaml
 
 from data_pipeline.images import PICTURES, ImageError, read_header
-from data_pipeline.readers.reader import Problem, Report, link_pictures, numbers, refuse, whole
+from data_pipeline.readers.reader import (
+    Problem,
+    Report,
+    link_pictures,
+    number,
+    numbers,
+    refuse,
+    whole,
+)
 from data_pipeline.readers.shapes import (
     Joints,
     Person,
@@ -142,11 +150,16 @@ def _pictures(directory: Path, where: Any, path: Path) -> Iterator[str]:
             some = (file for file in sorted(place.rglob("*")) if file.suffix.lower() in PICTURES)
             names = [file.relative_to(directory).as_posix() for file in some]
         else:
-            lines = [line.strip() for line in place.read_text().splitlines() if line.strip()]
+            lines = [line.strip() for line in _lines(place) if line.strip()]
             names = [below(directory, line) or line for line in lines]
         if not names:
             raise DataError(f"{path}: {word}: no picture in it")
         yield from (name for name in names if not (name in seen or seen.add(name)))
+
+
+def _lines(path: Path) -> list[str]:
+    """Of a text file; some editors begin it with a byte order mark."""
+    return path.read_text(encoding="utf-8-sig").splitlines()
 
 
 def _size(path: Path) -> tuple[int, int] | str:
@@ -173,7 +186,7 @@ def _people(
     """The people in a picture's file of labels; nobody without one."""
     file = _label_file(name)
     try:
-        lines = (directory / file).read_text().splitlines()
+        lines = _lines(directory / file)
     except FileNotFoundError:
         return
     except UnicodeDecodeError:
@@ -193,8 +206,11 @@ def _people(
         if form.dimensions == 2:
             there = 2.0 * (points > 0).any(axis=1, keepdims=True)
             points = np.concatenate([points, there], axis=1)
-        if not np.isin(points[:, 2], (0, 1, 2)).all():
-            wrong("keypoint flag", f"{where}: a keypoint's v is not 0, 1 or 2")
+        if (odd := ~np.isin(points[:, 2], (0, 1, 2))).any():
+            v = points[odd, 2][0]
+            what = ", but a confidence: are these predictions?" if 0 < v < 1 else ""
+            name = form.names[int(np.argmax(odd))]
+            wrong("keypoint flag", f"{where}: v of {name} is {v:g}, not 0, 1 or 2{what}")
             continue
         found = (points * [*size, 1]).tolist()
         joints = {joint: (x, y, int(v)) for joint, (x, y, v) in zip(form.names, found) if v}
@@ -203,6 +219,8 @@ def _people(
 
 def _fault(words: Sequence[str], form: _Form) -> tuple[str, str] | None:
     """What is wrong with a line, its kind and text; another class is, too."""
+    if "," in "".join(words):
+        return "malformed", "has commas; numbers are separated by spaces and have points"
     kind = whole(words[0])
     if kind not in form.classes:
         return "unknown category", f"class {words[0]} is not one of {len(form.classes)} in 'names'"
@@ -211,10 +229,12 @@ def _fault(words: Sequence[str], form: _Form) -> tuple[str, str] | None:
     wanted = 5 + len(form.names) * form.dimensions
     if len(words) not in (5, wanted):
         shape = f"5 + {len(form.names)} x {form.dimensions}"
-        return "keypoint count", f"{len(words)} numbers, not {shape}"
+        more = "; is the last a confidence?" if len(words) in (6, wanted + 1) else ""
+        return "keypoint count", f"{len(words)} numbers, not {shape}{more}"
     values = numbers(list(words), len(words))
     if values is None:
-        return "malformed", f"not {len(words)} numbers"
+        odd = next((word for word in words if number(word) is None), "")
+        return "malformed", f"not {len(words)} numbers: {odd!r:.80} is none"
     places = [v for i, v in enumerate(values[1:]) if i < 4 or (i - 4) % form.dimensions < 2]
     if abs(far := max(places, key=abs)) > _FURTHEST:
         return "malformed", f"{far:g} is no share of the picture's side; are these pixels?"

@@ -47,12 +47,12 @@ AUGMENTATIONS: dict[str, dict[str, Any]] = {
     "pose": {
         "paper": PoseAugmentation(),
         "everything": PoseAugmentation(
-            shift=0.05, rotation=30.0, colour=0.5, half_body=0.3, occlusion=0.3
+            shift=0.05, rotation=30.0, colour_jitter=0.5, half_body=0.3, random_erasing=0.3
         ),
     },
     "detector": {
         "paper": DetectorAugmentation(),
-        "scale, colour": DetectorAugmentation(scale=(0.7, 1.4), colour=0.5),
+        "scale, colour": DetectorAugmentation(scale=(0.7, 1.4), colour_jitter=0.5),
         "mosaic": DetectorAugmentation(mosaic=1.0),
     },
 }

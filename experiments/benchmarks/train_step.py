@@ -104,8 +104,9 @@ def main(argv: Sequence[str]) -> None:
     chip = CHIPS.get(jax.devices()[0].device_kind)
     share = f", {rate / chip.peak:.2f} of the peak" if chip else ""
     note = (
-        f"{arguments.config}: ResNet-{model.depth}, width {model.width}, output stride "
-        f"{model.output_stride}, {rows} x {model.crop_height} x {model.crop_width}, {model.dtype}; "
+        f"{arguments.config}: ResNet-{model.backbone.depth}, width {model.backbone.width}, output "
+        f"stride {model.output_stride}, "
+        f"{rows} x {model.crop_height} x {model.crop_width}, {model.dtype}; "
         f"the whole step: {flops / 1e9:.1f} GFLOPs by XLA's count, {rate / 1e9:.1f} G/s{share}"
     )
     save("train_step", table, arguments.out, note=note)

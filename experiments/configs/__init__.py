@@ -26,7 +26,7 @@ ADAMW = OptimConfig(
     schedule="cosine",
     warmup_steps=50,
     clip_norm=1.0,
-    averaging=0.99,
+    ema_decay=0.99,
 )
 
 

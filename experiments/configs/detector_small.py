@@ -1,7 +1,7 @@
 """A small detector for real photographs, trained from scratch on CPUs.
 
 Command:   python -m experiments.train --config detector_small --workdir runs/detector_small
-               --data COCO_MINI COCO_EXTRA VOC_PERSONS LSPET --weights 3 2 4 1
+               --data COCO_MINI COCO_EXTRA VOC_PERSONS LSPET --mix 3 2 4 1
                --boxes-complete True True True False --init runs/pose_small
 Hardware:  2 cores of an AMD EPYC, busy with other work: 33 minutes (planned for 1,500 steps).
 Ours:      box_AP .059, AP50 .174, AR100 .168 on 125 photographs of COCO val2017, with the first
@@ -18,7 +18,7 @@ def get_config() -> DetectorExperiment:
     return override(
         detector_synthetic.get_config(),
         {
-            "model.width": 32,
+            "model.backbone.width": 32,
             "model.canvas": (256, 352),
             "model.anchor_base": 128.0,
             "model.candidates": 500,
@@ -29,10 +29,10 @@ def get_config() -> DetectorExperiment:
             "model.detections": 50,
             "data.max_boxes": 24,
             "data.augmentation.scale": (0.6, 1.7),
-            "data.augmentation.colour": 0.4,
+            "data.augmentation.colour_jitter": 0.4,
             "data.augmentation.mosaic": 0.3,
             "optim.warmup_steps": 100,
-            "optim.averaging": 0.998,
+            "optim.ema_decay": 0.998,
             "train.steps": 1_000,
             "train.log_every": 50,
             "train.evaluate_every": 1_000,

@@ -25,7 +25,7 @@ def get_config() -> DetectorExperiment:
             weight_decay=4e-5,
             warmup_steps=20_000,
             clip_norm=10.0,
-            averaging=0.0,
+            ema_decay=0.0,
         ),
         train=TrainConfig(steps=200_000, batch_size=32),
     )

@@ -10,14 +10,14 @@ from experiments.configs import ADAMW
 from experiments.parts.experiment import DetectorExperiment
 from g_rmi.config import TrainConfig
 from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
+from g_rmi.nn.resnet import ResNetConfig
 
 
 def get_config() -> DetectorExperiment:
     """A narrow ResNet-26 at output stride 16, canvases of 192 x 240, AdamW with a cosine."""
     return DetectorExperiment(
         model=FasterRCNNConfig(
-            depth=26,
-            width=24,
+            backbone=ResNetConfig(depth=26, width=24),
             output_stride=16,
             norm="batch",
             canvas=(192, 240),

@@ -11,6 +11,7 @@ from data_pipeline.config import PartsDataConfig
 from experiments.configs import ADAMW
 from experiments.parts.experiment import PartsExperiment
 from g_rmi.config import TrainConfig
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.parts.config import PartsConfig
 from g_rmi.parts.decode import Decoding
 from g_rmi.pose.heads.parts import Parts
@@ -20,8 +21,7 @@ def get_config() -> PartsExperiment:
     """A narrow ResNet-26, maps of stride 8; disks and distances as small as the people are."""
     return PartsExperiment(
         model=PartsConfig(
-            depth=26,
-            width=32,
+            backbone=ResNetConfig(depth=26, width=32),
             output_stride=16,
             canvas=(193, 241),
             head=Parts(radius=8.0, offset_std=4.0),

@@ -18,6 +18,7 @@ Ours:      not run: it needs COCO, ImageNet weights and an accelerator.
 from data_pipeline.config import PoseAugmentation, PoseDataConfig
 from experiments.parts.experiment import PoseExperiment
 from g_rmi.config import OptimConfig, TrainConfig
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads.cascade import Cascade
 
@@ -25,7 +26,9 @@ from g_rmi.pose.heads.cascade import Cascade
 def get_config() -> PoseExperiment:
     """The cascade at once, unless `--trains` says otherwise."""
     return PoseExperiment(
-        model=PoseConfig(depth=152, crop_height=257, crop_width=257, head=Cascade()),
+        model=PoseConfig(
+            backbone=ResNetConfig(depth=152), crop_height=257, crop_width=257, head=Cascade()
+        ),
         data=PoseDataConfig(augmentation=PoseAugmentation(scale=(0.9, 1.6), rotation=40.0)),
         optim=OptimConfig(
             optimizer="adamw",

@@ -11,6 +11,7 @@ Ours:      not run: it needs COCO and an accelerator.
 """
 
 from experiments.parts.experiment import PoseExperiment
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads.chain.head import Chain
 
@@ -22,7 +23,7 @@ def get_config() -> PoseExperiment:
     """The article's recipe as far as it is known, the paper's beside it."""
     return PoseExperiment(
         model=PoseConfig(
-            depth=50,
+            backbone=ResNetConfig(depth=50),
             output_stride=32,
             crop_height=257,
             crop_width=257,

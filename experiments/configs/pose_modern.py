@@ -3,7 +3,7 @@
 Command:   python -m experiments.train --config pose_modern --data COCO --workdir runs/modern
                --pretrained resnet101.safetensors
            python -m experiments.evaluate --workdir runs/modern --data COCO --flip-test
-           (one device with 16 GB: --accumulate 8)
+           (one device with 16 GB: --grad-accumulation 8)
 Paper:     the same network with SGD at a constant rate, flip and scale only: test-dev AP .649.
 Ours:      not run: it needs COCO and an accelerator. Its choices are `pose_small`'s.
 """
@@ -25,6 +25,6 @@ def get_config() -> PoseExperiment:
         data=PoseDataConfig(
             augmentation=replace(small.data.augmentation, scale=(0.9, 1.6)), unlabelled="ignore"
         ),
-        optim=replace(small.optim, learning_rate=5e-4, warmup_steps=1_000, averaging=0.9995),
+        optim=replace(small.optim, learning_rate=5e-4, warmup_steps=1_000, ema_decay=0.9995),
         train=TrainConfig(steps=245_000, batch_size=128, evaluate_every=10_000),
     )

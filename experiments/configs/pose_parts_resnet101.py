@@ -30,7 +30,7 @@ def get_config() -> PoseExperiment:
             schedule="steps",
             boundaries=(430_000, 730_000),
             warmup_steps=10_000,
-            averaging=0.0,
+            ema_decay=0.0,
         ),
         train=TrainConfig(steps=1_800_000, batch_size=1),
     )

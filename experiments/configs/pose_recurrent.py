@@ -36,7 +36,7 @@ def get_config() -> PoseExperiment:
             momentum=0.95,
             schedule="steps",
             boundaries=(35 * _EPOCH,),
-            averaging=0.0,
+            ema_decay=0.0,
         ),
         train=TrainConfig(steps=50 * _EPOCH, batch_size=20),
     )

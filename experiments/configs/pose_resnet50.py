@@ -6,9 +6,10 @@ Ours:      not run: it needs COCO and an accelerator.
 """
 
 from experiments.parts.experiment import PoseExperiment
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.pose.config import PoseConfig
 
 
 def get_config() -> PoseExperiment:
     """The paper's values with half the depth."""
-    return PoseExperiment(model=PoseConfig(depth=50))
+    return PoseExperiment(model=PoseConfig(backbone=ResNetConfig(depth=50)))

@@ -12,6 +12,7 @@ from data_pipeline.config import PoseAugmentation, PoseDataConfig
 from experiments.configs import ADAMW
 from experiments.parts.experiment import PoseExperiment
 from g_rmi.config import TrainConfig
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads.disks import Disks
 
@@ -20,8 +21,7 @@ def get_config() -> PoseExperiment:
     """A feature pyramid on a narrow ResNet-26, crops of 97 x 65, AdamW with a cosine schedule."""
     return PoseExperiment(
         model=PoseConfig(
-            depth=26,
-            width=32,
+            backbone=ResNetConfig(depth=26, width=32),
             output_stride=32,
             fpn_channels=64,
             crop_height=97,

@@ -16,7 +16,16 @@ from typing import Any
 
 from experiments.configs.detector_rfcn_small import FIELDS
 from experiments.parts.experiment import DetectorExperiment, of_kind, override
-from experiments.parts.points import Base, Fields, Point, check_names, disks, head_of
+from experiments.parts.points import (
+    Base,
+    Fields,
+    Point,
+    bottom_up,
+    check_names,
+    disks,
+    head_of,
+    looks_at_crops,
+)
 from g_rmi.config import OptimConfig, nearest, to_dict
 from g_rmi.detector import DetectorConfig
 from g_rmi.inference.settings import Ranking
@@ -49,7 +58,7 @@ def averaging(base: Base) -> Iterator[Point]:
              .029.
     Trains:  one pose network, of which both are evaluated: the average does not change the steps.
     """
-    fields = {"optim.averaging": base.pose.optim.averaging or OptimConfig().averaging}
+    fields = {"optim.ema_decay": base.pose.optim.ema_decay or OptimConfig().ema_decay}
     yield Point("average", fields)
     yield Point("last weights", fields, averaged=False)
 
@@ -66,6 +75,18 @@ def box_source(base: Base) -> Iterator[Point]:
     yield Point("fast", boxes="detector", detector={"model.canvas": fast})
     yield Point("accurate", boxes="detector")
     yield Point("ground truth")
+
+
+def candidates(base: Base) -> Iterator[Point]:
+    """Candidates: how many of a joint must the bottom-up network keep?
+
+    Article: Pishchulin et al. (2016) keep the 100 best parts of all joints, later some 20 a joint.
+    Ours:    not run.
+    Trains:  one bottom-up network.
+    """
+    bottom_up(base)
+    for count in (2, 5, 10, 20, 40):
+        yield Point(f"{count} a joint", pose_test={"model.decoding.candidates": count}, costs=True)
 
 
 def cascade(base: Base) -> Iterator[Point]:
@@ -119,13 +140,14 @@ def crop_depth(base: Base) -> Iterator[Point]:
     Ours:    pose_synthetic, 300 steps (ResNet-26 and 50): larger crops help most.
     Trains:  four pose networks, on the base's crops and on 8/11 of them, on the grid of its stride.
     """
-    model = base.pose.model
+    model = looks_at_crops(base).model
     large = model.crop_height, model.crop_width
     stride = model.output_stride
     small = tuple(max(1, round((side - 1) * 8 / 11 / stride)) * stride + 1 for side in large)
-    for depth in (26, 50) if model.depth == 26 else (50, 101):
+    for depth in (26, 50) if model.backbone.depth == 26 else (50, 101):
         for height, width in (small, large):
-            fields = {"model.crop_height": height, "model.crop_width": width, "model.depth": depth}
+            crop = {"model.crop_height": height, "model.crop_width": width}
+            fields = crop | {"model.backbone.depth": depth}
             yield Point(f"ResNet-{depth}, {height} x {width}", fields)
 
 
@@ -156,11 +178,12 @@ def detector_axes(base: Base) -> Iterator[Point]:
     detector = named(base)
     model = detector.model
     short, long = model.canvas
+    deeper = {26: 50, 50: 101}.get(model.backbone.depth, 50)
     changes = {
         "": {},
         ", half the canvas": {"model.canvas": (short // 2, long // 2)},
         ", stride {}": {"model.output_stride": 8 if model.output_stride == 16 else 16},
-        ", ResNet-{}": {"model.depth": {26: 50, 50: 101}.get(model.depth, 50)},
+        ", ResNet-{}": {"model.backbone.depth": deeper},
     }
     for kind in kinds(detector):
         for text, change in changes.items():
@@ -206,7 +229,7 @@ def kinds(detector: DetectorExperiment) -> Iterator[dict[str, Any]]:
         if choice.kind == detector.model.kind:
             yield to_dict(detector.model)
             continue
-        own = SMALL.get(choice.kind, {}) if detector.model.depth == 26 else {}
+        own = SMALL.get(choice.kind, {}) if detector.model.backbone.depth == 26 else {}
         yield to_dict(of_kind(detector, choice.kind, own).model)
 
 
@@ -327,6 +350,19 @@ def score(base: Base) -> Iterator[Point]:
     del base
     for ranking in typing.get_args(Ranking):
         yield Point(ranking, boxes="detector", settings={"ranking": ranking})
+
+
+def solver(base: Base) -> Iterator[Point]:
+    """Solver: what does deciding everything at once gain over joining joint by joint?
+
+    Article: Insafutdinov et al. (2016): in stages as good as at once, and much sooner.
+    Ours:    not run.
+    Trains:  one bottom-up network.
+    """
+    bottom_up(base)
+    names = {"stages": "in stages", "whole": "at once", "tree": "tree walk", "exact": "exact"}
+    for kind, name in names.items():
+        yield Point(name, pose_test={"model.decoding.solver": kind}, costs=True)
 
 
 # Every sweep is a public function of this file that takes a base alone.

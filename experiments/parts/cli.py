@@ -20,6 +20,7 @@ from g_rmi.config import KINDS, MOVED, flatten, to_dict
 from g_rmi.detector import DetectorConfig
 from g_rmi.files import print_anything
 from g_rmi.inference import settings
+from g_rmi.nn.network import Backbone
 from g_rmi.pose.heads import Head
 from g_rmi.pose.heads.parts import Parts
 
@@ -36,16 +37,20 @@ RENAMED = {
     "min-joint-score": "min-keypoint-score",
 }
 
-# What each stage has a choice of: the option that names one, of what, and the classes of settings.
+# What each stage is called, and what it has a choice of: the options, which stand for the fields in
+# `KINDS`, and the classes of settings.
+_BACKBONES = {"backbone": typing.get_args(Backbone)}
 CHOICES = {
-    "pose": ("head", "pose network", typing.get_args(Head) or (Head,)),
-    "detector": ("detector-kind", "detector", typing.get_args(DetectorConfig) or (DetectorConfig,)),
-    "parts": ("head", "bottom-up network", (Parts,)),
+    "pose": ("pose network", {"head": typing.get_args(Head), **_BACKBONES}),
+    "detector": ("detector", {"detector-kind": typing.get_args(DetectorConfig), **_BACKBONES}),
+    "parts": ("bottom-up network", {"head": (Parts,), **_BACKBONES}),
 }
-for _, _, kinds in CHOICES.values():
-    for kind in kinds:  # The field is no option beside that one; g_rmi does not import tyro.
-        hint: Any = typing.get_type_hints(kind)["kind"]
-        kind.__annotations__["kind"] = Annotated[hint, tyro.conf.Suppress]
+for kind in {
+    kind for _, choices in CHOICES.values() for kinds in choices.values() for kind in kinds
+}:
+    # The field is no option beside that one; g_rmi does not import tyro.
+    hint: Any = typing.get_type_hints(kind)["kind"]
+    kind.__annotations__["kind"] = Annotated[hint, tyro.conf.Suppress]
 
 _PACKAGES = "g_rmi", "data_pipeline", "experiments"
 
@@ -122,31 +127,34 @@ def parse(
     the experiment of a name. `--config list` prints the configs and ends the program.
 
     Fields are given by their last name, `--learning-rate 0.01`; the full path,
-    `--optim.learning-rate 0.01`, means the same. `--head NAME` puts another head on a pose network.
-    A ValueError if there is no such experiment or head, or the head is for the other stage.
+    `--optim.learning-rate 0.01`, means the same. `--head NAME` puts another head on a pose network,
+    `--backbone NAME` puts either stage on another backbone. A ValueError if there is no such
+    experiment or name, or the head is for the other stage.
     """
     argv = [re.sub(r"^--(?:[a-z_-]+\.)+", "--", word) for word in argv]
     if peek(argv, option) == "list":
         print(configs.listing())
         sys.exit()
     experiment = get(peek(argv, option) or getattr(default, option))
-    choice, noun, kinds = CHOICES[experiment.stage]
-    argv = renamed(argv, {**RENAMED, "kind": choice})
-    for other, its_noun, _ in CHOICES.values():
-        if other != choice and (value := peek(argv, other)):
-            raise ValueError(f"--{other} {value}: for {its_noun}s; the config is a {noun}'s")
-    field = KINDS[experiment.stage][0]
-    if value := peek(argv, choice):
-        experiment = override(experiment, {field: value})
-    kind, names = type(default), tuple(kind.kind for kind in kinds)
-    text = f"Which {choice.replace('-', ' ')}; its settings are options below."
+    noun, choices = CHOICES[experiment.stage]
+    argv = renamed(argv, {**RENAMED, "kind": next(iter(choices))})
+    for its_noun, others in CHOICES.values():
+        for other in others.keys() - choices.keys():
+            if value := peek(argv, other):
+                raise ValueError(f"--{other} {value}: for {its_noun}s; the config is a {noun}'s")
+    fields = dict(zip(choices, KINDS[experiment.stage], strict=True))
+    given = {field: value for name, field in fields.items() if (value := peek(argv, name))}
+    experiment = override(experiment, given)
+    values, options = dict(flatten(to_dict(experiment))), []
+    for name, classes in choices.items():
+        text = f"Which {name.replace('-', ' ')}; its settings are options below."
+        names = Literal[tuple(choice.kind for choice in classes)]  # type: ignore
+        options.append(Annotated[names, tyro.conf.arg(name=name, help=text)])
+    kind = type(default)
     default = dataclasses.replace(default, experiment=experiment)  # type: ignore[bad-specialization]
-    parsed, _ = tyro.cli(
-        tuple[  # type: ignore[bad-specialization]
-            Annotated[kind, tyro.conf.arg(name="")],
-            Annotated[Literal[names], tyro.conf.arg(name=choice, help=text)],  # type: ignore
-        ],
-        default=(default, dict(flatten(to_dict(experiment)))[field]),
+    parsed, *_ = tyro.cli(
+        tuple[(Annotated[kind, tyro.conf.arg(name="")], *options)],  # type: ignore
+        default=(default, *map(values.__getitem__, fields.values())),
         args=argv,
         prog=prog,
         config=(
@@ -171,8 +179,8 @@ def machine_trouble(error: Exception) -> str | None:
     lower = str(error).lower()
     if "resource_exhausted" in lower or "out of memory" in lower or isinstance(error, MemoryError):
         return (
-            f"out of memory: {reason:.200}; a smaller --batch-size, --accumulate or --remat when "
-            "training, a smaller canvas, crop or --max-side help"
+            f"out of memory: {reason:.200}; a smaller --batch-size, --grad-accumulation or --remat "
+            "when training, a smaller canvas, crop or --max-side help"
         )
     if "backend" in lower and ("initialize" in lower or "known backends" in lower):
         platforms = os.environ.get("JAX_PLATFORMS", "")

@@ -1,6 +1,5 @@
 """The data sets a program works on: the directories it was given, or the embedded set."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,6 +33,21 @@ def directories(given: Sequence[Path]) -> tuple[Path, ...]:
             bars.update(bar, completed=done, total=total)
 
         return (synthetic.make(synthetic.default_directory(), progress=progress),)
+
+
+def check_all(train: Sequence[Dataset], validation: Sequence[Dataset], *, poses: bool) -> None:
+    """Says now what would end a training, or its evaluations, after hours.
+
+    Raises:
+      DataError: Nobody to train on, pictures that are not there, or see `check_validation`.
+    """
+    if not any(dataset.people.has_box.any() for dataset in train):
+        names = "; ".join(map(str, train))
+        raise DataError(f"{names}: no person to train on; which category_id do people have?")
+    for dataset in train:
+        check_pictures(dataset, 0.5)  # a few missing ones are counted by the reader
+    if validation:
+        check_validation(validation[0], train[0].skeleton if poses else None)
 
 
 def check_validation(dataset: Dataset, skeleton: Skeleton | None) -> None:
@@ -80,12 +94,12 @@ def check_pictures(dataset: Dataset, share: float) -> None:
     if not isinstance(dataset.source, ImageFolder):
         return
     rows = np.unique(np.linspace(0, len(dataset.images) - 1, 5000).astype(int)).tolist()
-    files = [dataset.source.name(row) for row in rows if len(dataset.images)]
-    missing = [file for file in files if not os.path.isfile(file)]
-    if len(missing) > share * len(files):
+    rows = rows if len(dataset.images) else []
+    missing = [row for row in rows if not dataset.source.is_there(row)]
+    if len(missing) > share * len(rows):
         raise DataError(
-            f"{dataset.directory}, {dataset.split}: {len(missing)} of {len(files)} pictures that "
-            f"were looked for are not there, such as {missing[0]}"
+            f"{dataset.directory}, {dataset.split}: {len(missing)} of {len(rows)} pictures that "
+            f"were looked for are not there, such as {dataset.source.name(missing[0])}"
         )
 
 

@@ -14,13 +14,14 @@ from g_rmi.config import (
     flatten,
     from_dict,
     nearest,
+    place,
     require,
     to_dict,
     upgrade,
 )
 from g_rmi.detector import DetectorConfig
 from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
-from g_rmi.nn.resnet import ResNetConfig
+from g_rmi.nn.network import NetworkConfig
 from g_rmi.parts.config import PartsConfig
 from g_rmi.pose.config import PoseConfig
 
@@ -52,7 +53,7 @@ class DetectorExperiment:
         schedule="steps",
         boundaries=(800_000, 1_000_000),
         clip_norm=10.0,
-        averaging=0.0,
+        ema_decay=0.0,
     )
     train: TrainConfig = TrainConfig(steps=1_200_000, batch_size=1)
 
@@ -69,7 +70,7 @@ class PartsExperiment:
         momentum=0.9,
         schedule="steps",
         boundaries=(430_000, 730_000),
-        averaging=0.0,
+        ema_decay=0.0,
     )
     train: TrainConfig = TrainConfig(steps=1_030_000, batch_size=1)
 
@@ -101,16 +102,16 @@ def override(experiment: T, fields: Mapping[str, Any]) -> T:
     ValueError names the nearest field if there is no such, or says that its value is impossible.
     """
     values = to_dict(experiment)
+    kinds = [name for name in fields if name.endswith(".kind")]
     for name, value in sorted(fields.items(), key=lambda field: not field[0].endswith(".kind")):
         names = dict(flatten(values))
-        *parents, last = name.split(".")
-        if name not in names and f"{'.'.join(parents)}.kind" not in fields:
+        last = name.rpartition(".")[2]
+        of_new_kind = any(name.startswith(kind.removesuffix("kind")) for kind in kinds)
+        if name not in names and not of_new_kind:
             same = [full for full in names if full.endswith(f".{last}")]
             raise ValueError(f"no field {name!r}{nearest(name, same or names)}")
-        inner = values
-        for parent in parents:
-            inner = inner[parent]
-        if last == "kind" and value != inner[last]:
+        inner, _ = place(values, name)
+        if last == "kind" and value != inner.get(last):
             inner.clear()
         inner[last] = value
     return experiment_from_dict(values)  # type: ignore[bad-return]
@@ -121,14 +122,14 @@ def of_kind(
 ) -> DetectorExperiment:
     """Another detector for the same training; `fields` are its own.
 
-    Trunk and canvas stay, and of what both have whatever is not at its detector's default.
+    Backbone and canvas stay, and of what both have whatever is not at its detector's default.
     """
     classes = {choice.kind: choice for choice in typing.get_args(DetectorConfig)}
     if kind not in classes:
         raise ValueError(f"no detector {kind!r}{nearest(kind, classes)}")
     names = {field.name for field in dataclasses.fields(classes[kind])} - {"kind"}
     model, default = experiment.model, type(experiment.model)()
-    always = {field.name for field in dataclasses.fields(ResNetConfig)} | {"canvas", "detections"}
+    always = {field.name for field in dataclasses.fields(NetworkConfig)} | {"canvas", "detections"}
     mine = {
         name: value
         for name, value in vars(model).items()

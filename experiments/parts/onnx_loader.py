@@ -18,8 +18,10 @@ import numpy as np
 import onnxruntime
 
 RUN = onnxruntime.InferenceSession(Path(__file__).with_suffix(".onnx"))
-ABOUT = {name: json.loads(x) for name, x in RUN.get_modelmeta().custom_metadata_map.items()}
-KEYPOINTS, LIMBS = ABOUT["keypoints"], ABOUT["limbs"]
+_ABOUT = RUN.get_modelmeta().custom_metadata_map
+KEYPOINTS, LIMBS, DRAWN_FROM = (
+    json.loads(_ABOUT[name]) for name in ("keypoints", "limbs", "drawn_from")
+)
 
 
 def find_people(image):
@@ -45,7 +47,7 @@ def draw_people(image, people):
     joints = people["keypoints"].round().astype(int).tolist()
     for points, scores in zip(joints, people["keypoint_scores"]):
         for a, b in LIMBS:
-            if min(scores[a], scores[b]) >= ABOUT["drawn_from"]:
+            if min(scores[a], scores[b]) >= DRAWN_FROM:
                 cv2.line(image, points[a], points[b], (0, 255, 0), 2)
 
 

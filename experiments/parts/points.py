@@ -5,7 +5,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from experiments.parts.experiment import DetectorExperiment, PoseExperiment, override
+from experiments.parts.experiment import (
+    DetectorExperiment,
+    PartsExperiment,
+    PoseExperiment,
+    override,
+)
 from g_rmi.inference.settings import COUNTING, Settings
 from g_rmi.pose.heads import Head
 from g_rmi.pose.heads.disks import Disks
@@ -15,9 +20,12 @@ H = TypeVar("H", bound=Head)
 
 
 class Base(NamedTuple):
-    """What a sweep varies: a pose network and, for sweeps that look into its boxes, a detector."""
+    """What a sweep varies: a pose network and, for sweeps that look into its boxes, a detector.
 
-    pose: PoseExperiment
+    Or a bottom-up network in the place of both.
+    """
+
+    pose: PoseExperiment | PartsExperiment
     detector: DetectorExperiment | None = None
 
 
@@ -57,6 +65,20 @@ def head_of(base: Base, wanted: type[H]) -> H:
     return head
 
 
+def looks_at_crops(base: Base) -> PoseExperiment:
+    """The base if it is a pose network; a ValueError if not."""
+    if not isinstance(base.pose, PoseExperiment):
+        raise ValueError("this sweep needs a pose network, not a bottom-up one")
+    return base.pose
+
+
+def bottom_up(base: Base) -> PartsExperiment:
+    """The base if it is a bottom-up network; a ValueError if not."""
+    if not isinstance(base.pose, PartsExperiment):
+        raise ValueError("this sweep needs a bottom-up network: --base parts_small")
+    return base.pose
+
+
 def disks(base: Base) -> Disks:
     """The base's head if it is the paper's; see `head_of`."""
     return head_of(base, Disks)
@@ -72,6 +94,8 @@ def resolve(point: Point, base: Base) -> Base:
             override(base.pose, fields)
         pose = override(base.pose, point.pose)
         override(pose, point.pose_test)
+        if isinstance(pose, PartsExperiment) and (point.boxes != "gt" or point.settings):
+            raise ValueError("needs boxes, which a bottom-up network does without")
         if point.boxes == "gt":
             return Base(pose)
         if base.detector is None:

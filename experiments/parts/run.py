@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 import tyro
 from rich.progress import Progress
 
-from data_pipeline.images import ImageError, Picture, decode, shrink
+from data_pipeline.images import ImageError, Picture, decode, read_header, shrink
 from experiments.parts.inputs import STDIN, Source, sequences
 from experiments.parts.journal import Journal
 from experiments.parts.outputs import write_jpeg
@@ -20,8 +21,8 @@ from experiments.parts.videos import Video, VideoFile
 from g_rmi.config import require_numbers
 from g_rmi.evaluation.results import keypoints_of
 from g_rmi.geometry import from_xywh
-from g_rmi.inference.canvas import MARGIN, shape_class
-from g_rmi.inference.pipeline import BoxTable, PosePipeline
+from g_rmi.inference.canvas import shape_class
+from g_rmi.inference.pipeline import BoxTable, PosePipeline, check_boxes
 from g_rmi.inference.settings import Settings
 from g_rmi.inference.tracking import Tracker, Tracking
 from g_rmi.training.hosts import Hosts
@@ -30,6 +31,7 @@ from g_rmi.viz.draw import draw_people
 
 # What ends a run; others, such as too long a name, cost a picture its drawing.
 _OF_ALL_FILES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+_SEEN = 1000  # Pictures whose sizes are looked at before the first is.
 _END = -1  # In place of a frame's number: the video was read to its end.
 
 
@@ -53,7 +55,7 @@ class Arguments:
     pose: Path | None = None
     # Boxes that replace the detector: a JSON file, {"image.jpg": [[x0, y0, x1, y1], ...]} or
     # COCO's results format with the image's name, its stem or number as image_id. A low score
-    # drops nobody then, unless --min-score is given.
+    # drops nobody then, unless --min-box-score or --min-score is given.
     boxes: Path | None = None
     # Longer images are first downscaled by the smallest integer factor that makes them fit.
     max_side: int = 2560
@@ -144,7 +146,7 @@ def people_of(
     for job in jobs:
         factor = -(-max(job.image.shape[:2]) // max_side)
         image = shrink(job.image, factor)
-        alike = shape_class(image)
+        alike = shape_class(image.shape)
         waiting.setdefault(alike, []).append((job, image, factor))
         if len(waiting[alike]) == batch_size:
             yield from run(alike)
@@ -184,7 +186,10 @@ class Run:
                         self.progress.advance(bar)
                         continue
                     image = decode(source.read())
-                except (ImageError, OSError) as error:
+                    boxes = self.boxes[source.name] if self.boxes else None
+                    if boxes and not record:
+                        check_boxes(*boxes, size=image.shape[1::-1])
+                except (ValueError, OSError) as error:
                     self._report(source, error)
                     self.progress.advance(bar)
                     continue
@@ -192,10 +197,9 @@ class Run:
                     self._draw_picture(source, image, record)
                     self.progress.advance(bar)
                 else:
-                    boxes = self.boxes[source.name] if self.boxes else None
                     yield Job((source, stamp), image, boxes)
 
-        for job, people in self.people(jobs()):
+        for job, people in self.people(jobs(), sources):
             source, stamp = job.key
             record = self.record(source, None, stamp, people)
             if self.arguments.follows and (drawing := self.drawings.get(source.name)):
@@ -309,28 +313,37 @@ class Run:
         numbered = len(set(numbers)) == len(sources) and not any(s.is_video for s in sources)
         entries, count = [], 0
         for source, stem in zip(sources, stems):
+            # Whatever the locale, names are UTF-8 where they can be.
+            text = os.fsencode(source.name).decode(errors="surrogateescape")
             for frame in self._frame_numbers(source) if source.is_video else [None]:
                 count += 1
                 ids = {"image_id": int(stem) if numbered else count, "category_id": PERSON}
                 record = self.done.get((source.name, frame), {"people": []})
-                where = {"file_name": source.name} | ({} if frame is None else {"frame": frame})
+                where = {"file_name": text} | ({} if frame is None else {"frame": frame})
                 where |= {"time": round(record["time"], 6)} if "time" in record else {}
                 entries += [{**ids, **person, **where} for person in record["people"]]
         return entries
 
-    def people(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, People]]:
-        """`people_of` with the options of this run."""
+    def _classes(self, sources: Sequence[Source]) -> Iterator[tuple[bool, int]]:
+        """What the first pictures will compile, by their headers."""
+        for source in (source for source in sources[:_SEEN] if source.path):
+            with contextlib.suppress(ImageError, OSError):  # which are reported later
+                size = read_header(source.read()).size
+                factor = -(-max(size) // self.arguments.max_side)
+                yield shape_class([-(-side // factor) for side in size[::-1]])
+
+    def people(
+        self, jobs: Iterable[Job], sources: Sequence[Source] = ()
+    ) -> Iterator[tuple[Job, People]]:
+        """`people_of` with the options of this run; `sources` are what the jobs come from."""
 
         def announce(image: Picture) -> None:
             """Says why nothing happens for a while; a cache keeps programs for the next run."""
-            if shape_class(image) not in self._compiled:
-                self._compiled.add(shape_class(image))
-                wide, side = shape_class(image)
-                kind = (
-                    f"{'landscape' if wide else 'portrait'} images of up to {side - MARGIN} pixels"
-                )
-                text = f"preparing for {kind} (once for each size; later runs are quicker)"
-                self.progress.console.print(text, highlight=False)
+            if shape_class(image.shape) not in self._compiled:
+                new = {shape_class(image.shape), *self._classes(sources)} - self._compiled
+                self._compiled |= new
+                what = f"{len(new)} sizes" if len(new) > 1 else "this size"
+                self._say(f"preparing for {what} of images (once; later runs are quicker)")
 
         size = {"batch_size": self.arguments.batch_size or 1, "max_side": self.arguments.max_side}
         return people_of(self.pipeline, jobs, **size, before=announce)

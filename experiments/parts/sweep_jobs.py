@@ -10,7 +10,7 @@ from typing import Any
 from data_pipeline.boxes import ground_truth_boxes, read_boxes
 from data_pipeline.readers.coco import as_coco
 from experiments.parts import data, measure, training
-from experiments.parts.experiment import Experiment, PoseExperiment, override
+from experiments.parts.experiment import Experiment, PartsExperiment, PoseExperiment, override
 from experiments.parts.points import Fields, Point, settings_of
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import flatten, to_dict
@@ -19,6 +19,7 @@ from g_rmi.evaluation.results import box_results
 from g_rmi.evaluation.truth import Truth, evaluate_boxes
 from g_rmi.files import locked, write_whole
 from g_rmi.inference.load import load_task
+from g_rmi.parts.task import PartsTask
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.checkpoint import FREE_FIELDS
 from g_rmi.training.writer import read_metrics
@@ -27,6 +28,7 @@ Json = dict[str, Any]
 
 # Columns of points that ask for costs.
 COST_METRICS = ("AP", "AP50", "PCK", "occluded_within", *measure.COSTS)
+IMAGE_METRICS = ("AP", "AP50", "AP75", "APM", "APL", "ms_per_image")  # of a bottom-up network
 
 _ALL_BOXES = 100  # of a picture, as COCO counts them
 _COSMETIC = FREE_FIELDS - {"train.steps"}  # may change without another result
@@ -126,6 +128,7 @@ class Run:
     data: tuple[Path, ...]
     max_per_image: int
     detector: Any = None  # Settings of the detector that looks, where boxes alone count.
+    crops: bool = True  # The network looks at crops, not at whole images.
 
     @property
     def identity(self) -> Json:
@@ -218,9 +221,17 @@ def evaluate_points(runs: Sequence[Run]) -> None:
             run.save(box_metrics)
             print(f"{run.point.name}: box AP {box_metrics['box_AP']:.3f}", flush=True)
         return
-    task, variables = load_task(first.pose.workdir, stage="pose", average=first.point.averaged)
-    assert isinstance(task, PoseTask)
+    task, variables = load_task(first.pose.workdir, average=first.point.averaged)
     # As an experiment's, for fields to be checked as they were when the points were made.
+    if isinstance(task, PartsTask):
+        changed = override(PartsExperiment(model=task.config), first.point.pose_test)
+        task = dataclasses.replace(task, config=changed.model)
+        for run in runs:
+            metrics = measure.everybody(task, variables, dataset, truth)
+            run.save(metrics)
+            print(f"{run.point.name}: AP {metrics['AP']:.3f}", flush=True)
+        return
+    assert isinstance(task, PoseTask)
     changed = override(PoseExperiment(model=task.config), first.point.pose_test)
     task = dataclasses.replace(task, config=changed.model)
     variants = [settings_of(run.point) for run in runs]

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import shlex
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,6 +23,7 @@ from g_rmi.inference.load import load_task
 from g_rmi.parts.task import PartsTask
 from g_rmi.pose.heads.head import Fitted
 from g_rmi.pose.task import PoseTask
+from g_rmi.pose.transfer import transfer
 from g_rmi.skeleton import COCO
 from g_rmi.training.hosts import Hosts, is_first
 from g_rmi.training.loop import train
@@ -41,10 +43,12 @@ class Arguments:
     # Without any, the synthetic set is made and used.
     data: tuple[Path, ...] = ()
     # Work directory or weights file of another training to start from: as wide as this network, as
-    # deep or shallower. Of the other stage, or with other joints, it supplies its ResNet only.
+    # deep or shallower. From another stage the backbone is taken, from another head the pyramid as
+    # well; from other joints all but the joints that have other names here.
     init: Path | None = None
-    # Weights of the ResNet alone to start from: ImageNet's, .safetensors with torchvision's or
-    # timm's names, or those of another training, as wide and deep (work directory or weights file).
+    # Weights of the backbone alone to start from: ImageNet's, .safetensors with the names of
+    # `g_rmi.pretrained`'s table, or those of another training with the same backbone (work
+    # directory or weights file).
     pretrained: Path | None = None
     # "auto" detects srun and mpirun; "all" joins the hosts of a Kubernetes or TPU job, each of
     # which runs this command; "one" works alone.
@@ -82,43 +86,62 @@ def fitted(experiment: Experiment, datasets: list[Dataset]) -> dict:
 def initial_variables(
     arguments: Arguments, task: PoseTask | Detector | PartsTask, statistics: dict
 ) -> dict | None:
-    """Weights to start from: another training's, its ResNet alone, ImageNet's, or None.
+    """Weights to start from: another training's, its backbone alone, ImageNet's, or None.
 
     With `statistics` of the training set, unless those of the other training come with its weights.
     """
+    other, variables = None, {}
     if arguments.init:
         other, variables = load_task(arguments.init)
-        same_joints = getattr(other, "skeleton", None) == getattr(task, "skeleton", None)
-        if type(other) is type(task) and same_joints:
+        if _alike(other, task):
             return {**statistics, **variables}
-        resnet = _resnet(other, variables, task, f"--init {arguments.init}")
+        backbone = _backbone(other, variables, task, f"--init {arguments.init}")
     elif arguments.pretrained and is_training(arguments.pretrained):
         given = load_task(arguments.pretrained)
-        resnet = _resnet(*given, task, f"--pretrained {arguments.pretrained}")
+        backbone = _backbone(*given, task, f"--pretrained {arguments.pretrained}")
     elif arguments.pretrained:
-        from g_rmi.pretrained import load_resnet
+        from g_rmi.pretrained import load_backbone
 
-        config, stem = task.config, task.config.stem_width or None
-        size = {"depth": config.depth, "width": config.width, "stem_width": stem}
-        resnet = load_resnet(arguments.pretrained, **size)
+        backbone = load_backbone(task.config.backbone, arguments.pretrained)
     else:
         return statistics or None
     fresh = jax.device_get(jax.jit(task.init)(jax.random.key(0)))
-    return task.with_resnet({**fresh, **statistics}, resnet)
+    begun = task.with_backbone({**fresh, **statistics}, backbone)
+    maps = PoseTask, PartsTask
+    if not isinstance(other, maps) or not isinstance(task, maps):
+        return begun
+    begun, joints = transfer(variables, other, task, begun)
+    if is_first():
+        new = ", ".join(name for name in task.skeleton.names if name not in joints) or "none"
+        known = f"joints by name: {', '.join(joints)}; new: {new}" if joints else "the head is new"
+        print(f"from {arguments.init}: the backbone; {known}", flush=True)
+    return begun
 
 
-def _resnet(
+def _alike(other: Any, task: Any) -> bool:
+    """Whether two networks have the same variables: of one kind, with the same joints."""
+    kinds = [getattr(t.config, "head", t.config).kind for t in (other, task)]
+    return (
+        type(other) is type(task)
+        and type(other.config.backbone) is type(task.config.backbone)
+        and kinds[0] == kinds[1]
+        and getattr(other, "skeleton", None) == getattr(task, "skeleton", None)
+    )
+
+
+def _backbone(
     other: PoseTask | Detector | PartsTask,
     variables: dict,
     task: PoseTask | Detector | PartsTask,
     option: str,
 ) -> dict:
-    """The ResNet of another training; a ValueError if this one's has another size."""
-    for field in ("depth", "width", "stem_width"):
-        theirs, ours = getattr(other.config, field), getattr(task.config, field)
-        if theirs != ours:
-            raise ValueError(f"{option}: {field} is {theirs} there, {ours} here")
-    return other.resnet(variables)
+    """The backbone of another training; a ValueError if this one's is another."""
+    theirs, ours = to_dict(other.config.backbone), to_dict(task.config.backbone)
+    for field in ours:
+        if theirs.get(field) != ours[field]:
+            what = "backbone" if field == "kind" else field
+            raise ValueError(f"{option}: {what} is {theirs.get(field)} there, {ours[field]} here")
+    return other.backbone(variables)
 
 
 def run(arguments: Arguments) -> None:
@@ -130,16 +153,10 @@ def run(arguments: Arguments) -> None:
     directories = data.directories(arguments.data)
     datasets = data.read_split(directories, "train")
     validation = data.read_split(directories, "val", required=False)
-    if not any(dataset.people.has_box.any() for dataset in datasets):
-        names = "; ".join(map(str, datasets))
-        raise ValueError(f"{names}: no person to train on; which category_id do people have?")
+    stage = STAGES[experiment.stage]
+    data.check_all(datasets, validation, poses=stage.keypoints)
     skeleton = datasets[0].skeleton
     task = experiment.model.task(skeleton)
-    stage = STAGES[experiment.stage]
-    for dataset in datasets:
-        data.check_pictures(dataset, 0.5)  # a few missing ones are counted by the reader
-    if validation:
-        data.check_validation(validation[0], skeleton if stage.keypoints else None)
     if stage.keypoints and skeleton != COCO:
         values["skeleton"] = dataclasses.asdict(skeleton)
     batches = stage.batches(experiment, datasets)

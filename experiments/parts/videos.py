@@ -5,12 +5,13 @@ import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import cv2
 import numpy as np
 
 from data_pipeline.images import MAX_PIXELS, ImageError, Picture
+from experiments.parts.containers import is_broken, is_cut
 from g_rmi.files import part_of
 
 
@@ -64,8 +65,8 @@ class Video:
         that are not shown; if that is all there is to say, it is returned.
 
         Raises:
-          ImageError: No frame could be decoded, or the file is cut and more than a twentieth of the
-            frames is missing.
+          ImageError: No frame could be decoded, or the file is cut or damaged and more than a
+            twentieth of the frames is missing.
         """
         counted = f"{self.read} of {self.count} frames"
         if self.read < 0.95 * self.count and is_cut(self._path):
@@ -75,8 +76,20 @@ class Video:
             name = code.to_bytes(4, "little").decode("ascii", "replace").strip("\0 ") or "unnamed"
             raise ImageError(f"only {counted} can be read: {_undecodable(name)}")
         if self.read < 0.95 * self.count:
+            if is_broken(self._path) or self.read < 0.95 * _packets(self._path):
+                raise ImageError(f"only {counted} can be read: the file is damaged")
             return f"{counted} that its header promises, which can be an estimate"
         return None
+
+
+def _packets(path: Path) -> int:
+    """How many encoded frames a file holds, whether they can be decoded or not."""
+    raw = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
+    count = 0
+    while raw.grab():
+        count += 1
+    raw.release()
+    return count
 
 
 # How containers name codecs that a build of OpenCV may not have.
@@ -102,42 +115,6 @@ def _not_opened(path: Path) -> str:
     found = (codec for codec, names in _CODECS.items() if any(name in data for name in names))
     codec = None if is_cut(path) else next(found, None)
     return _undecodable(codec) if codec else "not a video, or its end is missing"
-
-
-_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")  # Of MP4, MOV.
-
-
-def is_cut(path: Path) -> bool:
-    """Whether a container (MP4, Matroska, AVI) says that it is longer than its file."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        head, end = file.read(8), 0
-        if head[:4] == b"RIFF":
-            return 8 + int.from_bytes(head[4:8], "little") > size
-        if head[:4] == b"\x1aE\xdf\xa3":  # EBML: its header, then the segment
-            file.seek(4)
-            file.seek(_ebml_size(file), 1)
-            if file.read(4) != b"\x18\x53\x80\x67":
-                return False
-            length = _ebml_size(file)
-            return length >= 0 and file.tell() + length > size
-        while end < size:  # MP4's boxes
-            file.seek(end)
-            head = file.read(16)
-            if not head[4:8].isalnum() or (end == 0 and head[4:8] not in _FIRST_BOXES):
-                return False
-            length = int.from_bytes(head[:4], "big")
-            length = int.from_bytes(head[8:], "big") if length == 1 else length or size - end
-            end += max(length, 8)
-        return end > size
-
-
-def _ebml_size(file: BinaryIO) -> int:
-    """A number of Matroska's, whose first byte says how many bytes it has; -1 if unknown."""
-    first = int.from_bytes(file.read(1), "big")
-    more = 8 - first.bit_length()
-    value = first - (128 >> more) << 8 * more | int.from_bytes(file.read(more), "big")
-    return -1 if value == (1 << 7 * (more + 1)) - 1 else value
 
 
 class VideoFile:

@@ -24,9 +24,10 @@ import tyro
 from flax import linen as nn
 
 from experiments.parts import cli
+from g_rmi.nn.backbone import IMAGENET, normalise
 from g_rmi.nn.conv import Conv
 from g_rmi.nn.norm import EPSILON
-from g_rmi.nn.resnet import MEAN, STD, UNITS, ResNet, normalise
+from g_rmi.nn.resnet import UNITS, ResNet
 from g_rmi.pretrained import load_resnet
 
 DEPTH, WIDTH, STEM_WIDTH = 50, 32, 64
@@ -82,7 +83,7 @@ def _names():
 
 def _for_our_input(kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The first convolution for `normalise`d RGB instead of BGR less its mean."""
-    mean, std = 255 * np.array(MEAN), 255 * np.array(STD)
+    mean, std = 255 * np.array(IMAGENET.mean), 255 * np.array(IMAGENET.std)
     kernel = kernel[:, ::-1].astype(np.float64)
     bias = bias + np.einsum("ochw,c->o", kernel, mean - _BGR_MEAN[::-1])
     return (kernel * std[None, :, None, None]).astype(np.float32), bias.astype(np.float32)

@@ -5,7 +5,7 @@ Command:   python -m experiments.train --config detector_2026_11b
                --init detector_2026_11.safetensors --canvas 352 484 --candidates 700 --proposals 64
                --detections 50 --dtype bfloat16
                --data COCO_PEOPLE COCO_MINI COCO_EXTRA VOC_JOINTS LSPET_FACES
-               --learning-rate 8e-4 --schedule constant --averaging 0.998 --warmup-steps 20
+               --learning-rate 8e-4 --schedule constant --ema-decay 0.998 --warmup-steps 20
                --seed 11 --steps 20000 --workdir runs/det_a
            stopped at step 1805; then from its last weights, to the end:
            python -m experiments.train --config detector_2026_11b --init LAST.safetensors
@@ -28,12 +28,12 @@ def get_config() -> DetectorExperiment:
     return override(
         detector_2026_11.get_config(),
         {
-            "data.weights": (8.0, 2.0, 1.0, 2.0, 0.5),
+            "data.mix": (8.0, 2.0, 1.0, 2.0, 0.5),
             "data.boxes_complete": (True, True, False, True, False),
             "data.augmentation.scale": (0.6, 1.7),
             "data.threads": 2,
             "optim.learning_rate": 7e-4,
-            "optim.averaging": 0.99,
+            "optim.ema_decay": 0.99,
             "optim.schedule": "cosine",
             "optim.warmup_steps": 10,
             "train.steps": 850,

@@ -2,7 +2,7 @@
 
 Date:      2026-11-28, commit b310860; before it, twelve rounds on CPUs (experiments/README.md).
 Command:   python -m experiments.train --config pose_2026_11 --dtype bfloat16 --workdir runs/pose
-               --data COCO_MINI LSPET COCO_EXTRA VOC_PERSONS --weights 2 6 3 2
+               --data COCO_MINI LSPET COCO_EXTRA VOC_PERSONS --mix 2 6 3 2
                --processes 14 --threads 1 --init TWELFTH_ROUND
            (as logged; the file itself holds five shares, 2 3 3 3 2)
 Hardware:  one NVIDIA H200, 16 cores: 8 minutes for 2,406 k crops (5,260 crops/s); the branches a
@@ -20,8 +20,8 @@ def get_config() -> PoseExperiment:
     return override(
         pose_small.get_config(),
         {
-            "model.depth": 50,
-            "model.width": 48,
+            "model.backbone.depth": 50,
+            "model.backbone.width": 48,
             "model.output_stride": 16,
             "model.fpn_channels": 96,
             "model.crop_height": 161,
@@ -29,15 +29,15 @@ def get_config() -> PoseExperiment:
             "model.box_scale": 1.0,
             "model.head.radius": 10.0,
             "data.augmentation.scale": (0.8, 1.3),
-            "data.augmentation.turned": 0.25,
-            "data.augmentation.colour": 0.5,
+            "data.augmentation.any_rotation": 0.25,
+            "data.augmentation.colour_jitter": 0.5,
             "data.augmentation.half_body": 0.3,
-            "data.augmentation.mixing": 0.2,
+            "data.augmentation.mixup": 0.2,
             "data.augmentation.copy_paste": 0.4,
-            "data.weights": (2.0, 3.0, 3.0, 3.0, 2.0),
+            "data.mix": (2.0, 3.0, 3.0, 3.0, 2.0),
             "optim.optimizer": "muon",
             "optim.learning_rate": 2.5e-3,
-            "optim.averaging": 0.999,
+            "optim.ema_decay": 0.999,
             "train.steps": 9_400,
             "train.batch_size": 256,
             "train.seed": 42,

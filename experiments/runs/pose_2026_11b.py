@@ -2,8 +2,8 @@
 
 Date:      2026-11-29, commit df9dad6, from the weights of `pose_2026_11`.
 Command:   python -m experiments.train --config pose_2026_11 --init pose_2026_11.safetensors
-               --data COCO_PEOPLE COCO_MINI COCO_EXTRA LSPET_FACES VOC_JOINTS --weights 7 1 1 1 1
-               --batch-size 32 --learning-rate 8e-4 --schedule constant --averaging 0.998 --seed 5
+               --data COCO_PEOPLE COCO_MINI COCO_EXTRA LSPET_FACES VOC_JOINTS --mix 7 1 1 1 1
+               --batch-size 32 --learning-rate 8e-4 --schedule constant --ema-decay 0.998 --seed 5
                --steps 4000 --workdir runs/pose_c
            stopped at step 495; then from its last weights, stopped at step 385 of 430:
            python -m experiments.train --config pose_2026_11b --init LAST.safetensors
@@ -24,10 +24,10 @@ def get_config() -> PoseExperiment:
     return override(
         pose_2026_11.get_config(),
         {
-            "data.weights": (7.0, 1.0, 1.0, 1.0, 1.0),
+            "data.mix": (7.0, 1.0, 1.0, 1.0, 1.0),
             "optim.learning_rate": 8e-4,
             "optim.warmup_steps": 10,
-            "optim.averaging": 0.99,
+            "optim.ema_decay": 0.99,
             "train.steps": 430,
             "train.batch_size": 32,
             "train.seed": 6,

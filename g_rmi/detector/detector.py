@@ -59,11 +59,11 @@ class Detector(Protocol):
         suppression for what both show.
         """
 
-    def resnet(self, variables: dict) -> dict:
-        """The variables of the ResNet alone, as `with_resnet` takes them."""
+    def backbone(self, variables: dict) -> dict:
+        """The variables of the backbone alone, as `with_backbone` takes them."""
 
-    def with_resnet(self, variables: dict, resnet: dict) -> dict:
-        """`variables` with an imported ResNet (`g_rmi.pretrained`)."""
+    def with_backbone(self, variables: dict, backbone: dict) -> dict:
+        """`variables` with an imported backbone (`g_rmi.pretrained`)."""
 
 
 class Candidates(NamedTuple):
@@ -155,11 +155,11 @@ def mirror_deltas(deltas: Float[Array, "B N 4"]) -> Float[Array, "B N 4"]:
 
 
 Places = tuple[tuple[str, ...], ...]
-"""Where a network's variables have the units of the ResNet, such as (("trunk",),)."""
+"""Where a network's variables have the units of the backbone, such as (("trunk",),)."""
 
 
-def resnet_of(variables: dict, places: Places) -> dict:
-    """`Detector.resnet` of a network that has the ResNet in some places."""
+def backbone_of(variables: dict, places: Places) -> dict:
+    """`Detector.backbone` of a network that has the backbone in some places."""
     flat = flatten_dict(variables)
     found = {
         (kind, *path[len(place) :]): value
@@ -170,12 +170,12 @@ def resnet_of(variables: dict, places: Places) -> dict:
     return unflatten_dict(found)
 
 
-def with_resnet(variables: dict, resnet: dict, places: Places) -> dict:
-    """`Detector.with_resnet` of a network that has the ResNet in some places.
+def with_backbone(variables: dict, backbone: dict, places: Places) -> dict:
+    """`Detector.with_backbone` of a network that has the backbone in some places.
 
     Units that nobody has a place for are left out, those that are not given stay.
     """
-    given, filled = flatten_dict(resnet), flatten_dict(variables)
+    given, filled = flatten_dict(backbone), flatten_dict(variables)
     for kind, *path in list(filled):
         for place in places:
             unit = (kind, *path[len(place) :])

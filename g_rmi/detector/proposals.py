@@ -9,8 +9,8 @@ from jaxtyping import Array, Bool, Float, Int, Num
 
 from g_rmi.detector.detector import Candidates, select
 from g_rmi.detector.two_stage.config import TwoStageConfig
+from g_rmi.nn.backbone import picture_mask
 from g_rmi.nn.conv import RARE, Conv, project
-from g_rmi.nn.resnet import picture_mask
 from g_rmi.ops.anchors import anchor_boxes
 from g_rmi.types import Grid
 
@@ -91,6 +91,6 @@ def propose(
 ) -> Proposals:
     """The network's best boxes on one picture after suppression (paper: 300, IoU .7)."""
     seen = Candidates(objectness, deltas, anchors, usable)
-    options = {"count": config.proposals, "iou": config.proposal_iou}
+    options = {"count": config.proposals, "iou": config.rpn_nms_iou}
     found = select(seen, size, candidates=config.candidates, **options)
     return Proposals(found.boxes, found.valid)

@@ -42,7 +42,7 @@ def pack(
     Those past the last picture hold a black pixel. `canvas` is the detector's shorter and longer
     side, `squash` as in `g_rmi.geometry.fit_canvas`.
     """
-    side = max(_side(image) for image in images)
+    side = max(_side(image.shape) for image in images)
     buffer = np.zeros((count, side, side, 3), np.uint8)
     sizes, canvas_sizes = np.ones((count, 2), np.int32), np.ones((count, 2), np.int32)
     scales = np.ones((count, 2), np.float32)
@@ -94,20 +94,20 @@ def canvas_to_image(
     return to_image * boxes + (1 - to_image) / 2
 
 
-def shape_class(image: np.ndarray) -> tuple[bool, int]:
-    """What pictures must share to go through one compiled program: orientation and size class."""
-    return image.shape[1] >= image.shape[0], _side(image)
+def shape_class(shape: Sequence[int]) -> tuple[bool, int]:
+    """What shapes must share to go through one compiled program: orientation and size class."""
+    return shape[1] >= shape[0], _side(shape)
 
 
 def alike(images: Sequence[np.ndarray]) -> list[list[int]]:
     """Numbers of the pictures, by orientation and size class."""
     groups: dict[tuple[bool, int], list[int]] = {}
     for i, image in enumerate(images):
-        groups.setdefault(shape_class(image), []).append(i)
+        groups.setdefault(shape_class(image.shape), []).append(i)
     return list(groups.values())
 
 
-def _side(image: np.ndarray) -> int:
+def _side(shape: Sequence[int]) -> int:
     """Side of the buffer for a picture."""
-    longest = max(image.shape[:2])
+    longest = max(shape[:2])
     return next(side for side in _SIDES if side >= longest) + MARGIN

@@ -230,25 +230,37 @@ def crop_to_image(
 
 
 def in_chunks(function, valid: Bool[Array, " N"], chunk: int):
-    """`function` on the row numbers that are valid, `chunk` at a time; zeros for the others."""
-    count = len(valid)
+    """`function` on the row numbers that are valid; zeros for the others.
+
+    It gets `chunk` at a time. On CPUs, which gain little by a full chunk, the last ones come one by
+    one; an accelerator is as fast with a chunk as with one.
+    """
+    count, total = len(valid), jnp.sum(valid, dtype=jnp.int32)
     # With room for one chunk only, every round would be the same to XLA, which then does the work
     # before the loop, whether there are people or not.
     padded = max(-(-count // chunk), 2) * chunk
     order = jnp.argsort(~valid, stable=True).astype(jnp.int32)
     rows = jnp.pad(order, (0, padded - count))
-    function = jax.jit(function)  # so that it is traced once, not here and in the loop
+    function = jax.jit(function)  # so that it is traced once a size, not here and in the loop
     shapes = jax.eval_shape(function, jax.ShapeDtypeStruct((chunk,), jnp.int32))
     tables = jax.tree.map(lambda x: jnp.zeros((padded, *x.shape[1:]), x.dtype), shapes)
-    chunks = -(-jnp.sum(valid, dtype=jnp.int32) // chunk)
 
-    def step(state):
-        i, tables = state
-        results = function(lax.dynamic_slice_in_dim(rows, i * chunk, chunk))
-        write = partial(lax.dynamic_update_slice_in_dim, start_index=i * chunk, axis=0)
-        return i + 1, jax.tree.map(lambda table, x: write(table, x), tables, results)
+    def loop(size, last, state):
+        """Goes on, `size` rows at a time, while it is not past `last`."""
 
-    _, tables = lax.while_loop(lambda state: state[0] < chunks, step, (jnp.int32(0), tables))
+        def step(state):
+            i, tables = state
+            results = function(lax.dynamic_slice_in_dim(rows, i, size))
+            write = partial(lax.dynamic_update_slice_in_dim, start_index=i, axis=0)
+            return i + size, jax.tree.map(lambda table, x: write(table, x), tables, results)
+
+        return lax.while_loop(lambda state: state[0] <= last, step, state)
+
+    def exact(state):
+        return loop(1, total - 1, loop(chunk, total - chunk, state)) if chunk > 1 else full(state)
+
+    full = partial(loop, chunk, total - 1)
+    _, tables = lax.platform_dependent((jnp.int32(0), tables), cpu=exact, default=full)
 
     def unpack(table):
         spread = jnp.zeros((count, *table.shape[1:]), table.dtype).at[order].set(table[:count])

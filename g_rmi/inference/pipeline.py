@@ -15,11 +15,12 @@ from PIL import Image
 
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.detector.detector import Detector
-from g_rmi.geometry import MAX_SCORE, fit_canvas, misfit
+from g_rmi.geometry import MAX_SCORE, are_shares, fit_canvas, misfit, without_inside
 from g_rmi.inference.canvas import LARGEST, alike, pack
 from g_rmi.inference.load import SHIPPED, load_settings, load_task, stage_of
 from g_rmi.inference.people import find_people, refuse_crop_settings
 from g_rmi.inference.settings import Settings
+from g_rmi.inference.traced import Traced
 from g_rmi.parts.task import PartsTask
 from g_rmi.people import upright
 from g_rmi.pose.task import PoseTask
@@ -46,6 +47,19 @@ def compiled(
     return jax.jit(run)
 
 
+@lru_cache
+def kept(
+    detector: Detector | None,
+    pose: PoseTask | PartsTask,
+    canvas: tuple[int, int],
+    settings: Settings,
+    mesh: Mesh | None,
+):
+    """`compiled`, traced once a machine if it is for one device; the table is a plain tuple."""
+    run = compiled(detector, pose, canvas, settings, mesh)
+    return Traced(run, detector, pose, canvas, settings) if mesh is None else run
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class PosePipeline:
     """Finds the people of photographs and their joints.
@@ -54,13 +68,14 @@ class PosePipeline:
         people = pipeline(image)
 
     Compiles once for each orientation, size class and number of pictures, once for each machine:
-    `load` turns on jax's cache of compiled programs.
+    `load` turns on jax's cache of compiled programs, beside which traced ones are kept.
 
     Attributes:
       detector: The first stage; None if boxes are always given, or none are needed.
       pose: The second stage, or the bottom-up network, which is all there is then.
       variables: Of both, "detector" and "pose".
       settings: Numbers and thresholds.
+      boxes_min_score: In place of `settings.min_score` where boxes are given; None: the same.
       mesh: Devices with an axis "data" to spread the pictures of a batch over; None for one device.
     """
 
@@ -69,8 +84,10 @@ class PosePipeline:
     variables: dict[str, Any]
     settings: Settings = Settings()
     mesh: Mesh | None = None
+    boxes_min_score: float | None = None
 
     def __post_init__(self):
+        self.pose.decoding(self.settings.decoding)  # raises if there is no such
         if isinstance(self.pose, PartsTask):
             refuse_crop_settings(self.settings)
 
@@ -90,13 +107,13 @@ class PosePipeline:
           detector: Work directory of a training, or its weights file; None: the package's own.
           pose: The same of the pose network, or of a bottom-up one, which needs no detector.
           boxes_given: Whether it will always be told where people are and needs no detector.
-          settings: None takes those that the pose network's weights were written with; if they were
-            written with none and boxes are given, nobody is left out for a low score.
+          settings: None takes those that the pose network's weights were written with, except that
+            where boxes are given nobody is left out for a low score.
           mesh: See the class.
 
         Raises:
-          ValueError: Neither a work directory nor a weights file, or of the other stage; or a
-            detector for boxes that are given.
+          ValueError: Neither a work directory nor a weights file, or of the other stage; a detector
+            for boxes that are given; or settings that the pose network cannot follow.
         """
         if boxes_given and detector:
             raise ValueError(f"detector {detector}: of no use where boxes are given")
@@ -117,11 +134,11 @@ class PosePipeline:
         for name, path in paths.items():
             stage = "parts" if bottom_up else name
             tasks[name], variables[name] = load_task(path, stage=stage)
-        if settings is None:
-            settings = load_settings(paths["pose"])
-            if boxes_given and settings == Settings():
-                settings = Settings(min_score=0.0)
-        return cls(tasks.get("detector"), tasks["pose"], variables, settings, mesh)
+        boxes_min_score = None
+        if settings is None:  # somebody who gives boxes has said that people are there
+            settings, boxes_min_score = load_settings(paths["pose"]), 0.0
+        stages = tasks.get("detector"), tasks["pose"], variables
+        return cls(*stages, settings, mesh, boxes_min_score)
 
     def __call__(
         self, image: Any, boxes: Any = None, box_scores: Any = None
@@ -132,7 +149,8 @@ class PosePipeline:
           image: RGB picture, or several of any sizes (a list or an array [B, H, W, 3]). One of
             PIL's is looked at as `predict` does: upright by its EXIF data, transparency on white.
           boxes: `(x0, y0, x1, y1)` of the people to look at, [M, 4] in image pixels; a list of
-            such for several pictures. The detector finds them if None.
+            such for several pictures. The detector finds them if None. Of people whose poses are
+            the same, by OKS-NMS, one stays.
           box_scores: Of the boxes, [M], or a list of such, for rankings that read them; None: 1.
 
         Returns:
@@ -147,7 +165,10 @@ class PosePipeline:
         if boxes is None and self.detector is None and not bottom_up:
             raise ValueError("boxes = None: the pipeline was loaded without a detector")
         several = isinstance(image, list | tuple | Iterator) or getattr(image, "ndim", 0) == 4
-        images = [_check_image(picture) for picture in (image if several else [image])]
+        images = [
+            _check_image(picture, f"image {i}: " if several else "")
+            for i, picture in enumerate(image if several else [image])
+        ]
         given = None
         if boxes is not None:
             scores = [None] * len(images) if box_scores is None and several else box_scores
@@ -156,7 +177,10 @@ class PosePipeline:
                 if not hasattr(column, "__len__") or len(column) != len(images):
                     what = f"{name} must be a list of {len(images)} arrays, one for each picture"
                     raise ValueError(f"{what}, got {_shown(column)}")
-            given = [check_boxes(*each) for each in zip(*columns)]
+            given = [
+                check_boxes(*each, size=picture.shape[1::-1], where=f"image {i}: " * several)
+                for i, (picture, *each) in enumerate(zip(images, *columns))
+            ]
         elif box_scores is not None:
             raise ValueError("box_scores: of no use without boxes")
         found: dict[int, People] = {}
@@ -181,9 +205,12 @@ class PosePipeline:
         # Nobody is dropped for somebody of a lower score, so that those who score too low can go in
         # the end: another threshold compiles nothing.
         everybody = dataclasses.replace(self.settings, min_score=0.0)
-        run = compiled(self.detector, self.pose, canvas, everybody, self.mesh)
+        run = kept(self.detector, self.pose, canvas, everybody, self.mesh)
         *columns, valid = jax.device_get(run(self.variables, pictures, given))
-        valid = valid & ~(columns[2] < self.settings.min_score)
+        least = self.settings.min_score
+        if boxes is not None and self.boxes_min_score is not None:
+            least = self.boxes_min_score
+        valid = valid & ~(columns[2] < least)
         people = ([column[i][valid[i]] for column in columns] for i in range(len(images)))
         return [People(*one, skeleton=self.pose.skeleton) for one in people]
 
@@ -201,15 +228,18 @@ def _given(boxes: list[BoxTable], count: int) -> Detections:
     return Detections(*on_host)
 
 
-def _check_image(image: Any) -> np.ndarray:
+def _check_image(image: Any, where: str) -> np.ndarray:
     if isinstance(image, Image.Image):
-        image = upright(image)
+        try:
+            image = upright(image)
+        except ValueError as error:
+            raise ValueError(f"{where}{error}") from None
     shape = getattr(image, "shape", ())
     right = getattr(image, "dtype", None) == np.uint8 and len(shape) == 3 and shape[2] == 3
     if not right or not 0 < min(shape) <= max(shape) <= LARGEST:
         raise ValueError(
-            f"a picture must be uint8 RGB [H, W, 3] of at most {LARGEST} pixels a side, or one of "
-            f"PIL's, got {_shown(image)}"
+            f"{where}a picture must be uint8 RGB [H, W, 3] of at most {LARGEST} pixels a side, or "
+            f"one of PIL's, got {_shown(image)}"
         )
     return np.asarray(image)
 
@@ -226,7 +256,10 @@ def _numbers(
 ) -> np.ndarray:
     """Numbers below a limit as an array; -1 stands for any length."""
     try:
-        table = np.asarray(values, np.float64)
+        table = np.asarray(values)
+        if table.size and not (np.isrealobj(table) and table.dtype != bool):
+            raise ValueError
+        table = table.astype(np.float64)
         table = table.reshape(0, *shape[1:]) if table.size == 0 else table
         fits = len(table.shape) == len(shape) and all(
             m in (-1, n) for m, n in zip(shape, table.shape)
@@ -238,15 +271,22 @@ def _numbers(
     raise ValueError(f"{wanted}, got {_shown(values)}")
 
 
-def check_boxes(boxes: Any, scores: Any = None) -> BoxTable:
-    """Boxes that somebody gave and their scores, by default 1; a ValueError if they are none."""
-    wanted = "boxes must be finite numbers [M, 4], x0 y0 x1 y1 in pixels"
+def check_boxes(
+    boxes: Any, scores: Any = None, *, size: tuple[int, int] | None = None, where: str = ""
+) -> BoxTable:
+    """Boxes that somebody gave and their scores, by default 1; a ValueError if they are none.
+
+    `size` is the width and height of their picture, `where` begins messages.
+    """
+    wanted = f"{where}boxes must be finite numbers [M, 4], x0 y0 x1 y1 in pixels"
     table = _numbers(boxes, (-1, 4), wanted)
     for i, box in enumerate(table.tolist()):
-        if reason := misfit(box):
+        if reason := misfit(box, size) or without_inside(box):
             raise ValueError(f"{wanted}; box {i} is {box}: {reason}")
+    if are_shares(table):
+        raise ValueError(f"{wanted}; box 0 is {table[0].tolist()}: shares of the picture?")
     scores = np.ones(len(table)) if scores is None else scores
-    wanted = f"box_scores must be numbers of 0 or more [{len(table)}], one for each box"
+    wanted = f"{where}box_scores must be numbers of 0 or more [{len(table)}], one for each box"
     found = _numbers(scores, (len(table),), wanted, limit=MAX_SCORE)
     if (found < 0).any():
         raise ValueError(f"{wanted}, got {found.min():g}")

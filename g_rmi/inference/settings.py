@@ -5,7 +5,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from g_rmi.config import nearest
+from g_rmi.config import named_fields, nearest
 
 Ranking = Literal["pose", "box", "product"]
 
@@ -18,6 +18,7 @@ class Look(NamedTuple):
     rotation_test: bool
 
 
+@named_fields
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """How people are found; the defaults are the paper's where it states them.
@@ -38,8 +39,8 @@ class Settings:
         keeps both, as in the paper.
       oks_nms: Of two people whose poses have a higher OKS than this, drop the lower-scored one; 1
         keeps both.
-      crops_at_once: People processed by the pose network at a time. Small for images with few
-        people; raise it until an accelerator is full.
+      crops_at_once: People processed by the pose network at a time; on CPUs the last few, who do
+        not fill a chunk, one by one. Raise it until an accelerator is full.
     """
 
     decoding: str | None = None

@@ -8,6 +8,7 @@ Pure functions of fixed shapes, and `Tracker`, which keeps their state.
 import dataclasses
 import math
 from functools import lru_cache, partial
+from numbers import Real
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from g_rmi.config import require_numbers, require_positive
+from g_rmi.config import named_fields, require, require_numbers, require_positive, require_types
 from g_rmi.inference.people import PeopleTable
 from g_rmi.ops.assignment import assign
 from g_rmi.ops.boxes import iou
@@ -27,6 +28,7 @@ _MEMORY = 0.3  # Seconds over which a person's velocity is averaged, and for whi
 _SPEED_CUTOFF = 1.0  # Hertz; of the speed inside a one-euro filter, as its authors have it.
 
 
+@named_fields
 @dataclasses.dataclass(frozen=True)
 class Tracking:
     """How people are followed.
@@ -51,6 +53,7 @@ class Tracking:
     speed_cutoff: float = 5.0
 
     def __post_init__(self):
+        require_types(self)
         require_numbers(self, 0, 1, "min_similarity", "new_track_score")
         require_numbers(self, 0, None, "patience", "speed_cutoff")
         require_positive(self, "min_cutoff")
@@ -263,6 +266,8 @@ class Tracker:
 
     def __init__(self, settings: Tracking = Tracking(), *, skeleton: Skeleton = COCO):
         """The skeleton is that of the pose network."""
+        for name, value, kind in ("settings", settings, Tracking), ("skeleton", skeleton, Skeleton):
+            require(isinstance(value, kind), name, value, f"a {kind.__name__}")
         self._joints = len(skeleton)
         self._follow = _compiled(skeleton.sigmas, settings)
         self._tracks = no_tracks(0, self._joints)
@@ -276,8 +281,14 @@ class Tracker:
           people who score too low to begin a track.
 
         Raises:
-          ValueError: The time is not later than that of the frame before.
+          ValueError: The time is not later than that of the frame before, or no number; or these
+            are not the people of one picture, with the joints of the tracker's skeleton.
         """
+        if not isinstance(people, People) or people.keypoints.shape[1:] != (self._joints, 2):
+            wanted = f"the People of one picture, with {self._joints} joints each"
+            raise ValueError(f"people must be {wanted}, got {people!r:.80}")
+        if not isinstance(time, Real) or isinstance(time, bool):
+            raise ValueError(f"time = {time!r:.80}: must be a number of seconds")
         elapsed = 1.0 if self._time is None else time - self._time
         if not 0 < elapsed < math.inf:
             raise ValueError(f"time = {time!r}: must be later than {self._time!r}")

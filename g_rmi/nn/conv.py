@@ -93,6 +93,25 @@ class Conv(nn.Module):
         return x
 
 
+class DepthwiseConv(nn.Module):
+    """A convolution of each channel by itself, otherwise as `Conv`; see `rewrites.depthwise`."""
+
+    size: int
+    stride: int = 1
+    dilation: int = 1
+    dtype: DTypeLike = jnp.float32
+    # A channel has `size ** 2` weights, in either direction.
+    kernel_init: jax.nn.initializers.Initializer = nn.initializers.he_normal()
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
+        """Convolves `x`."""
+        shape = (self.size, self.size, 1, x.shape[-1])
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        kernel = jnp.asarray(kernel, self.dtype)
+        return rewrites.depthwise(x.astype(self.dtype), kernel, self.stride, self.dilation)
+
+
 class ConvTranspose(nn.Module):
     """A transposed convolution with float32 weights; see `conv_transpose2d`."""
 

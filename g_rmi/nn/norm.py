@@ -34,6 +34,7 @@ class Norm(nn.Module):
 
     kind: str
     dtype: DTypeLike = jnp.float32
+    epsilon: float = EPSILON
     scale_init: jax.nn.initializers.Initializer = nn.initializers.ones_init()
 
     @nn.compact
@@ -53,8 +54,8 @@ class Norm(nn.Module):
             scale, bias = lax.stop_gradient(scale), lax.stop_gradient(bias)
         if self.kind == "frozen" or not train:
             statistics = jnp.asarray(mean.value), jnp.asarray(var.value)
-            return affine(x, *statistics, scale, bias).astype(self.dtype)
-        y, statistics = batch_norm(x, scale, bias, self.dtype)
+            return affine(x, *statistics, scale, bias, self.epsilon).astype(self.dtype)
+        y, statistics = batch_norm(x, scale, bias, self.dtype, self.epsilon)
         if not self.is_initializing():
             count = math.prod(x.shape[:-1])
             unbiased = statistics[1] * (count / max(count - 1, 1))
@@ -68,40 +69,41 @@ class Norm(nn.Module):
         y = x.astype(jnp.float32).reshape(*batch_and_map, groups, channels // groups)
         mean = y.mean((1, 2, 4), keepdims=True)
         var = jnp.square(y - mean).mean((1, 2, 4), keepdims=True)
-        y = ((y - mean) * lax.rsqrt(var + EPSILON)).reshape(x.shape)
+        y = ((y - mean) * lax.rsqrt(var + self.epsilon)).reshape(x.shape)
         return (y * scale[None, None, None] + bias[None, None, None]).astype(self.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def batch_norm(
     x: Float[Array, "B H W C"],
     scale: Float[Array, " C"],
     bias: Float[Array, " C"],
     dtype: DTypeLike,
+    epsilon: float = EPSILON,
 ) -> tuple[Float[Array, "B H W C"], tuple[Float[Array, " C"], Float[Array, " C"]]]:
     """Normalises each channel by its own mean and variance over the batch.
 
     The result is of type `dtype`; the mean and the biased variance come along in float32, and no
     gradient passes through them.
     """
-    return _batch_norm_forward(x, scale, bias, dtype)[0]
+    return _batch_norm_forward(x, scale, bias, dtype, epsilon)[0]
 
 
-def _batch_norm_forward(x, scale, bias, dtype):
+def _batch_norm_forward(x, scale, bias, dtype, epsilon):
     mean = x.astype(jnp.float32).mean((0, 1, 2))
     x, mean = apart(x, mean)
     var = jnp.square(x.astype(jnp.float32) - mean[None, None, None]).mean((0, 1, 2))
     x, mean, var = apart(x, mean, var)
-    y = affine(x, mean, var, scale, bias).astype(dtype)
+    y = affine(x, mean, var, scale, bias, epsilon).astype(dtype)
     return (y, (mean, var)), (x, scale, mean, var)
 
 
-def _batch_norm_backward(dtype, residuals, grads):
+def _batch_norm_backward(dtype, epsilon, residuals, grads):
     # Written out: automatic differentiation makes one more pass, for the centring in the variance.
     del dtype
     x, scale, mean, var = residuals
     grad = grads[0]
-    count, rate = math.prod(x.shape[:-1]), lax.rsqrt(var + EPSILON)
+    count, rate = math.prod(x.shape[:-1]), lax.rsqrt(var + epsilon)
     to_bias = grad.astype(jnp.float32).sum((0, 1, 2))
     x, grad, to_bias = apart(x, grad, to_bias)
     centred = x.astype(jnp.float32) - mean[None, None, None]
@@ -125,7 +127,8 @@ def affine(
     var: Float[Array, " C"],
     scale: Float[Array, " C"],
     bias: Float[Array, " C"],
+    epsilon: float = EPSILON,
 ) -> Float[Array, "B H W C"]:
     """(x - mean) / sqrt(var + epsilon) * scale + bias in float32, as one multiply-add."""
-    slope = scale * lax.rsqrt(var + EPSILON)
+    slope = scale * lax.rsqrt(var + epsilon)
     return x.astype(jnp.float32) * slope[None, None, None] + (bias - mean * slope)[None, None, None]

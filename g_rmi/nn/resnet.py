@@ -2,80 +2,54 @@
 
 import dataclasses
 from collections import OrderedDict
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from flax import linen as nn
 from jax import numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int
 
+from g_rmi.nn.backbone import IMAGENET, OUTPUT_STRIDES, ImageStatistics, masked, picture_mask
 from g_rmi.nn.conv import Conv
 from g_rmi.nn.norm import Norm
 from g_rmi.nn.rewrites import max_pool
 
 # Units of blocks 1-4; depth = conv1 + three convolutions a unit + the classifier (not built here).
 UNITS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-OUTPUT_STRIDES = (8, 16, 32)
 # A unit's output has four times the channels of its 3x3 convolution.
 EXPANSION = 4
-
-# Channel statistics of ImageNet, which imported weights expect.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 
 @dataclasses.dataclass(frozen=True)
 class ResNetConfig:
-    """The settings that every network on a ResNet shares."""
+    """A ResNet's size; see `g_rmi.nn.backbone.Backbone`."""
 
+    kind: Literal["resnet"] = "resnet"
     depth: Literal[26, 50, 101, 152] = 101  # ResNet depth: 101 or 50 as in the paper, 26 for CPUs.
     width: int = 64  # Channels of the ResNet's first block; 64 is the standard.
     stem_width: int = 0  # Channels of its stem; 0 for as many as `width`.
-    # Stride of the ResNet's last block; dilation keeps it low.
-    output_stride: Literal[8, 16, 32] = 8
-    # "batch" (synchronised over the mesh), "frozen" (imported statistics) or "group".
-    norm: Literal["batch", "frozen", "group"] = "batch"
-    # Type of the network's arithmetic; parameters, targets and losses stay float32.
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: bool = False  # Recompute each residual unit in the backward pass instead of storing it.
+
+    statistics: ClassVar[ImageStatistics] = IMAGENET
 
     def __post_init__(self):
         for name, least in (("width", 1), ("stem_width", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be {least} or more")
 
-    def backbone(self, **options: Any) -> "ResNet":
-        """The linen module; `options` are further ones of `ResNet`."""
-        return ResNet(
-            depth=self.depth,
-            output_stride=self.output_stride,
-            width=self.width,
-            stem_width=self.stem_width or None,
-            norm=self.norm,
-            dtype=jnp.dtype(self.dtype),
-            remat=self.remat,
-            **options,
-        )
+    @property
+    def relative_width(self) -> float:
+        """1 at the standard width."""
+        return self.width / 64
 
+    def features(self, **options: Any) -> "ResNet":
+        """`options` are the other ones of `ResNet`."""
+        stem = self.stem_width or None
+        return ResNet(depth=self.depth, width=self.width, stem_width=stem, **options)
 
-def normalise(image: Num[Array | np.ndarray, "B H W 3"]) -> Float[Array, "B H W 3"]:
-    """RGB in 0..255 to what the networks take."""
-    mean, std = (np.array(v, np.float32)[None, None, None] for v in (MEAN, STD))
-    return (jnp.asarray(image, jnp.float32) / 255.0 - mean) / std
-
-
-def picture_mask(
-    size: Int[Array, "B 2"], shape: tuple[int, ...], *, stride: int
-) -> Bool[Array, "B height width 1"]:
-    """Positions of a map that lie on the picture, not on the padding beside it.
-
-    Position i lies on pixel `stride * i`; `size` is rows and columns of each picture, in pixels.
-    """
-    height, width = shape
-    rows = stride * jnp.arange(height)[None, :] < size[:, :1]
-    columns = stride * jnp.arange(width)[None, :] < size[:, 1:]
-    return (rows[:, :, None] & columns[:, None, :])[..., None]
+    def block4(self, **options: Any) -> "Block4":
+        """`options` are the other ones of `Block4`."""
+        return Block4(self.depth, self.width, **options)
 
 
 def middle_unit(depth: int) -> int:
@@ -108,7 +82,7 @@ class Unit(nn.Module):
         dtype, features = self.dtype, EXPANSION * self.width
         y = Conv(self.width, 1, dtype=dtype, name="conv1")(x)
         y = nn.relu(Norm(self.norm, dtype, name="norm1")(y, train=train))
-        y = _masked(y, mask)
+        y = masked(y, mask)
         y = Conv(self.width, 3, self.stride, self.dilation, dtype=dtype, name="conv2")(y)
         y = nn.relu(Norm(self.norm, dtype, name="norm2")(y, train=train))
         y = Conv(features, 1, dtype=dtype, name="conv3")(y)
@@ -119,10 +93,6 @@ class Unit(nn.Module):
             x = Conv(features, 1, self.stride, dtype=dtype, name="shortcut_conv")(x)
             x = Norm(self.norm, dtype, name="shortcut_norm")(x, train=train)
         return nn.relu(y + x)
-
-
-def _masked(x: Array, mask: Array | None) -> Array:
-    return x if mask is None else jnp.where(mask, x, jnp.zeros((), x.dtype))
 
 
 class Block4(nn.Module):
@@ -148,7 +118,7 @@ class Block4(nn.Module):
         for unit in range(UNITS[self.depth][3]):
             options = {"dilation": self.dilation, "norm": self.norm, "dtype": self.dtype}
             x = unit_class(8 * self.width, **options, name=f"block4_unit{unit}")(x, train, mask)
-        return _masked(x, mask)
+        return masked(x, mask)
 
 
 class ResNet(nn.Module):
@@ -157,8 +127,9 @@ class ResNet(nn.Module):
     Padding, strides and dilations are those of PyTorch's ResNets ("v1.5"; below stride 32 its
     `replace_stride_with_dilation`), so imported weights give the same features.
 
-    Settings as in `ResNetConfig`. The width, that of the 3x3 convolutions of block 1, doubles from
-    block to block; a `stem_width` of None is as many. `blocks` says how many of the four are built.
+    Settings as in `ResNetConfig` and `g_rmi.nn.network.NetworkConfig`. The width, that of the 3x3
+    convolutions of block 1, doubles from block to block; a `stem_width` of None is as many.
+    `blocks` says how many of the four are built.
     """
 
     depth: int
@@ -202,10 +173,10 @@ class ResNet(nn.Module):
             return None if size is None else picture_mask(size, x.shape[1:3], stride=stride)
 
         x = jnp.asarray(x, self.dtype)
-        x = _masked(x, mask(x, 1))
+        x = masked(x, mask(x, 1))
         x = Conv(self.stem_width or self.width, 7, 2, dtype=self.dtype, name="conv1")(x)
         x = nn.relu(Norm(self.norm, self.dtype, name="norm1")(x, train=train))
-        x = stem = _masked(x, mask(x, 2))
+        x = stem = masked(x, mask(x, 2))
         x = max_pool(x)
         unit_class = nn.remat(Unit, static_argnums=(2,)) if self.remat else Unit
         blocks, middle = {}, x
@@ -228,6 +199,6 @@ class ResNet(nn.Module):
                 )(x, train, inside)
                 if block == 3 and unit == middle_unit(self.depth):
                     middle = x
-            x = blocks[f"block{block}"] = _masked(x, mask(x, reached))
+            x = blocks[f"block{block}"] = masked(x, mask(x, reached))
         # A plain dict would leave `jit` sorted by key.
         return OrderedDict(stem=stem, middle=middle, **blocks)

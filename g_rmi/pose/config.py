@@ -6,7 +6,7 @@ from typing import Any
 from jax import numpy as jnp
 
 from g_rmi.config import require, require_numbers, require_positive
-from g_rmi.nn.resnet import ResNetConfig
+from g_rmi.nn.network import NetworkConfig
 from g_rmi.pose.heads import Head
 from g_rmi.pose.heads.disks import Disks
 from g_rmi.skeleton import COCO, Skeleton
@@ -14,8 +14,8 @@ from g_rmi.types import Grid
 
 
 @dataclasses.dataclass(frozen=True)
-class MapsConfig(ResNetConfig):
-    """A fully convolutional ResNet to the maps of a head."""
+class MapsConfig(NetworkConfig):
+    """A fully convolutional backbone to the maps of a head."""
 
     # Channels of a feature pyramid that brings the maps to stride 4; 0 for none (the paper has
     # none).
@@ -23,7 +23,6 @@ class MapsConfig(ResNetConfig):
     head: Head = Disks()  # What is predicted from the features, and how joints are read off it.
 
     def __post_init__(self):
-        super().__post_init__()
         require_numbers(self, 0, None, "fpn_channels")
 
 
@@ -50,11 +49,11 @@ class PoseConfig(MapsConfig):
 
         return PoseTask(self, skeleton)
 
-    def backbone(self, **options: Any) -> Any:
-        """The ResNet, or what the head has in its place."""
+    def features(self, **options: Any) -> Any:
+        """The backbone, or what the head has in its place."""
         own = getattr(self.head, "backbone", None)
         module = own(norm=self.norm, dtype=jnp.dtype(self.dtype), **options) if own else None
-        return module or super().backbone(**options)
+        return module or super().features(**options)
 
     @property
     def grid(self) -> Grid:

@@ -1,4 +1,4 @@
-"""The pose network: a fully convolutional ResNet to the maps of a head (paper, section 3.2.2)."""
+"""The pose network: a fully convolutional backbone to the maps of a head (paper, section 3.2.2)."""
 
 from collections import OrderedDict
 from functools import partial
@@ -10,7 +10,6 @@ from jaxtyping import Array, Float, Num
 
 from g_rmi.nn.conv import Conv
 from g_rmi.nn.norm import Norm
-from g_rmi.nn.resnet import normalise
 from g_rmi.ops.image import resize_align_corners
 from g_rmi.pose.config import MapsConfig
 from g_rmi.pose.heads.head import Making, Teacher, frozen_parts
@@ -47,7 +46,7 @@ class FeaturePyramid(nn.Module):
 
 
 class PoseNetwork(nn.Module):
-    """ResNet, feature pyramid if there is one, and whatever the head adds."""
+    """Backbone, feature pyramid if there is one, and whatever the head adds."""
 
     config: MapsConfig
     skeleton: Skeleton
@@ -66,9 +65,9 @@ class PoseNetwork(nn.Module):
         that look at what they have found.
         """
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        picture = normalise(image)
+        picture = config.normalise(image)
         learns = train and "trunk" not in frozen_parts(config.head)
-        features = config.backbone(name="trunk")(picture, train=learns)
+        features = config.features(name="trunk")(picture, train=learns)
         *_, final = blocks = list(features.values())[-4:]
         if config.fpn_channels:
             # Checkpoints know it by its first name.

@@ -46,14 +46,16 @@ class PoseTask:
         """Fresh variables: {"params": ..., "batch_stats": ...}."""
         return dict(self.network.init(key, jnp.zeros((1, *self.grid, 3), jnp.uint8)))
 
-    def resnet(self, variables: dict) -> dict:
-        """The variables of the ResNet alone, as `with_resnet` takes them."""
+    def backbone(self, variables: dict) -> dict:
+        """The variables of the backbone alone, as `with_backbone` takes them."""
         return {name: tree["trunk"] for name, tree in variables.items() if "trunk" in tree}
 
-    def with_resnet(self, variables: dict, resnet: dict) -> dict:
-        """`variables` with an imported ResNet (`g_rmi.pretrained`)."""
+    def with_backbone(self, variables: dict, backbone: dict) -> dict:
+        """`variables` with an imported backbone (`g_rmi.pretrained`)."""
         return {
-            name: {**tree, "trunk": {**tree["trunk"], **resnet[name]}} if name in resnet else tree
+            name: {**tree, "trunk": {**tree["trunk"], **backbone[name]}}
+            if name in backbone
+            else tree
             for name, tree in variables.items()
         }
 

@@ -152,18 +152,20 @@ def jit_step(
 
     A ValueError if the batch does not split over the devices.
     """
-    sharding.check_batch_size(mesh, train_config.batch_size, train_config.accumulate)
+    sharding.check_batch_size(mesh, train_config.batch_size, train_config.grad_accumulation)
     frozen = getattr(task, "frozen", ())  # of tasks that are trained in steps
     optimizer = make_optimizer(optim_config, train_config.steps, frozen)
-    averaging = optim_config.averaging
+    ema_decay = optim_config.ema_decay
 
     def create(given):
         key = jax.random.key(train_config.seed)
-        return create_state(task, optimizer, key, average=averaging > 0, given=given)
+        return create_state(task, optimizer, key, average=ema_decay > 0, given=given)
 
     shapes = sharding.abstract(create, mesh, None, fsdp=train_config.fsdp)
     step = jax.jit(
-        train_step(task, optimizer, accumulate=train_config.accumulate, averaging=averaging),
+        train_step(
+            task, optimizer, grad_accumulation=train_config.grad_accumulation, ema_decay=ema_decay
+        ),
         donate_argnums=0,
         out_shardings=(jax.tree.map(lambda x: x.sharding, shapes), sharding.replicated(mesh)),
     )

@@ -116,10 +116,10 @@ def describe(optim: OptimConfig, train: TrainConfig, devices: int) -> str:
     name = optim.optimizer
     if name == "sgd" and optim.momentum:
         name += f" momentum {optim.momentum:g}"
-    each = train.batch_size // (devices * train.accumulate)
+    each = train.batch_size // (devices * train.grad_accumulation)
     batch = f"{train.batch_size} = {devices} device{'s' * (devices > 1)} x {each}"
-    if train.accumulate > 1:
-        batch += f" x {train.accumulate} micro-batches"
+    if train.grad_accumulation > 1:
+        batch += f" x {train.grad_accumulation} micro-batches"
     return (
         f"{name}, learning rate {rate}, for the global batch {batch} "
         f"(not rescaled with devices), {train.steps} steps"

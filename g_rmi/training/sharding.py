@@ -27,18 +27,18 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def check_batch_size(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
+def check_batch_size(mesh: Mesh, batch_size: int, grad_accumulation: int = 1) -> None:
     """Checks that every device gets the same number of rows in every micro-batch.
 
     If not, a ValueError names batch sizes that would do.
     """
-    unit = mesh.size * accumulate
+    unit = mesh.size * grad_accumulation
     if batch_size % unit:
         low = batch_size // unit * unit
         choices = f"{low} or {low + unit}" if low else f"{unit}"
         raise ValueError(
             f"batch_size = {batch_size} does not split evenly over {mesh.size} devices x "
-            f"{accumulate} micro-batches: use a multiple of {unit}, such as {choices}"
+            f"{grad_accumulation} micro-batches: use a multiple of {unit}, such as {choices}"
         )
 
 

@@ -28,12 +28,12 @@ def train_step(
     task: Task,
     optimizer: optax.GradientTransformation,
     *,
-    accumulate: int = 1,
-    averaging: float = 0.0,
+    grad_accumulation: int = 1,
+    ema_decay: float = 0.0,
 ) -> Step:
     """The step as a pure function (state, batch) -> (state, metrics); the caller jits it.
 
-    It accumulates so many micro-batches; `averaging` is the decay of the average if the state has
+    It accumulates so many micro-batches; `ema_decay` is the decay of the average if the state has
     one. Metrics are the task's, with "gradient_norm" (before clipping) and "finite" (1 if loss and
     gradients are).
     """
@@ -42,7 +42,7 @@ def train_step(
     def gradients(state, batch, key):
         """Mean gradient over the rows of all micro-batches, by their weights."""
         how = {"train": True, "step": state.step}
-        if accumulate == 1:
+        if grad_accumulation == 1:
             grads, aux = gradient(state.params, state.model_state, batch, key, **how)
             return grads, *aux
 
@@ -57,7 +57,7 @@ def train_step(
             return (total, model_state), metrics
 
         zeros = jax.tree.map(jnp.zeros_like, state.params)
-        inputs = split_rows(batch, accumulate), jnp.arange(accumulate)
+        inputs = split_rows(batch, grad_accumulation), jnp.arange(grad_accumulation)
         (total, model_state), metrics = jax.lax.scan(micro, (zeros, state.model_state), inputs)
         metrics = jax.tree.map(lambda x: jnp.sum(x, axis=0), metrics)
         weight = jnp.maximum(metrics["loss"].count, 1e-6)  # all rows may be padding
@@ -70,7 +70,7 @@ def train_step(
         params = optax.apply_updates(state.params, updates)
         average = state.average
         if average is not None:
-            decay = averaging_decay(averaging, state.step)
+            decay = averaging_decay(ema_decay, state.step)
             average = update_average(average, {"params": params, **model_state}, decay)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"].total)

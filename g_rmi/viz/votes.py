@@ -1,5 +1,6 @@
 """How a joint is found, as a picture: the network's maps and what is made of them."""
 
+import itertools
 from collections.abc import Mapping
 
 import cv2
@@ -11,6 +12,7 @@ from g_rmi.viz.draw import contact_sheet, draw_heatmap
 
 _STRONG = 0.3  # Positions with less than this share of the largest h_k are left out.
 _ARROWS = 150  # About how many are drawn, from a regular grid of positions.
+_ZOOM = 3  # Of maps, in which a joint is small.
 _VOTE, _TARGET, _FOUND = (80, 170, 255, 255), (255, 255, 255, 255), (60, 255, 120, 255)
 
 
@@ -84,21 +86,33 @@ def explain_joint(
     Panels of a height in pixels: the crop, uint8 RGB [H, W, 3], with the joint where it was found,
     `(x, y)` in crop pixels, and its score; then each map, at the crop's resolution: [H, W] as
     colours, or vectors `(x, y)` in crop pixels as lines, which begin where the map before them is
-    strong: one for each position, [H, W, 2], or one to each joint, [H, W, K, 2].
+    strong: one for each position, [H, W, 2], or one to each joint, [H, W, K, 2]. All but those last
+    show what the first has a frame around, a third of the crop's sides.
     """
-    large = _enlarge(crop, height)
+    large, close = _enlarge(crop, height), _enlarge(crop, _ZOOM * (height - 1) + 1)
+    rows, columns = large.shape[:2]
+    place = (height - 1) / (crop.shape[0] - 1) * found
+    last = np.array(close.shape[1::-1]) - (columns, rows)
+    centre = _ZOOM * place - np.array([columns - 1, rows - 1]) / 2
+    x, y = np.clip(centre, 0, last).round().astype(int).tolist()
+    window = slice(y, y + rows), slice(x, x + columns)
+
     canvas = Canvas(large)
     radius = 0.025 * canvas.reference
-    place = (height - 1) / (crop.shape[0] - 1) * found
+    low, high = np.array([x, y]) / _ZOOM, np.array([x + columns - 1, y + rows - 1]) / _ZOOM
+    ring = np.array([low, (high[0], low[1]), high, (low[0], high[1]), low])
+    for start, end in itertools.pairwise(ring):
+        canvas.line(start, end, _TARGET, max(0.5, 0.15 * radius))
     canvas.disc(place, radius, _FOUND, ring=0.25 * radius)
     panels = {f"{joint}, score {score:.2f}": canvas.flatten()}
     strength = np.ones(crop.shape[:2], np.float32)
     for title, values in maps.items():
-        if values.ndim > 2:
-            draw = draw_votes if values.ndim == 3 else draw_pairs
-            panels[title] = draw(large, strength, values)
+        if values.ndim > 3:
+            panels[title] = draw_pairs(large, strength, values)
+        elif values.ndim > 2:
+            panels[title] = draw_votes(close, strength, values)[window]
         else:
             strength = np.maximum(values, 0)
-            panels[title] = draw_heatmap(large, strength)
+            panels[title] = draw_heatmap(close, strength)[window]
     options = {"columns": len(panels), "cell": large.shape[:2], "titles": list(panels)}
     return contact_sheet(list(panels.values()), **options)

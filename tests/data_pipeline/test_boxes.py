@@ -89,12 +89,13 @@ def test_detections_are_read_best_first_per_picture(read, tmp_path):
         detection(7, 0.7, category_id=3),
         detection(7, 0.05),
         detection(4, 0.3),
+        detection(4, 0.8, bbox=[3, 4, 0, 6]),
     ]
     path = write(tmp_path, "boxes.json", records)
     boxes = read_boxes(path, dataset, min_score=0.1)
     assert boxes.note == (
-        "2 boxes are not looked into, of other categories, below --min-box-score or beyond "
-        "--max-people"
+        "3 boxes are not looked into, of other categories, without inside, below "
+        "--min-box-score or beyond --max-people"
     )
     assert boxes.image.tolist() == [0, 0, 2, 2]
     assert boxes.score.tolist() == [0.3, 0.2, 0.9, 0.5]

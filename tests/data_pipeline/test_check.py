@@ -39,6 +39,9 @@ FAULTS = {
     "normalised": lambda c: people(c)[0].update(bbox=[0.1, 0.2, 0.3, 0.4]),
     "num_keypoints": lambda c: people(c)[0].update(num_keypoints=3),
     "no keypoints": lambda c: people(c)[0].update(keypoints=[0] * 3 * K, num_keypoints=0),
+    "assumed": lambda c: people(c)[0].pop("area"),
+    "mask": lambda c: people(c)[0].update(segmentation={"size": [80, 96], "counts": "b'a1'"}),
+    "same picture": lambda c: c["images"].append(c["images"][0] | {"id": 1}),
 }
 
 
@@ -52,7 +55,7 @@ def test_a_planted_fault_is_found(make_coco, edit, kind):
     assert report.examples[kind]
     others = set(report.count) - {kind}
     # The people of an image that is left out have none.
-    assert others <= {"unknown image"} if "image" in kind or "file" in kind else not others
+    assert others <= ({"unknown image"} if "image" in kind or "file" in kind else set())
     assert report.errors == sum(report.count[k] for k in report.count if k in ERRORS)
 
 
@@ -63,13 +66,13 @@ def test_one_fault_does_not_hide_another(make_coco, edit):
     def change(content):
         FAULTS["malformed"](content)
         content["annotations"][1]["keypoints"][:3] = [-3, 4, 2]
-        content["annotations"][2]["area"] = -1
+        content["annotations"][2]["area"] = 0
         content["images"][0]["file_name"] = "nothing.jpg"
 
     edit(directory, change)
     report = check_split(directory, "train")
     assert report.count == dict.fromkeys((*kinds, "no area"), 1)
-    assert report.examples["no area"] == ["annotation 102: area -1"]
+    assert report.examples["no area"] == ["annotation 102: area 0"]
     assert (report.images, report.people) == (6, 5)
 
 
@@ -107,8 +110,7 @@ def test_every_kind_is_planted_here():
         "undecodable image",
         "other category",
         "no people",
-        *("not mirrored", "orientation", "central", "no joints", "shares"),
-        "assumed",  # readers/test_tools.py
+        *("not mirrored", "orientation", "central", "no joints", "shares", "corners", "lying"),
     }
     assert tested == ERRORS.keys() | WARNINGS.keys() | NOTES.keys()
 
@@ -140,6 +142,66 @@ def test_a_split_without_its_pictures_is_not_passed_over(make_coco, capsys):
     (directory / "val2017").rename(directory / "validation")
     assert main(directory) == 1
     assert "no image folder" in capsys.readouterr().out
+
+
+def test_a_picture_under_two_names_is_a_warning(make_coco):
+    directory = make_coco(images=1)
+    folder = directory / "train2017"
+    path = directory / "annotations/person_keypoints_train2017.json"
+    content = json.loads(path.read_text())
+    content["images"].append(content["images"][0] | {"id": 1, "file_name": "again.jpg"})
+    path.write_text(json.dumps(content))
+    (folder / "again.jpg").write_bytes((folder / "000000.jpg").read_bytes())
+    (text,) = check_split(directory, "train").examples["same picture"]
+    assert re.fullmatch(r".*again\.jpg: the same as .*000000\.jpg", text)
+
+
+def upright(x, y, side):
+    """A body of three joints' rows, COCO's layout, in the box (x, y, side, 2 side)."""
+    rows = [0.1] * 5 + [0.2] * 2 + [0.4] * 4 + [0.6] * 2 + [0.8] * 2 + [1.0] * 2
+    points = [(x + side * (0.3 + 0.4 * (k % 2)), y + 2 * side * row) for k, row in enumerate(rows)]
+    return {
+        "bbox": [x, y, side, 2 * side],
+        "area": side**2,
+        "keypoints": [v for point in points for v in (*point, 2)],
+    }
+
+
+def corners(person):
+    x, y, w, h = person["bbox"]
+    return person | {"bbox": [x, y, x + w, y + h]}
+
+
+def exchanged(person):
+    (x, y, w, h), joints = person["bbox"], person["keypoints"]
+    flat = [v for k in range(K) for v in (joints[3 * k + 1], joints[3 * k], joints[3 * k + 2])]
+    return person | {"bbox": [y, x, h, w], "keypoints": flat}
+
+
+@pytest.mark.parametrize(
+    ("change", "count", "kind"),
+    [
+        (dict, 12, None),
+        (corners, 12, "corners"),
+        (corners, 4, None),  # too few to say so
+        (exchanged, 12, "lying"),
+        (exchanged, 9, None),
+    ],
+)
+def test_what_holds_of_most_people_is_said(make_coco, edit, change, count, kind):
+    directory = make_coco(images=1, size=(200, 200))
+
+    def fill(content):
+        image = {"image_id": content["images"][0]["id"], "category_id": 1, "iscrowd": 0}
+        bodies = (upright(10 + 2 * i, 12 + i, 40 + i) for i in range(count))
+        content["annotations"] = [
+            {"id": i + 1, **image, **change(body)} for i, body in enumerate(bodies)
+        ]
+
+    edit(directory, fill)
+    report = check_split(directory, "train")
+    assert report.count == ({kind: 1} if kind else {})
+    assert not report.errors
 
 
 def test_headers_alone_are_quicker_but_see_less(make_coco):

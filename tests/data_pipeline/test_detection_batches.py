@@ -18,7 +18,7 @@ from data_pipeline.stream import alternate
 from g_rmi.types import ALONE, DetectionBatch, Share
 
 CANVAS = (32, 48)
-AUGMENTATION = DetectorAugmentation(scale=(0.5, 2.0), colour=0.5, mosaic=0.3)
+AUGMENTATION = DetectorAugmentation(scale=(0.5, 2.0), colour_jitter=0.5, mosaic=0.3)
 CONFIG = DetectorDataConfig(augmentation=AUGMENTATION, max_boxes=6, threads=2)
 
 
@@ -146,7 +146,7 @@ def test_a_mixture_keeps_its_shares_and_favours_no_orientation(make_coco):
             record["image_id"] -= 2**40 - 1000 * i
         path.write_text(json.dumps(content))
         sets.append(read(directory, "train"))
-    config = DetectorDataConfig(weights=(0.7, 0.3), threads=2)
+    config = DetectorDataConfig(mix=(0.7, 0.3), threads=2)
     iterator = batches(*sets, config=config, batch_size=8)
     found = take(iterator, 60)
     iterator.close()

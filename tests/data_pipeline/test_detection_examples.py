@@ -224,7 +224,7 @@ def test_incomplete_tiles_are_ignored_one_by_one():
 
 def test_colour_leaves_the_rest_of_the_canvas_empty():
     datasets = [dataset_of(painted(60, 60, [(10, 10, 40, 40)]))]
-    augmentation = DetectorAugmentation(flip=0.0, colour=1.0)
+    augmentation = DetectorAugmentation(flip=0.0, colour_jitter=1.0)
     example = make(datasets, (60, 90), augmentation)
     assert not example.image[:, 60:].any()
     assert (example.image != make(datasets, (60, 90)).image).any()

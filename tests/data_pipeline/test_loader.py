@@ -30,7 +30,9 @@ from g_rmi.skeleton import COCO
 from g_rmi.types import ALONE, PoseBatch, Share
 
 K = len(COCO)
-AUGMENTATION = PoseAugmentation(rotation=30.0, shift=0.1, colour=0.5, half_body=0.3, occlusion=0.3)
+AUGMENTATION = PoseAugmentation(
+    rotation=30.0, shift=0.1, colour_jitter=0.5, half_body=0.3, random_erasing=0.3
+)
 CONFIG = PoseDataConfig(augmentation=AUGMENTATION, max_others=3, threads=2)
 
 
@@ -180,7 +182,7 @@ def test_a_mixture_keeps_its_shares_and_stays_pure(make_coco):
         read(make_coco(f"set{i}", images=images, seed=i, first=1000 * i), "train")
         for i, images in enumerate((9, 4, 6))
     ]
-    config = PoseDataConfig(weights=(0.7, 0.1, 0.2), threads=2)
+    config = PoseDataConfig(mix=(0.7, 0.1, 0.2), threads=2)
     ids = ids_of(batches(*sets, config=config, batch_size=20), 5)
     shares = np.bincount(np.array(ids) // 1000, minlength=3) / len(ids)
     np.testing.assert_allclose(shares, (0.7, 0.1, 0.2), atol=0.01)
@@ -191,11 +193,11 @@ def test_a_mixture_keeps_its_shares_and_stays_pure(make_coco):
     assert sorted(first[:9]) == sorted(sets[0].people.id)
 
 
-def test_weights_that_do_not_fit_are_refused(dataset):
-    with pytest.raises(DataError, match=r"weights = \(1.0, 2.0\): 2 weights for 1 data dir"):
-        batches(dataset, config=PoseDataConfig(weights=(1.0, 2.0)))
+def test_shares_that_do_not_fit_are_refused(dataset):
+    with pytest.raises(DataError, match=r"mix = \(1.0, 2.0\): 2 shares for 1 data dir"):
+        batches(dataset, config=PoseDataConfig(mix=(1.0, 2.0)))
     with pytest.raises(ValueError, match="must be positive"):
-        batches(dataset, config=PoseDataConfig(weights=(0.0,)))
+        batches(dataset, config=PoseDataConfig(mix=(0.0,)))
     with pytest.raises(DataError, match="no data set"):
         batches()
 
@@ -251,7 +253,7 @@ import json, sys, zlib
 from data_pipeline.readers import read
 from data_pipeline.loader import pose_batches
 from data_pipeline.config import PoseAugmentation, PoseDataConfig
-config = PoseDataConfig(augmentation=PoseAugmentation(rotation=30.0, colour=0.5), threads=2)
+config = PoseDataConfig(augmentation=PoseAugmentation(rotation=30.0, colour_jitter=0.5), threads=2)
 iterator = pose_batches([read(sys.argv[1], "train")], height=33, width=25, config=config,
                         batch_size=4, seed=0)
 iterator.set_state(json.loads(sys.argv[2]))
@@ -272,7 +274,9 @@ def run(*arguments):
 
 def test_resuming_in_another_process_is_exact(make_coco):
     directory = make_coco(images=9)
-    config = PoseDataConfig(augmentation=PoseAugmentation(rotation=30.0, colour=0.5), threads=2)
+    config = PoseDataConfig(
+        augmentation=PoseAugmentation(rotation=30.0, colour_jitter=0.5), threads=2
+    )
     here = batches(read(directory, "train"), config=config)
     for _ in range(3):
         next(here)

@@ -92,7 +92,7 @@ def test_odd_pictures_make_right_canvases(tmp_path, name):
             assert line[0] < 12
             assert line[-1] > 240 or side == 1
     assert np.isfinite(batch["scale"]).all()
-    augmentation = DetectorAugmentation(scale=(0.5, 2.0), colour=0.5, mosaic=0.3)
+    augmentation = DetectorAugmentation(scale=(0.5, 2.0), colour_jitter=0.5, mosaic=0.3)
     config = DetectorDataConfig(augmentation=augmentation, threads=1)
     iterator = detection_batches([dataset], canvas=CANVAS, config=config, batch_size=3, seed=0)
     for _ in range(4):

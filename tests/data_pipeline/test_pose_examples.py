@@ -18,16 +18,16 @@ NONE = PoseAugmentation(scale=(1.25, 1.25), flip=0.0)
 GEOMETRY = PoseAugmentation(
     scale=(0.9, 1.5), flip=0.5, shift=0.1, rotation=45.0, rotation_probability=1.0
 )
-TURNED = PoseAugmentation(scale=(1.0, 1.0), flip=0.5, turned=1.0)
+TURNED = PoseAugmentation(scale=(1.0, 1.0), flip=0.5, any_rotation=1.0)
 ALL = PoseAugmentation(
     scale=(0.8, 1.5),
     shift=0.1,
     rotation=40.0,
-    turned=0.5,
-    colour=0.8,
+    any_rotation=0.5,
+    colour_jitter=0.8,
     half_body=0.5,
-    occlusion=0.5,
-    mixing=0.5,
+    random_erasing=0.5,
+    mixup=0.5,
     copy_paste=0.5,
 )
 
@@ -291,7 +291,8 @@ def test_people_of_few_joints_are_not_turned():
     dataset = painted()
     dataset.people.visibility[0, 7:] = 0
     plain, turned = (
-        make(examples(dataset, dataclasses.replace(NONE, turned=share))) for share in (0.0, 1.0)
+        make(examples(dataset, dataclasses.replace(NONE, any_rotation=share)))
+        for share in (0.0, 1.0)
     )
     for a, b in zip(plain, turned):
         np.testing.assert_array_equal(a, b)
@@ -369,7 +370,7 @@ def test_mixing_shows_another_persons_crop_and_keeps_the_joints():
     points = np.stack([np.full((K, 2), (35, 50)), np.full((K, 2), (155, 50))])
     dataset = dataset_of(image, boxes, points, np.full((2, K), 2))
     plain = examples(dataset, PoseAugmentation(scale=(1.0, 1.0), flip=0.0))
-    mixing = examples(dataset, PoseAugmentation(scale=(1.0, 1.0), flip=0.0, mixing=1.0))
+    mixing = examples(dataset, PoseAugmentation(scale=(1.0, 1.0), flip=0.0, mixup=1.0))
     lit = 0
     for seed in range(20):
         a, b = make(plain, seed=seed), make(mixing, seed=seed)
@@ -383,7 +384,7 @@ def test_colour_jitter_keeps_the_outside_black():
     white = dataset_of(
         np.full((40, 40, 3), 255, np.uint8), [[0, 0, 39, 39]], np.ones((1, K, 2)), np.ones((1, K))
     )
-    bright = PoseAugmentation(scale=(2.0, 2.0), flip=0.0, colour=1.0)
+    bright = PoseAugmentation(scale=(2.0, 2.0), flip=0.0, colour_jitter=1.0)
     for seed in range(5):
         crop = make(examples(white, bright), seed=seed).image
         assert (crop[:20] == 0).all()

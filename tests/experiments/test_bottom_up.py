@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from data_pipeline import synthetic
-from experiments import evaluate, explain, export, predict, train
+from experiments import evaluate, explain, export, predict, sweep, train
+from experiments.parts import training
 from g_rmi.evaluation.truth import KEYPOINT_METRICS
 from g_rmi.inference.load import PAIRS, load_task
 from g_rmi.training.weights import read_config, write_weights
@@ -100,3 +101,18 @@ def test_what_reads_the_weights_and_what_refuses_them(workdir, data, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             program.main(words)
+
+
+@pytest.mark.slow
+def test_solvers_are_compared_on_one_training(workdir, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "run", lambda arguments: pytest.fail("it is there"))
+    options = ["--base", str(workdir), "--data", str(data), "--launcher", "debug"]
+    assert sweep.main(["--config", "solver", *options, "--out", str(tmp_path)]) == 0
+    head, _, *rows = (tmp_path / "solver.md").read_text().split("\n| ")[1:]
+    assert "ms_per_image" in head
+    assert [row.partition("|")[0].strip() for row in rows[:4]] == [
+        "in stages",
+        "at once",
+        "tree walk",
+        "exact",
+    ]

@@ -1,6 +1,7 @@
 """Every config: complete; one step and one prediction fit together and lower (no compute)."""
 
 import csv
+import dataclasses
 import datetime
 import functools
 import re
@@ -20,9 +21,20 @@ from g_rmi.training.step import train_step
 from g_rmi.types import DetectionBatch, PartsBatch, PoseBatch
 
 LOG = Path(__file__).resolve().parents[2] / "experiments" / "runs" / "log.csv"
-POSE = [name for name in configs.names() if configs.get(name).stage == "pose"]
-DETECTOR = [name for name in configs.names() if configs.get(name).stage == "detector"]
-PARTS = [name for name in configs.names() if configs.get(name).stage == "parts"]
+
+
+def networks(stage):
+    """A config of every network of the stage: others train the same in another way."""
+    found = {}
+    for name in sorted(configs.names(), reverse=True):  # of twins, the one with the shorter name
+        experiment = configs.get(name)
+        network = dataclasses.replace(experiment.model, dtype="float32")
+        if experiment.stage == stage:
+            found[network] = name
+    return sorted(found.values())
+
+
+POSE, DETECTOR, PARTS = map(networks, ("pose", "detector", "parts"))
 
 
 def arrays(rows):
@@ -84,7 +96,7 @@ def one_step(task, experiment, batch):
     def create():
         return create_state(task, optimizer, jax.random.key(0), average=True)
 
-    step = train_step(task, optimizer, averaging=0.9)
+    step = train_step(task, optimizer, ema_decay=0.9)
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes a float with its count
         state = jax.eval_shape(create)
         after, metrics = lowered(step, state, batch)
@@ -162,7 +174,7 @@ def test_a_file_of_the_users_is_a_config(tmp_path):
     arguments = cli.parse(
         Arguments(), ["--config", str(tmp_path / "mine.py"), "--width", "8"], prog="train"
     )
-    assert (arguments.experiment.train.steps, arguments.experiment.model.width) == (7, 8)
+    assert (arguments.experiment.train.steps, arguments.experiment.model.backbone.width) == (7, 8)
     assert arguments.directory == Path("runs/mine")
     assert sweep.read_experiment(str(tmp_path / "mine.py")).train.steps == 7
 

@@ -102,6 +102,19 @@ def test_a_dry_run_says_all_and_leaves_nothing(data, tmp_path, capsys):
     assert out.endswith(f"2 steps; would begin {tmp_path / 'run'}\n")
 
 
+def test_a_dry_run_refuses_what_the_training_would(data, tmp_path, monkeypatch):
+    where = data / "annotations/person_keypoints_val2017.json"
+    text = re.sub(r'"area": ?[\d.]+', '"area":0', where.read_text())
+    other = tmp_path / "data/annotations"
+    other.mkdir(parents=True)
+    for name in ("train2017", "val2017", "annotations/person_keypoints_train2017.json"):
+        (tmp_path / "data" / name).symlink_to(data / name)
+    (other / where.name).write_text(text)
+    arguments = ["--data", str(tmp_path / "data"), "--workdir", str(tmp_path / "run")]
+    with pytest.raises(ValueError, match=r"val: annotation .* has no area"):
+        train.main([*TINY, *arguments, "--dry-run"])
+
+
 def test_the_log_says_what_happens_and_what_is_next(only_train, data, tmp_path, capsys):
     run, arguments = tmp_path / "a run", [*TINY, "--profile", "2", "--steps", "5"]
     train.main([*arguments, "--data", str(data), "--workdir", str(run)])
@@ -300,10 +313,10 @@ def test_the_other_stage_gives_its_resnet(detector, workdir, only_train, tmp_pat
     starts = [(TINY_DETECTOR, workdir), (TINY, detector)]
     for i, (config, other) in enumerate(starts):
         here = ["--workdir", str(tmp_path / str(i)), "--init", str(other)]
-        still = ["--learning-rate", "1e-12", "--averaging", "0"]
+        still = ["--learning-rate", "1e-12", "--ema-decay", "0"]
         train.main([*config, *arguments, *here, *still])
         theirs, ours = (
-            task.resnet(variables)["params"]
+            task.backbone(variables)["params"]
             for task, variables in map(load_task, (other, tmp_path / str(i)))
         )
         assert {"conv1", "block1_unit0", "block4_unit0"} <= ours.keys()
@@ -358,7 +371,7 @@ def test_numbers_that_mean_nothing(program, option, value, tmp_path, capsys):
         (["--rotation", "nan"], "rotation = nan: must be between 0 and 180"),
         (["--box-scale", "inf"], "box_scale = inf: must be positive"),
         (["--learning-rate", "-1"], "learning_rate = -1.0: must be positive"),
-        (["--averaging", "1.5"], "averaging = 1.5: must be in [0, 1)"),
+        (["--ema-decay", "1.5"], "ema_decay = 1.5: must be in [0, 1)"),
         (["--crop-height", "130"], "crop_height = 130: must be 32 n"),
         (["--stepz", "3"], "--steps"),
     ],

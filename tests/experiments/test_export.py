@@ -262,6 +262,13 @@ def test_one_onnx_file_finds_people_without_jax(workdirs, tmp_path, monkeypatch,
         np.testing.assert_array_equal(found[name], column[valid])
     subprocess.run([sys.executable, out.with_suffix(".py"), tmp_path / "a.png"], check=True)
     assert cv2.imread(str(tmp_path / "a.png.people.jpg")).shape == (90, 61, 3)
+    # In eight bits it is smaller, and has the same loader.
+    small = tmp_path / "small.onnx"
+    export.main(["onnx", *words[:4], "--out", str(small), *options, "--int8", str(tmp_path)])
+    assert small.stat().st_size < 0.6 * out.stat().st_size
+    subprocess.run([sys.executable, small.with_suffix(".py"), tmp_path / "a.png"], check=True)
+    with pytest.raises(ValueError, match="--int8 nowhere: no such folder"):
+        export.main(["onnx", "--out", str(small), "--int8", "nowhere"])
 
 
 def test_what_the_program_was_called_before(tmp_path, capsys):

@@ -90,14 +90,17 @@ def test_it_is_evaluated_and_drawn(workdir, data, tmp_path):
 
 
 @pytest.mark.slow
-def test_it_starts_from_the_resnet_of_other_joints(workdir, tmp_path):
-    category = HAND | {"keypoints": ["a", "b"], "skeleton": [[1, 2]], "sigmas": [0.1, 0.1]}
+def test_it_starts_from_a_network_of_other_joints(workdir, tmp_path, capsys):
+    category = HAND | {"keypoints": ["a", "left_edge"], "skeleton": [[1, 2]], "sigmas": [0.1, 0.1]}
     data = write(tmp_path / "data", category, joints=2)
-    still = ["--steps=1", "--learning-rate=1e-12", "--averaging=0", "--init", str(workdir)]
+    still = ["--steps=1", "--learning-rate=1e-12", "--ema-decay=0", "--init", str(workdir)]
     train.main([*TINY, *still, "--data", str(data), "--workdir", str(tmp_path / "run")])
     (theirs, before), (ours, after) = map(load_task, (workdir, tmp_path / "run"))
-    assert len(ours.skeleton) == 2
-    old, new = theirs.resnet(before)["params"], ours.resnet(after)["params"]
+    assert "joints by name: left_edge; new: a" in capsys.readouterr().out
+    index = theirs.skeleton.names.index("left_edge")
+    was, now = (tree["params"]["heatmap"]["kernel"] for tree in (before, after))
+    np.testing.assert_allclose(now[..., 1], was[..., index], atol=1e-6)
+    old, new = theirs.backbone(before)["params"], ours.backbone(after)["params"]
     np.testing.assert_allclose(new["conv1"]["kernel"], old["conv1"]["kernel"], atol=1e-6)
 
 

@@ -12,6 +12,7 @@ from experiments import evaluate, explain, export, publish
 from g_rmi.inference.load import load_settings, load_task
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.weights import read_weights, write_weights
 from tests.networks import POSE, save, scene
@@ -78,7 +79,9 @@ def test_weights_are_averaged_with_others(weights, tmp_path):
     _, first = load_task(weights)
     for a, b in zip(jax.tree.leaves(mean), jax.tree.leaves(first), strict=True):
         np.testing.assert_allclose(a, 2 / 3 * np.asarray(b, np.float32), rtol=3e-3, atol=1e-6)
-    other = dataclasses.replace(POSE, model=dataclasses.replace(POSE.model, width=4))
+    other = dataclasses.replace(
+        POSE, model=dataclasses.replace(POSE.model, backbone=ResNetConfig(depth=26, width=4))
+    )
     save(tmp_path / "other", other, PoseTask(other.model))
     with pytest.raises(ValueError, match=r"--average-with .*other: of another network"):
         export.main([*arguments, "--average-with", str(tmp_path / "other")])

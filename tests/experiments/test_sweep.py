@@ -17,6 +17,7 @@ from experiments.parts.experiment import DetectorExperiment, PoseExperiment, ove
 from experiments.parts.points import Base, Point, check_names, resolve, settings_of
 from experiments.parts.sweep_jobs import differences
 from g_rmi.inference.settings import Settings
+from g_rmi.nn.resnet import ResNetConfig
 
 BASES = {
     "pose_resnet101": "detector_resnet101",
@@ -25,10 +26,12 @@ BASES = {
     "pose_synthetic": "detector_synthetic",
 }
 
-# Sweeps over what one head has.
+# Sweeps over what one head, or a bottom-up network, has.
 OTHERS = {
+    "candidates": ("parts_resnet101", "parts_small"),
     "chain": ("pose_chain_resnet50", "pose_chain_small"),
     "iterations": ("pose_recurrent", "pose_recurrent_small"),
+    "solver": ("parts_resnet101", "parts_small"),
 }
 
 # Points, pose networks and detectors of each.
@@ -36,6 +39,7 @@ SIZES = {
     "auxiliary": (2, 2, 0),
     "averaging": (2, 1, 0),
     "box_source": (3, 1, 2),
+    "candidates": (5, 1, 0),
     "cascade": (5, 5, 0),
     "chain": (7, 5, 0),
     "crop_depth": (4, 4, 0),
@@ -48,6 +52,7 @@ SIZES = {
     "oks_threshold": (6, 1, 1),
     "radius": (4, 4, 0),
     "score": (3, 1, 1),
+    "solver": (4, 1, 0),
 }
 
 TINY = [
@@ -82,14 +87,24 @@ def test_all_points_resolve(name, base):
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_sweep_over_another_head_says_so(name):
-    with pytest.raises(ValueError, match=r"needs the head '(chain|recurrent)', not 'disks'"):
+    wanted = r"needs the head '(chain|recurrent)', not 'disks'|needs a bottom-up network: --base"
+    with pytest.raises(ValueError, match=wanted):
         ablations.get(name, Base(configs.get("pose_small")))
+
+
+@pytest.mark.parametrize("name", ["oks_threshold", "decoding", "crop_depth"])
+def test_a_bottom_up_network_has_neither_boxes_nor_their_settings(name):
+    base = Base(configs.get("parts_small"))
+    with pytest.raises(
+        ValueError, match=r"needs (boxes, which a bottom-up|the head .disks.|a pose network)"
+    ):
+        [resolve(point, base) for point in ablations.get(name, base)]
 
 
 def test_the_papers_values_are_among_the_points():
     base = Base(PoseExperiment(), DetectorExperiment())
     pose = [resolve(p, base).pose.model for p in ablations.get("crop_depth", base)]
-    assert [(m.depth, m.crop_height, m.crop_width) for m in pose] == [
+    assert [(m.backbone.depth, m.crop_height, m.crop_width) for m in pose] == [
         (50, 257, 185),
         (50, 353, 257),
         (101, 257, 185),
@@ -104,12 +119,12 @@ def test_the_papers_values_are_among_the_points():
 
 
 def test_one_training_gives_both_of_its_weights():
-    without = override(PoseExperiment(), {"optim.averaging": 0.0})
-    half = override(without, {"optim.averaging": 0.5})
+    without = override(PoseExperiment(), {"optim.ema_decay": 0.0})
+    half = override(without, {"optim.ema_decay": 0.5})
     for base, decay in ((Base(without), 0.9999), (Base(half), 0.5)):
         average, last = ablations.get("averaging", base)
         assert resolve(average, base) == resolve(last, base)
-        assert resolve(last, base).pose.optim.averaging == decay
+        assert resolve(last, base).pose.optim.ema_decay == decay
         assert (average.averaged, last.averaged) == (True, False)
 
 
@@ -130,6 +145,14 @@ def test_one_training_gives_both_of_its_weights():
 def test_a_wrong_field_is_named(fields, message):
     with pytest.raises(ValueError, match=message.replace("[", r"\[")):
         resolve(Point("x", fields), Base(PoseExperiment()))
+
+
+@pytest.mark.parametrize(
+    ("base", "detector"),
+    [("pose_small", "detector_small"), ("pose_modern", None), ("heads_2026_11", None)],
+)
+def test_a_base_has_the_detector_of_its_name(base, detector):
+    assert sweep.namesake(base) == detector
 
 
 def test_points_have_different_names():
@@ -339,8 +362,8 @@ def test_detectors_are_alike_but_for_their_kind():
     points = ablations.get("detectors", base)
     models = [resolve(point, base).detector.model for point in points]
     assert {type(model).kind for model in models} == {"faster_rcnn", "rfcn", "ssd"}
-    assert {(m.width, m.canvas, m.depth, m.output_stride) for m in models} == {
-        (32, (256, 352), 26, 16)
+    assert {(m.backbone, m.canvas, m.output_stride) for m in models} == {
+        (ResNetConfig(depth=26, width=32), (256, 352), 16)
     }
     mined = {m.kind: m.hard_examples for m in models if m.kind != "ssd"}
     assert mined == {"faster_rcnn": 0, "rfcn": 32}
@@ -351,7 +374,7 @@ def test_detectors_are_alike_but_for_their_kind():
         *(10, 50, 100, 300, 10, 50, 100, 300, None)
     ]
     axes = [resolve(p, base).detector.model for p in ablations.get("detector_axes", base)]
-    assert [(m.canvas, m.output_stride, m.depth) for m in axes[:4]] == [
+    assert [(m.canvas, m.output_stride, m.backbone.depth) for m in axes[:4]] == [
         ((256, 352), 16, 26),
         ((128, 176), 16, 26),
         ((256, 352), 8, 26),

@@ -17,6 +17,8 @@ from g_rmi import config
 from g_rmi.detector import DetectorConfig
 from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.inference.settings import Settings
+from g_rmi.nn.network import Backbone
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads import Head
 from g_rmi.pose.heads.disks import Disks
@@ -24,7 +26,7 @@ from g_rmi.pose.heads.disks import Disks
 
 def test_the_defaults_are_the_papers():
     paper = PoseExperiment()
-    assert (paper.model.depth, paper.model.output_stride) == (101, 8)
+    assert (paper.model.backbone.depth, paper.model.output_stride) == (101, 8)
     assert paper.model.head == Disks(
         radius=25.0, heatmap_weight=4.0, offset_weight=1.0, decoding="hough"
     )
@@ -33,18 +35,18 @@ def test_the_defaults_are_the_papers():
     assert paper.data.augmentation.scale == (1.0, 1.5)
     assert (paper.optim.optimizer, paper.optim.learning_rate) == ("sgd", 0.005)
     assert (paper.train.batch_size, paper.train.steps) == (24, 800_000)
-    assert paper.optim.averaging > 0
+    assert paper.optim.ema_decay > 0
 
 
 def test_the_detectors_defaults_are_the_papers():
     paper = DetectorExperiment()
-    assert (paper.model.depth, paper.model.output_stride) == (101, 8)
+    assert (paper.model.backbone.depth, paper.model.output_stride) == (101, 8)
     assert paper.model.canvas == (800, 1200)
     assert paper.model.anchor_base == 256
     assert paper.model.anchor_scales == (0.25, 0.5, 1, 2)
     assert paper.model.anchor_ratios == (0.5, 1, 2)
     assert (paper.model.rpn_dilation, paper.model.proposals, paper.model.roi_size) == (2, 300, 14)
-    assert (paper.model.proposal_iou, paper.model.box_iou) == (0.7, 0.6)
+    assert (paper.model.rpn_nms_iou, paper.model.box_nms_iou) == (0.7, 0.6)
     assert (paper.model.localisation_weight, paper.model.class_weight) == (2, 1)
     assert (paper.optim.optimizer, paper.optim.learning_rate) == ("sgd", 3e-4)
     assert (paper.optim.momentum, paper.optim.clip_norm) == (0.9, 10)
@@ -64,7 +66,7 @@ def test_either_stage_reads_back():
 def test_json_round_trip():
     experiment = dataclasses.replace(
         PoseExperiment(),
-        data=data_config.PoseDataConfig(weights=(1.0, 2.0)),
+        data=data_config.PoseDataConfig(mix=(1.0, 2.0)),
         optim=config.OptimConfig(schedule="steps", boundaries=(10, 20)),
     )
     text = json.dumps(config.to_dict(experiment))
@@ -99,18 +101,21 @@ def test_a_wrong_file_is_refused_by_name(values, message):
         (lambda: FasterRCNNConfig(canvas=(900, 600)), r"canvas = \(900, 600\)"),
         (lambda: FasterRCNNConfig(roi_size=7), "roi_size = 7: must be even"),
         (lambda: FasterRCNNConfig(rpn_negative=0.8), "rpn_negative = 0.8: .*0.7"),
-        (lambda: FasterRCNNConfig(box_iou=1.5), "box_iou = 1.5: must be between 0 and 1"),
+        (lambda: FasterRCNNConfig(box_nms_iou=1.5), "box_nms_iou = 1.5: must be between 0 and 1"),
         (lambda: data_config.DetectorAugmentation(mosaic=2.0), "mosaic = 2.0"),
         (lambda: data_config.PoseAugmentation(flip=1.5), "flip = 1.5"),
-        (lambda: config.TrainConfig(batch_size=10, accumulate=3), "accumulate = 3: .*divisor"),
+        (
+            lambda: config.TrainConfig(batch_size=10, grad_accumulation=3),
+            "grad_accumulation = 3: .*divisor",
+        ),
         (lambda: config.OptimConfig(schedule="steps"), "boundaries"),
-        (lambda: config.OptimConfig(averaging=1.0), "averaging"),
+        (lambda: config.OptimConfig(ema_decay=1.0), "ema_decay"),
         (lambda: config.OptimConfig(momentum=1.0), "momentum = 1.0: must be in"),
         (lambda: config.OptimConfig(clip_norm=-1.0), "clip_norm = -1.0: must be 0 or more"),
         (lambda: config.OptimConfig(learning_rate=float("inf")), "learning_rate = inf"),
         (lambda: config.TrainConfig(evaluate_every=-1), "evaluate_every = -1"),
         (lambda: PoseConfig(box_scale=float("inf")), "box_scale = inf"),
-        (lambda: PoseConfig(width=0), "width = 0: must be 1 or more"),
+        (lambda: ResNetConfig(width=0), "width = 0: must be 1 or more"),
         (lambda: Disks(heatmap_weight=float("nan")), "heatmap_weight = nan"),
         (lambda: FasterRCNNConfig(class_weight=-1.0), "class_weight = -1.0"),
         (lambda: FasterRCNNConfig(anchor_scales=(1.0, float("inf"))), "anchor_scales"),
@@ -128,6 +133,7 @@ def test_impossible_values_are_refused_by_name(make, message):
 CONFIGS = (
     *typing.get_args(Head),
     *(typing.get_args(DetectorConfig) or (DetectorConfig,)),
+    *typing.get_args(Backbone),
     *(PoseConfig, config.OptimConfig, config.TrainConfig, Settings),
     *(data_config.PoseAugmentation, data_config.DetectorAugmentation),
     *(data_config.PoseDataConfig, data_config.DetectorDataConfig),
@@ -155,13 +161,13 @@ def test_no_number_may_be_negative_infinite_or_nan(kind):
     ("kind", "name", "value"),
     [
         (config.OptimConfig, "learning_rate", 0.0),
-        (config.OptimConfig, "averaging", 1.5),
+        (config.OptimConfig, "ema_decay", 1.5),
         (config.OptimConfig, "momentum", 1.0),
         (config.TrainConfig, "steps", 0),
         (data_config.PoseDataConfig, "threads", 0),
-        (data_config.PoseDataConfig, "weights", (1.0, 0.0)),
+        (data_config.PoseDataConfig, "mix", (1.0, 0.0)),
         (data_config.PoseAugmentation, "rotation", 180.5),
-        (PoseConfig, "width", 0),
+        (ResNetConfig, "width", 0),
         (PoseConfig, "crop_height", -7),
         (FasterRCNNConfig, "rpn_channels", 0),
         (FasterRCNNConfig, "anchor_scales", ()),

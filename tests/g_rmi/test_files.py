@@ -100,3 +100,8 @@ def test_what_cannot_be_written_is_named(check, path, tmp_path):
             check_directory(bucket)
     check_file(tmp_path / "new" / "report.json")
     assert not (tmp_path / "new").exists()
+
+
+def test_names_that_are_no_text_are_written_as_their_bytes(tmp_path):
+    write_whole(tmp_path / "names", "b\udcc3\udcbccher")
+    assert (tmp_path / "names").read_bytes() == "bücher".encode()

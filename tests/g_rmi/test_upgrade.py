@@ -60,18 +60,25 @@ def test_every_old_field_has_its_place_today():
     assert (model.head.kind, model.head.loss_stride, model.head.huber_delta) == ("disks", 4, 1.0)
     new = to_dict(experiment_from_dict(old))
     assert upgrade(new) == new
+    assert new["data"]["augmentation"]["random_erasing"] == 0.3
+    assert list(new["data"]["mix"]) == old["data"]["weights"]
+    assert new["optim"]["ema_decay"] == 0.999
     kept = {name: value for name, value in old["model"].items() if name in new["model"]}
     assert kept.items() <= new["model"].items()
     del old["stage"]  # as before there were detectors
     assert experiment_from_dict(old) == experiment_from_dict(new)
 
 
-def test_a_detectors_fields_stay_where_they_are():
+def test_a_detectors_fields_are_called_as_in_the_field():
     old = json.loads((OLD / "detector.json").read_text())
     new = upgrade(old)
     assert new["model"].pop("kind") == "faster_rcnn"
     assert old["model"].pop("min_score") == 0.0
-    assert new == old
+    size = {name: old["model"].pop(name) for name in ("depth", "width")}
+    assert new["model"].pop("backbone") == {"kind": "resnet", **size}
+    words = {"rpn_even": "rpn_balanced", "proposal_iou": "rpn_nms_iou", "box_iou": "box_nms_iou"}
+    model = {words.get(name, name): value for name, value in old["model"].items()}
+    assert new["model"] == model
 
 
 def test_an_old_training_goes_on(workdir):

@@ -13,7 +13,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.pose.config import PoseConfig
-from g_rmi.pretrained.resnet import MODULES, WEIGHTS
+from g_rmi.pretrained.resnet import TABLE
+from g_rmi.pretrained.table import WEIGHTS
 from tests.oracles.torch_resnet import UNITS, Bottleneck, ResNet
 
 # Norms and the convolutions right before them: of a unit, of the feature pyramid, of a shortcut.
@@ -27,7 +28,9 @@ class RPN(nn.Module):
         super().__init__()
         anchors = len(config.anchor_scales) * len(config.anchor_ratios)
         d = config.rpn_dilation
-        self.conv = nn.Conv2d(16 * config.width, config.rpn_channels, 3, padding=d, dilation=d)
+        self.conv = nn.Conv2d(
+            16 * config.backbone.width, config.rpn_channels, 3, padding=d, dilation=d
+        )
         self.objectness = nn.Conv2d(config.rpn_channels, anchors, 1)
         self.codes = nn.Conv2d(config.rpn_channels, 4 * anchors, 1)
 
@@ -44,8 +47,8 @@ class BoxHead(nn.Module):
 
     def __init__(self, config: FasterRCNNConfig):
         super().__init__()
-        width = 8 * config.width
-        inputs = [2 * width] + [4 * width] * (UNITS[config.depth][3] - 1)
+        width = 8 * config.backbone.width
+        inputs = [2 * width] + [4 * width] * (UNITS[config.backbone.depth][3] - 1)
         self.layer4 = nn.Sequential(*(Bottleneck(n, width, 1, 1) for n in inputs))
         self.logits = nn.Linear(4 * width, 2)
         self.codes = nn.Linear(4 * width, 4)
@@ -61,7 +64,7 @@ class Detector(nn.Module):
 
     def __init__(self, config: FasterRCNNConfig):
         super().__init__()
-        self.trunk = ResNet(config.depth, config.output_stride, config.width)
+        self.trunk = ResNet(config.backbone.depth, config.output_stride, config.backbone.width)
         self.trunk.layer4 = nn.Identity()  # it belongs to the box head
         self.rpn = RPN(config)
         self.box_head = BoxHead(config)
@@ -105,10 +108,10 @@ class PoseNetwork(nn.Module):
 
     def __init__(self, config: PoseConfig, keypoints: int):
         super().__init__()
-        self.trunk = ResNet(config.depth, config.output_stride, config.width)
-        channels = config.fpn_channels or 32 * config.width
+        self.trunk = ResNet(config.backbone.depth, config.output_stride, config.backbone.width)
+        channels = config.fpn_channels or 32 * config.backbone.width
         has_pyramid = config.fpn_channels > 0
-        self.top_down = FeaturePyramid(channels, config.width) if has_pyramid else None
+        self.top_down = FeaturePyramid(channels, config.backbone.width) if has_pyramid else None
         self.heatmap = nn.Conv2d(channels, keypoints, 1)
         self.offset = nn.Conv2d(channels, 2 * keypoints, 1)
 
@@ -141,7 +144,7 @@ def load_state(module: nn.Module, variables: Mapping[str, Any]) -> None:
 def _module_name(modules: Sequence[str]) -> list[str]:
     if modules[0] == "trunk" or "block4" in modules:
         own = "/".join(name for name in modules[1:] if name != "block4")
-        pattern, name = next(row for row in MODULES if re.fullmatch(row[0], own))
+        pattern, name = next(row for row in TABLE.modules if re.fullmatch(row[0], own))
         return [modules[0], re.sub(pattern, name, own)]
     return ["logits" if name == "class" else name for name in modules]
 

@@ -76,8 +76,8 @@ def gradient(config, image, layout):
     """A call for the gradient of a simple loss on a pose network's maps, on all usable cores."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     order = getattr(torch, layout)
-    trunk = ResNet(config.depth, config.output_stride, config.width)
-    head = nn.Conv2d(32 * config.width, 51, 1)
+    trunk = ResNet(config.backbone.depth, config.output_stride, config.backbone.width)
+    head = nn.Conv2d(32 * config.backbone.width, 51, 1)
     network = nn.ModuleList([trunk, head]).to(memory_format=order)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     pixels = torch.from_numpy(np.array(image))  # a copy that may be written to

@@ -234,7 +234,7 @@ class TwoStage:
         best, index = objectness.topk(min(config.candidates, len(objectness)))
         anchors = anchor_boxes(config, *features.shape[-2:])[index]
         boxes = decode_boxes(codes[index], anchors, size)
-        regions, _ = select(boxes, best, config.proposal_iou, config.proposals)
+        regions, _ = select(boxes, best, config.rpn_nms_iou, config.proposals)
 
         side = config.roi_size
         cells = F.max_pool2d(crop(features, regions / config.output_stride, side, side), 2)
@@ -243,7 +243,7 @@ class TwoStage:
         boxes = decode_boxes(codes, regions, size)
         some = scores >= self.settings.min_box_score
         limit = min(config.detections, self.settings.max_people)
-        found = select(boxes[some], scores[some], config.box_iou, limit)
+        found = select(boxes[some], scores[some], config.box_nms_iou, limit)
         # Boxes begin half a pixel before the middles of their pixels, which are what is scaled.
         scale = torch.tensor([(width - 1) / (size[1] - 1), (height - 1) / (size[0] - 1)] * 2)
         return Boxes(scale * found.boxes + (1 - scale) / 2, found.scores)

@@ -22,9 +22,9 @@ OPTIONS = {
     "rpn_negative": 0.3,
     "candidates": 33,
     "proposals": 25,
-    "proposal_iou": 0.3,
+    "rpn_nms_iou": 0.3,
     "box_positive": 0.3,
-    "box_iou": 0.1,
+    "box_nms_iou": 0.1,
     "detections": 8,
     "min_score": 0.6,
 }
@@ -75,7 +75,7 @@ def run_rpn(given):
         SAMPLES,
         0.5,
         *({"training": n, "testing": n} for n in (OPTIONS["candidates"], OPTIONS["proposals"])),
-        OPTIONS["proposal_iou"],
+        OPTIONS["rpn_nms_iou"],
     )
     network.box_coder = _utils.BoxCoder(WEIGHTS)
     images = image_list.ImageList(torch.zeros(1, 3, *CANVAS), [PICTURE])
@@ -109,7 +109,7 @@ def run_box_head(rng, given, proposals):
         0.5,
         WEIGHTS,
         OPTIONS["min_score"],
-        OPTIONS["box_iou"],
+        OPTIONS["box_nms_iou"],
         OPTIONS["detections"],
     )
     boxes = torch.from_numpy(given["boxes"])

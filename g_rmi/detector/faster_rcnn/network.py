@@ -1,4 +1,4 @@
-"""Faster R-CNN's network: backbone, region proposals, and block 4 of the ResNet on each region."""
+"""Faster R-CNN's network: backbone, region proposals, and its block 4 on each region."""
 
 from functools import partial
 
@@ -10,7 +10,6 @@ from jaxtyping import Array, Float, Int
 from g_rmi.detector.faster_rcnn.config import FasterRCNNConfig
 from g_rmi.detector.proposals import BoxOutputs
 from g_rmi.detector.two_stage.network import TwoStageNetwork
-from g_rmi.nn.resnet import Block4
 from g_rmi.ops.image import crop_boxes
 from g_rmi.ops.roi import roi_align
 
@@ -24,9 +23,8 @@ class BoxHead(nn.Module):
     def __call__(self, regions: Float[Array, "R h w C"], *, train: bool = False) -> BoxOutputs:
         """Classifies regions of features of block 3 and refines their boxes."""
         c = self.config
-        dtype = jnp.dtype(c.dtype)
-        block4 = Block4(c.depth, c.width, c.norm, dtype, c.remat, name="block4")
-        x = block4(regions.astype(dtype), train=train).astype(jnp.float32).mean((1, 2))
+        x = c.block4(name="block4")(regions.astype(c.dtype), train=train)
+        x = x.astype(jnp.float32).mean((1, 2))
         logits = nn.Dense(2, kernel_init=nn.initializers.normal(0.01), name="class")(x)
         deltas = nn.Dense(4, kernel_init=nn.initializers.normal(0.001), name="codes")(x)
         return BoxOutputs(logits, deltas)

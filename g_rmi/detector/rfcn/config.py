@@ -16,7 +16,8 @@ class RFCNConfig(TwoStageConfig):
       kind: The name of this detector.
       dilation: Dilation of block 4, which keeps the stride of block 3; 2 keeps the field of view
         that its ImageNet weights were trained with.
-      reduced_channels: Channels that block 4 is reduced to at `width` 64; in proportion else.
+      reduced_channels: Channels that block 4 is reduced to at a ResNet's `width` 64; in
+        proportion else.
       bins: A region has so many times so many parts, each with score maps of its own.
       bin_samples: Bilinear samples of a part along each axis.
     """

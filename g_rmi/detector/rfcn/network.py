@@ -10,8 +10,8 @@ from jaxtyping import Array, Bool, Float, Int
 from g_rmi.detector.proposals import BoxOutputs
 from g_rmi.detector.rfcn.config import RFCNConfig
 from g_rmi.detector.two_stage.network import TwoStageNetwork
+from g_rmi.nn.backbone import picture_mask
 from g_rmi.nn.conv import Conv, project
-from g_rmi.nn.resnet import Block4, picture_mask
 from g_rmi.ops.roi import position_sensitive_roi
 
 _LOGITS, _DELTAS = 2, 4  # maps of each part: background and person; the person's box
@@ -32,10 +32,9 @@ class BoxHead(nn.Module):
     ) -> Float[Array, "B h w G"]:
         """Features of block 3 to maps, float32: channel (part * 6 + c), as they are pooled."""
         c, dtype = self.config, jnp.dtype(self.config.dtype)
-        options = {"dilation": c.dilation, "name": "block4"}
-        block4 = Block4(c.depth, c.width, c.norm, dtype, c.remat, **options)
+        block4 = c.block4(dilation=c.dilation, name="block4")
         x = block4(features.astype(dtype), train=train, mask=mask)
-        channels = max(1, c.reduced_channels * c.width // 64)
+        channels = max(1, int(c.reduced_channels * c.backbone.relative_width))
         x = nn.relu(Conv(channels, 1, use_bias=True, dtype=dtype, name="reduce")(x))
         parts = c.bins**2
         maps = (

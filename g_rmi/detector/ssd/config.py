@@ -10,15 +10,15 @@ from g_rmi.skeleton import COCO, Skeleton
 
 @dataclasses.dataclass(frozen=True)
 class SSDConfig(DetectorSettings):
-    """SSD (Liu et al. 2016) on a ResNet as in Huang et al. (2017).
+    """SSD (Liu et al. 2016) on blocks 1-3 of a backbone, as in Huang et al. (2017).
 
     What the article leaves open follows its authors' public framework. Pictures keep their aspect;
     with `squash` and a square canvas they are squashed to it, as the article's.
 
     Attributes:
       kind: The name of this detector.
-      added_channels: Channels of the maps that follow block 3, at `width` 64; in proportion else.
-        Each has twice the stride of the one before.
+      added_channels: Channels of the maps that follow block 3, at a ResNet's `width` 64; in
+        proportion else. Each has twice the stride of the one before.
       min_scale: Side of the anchors of the first map, relative to the shorter side of the canvas.
       max_scale: Likewise of the last map; between them, scales are evenly spaced.
       positive: IoU with a person from which an anchor is positive; below, it is background. The

@@ -1,4 +1,4 @@
-"""SSD's network: blocks 1-3 of a ResNet, ever coarser maps after them, a predictor for each."""
+"""SSD's network: blocks 1-3 of a backbone, ever coarser maps after them, a predictor for each."""
 
 from typing import NamedTuple
 
@@ -8,9 +8,9 @@ from jaxtyping import Array, Float, Int, Num
 
 from g_rmi.detector.ssd.anchors import anchor_sides
 from g_rmi.detector.ssd.config import SSDConfig
+from g_rmi.nn.backbone import picture_mask
 from g_rmi.nn.conv import Conv
 from g_rmi.nn.norm import Norm
-from g_rmi.nn.resnet import normalise, picture_mask
 from g_rmi.types import Grid
 
 _INIT = nn.initializers.truncated_normal(0.03)
@@ -35,11 +35,11 @@ class SSDNetwork(nn.Module):
         """What the predictors say, float32, and the rows and columns of the maps."""
         c = self.config
         stride, dtype = c.output_stride, jnp.dtype(c.dtype)
-        trunk = c.backbone(blocks=3, name="trunk")
-        x = trunk(normalise(image), train=train, size=size)["block3"]
+        trunk = c.features(blocks=3, name="trunk")
+        x = trunk(c.normalise(image), train=train, size=size)["block3"]
         maps = [x]
         for i, channels in enumerate(c.added_channels, 1):
-            channels = max(2, channels * c.width // 64)
+            channels = max(2, int(channels * c.backbone.relative_width))
             x = self._unit(x, channels // 2, 1, 1, f"added{i}_reduce", size, stride, train)
             stride *= 2
             x = self._unit(x, channels, 3, 2, f"added{i}", size, stride, train)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 
-from g_rmi.detector.detector import Candidates, Places, look_and_select, resnet_of, with_resnet
+from g_rmi.detector.detector import Candidates, Places, backbone_of, look_and_select, with_backbone
 from g_rmi.detector.losses import localisation_losses
 from g_rmi.detector.ssd.anchors import picture_anchors
 from g_rmi.detector.ssd.config import SSDConfig
@@ -21,7 +21,7 @@ from g_rmi.types import DetectionBatch, Detections
 
 # People whose sides are shorter, in canvas pixels, are not learnt: their deltas would be huge.
 _MIN_SIDE = 1.0
-_RESNET: Places = (("trunk",),)
+_BACKBONE: Places = (("trunk",),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +42,13 @@ class SSD:
         size = jnp.full((1, 2), side, jnp.int32)
         return dict(self.network.init(key, jnp.zeros((1, side, side, 3), jnp.uint8), size))
 
-    def resnet(self, variables: dict) -> dict:
-        """The variables of the ResNet alone, as `with_resnet` takes them; there is no block 4."""
-        return resnet_of(variables, _RESNET)
+    def backbone(self, variables: dict) -> dict:
+        """The backbone's variables, as `with_backbone` takes them; there is no block 4."""
+        return backbone_of(variables, _BACKBONE)
 
-    def with_resnet(self, variables: dict, resnet: dict) -> dict:
-        """`variables` with blocks 1-3 of an imported ResNet (`g_rmi.pretrained`)."""
-        return with_resnet(variables, resnet, _RESNET)
+    def with_backbone(self, variables: dict, backbone: dict) -> dict:
+        """`variables` with blocks 1-3 of an imported backbone (`g_rmi.pretrained`)."""
+        return with_backbone(variables, backbone, _BACKBONE)
 
     def loss(
         self,
@@ -98,7 +98,7 @@ class SSD:
     ) -> Detections:
         """Finds people: `Detector.predict`."""
         look, c = partial(self._look, variables), self.config
-        options = {"candidates": c.candidates, "count": c.detections, "iou": c.box_iou}
+        options = {"candidates": c.candidates, "count": c.detections, "iou": c.box_nms_iou}
         return look_and_select(look, image, size, flip_test=flip_test, **options)
 
     def _look(self, variables: dict, image: Array, size: Array) -> Candidates:

@@ -22,9 +22,9 @@ class TwoStageConfig(DetectorSettings):
       rpn_negative: IoU below which it is background.
       rpn_samples: Anchors per picture that enter the loss.
       rpn_positive_share: Largest share of people among them.
-      rpn_even: Each person has the same chance to be among them, else each anchor.
+      rpn_balanced: Each person has the same chance to be among them, else each anchor.
       proposals: Boxes of a picture that are kept after it.
-      proposal_iou: NMS threshold of the proposals.
+      rpn_nms_iou: NMS threshold of the proposals.
       box_positive: IoU from which a proposal is a person.
       box_samples: Proposals per picture that enter the loss of the second stage.
       box_positive_share: Largest share of people among them.
@@ -44,9 +44,9 @@ class TwoStageConfig(DetectorSettings):
     rpn_negative: float = 0.3
     rpn_samples: int = 256
     rpn_positive_share: float = 0.5
-    rpn_even: bool = False
+    rpn_balanced: bool = False
     proposals: int = 300
-    proposal_iou: float = 0.7
+    rpn_nms_iou: float = 0.7
     box_positive: float = 0.5
     box_samples: int = 64
     box_positive_share: float = 0.25
@@ -60,7 +60,7 @@ class TwoStageConfig(DetectorSettings):
         require_positive(self, "anchor_base", "anchor_scales", "anchor_ratios")
         counts = "rpn_samples", "proposals", "box_samples"
         require_numbers(self, 1, None, *counts, "rpn_channels", "rpn_dilation")
-        shares = "rpn_positive_share", "box_positive_share", "proposal_iou"
+        shares = "rpn_positive_share", "box_positive_share", "rpn_nms_iou"
         require_numbers(self, 0, 1, *shares, "rpn_positive", "rpn_negative", "box_positive")
         require_numbers(self, 0, None, "box_jitter", "hard_examples")
         lower, upper = self.rpn_negative, self.rpn_positive

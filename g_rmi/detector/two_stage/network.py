@@ -6,13 +6,12 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, Num
 
 from g_rmi.detector.proposals import BoxOutputs, RPNOutputs, make_rpn
-from g_rmi.nn.resnet import normalise
 
 
 class TwoStageNetwork(nn.Module):
     """A network in two steps; choosing regions between them is no part of it.
 
-    A detector says what its `box_head` is, which has block 4 of the ResNet as "block4"; `shared`,
+    A detector says what its `box_head` is, which has block 4 of the backbone as "block4"; `shared`,
     what regions are looked up in; and `classify`.
     """
 
@@ -20,7 +19,7 @@ class TwoStageNetwork(nn.Module):
 
     def setup(self):
         """Makes the three parts."""
-        self.trunk = self.config.backbone(blocks=3)  # as checkpoints know it
+        self.trunk = self.config.features(blocks=3)  # as checkpoints know it
         self.rpn = make_rpn(self.config)
         self.box_head = self.make_head()
 
@@ -38,7 +37,7 @@ class TwoStageNetwork(nn.Module):
         self, image: Num[Array, "B H W 3"], size: Int[Array, "B 2"], *, train: bool = False
     ) -> tuple[Float[Array, "B h w G"], RPNOutputs]:
         """First step: what regions are looked up in, and what the RPN says."""
-        features = self.trunk(normalise(image), train=train, size=size)["block3"]
+        features = self.trunk(self.config.normalise(image), train=train, size=size)["block3"]
         return self.shared(features, size, train=train), self.rpn(features)
 
     def classify(

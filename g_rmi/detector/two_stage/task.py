@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
-from g_rmi.detector.detector import Candidates, Places, look_and_select, resnet_of, with_resnet
+from g_rmi.detector.detector import Candidates, Places, backbone_of, look_and_select, with_backbone
 from g_rmi.detector.losses import (
     class_loss,
     class_losses,
@@ -32,7 +32,7 @@ from g_rmi.metrics import Mean, masked_mean
 from g_rmi.ops.boxes import clip_boxes
 from g_rmi.types import DetectionBatch, Detections
 
-_RESNET: Places = (("trunk",), ("box_head", "block4"))
+_BACKBONE: Places = (("trunk",), ("box_head", "block4"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,13 +54,13 @@ class TwoStage:
         size = jnp.full((1, 2), side, jnp.int32)
         return dict(self.network.init(key, image, size, jnp.zeros((1, 1, 4), jnp.float32)))
 
-    def resnet(self, variables: dict) -> dict:
-        """The variables of the ResNet alone, as `with_resnet` takes them."""
-        return resnet_of(variables, _RESNET)
+    def backbone(self, variables: dict) -> dict:
+        """The variables of the backbone alone, as `with_backbone` takes them."""
+        return backbone_of(variables, _BACKBONE)
 
-    def with_resnet(self, variables: dict, resnet: dict) -> dict:
-        """`variables` with an imported ResNet (`g_rmi.pretrained`), block 4 in the box head."""
-        return with_resnet(variables, resnet, _RESNET)
+    def with_backbone(self, variables: dict, backbone: dict) -> dict:
+        """`variables` with an imported backbone (`g_rmi.pretrained`), block 4 in the box head."""
+        return with_backbone(variables, backbone, _BACKBONE)
 
     def loss(
         self,
@@ -122,7 +122,7 @@ class TwoStage:
     ) -> Detections:
         """Finds people: `Detector.predict`."""
         look, c = partial(self._look, variables), self.config
-        options = {"count": c.detections, "iou": c.box_iou}
+        options = {"count": c.detections, "iou": c.box_nms_iou}
         return look_and_select(look, image, size, flip_test=flip_test, **options)
 
     def _look(self, variables: dict, image: Array, size: Array) -> Candidates:
@@ -149,7 +149,7 @@ class TwoStage:
             force=True,
             size=c.rpn_samples,
             positive_share=c.rpn_positive_share,
-            even=c.rpn_even,
+            even=c.rpn_balanced,
         )
 
     def _box_targets(

@@ -29,7 +29,7 @@ def detect(image: Value, canvas: Canvas, layers: Layers, config: FasterRCNNConfi
     """People on a canvas [1, 3, H, W], RGB in 0..255; boxes in its pixels."""
     mask = partial(masked, canvas)
     *_, features = networks.resnet(
-        networks.normalise(image), layers["trunk"], config, blocks=3, mask=mask
+        networks.normalise(image, config), layers["trunk"], config, blocks=3, mask=mask
     )
     proposals = _propose(features, canvas, layers["rpn"], config)
     regions = _regions(features, proposals.boxes, config)
@@ -41,7 +41,7 @@ def detect(image: Value, canvas: Canvas, layers: Layers, config: FasterRCNNConfi
         Boxes(decode_boxes(head.dense(x, "codes"), proposals.boxes), scores),
         canvas.size,
         count=config.detections,
-        iou=config.box_iou,
+        iou=config.box_nms_iou,
     )
 
 
@@ -103,7 +103,7 @@ def _propose(features: Value, canvas: Canvas, layers: Layers, config: FasterRCNN
     ).as_float()
     anchors = graph.concat(place, place, axis=1) + graph.constant(shapes).Gather(shape)
     boxes = decode_boxes(deltas.Gather(index), anchors)
-    options = {"count": config.proposals, "iou": config.proposal_iou}
+    options = {"count": config.proposals, "iou": config.rpn_nms_iou}
     return select(Boxes(boxes, scores), canvas.size, **options)
 
 

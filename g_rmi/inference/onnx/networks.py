@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from g_rmi.inference.onnx.graph import Graph, Value
+from g_rmi.nn.network import NetworkConfig
 from g_rmi.nn.norm import EPSILON
-from g_rmi.nn.resnet import MEAN, STD, UNITS, ResNetConfig
+from g_rmi.nn.resnet import UNITS, ResNetConfig
 
 Tree = Mapping[str, Any]
 # `mask(x, stride=4)` makes 0 what lies beside the picture, on maps of 4 pixels a cell.
@@ -64,29 +65,35 @@ class Layers:
 _STATS = ("mean", "var")
 
 
-def check_backbone(config: ResNetConfig) -> None:
+def check_backbone(config: NetworkConfig) -> None:
     """A ValueError if these functions have no words for a network's backbone."""
-    if (kind := type(config.backbone()).__name__) != "ResNet":
-        raise ValueError(f"a backbone of kind {kind}: only a ResNet goes to ONNX as a whole")
+    if (kind := config.backbone.kind) != "resnet":
+        raise ValueError(f"a backbone of kind {kind!r}: only 'resnet' goes to ONNX as a whole")
     if config.norm == "group":
         raise ValueError('norm = "group": only "batch" and "frozen" go to ONNX as a whole')
 
 
-def normalise(x: Value) -> Value:
-    """RGB in 0..255 to what the networks take."""
-    mean, std = (np.array(v).reshape(1, 3, 1, 1) for v in (MEAN, STD))
+def normalise(x: Value, config: NetworkConfig) -> Value:
+    """RGB in 0..255 to what the backbone takes."""
+    mean, std = (np.array(v).reshape(1, 3, 1, 1) for v in config.backbone.statistics)
     return x * (1 / (255 * std)) - mean / std
 
 
+def _units(config: NetworkConfig) -> tuple[int, ...]:
+    """Of each block."""
+    assert isinstance(config.backbone, ResNetConfig)  # what `check_backbone` sees to
+    return UNITS[config.backbone.depth]
+
+
 def resnet(
-    x: Value, layers: Layers, config: ResNetConfig, *, blocks: int = 4, mask: Mask | None = None
+    x: Value, layers: Layers, config: NetworkConfig, *, blocks: int = 4, mask: Mask | None = None
 ) -> list[Value]:
     """`g_rmi.nn.resnet.ResNet`: the blocks, finest first."""
     mask = mask or (lambda x, *, stride: x)
     x = layers.conv(mask(x, stride=1), "conv1", "norm1", stride=2).Relu()
     x = mask(x, stride=2).MaxPool(kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
     found, reached, dilation = [], 4, 1
-    for block, units in enumerate(UNITS[config.depth][:blocks], 1):
+    for block, units in enumerate(_units(config)[:blocks], 1):
         wanted = 1 if block == 1 else 2
         stride = wanted if reached * wanted <= config.output_stride else 1
         first, dilation = dilation, dilation * wanted // stride
@@ -101,9 +108,9 @@ def resnet(
     return found
 
 
-def block4(x: Value, layers: Layers, config: ResNetConfig) -> Value:
+def block4(x: Value, layers: Layers, config: NetworkConfig) -> Value:
     """`g_rmi.nn.resnet.Block4` on regions."""
-    for number in range(UNITS[config.depth][3]):
+    for number in range(_units(config)[3]):
         x = _unit(x, layers[f"block4_unit{number}"], 1, 1, lambda y: y)
     return x
 

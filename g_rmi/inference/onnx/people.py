@@ -164,7 +164,7 @@ def _poses(
     cells = (grid.height - 1) * (grid.width - 1)
     areas = (high - low).ReduceProd([1], keepdims=0) * (1 / cells)
     crops = sample(levels, *grids(windows, **grid._asdict()), areas)
-    blocks = networks.resnet(networks.normalise(crops), layers["trunk"], config)
+    blocks = networks.resnet(networks.normalise(crops, config), layers["trunk"], config)
     final = networks.pyramid(blocks, layers["top_down"]) if config.fpn_channels else blocks[-1]
     maps = layers.conv(final, "heatmap"), layers.conv(final, "offset")
     stride = 4 if config.fpn_channels else config.output_stride

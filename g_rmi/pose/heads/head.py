@@ -49,7 +49,7 @@ class Head(Protocol):
     """A frozen dataclass: its fields are its settings and its flags.
 
     All functions but `maps` see one crop. A head may have a backbone of its own: a function
-    `backbone(*, norm, dtype, name)` that gives a linen module to take the ResNet's place, or None.
+    `backbone(*, norm, dtype, name)` that gives a linen module for the config's place, or None.
     """
 
     @property
@@ -108,7 +108,7 @@ class Staged(Protocol):
 
     @property
     def frozen(self) -> tuple[str, ...]:
-        """Names of these parts among the network's parameters, "trunk" for the ResNet."""
+        """Names of these parts among the network's parameters, "trunk" for the backbone."""
 
 
 def frozen_parts(head: Head) -> tuple[str, ...]:

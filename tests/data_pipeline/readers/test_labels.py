@@ -1,12 +1,16 @@
 """Labels as tools write them: read where certain, else named in a line; the linter agrees."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from data_pipeline.check import check_split
 from data_pipeline.readers import read
 from data_pipeline.schema import DataError
+from experiments.parts.data import check_pictures
 from g_rmi.skeleton import COCO
 
 K = len(COCO)
@@ -89,6 +93,7 @@ SAME = {
     "difficult as text": content(picture={"difficult_left_out": "0"}),
     "name of Windows": content(picture={"file_name": ".\\1.jpg"}),
     "crowd in a list": content(iscrowd=["false"]),
+    "run lengths": content(segmentation={"counts": "a1", "size": [72, 96]}),
 }
 
 
@@ -105,6 +110,40 @@ def test_what_is_certain_is_read(put, name):
     assert dataset.images.boxes_complete.all()
     report = check_split(dataset.directory, "train", decoding=False)
     assert report.count == {"missing image": 2}
+
+
+@pytest.mark.parametrize("wrong", [{"without": "area"}, {"area": None}], ids=str)
+def test_an_area_that_nobody_gave_is_that_of_most_people_in_such_a_box(put, wrong, capsys):
+    dataset = read(put(content(**wrong)), "train")
+    assert dataset.people.area.tolist() == [0.53 * 40 * 60, 1200]
+    assert "has no areas of 1 of 2 people (0.53 of the box)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["1.JPG", "1.jpg ", "1.Jpg"])
+def test_a_name_of_other_letters_or_spaces_is_found(put, name):
+    directory = put(content(picture={"file_name": name}))
+    for there in ("1.jpg", "2.jpg"):
+        (directory / "images" / there).write_bytes(there.encode())
+    dataset = read(directory, "train")
+    assert dataset.source.read(0) == b"1.jpg"
+    check_pictures(dataset, 0.0)
+
+
+READ = """
+import sys
+from data_pipeline.readers.reader import ImageFolder
+assert sys.getfilesystemencoding() == "ascii"
+print(ImageFolder(sys.argv[1], ("b\\xfccher.jpg",)).read(0))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others know no ascii file system")
+def test_names_are_utf8_on_the_disk_whatever_the_locale(tmp_path):
+    (tmp_path / "bücher.jpg").write_bytes(b"pixels")
+    ascii = {"PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+    words = [sys.executable, "-c", READ, str(tmp_path)]
+    found = subprocess.run(words, env=os.environ | ascii, capture_output=True, check=False)
+    assert found.stdout == b"b'pixels'\n", found.stderr
 
 
 UNLABELLED = {
@@ -142,6 +181,25 @@ REFUSED = {
     "id": (content(id="x"), "annotation x: field 'id' = 'x' is not an integer"),
     "category": (content(category_id=[1, 2]), r"annotation 1: category_id \[1, 2\]"),
     "areas": (content(area=[1, 2]), r"annotation 1: field 'area' .*\[1, 2\]"),
+    "area of less than nothing": (content(area=-5), "annotation 1: field 'area' .*-5"),
+    "area misspelt": (content(without="area", areas=5), "'area' is missing; did you mean 'areas'"),
+    "box missing": (content(without="bbox"), "annotation 1: field 'bbox' is missing$"),
+    "box of five": (content(bbox=[5, 5, 40, 60, 0.9]), "'bbox' has 5 values, not 4"),
+    **{
+        f"v = {v}": (
+            content(keypoints=[20, 30, 2] * 5 + [20, 30, v] * (K - 5)),
+            f"keypoint 5 is {v}",
+        )
+        for v in (-1, 3, 0.9)
+    },
+    "annotation null": (
+        content() | {"annotations": [None, *content()["annotations"]]},
+        "annotations, entry 0: None is no object",
+    ),
+    "picture null": (
+        content() | {"images": [*content()["images"], 7]},
+        "images, entry 2: 7 is no object",
+    ),
     "area nan": (content(area=NAN), "annotation 1: field 'area' .*nan"),
     "box": (content(bbox=[0, 0, 1e300, 1]), r"annotation 1: field 'bbox' holds 1e\+300"),
     "box infinite": (content(bbox=[0, 0, INF, 1]), "annotation 1: field 'bbox' holds inf"),

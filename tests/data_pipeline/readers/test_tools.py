@@ -248,7 +248,23 @@ def labelme(folder, *, version="5.5.0"):
         (folder / f"{name}.json").write_text(json.dumps(content))
 
 
+def marked(folder):
+    """With byte order marks, as some editors write them."""
+    yolo(folder)
+    (folder / "list.txt").write_text("images/a.png\nimages/b.png\nimages/c.png\n")
+    edit("data.yaml", "../images", "list.txt")(folder)
+    for name in ("data.yaml", "list.txt", "labels/a.txt"):
+        (folder / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes())
+
+
+def four_corners(folder):
+    labelme(folder)
+    edit(A, "[[32, 30], [8, 6]]", "[[8, 6], [32, 6], [32, 30], [8, 30]]")(folder)
+
+
 EXPORTS = {
+    "yolo with byte order marks": (marked, "no areas"),
+    "labelme with four corners": (four_corners, "no areas"),
     "yolo": (yolo, "no areas"),
     "yolo without visibility": (lambda f: yolo(f, dimensions=2), "no visibility"),
     "cvat": (cvat, "no areas"),
@@ -315,7 +331,15 @@ FAULTS = {
     "yolo, no number": (yolo, edit("labels/a.txt", "0.25", "x"), "labels/a.txt, line 1: not 14"),
     "yolo, count": (yolo, edit("labels/a.txt", " 0 0 0", ""), "line 1: 11 numbers, not 5 .+ 3 x 3"),
     "yolo, pixels": (yolo, edit("labels/a.txt", "0.3", "24"), "line 1: 24 is no share"),
-    "yolo, flag": (yolo, edit("labels/a.txt", "0.25 2", "0.25 3"), "line 1: a keypoint's v"),
+    "yolo, flag": (yolo, edit("labels/a.txt", "0.25 2", "0.25 3"), "line 1: v of nose is 3, not"),
+    "yolo, commas": (yolo, edit("labels/a.txt", "0.25 ", "0.25, "), "line 1: has commas"),
+    "yolo, nan": (yolo, edit("labels/a.txt", "0.25", "nan"), "line 1: not 14 numbers: 'nan'"),
+    "yolo, predictions": (
+        yolo,
+        edit("labels/a.txt", "0.25 2", "0.25 0.97"),
+        "line 1: v of nose is 0.97, not 0, 1 or 2, but a confidence",
+    ),
+    "yolo, a confidence": (yolo, edit("labels/a.txt", "\n", " .9"), "line 1: 15 .*a confidence"),
     "yolo, text": (yolo, edit(YAML, "nc: 1", "nc: ["), "data.yaml: not a YAML file"),
     "yolo, no object": (yolo, lambda f: (f / YAML).write_text("- a"), "data.yaml: no object"),
     "yolo, shape": (yolo, edit(YAML, "[3, 3]", "[3, 4]"), r"'kpt_shape' = \[3, 4\] is not"),
@@ -395,6 +419,16 @@ FAULTS = {
     ),
     "labelme, shapes": (labelme, edit(A, '"shapes": [', '"shapes": [1,'), "no list of 'shapes"),
     "labelme, points": (labelme, edit(A, "[20.0, 15.0]", "[20.0]"), "a.json: shape 1: 'points' of"),
+    "labelme, no label": (
+        labelme,
+        edit(A, '"label": "nose"', '"label": null'),
+        "a.json: shape 1: 'label' of a point = None",
+    ),
+    "labelme, four points": (
+        labelme,
+        edit(A, "[[32, 30], [8, 6]]", "[[32, 30], [8, 6], [9, 9], [1, 1]]"),
+        "a.json: shape 2: 'points' of a rectangle must be two corners",
+    ),
     "labelme, picture": (labelme, edit(A, '"imagePath"', '"path"'), "field 'imagePath' = N"),
     "labelme, group": (labelme, edit(A, '"label": "left_eye"', '"label": "nose"'), "second 'nose'"),
     "labelme, joint": (labelme, edit(A, "left_eye", "tip"), "joint 'tip' is not one of COCO's"),
@@ -492,6 +526,9 @@ def test_what_a_model_found_is_no_label_before_somebody_submits_it(tmp_path):
     assert task["predictions"][0]["model_version"] == "net"
     assert task["data"]["image"] == "/data/local-files/?d=pictures/photo%200.png"
     assert len(read(tmp_path / "out", "train").images) == 0
+    report = check_split(tmp_path / "out", "train")
+    assert "1 have predictions, which become labels when" in report.examples["assumed"][0]
+    assert report.examples["no people"] == ["0 annotations of people"]
     task["annotations"] = task.pop("predictions")
     path.write_text(json.dumps([task]))
     assert_same_people(read(tmp_path / "out", "train"), dataset)

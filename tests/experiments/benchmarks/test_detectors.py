@@ -26,4 +26,4 @@ def test_those_that_take_part():
     assert len(found) == 9
     assert found["rfcn, 300 proposals"].config.proposals == 300
     assert found["rfcn, 300 proposals"].config.candidates == 500
-    assert {task.config.width for task in found.values()} == {32}
+    assert {task.config.backbone.width for task in found.values()} == {32}

@@ -9,6 +9,7 @@ from experiments import configs
 from experiments.benchmarks import memory, train_step
 from experiments.benchmarks.made import evaluation_batch, made_up_batch
 from experiments.parts import cli
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.training.sharding import data_mesh
 from tests.networks import draw
 
@@ -152,7 +153,9 @@ def test_prediction_is_the_arithmetic_it_says():
 
 def test_the_message_of_a_step_is_its_gradient():
     experiment = configs.get("pose_synthetic")
-    model = dataclasses.replace(experiment.model, width=4, fpn_channels=8)
+    model = dataclasses.replace(
+        experiment.model, backbone=ResNetConfig(depth=26, width=4), fpn_channels=8
+    )
     train = dataclasses.replace(experiment.train, batch_size=2)
     experiment = dataclasses.replace(experiment, model=model, train=train)
     _, messages = memory.work_per_device(experiment)

@@ -36,7 +36,7 @@ def test_a_heads_fields_are_flags():
 def test_every_head_can_be_chosen(head, join):
     model = parse(*f"--width 16 --head{join}{head.kind}".split())
     assert type(model.head) is head
-    assert model.width == 16
+    assert model.backbone.width == 16
 
 
 def test_the_configs_own_head_stays_as_it_is():
@@ -73,7 +73,7 @@ def test_every_detector_can_be_chosen(kind):
     words = f"--config detector_small --detector-kind {kind.kind} --width 16 --canvas 64 80"
     model = parse(*words.split())
     assert type(model) is kind
-    assert (model.width, model.canvas) == (16, (64, 80))
+    assert (model.backbone.width, model.canvas) == (16, (64, 80))
 
 
 def test_the_fields_own_name_goes_on(capsys):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from data_pipeline.images import ImageError
-from experiments.parts.videos import Video, is_cut
+from experiments.parts.containers import is_broken, is_cut
+from experiments.parts.videos import Video
 
 WHOLE = {"mkv": "mp4v", "mp4": "mp4v", "avi": "MJPG"}
 
@@ -63,6 +64,18 @@ def test_a_cut_one_is_refused(tmp_path):
         data = encoded(tmp_path, ending)
         with pytest.raises(ImageError, match=r"only \d+ of \d+ frames can be read: .* cut off"):
             read(tmp_path, f"clip.{ending}", data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("fill", ["zeros", "noise"])
+@pytest.mark.parametrize("ending", WHOLE)
+def test_a_damaged_one_is_refused(ending, fill, tmp_path):
+    data = bytearray(encoded(tmp_path, ending))
+    part = slice(len(data) // 3, 2 * len(data) // 3)
+    length = part.stop - part.start
+    data[part] = bytes(length) if fill == "zeros" else np.random.default_rng(0).bytes(length)
+    assert not is_broken(tmp_path / f"whole.{ending}")
+    with pytest.raises(ImageError, match=r"only \d+ of 20 frames can be read: .* damaged"):
+        read(tmp_path, f"clip.{ending}", data)
 
 
 @pytest.mark.parametrize(

@@ -302,7 +302,7 @@ def test_a_config_comes_back_from_its_file(kind):
 
 
 IMPOSSIBLE = {
-    "rfcn": {"bins": 0, "dilation": 0, "hard_examples": -1, "bin_samples": 0, "box_iou": 2.0},
+    "rfcn": {"bins": 0, "dilation": 0, "hard_examples": -1, "bin_samples": 0, "box_nms_iou": 2.0},
     "ssd": {
         "positive": 1.5,
         "min_scale": 0.96,

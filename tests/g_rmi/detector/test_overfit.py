@@ -62,13 +62,13 @@ def test_two_pictures_are_learnt_by_heart(kind):
     steps, changes = KINDS[kind]
     task = dataclasses.replace(DETECTORS[kind].model, **changes).task()
     optim = OptimConfig(
-        optimizer="adamw", learning_rate=3e-3, schedule="cosine", clip_norm=1.0, averaging=0.9
+        optimizer="adamw", learning_rate=3e-3, schedule="cosine", clip_norm=1.0, ema_decay=0.9
     )
     optimizer = make_optimizer(optim, steps)
     batch = jax.tree.map(jnp.asarray, pictures())
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes a float with its count
         state = jax.jit(lambda: create_state(task, optimizer, jax.random.key(1), average=True))()
-        step = jax.jit(train_step(task, optimizer, averaging=optim.averaging), donate_argnums=0)
+        step = jax.jit(train_step(task, optimizer, ema_decay=optim.ema_decay), donate_argnums=0)
         for _ in range(steps):
             state, metrics = step(state, batch)
     assert metrics["finite"].compute() == 1

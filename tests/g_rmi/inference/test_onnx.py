@@ -20,6 +20,7 @@ from g_rmi.inference.onnx import boxes, decode, networks, people, sampling
 from g_rmi.inference.onnx.graph import Graph
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
+from g_rmi.nn.efficientnet import EfficientNetLiteConfig
 from g_rmi.ops.boxes import encode_boxes
 from g_rmi.ops.image import grids, resize_align_corners
 from g_rmi.ops.nms import greedy_nms
@@ -186,7 +187,7 @@ def test_the_detector_sees_nothing_beside_the_picture(size):
         layers = people._layers(variables)["trunk"]
         masked = partial(boxes.masked, canvas)
         return networks.resnet(
-            networks.normalise(image), layers, task.config, blocks=3, mask=masked
+            networks.normalise(image, task.config), layers, task.config, blocks=3, mask=masked
         )[-1]
 
     (found,) = run(build, image.transpose(0, 3, 1, 2))
@@ -279,6 +280,7 @@ def test_the_packaged_networks_find_the_same_people(decoding):
         ({"detector": None}, "a detector of kind None"),
         ({"pose": PoseTask(dataclasses.replace(POSE.model, norm="group"))}, 'norm = "group"'),
         ({"detector": FasterRCNN(FasterRCNNConfig(norm="group"))}, 'norm = "group"'),
+        ({"pose": PoseTask(PoseConfig(backbone=EfficientNetLiteConfig()))}, "efficientnet_lite"),
     ],
 )
 def test_what_cannot_be_written_is_named(pipeline, changes, message):

@@ -181,6 +181,20 @@ def test_no_box_is_good_enough():
     assert found.scores.shape == (0,)
 
 
+@pytest.mark.parametrize("people", [0, 1, 3, 4, 6, 9])
+def test_a_chunk_that_people_do_not_fill_is_not_paid_for(people):
+    """On CPUs those past the last full chunk of 4 come one by one."""
+
+    def function(rows):
+        return rows, jnp.full(rows.shape, len(rows))
+
+    valid = np.random.default_rng(0).permutation(np.arange(9) < people)
+    rows, sizes = jax.jit(functools.partial(in_chunks, function, chunk=4))(valid)
+    np.testing.assert_array_equal(rows, np.where(valid, np.arange(9), 0))
+    full = people - people % 4
+    np.testing.assert_array_equal(sizes[valid], [4] * full + [1] * (people - full))
+
+
 @pytest.mark.parametrize("rows", [3, 9])
 def test_nobody_costs_nothing(rows):
     """XLA must not take the work out of the loop, which runs once for every chunk of 4."""
@@ -189,7 +203,7 @@ def test_nobody_costs_nothing(rows):
         x = jnp.full((500, 500), 0.1 / (1 + chunk[0].astype(jnp.float32)))
         for _ in range(4):
             x = jnp.tanh(x @ x)
-        return jnp.broadcast_to(x.sum(), (4,))
+        return jnp.broadcast_to(x.sum(), chunk.shape)
 
     run = jax.jit(functools.partial(in_chunks, heavy, chunk=4))
 
@@ -295,6 +309,9 @@ def test_sharded_over_devices(pipeline):
         assert_same(a, b)
 
 
+BLACK = np.zeros((8, 8, 3), np.uint8)
+
+
 def cut_off():
     """A picture that PIL has opened but cannot decode."""
     stream = io.BytesIO()
@@ -326,10 +343,19 @@ def cut_off():
         ((np.zeros((8, 8, 3), np.uint8), [[0, 0, 1, 1], [5, 5, 1, 1]]), "box 1 .* exchanged"),
         ((np.zeros((8, 8, 3), np.uint8), [[0, 0, 1, 1], [5]]), "boxes must be finite numbers"),
         ((np.zeros((8, 8, 3), np.uint8), "0 0 1 1"), "boxes must be finite numbers"),
-        ((np.zeros((8, 8, 3), np.uint8), np.zeros((2, 4)), [1.0]), r"box_scores must be .*\[2\]"),
+        ((BLACK, [[0, 0, 1, 1]] * 2, [1.0]), r"box_scores must be .*\[2\]"),
         ((np.zeros((8, 8, 3), np.uint8), [[0, 0, 1, 1]], [-1.0]), "box_scores .* 0 or more.*-1"),
         ((np.zeros((8, 8, 3), np.uint8), None, [1.0]), "no use without boxes"),
         ((cut_off(),), "JpegImageFile.* cannot be decoded: .*truncated"),
+        ((BLACK, [[0.1, 0.2, 0.5, 0.9]]), r"box 0 is \[0.1, .* shares of the picture"),
+        ((BLACK, [[1, 1, 5, 5], [20, 2, 30, 7]]), "box 1 is .*beside its picture of 8 x 8"),
+        ((BLACK, [[1, 1, 1, 5]]), "box 0 is .*without inside"),
+        ((BLACK, np.ones((1, 4), bool)), r"boxes must be .*bool \[1, 4\]"),
+        ((BLACK, np.ones((1, 4)) * 1j), r"boxes must be .*complex128 \[1, 4\]"),
+        (([BLACK, None],), "^image 1: a picture must be .*NoneType"),
+        (([BLACK, cut_off()],), "^image 1: the picture, .*cannot be decoded"),
+        (([BLACK] * 2, [[[0, 0, 8, 8]], [[0, 0, 9]]]), "^image 1: boxes must be"),
+        (([BLACK] * 2, [[[0, 0, 8, 8]]] * 2, [[1], [-1]]), "^image 1: box_scores must be"),
     ],
 )
 def test_wrong_input_is_named(pipeline, arguments, message):
@@ -349,6 +375,21 @@ def test_what_cannot_be_loaded_is_named(options, message):
     load = inspect.unwrap(PosePipeline.load)  # without the tests' own check of types
     with pytest.raises(ValueError, match=message):
         load(PosePipeline, **options)
+
+
+@pytest.mark.parametrize("decoding", ["foo", "hug"])
+def test_a_decoding_that_the_head_does_not_have_is_named(decoding):
+    with pytest.raises(ValueError, match=f"decoding = '{decoding}': .*hough"):
+        PosePipeline(None, POSE, variables(), Settings(decoding=decoding))
+
+
+def test_nobody_whose_box_is_given_vanishes_for_a_low_score():
+    image, boxes = picture(60, 79), [[5, 5, 30, 55]]
+    strict = PosePipeline(DETECTOR, POSE, variables(), Settings(min_score=1.0))
+    assert len(strict(image, boxes).scores) == 0  # as was asked for
+    loaded = dataclasses.replace(strict, boxes_min_score=0.0)  # as `load` has it
+    assert len(loaded(image, boxes).scores) == 1
+    assert len(loaded(image).scores) == 0
 
 
 def test_a_detector_is_needed_without_boxes():

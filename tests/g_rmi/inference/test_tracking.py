@@ -1,12 +1,15 @@
 """Ids against ByteTrack's on the same people, and by hand; the filter against its formula."""
 
+import inspect
 import math
 
 import jax
 import numpy as np
 import pytest
 
+from g_rmi.inference.settings import Settings
 from g_rmi.inference.tracking import Steady, Tracker, Tracking, one_euro
+from g_rmi.skeleton import Skeleton
 from g_rmi.types import People
 from tests.oracles import tracking as oracle
 
@@ -190,3 +193,42 @@ def test_joints_at_rest_tremble_less_and_moving_ones_lag_little():
     assert np.abs(lag).max() < 1.5
     plain, _ = Tracker()(frames[0], 0.0)
     np.testing.assert_array_equal(plain.keypoints, frames[0].keypoints)
+
+
+def take(people, time, **options):
+    """A tracker's call without the tests' own check of types."""
+    inspect.unwrap(Tracker.__call__)(Tracker(**options), people, time)
+
+
+TWO = Skeleton.create(("a", "b"), limbs=[], sigmas=(0.1, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: take(frame(), "1.5"), "time = '1.5': must be a number"),
+        (lambda: take(frame(), None), "time = None: must be a number"),
+        (lambda: take(frame(), True), "time = True: must be a number"),
+        (lambda: take(None, 0.0), "people must be the People of one picture.*got None"),
+        (lambda: take([frame()], 0.0), "people must be the People of one picture"),
+        (lambda: take(frame(), 0.0, skeleton=TWO), "with 2 joints each"),
+        (lambda: inspect.unwrap(Tracker.__init__)(object(), 5), "settings = 5: must be a Tracking"),
+        (lambda: Tracking(smooth="no"), "smooth = 'no': must be bool"),
+        (lambda: Tracking(patience="5"), "patience = '5': must be int"),
+        (lambda: Tracking(patience=2.5), "patience = 2.5: must be int"),
+        (lambda: Tracking(min_cutoff="1"), "min_cutoff = '1': must be float"),
+        (lambda: Tracking(patience=-1), "patience = -1: must be 0 or more"),
+    ],
+)
+def test_what_is_given_wrongly_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("config", "given", "nearest"),
+    [(Tracking, "smoth", "smooth"), (Settings, "min_scor", "min_score")],
+)
+def test_a_misspelt_field_is_named(config, given, nearest):
+    with pytest.raises(TypeError, match=f"{config.__name__} .*{given}.*did you mean '{nearest}'"):
+        config(**{given: 1})

@@ -4,6 +4,7 @@ import pytest
 from jax import numpy as jnp
 
 from g_rmi.nn.conv import Conv, ConvTranspose, conv2d, conv_transpose2d
+from g_rmi.nn.rewrites import depthwise, plain
 from tests.oracles import conv as oracle
 
 # (size, stride, dilation, channels): every kind of convolution in the networks.
@@ -42,6 +43,51 @@ def test_against_loops(kind, shape, dtype, accuracy):
     for f, w in zip(found, wanted, strict=True):
         f = np.asarray(f, np.float32)
         np.testing.assert_allclose(f, w, rtol=accuracy, atol=accuracy * np.abs(w).max())
+
+
+@pytest.mark.parametrize(("dtype", "accuracy"), [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)])
+@pytest.mark.parametrize("shape", [*SIZES, (12, 17)], ids=str)
+@pytest.mark.parametrize("kind", [(3, 1, 1), (3, 2, 1), (5, 2, 1), (5, 1, 2), (3, 1, 4)], ids=str)
+def test_depthwise_against_loops(kind, shape, dtype, accuracy):
+    """Each channel is a convolution by itself; in the form for CPUs and in the library's."""
+    size, stride, dilation = kind
+    random = np.random.default_rng(size + stride)
+    x, kernel = random.normal(size=(2, *shape, 3)), random.normal(size=(size, size, 1, 3))
+    options = {"stride": stride, "dilation": dilation}
+    channels = [(x[..., c : c + 1], kernel[..., c : c + 1]) for c in range(3)]
+    y = np.concatenate([oracle.conv2d(*channel, **options) for channel in channels], -1)
+    grad = random.normal(size=y.shape)
+    gradients = [
+        oracle.conv2d_gradients(*channel, grad[..., c : c + 1], **options)
+        for c, channel in enumerate(channels)
+    ]
+    wanted = y, *(np.concatenate(parts, -1) for parts in zip(*gradients, strict=True))
+
+    def both(x, kernel, grad):
+        y, vjp = jax.vjp(lambda x, kernel: depthwise(x, kernel, stride, dilation), x, kernel)
+        return y, *vjp(grad)
+
+    given = [jnp.asarray(a, dtype) for a in (x, kernel, grad)]
+    found = jax.jit(both)(*given)
+    with plain():
+        library = jax.jit(lambda x, kernel: depthwise(x, kernel, stride, dilation))(*given[:2])
+    for f, w in zip((library, *found), (y, *wanted), strict=True):
+        assert f.dtype == dtype
+        f = np.asarray(f, np.float32)
+        np.testing.assert_allclose(f, w, rtol=accuracy, atol=accuracy * np.abs(w).max())
+
+
+def test_depthwise_on_accelerators_is_one_convolution():
+    """The library's form, forward and backward, in what is lowered for them."""
+    x, kernel = jnp.ones((1, 9, 9, 4)), jnp.ones((3, 3, 1, 4))
+
+    def loss(x, kernel):
+        return jnp.square(depthwise(x, kernel, 1, 1)).sum()
+
+    for platform, count in (("cpu", 0), ("tpu", 3), ("cuda", 3)):
+        traced = jax.jit(jax.value_and_grad(loss, argnums=(0, 1))).trace(x, kernel)
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert text.count("stablehlo.convolution(") == count, platform
 
 
 @pytest.mark.parametrize(("dtype", "accuracy"), [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)])

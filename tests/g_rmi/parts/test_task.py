@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.parts.config import PartsConfig
 from g_rmi.parts.decode import Decoding
 from g_rmi.parts.task import PartsTask, as_model, as_variables, no_pairs, picture_losses, teaches
@@ -17,8 +18,7 @@ from g_rmi.types import PartsBatch
 from tests.g_rmi.parts.test_decode import BODY, MODEL, SHAPE
 
 CONFIG = PartsConfig(
-    depth=26,
-    width=8,
+    backbone=ResNetConfig(depth=26, width=8),
     canvas=(97, 129),
     norm="group",
     head=Parts(radius=9.0),

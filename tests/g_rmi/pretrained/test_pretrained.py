@@ -9,7 +9,7 @@ from jax import numpy as jnp
 
 from g_rmi.detector import DetectorConfig
 from g_rmi.detector.ssd.config import SSDConfig
-from g_rmi.nn.resnet import UNITS, ResNet
+from g_rmi.nn.resnet import UNITS, ResNet, ResNetConfig
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.task import PoseTask
 from g_rmi.pretrained import load_resnet
@@ -76,12 +76,12 @@ DETECTORS = typing.get_args(DetectorConfig)
 @pytest.mark.parametrize("kind", [PoseConfig, *DETECTORS])
 def test_every_network_takes_it(kind):
     resnet = load_resnet(torchvision_state(), depth=26, width=WIDTH)
-    task = kind(depth=26, width=WIDTH, output_stride=16).task()
+    task = kind(backbone=ResNetConfig(depth=26, width=WIDTH), output_stride=16).task()
     wanted = jax.eval_shape(task.init, jax.random.key(0))
     blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), wanted)
-    filled = task.with_resnet(blank, resnet)
+    filled = task.with_backbone(blank, resnet)
     assert jax.tree.map(np.shape, filled) == jax.tree.map(jnp.shape, wanted)
-    given = task.resnet(filled)
+    given = task.backbone(filled)
     if kind is SSDConfig:  # which ends with block 3
         rest = {n: {u: v for u, v in t.items() if "block4" not in u} for n, t in resnet.items()}
         jax.tree.map(np.testing.assert_array_equal, given, rest)
@@ -94,12 +94,12 @@ def test_the_resnet_of_an_ssd_fills_what_it_has(kind):
     """Another network that starts from an SSD keeps its own block 4."""
     resnet = load_resnet(torchvision_state(), depth=26, width=WIDTH)
     resnet = {n: {u: v for u, v in t.items() if "block4" not in u} for n, t in resnet.items()}
-    task = kind(depth=26, width=WIDTH, output_stride=16).task()
+    task = kind(backbone=ResNetConfig(depth=26, width=WIDTH), output_stride=16).task()
     wanted = jax.eval_shape(task.init, jax.random.key(0))
     blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), wanted)
-    filled = task.with_resnet(blank, resnet)
+    filled = task.with_backbone(blank, resnet)
     assert jax.tree.map(np.shape, filled) == jax.tree.map(jnp.shape, wanted)
-    first = task.resnet(filled)["params"]["conv1"]["kernel"]
+    first = task.backbone(filled)["params"]["conv1"]["kernel"]
     np.testing.assert_array_equal(first, resnet["params"]["conv1"]["kernel"])
 
 
@@ -120,7 +120,9 @@ def test_places_and_axes():
 def test_a_stem_of_its_own_width():
     state = torchvision_state(stem=2 * WIDTH)
     variables = load_resnet(state, depth=26, width=WIDTH, stem_width=2 * WIDTH)
-    config = PoseConfig(depth=26, width=WIDTH, stem_width=2 * WIDTH, output_stride=16)
+    config = PoseConfig(
+        backbone=ResNetConfig(depth=26, width=WIDTH, stem_width=2 * WIDTH), output_stride=16
+    )
     wanted = jax.eval_shape(PoseTask(config).init, jax.random.key(0))
     wanted = {name: tree["trunk"] for name, tree in wanted.items()}
     assert jax.tree.map(np.shape, variables) == jax.tree.map(jnp.shape, wanted)

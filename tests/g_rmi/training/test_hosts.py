@@ -47,7 +47,7 @@ def run(workdir, steps, *, pause=0.0):
     train(
         toy.ConvTask(),
         TrainConfig(steps=steps, batch_size=8, checkpoint_every=5, log_every=2),
-        OptimConfig(momentum=0.9, learning_rate=0.05, averaging=0.9),
+        OptimConfig(momentum=0.9, learning_rate=0.05, ema_decay=0.9),
         HostBatches(jax.process_index(), jax.process_count(), pause),
         workdir=workdir,
         config_dict={"train": {"steps": steps}},

@@ -22,7 +22,7 @@ def run(workdir, steps):
     state = train(
         toy.ConvTask(),
         TrainConfig(steps=30, batch_size=8, checkpoint_every=3, log_every=1, keep=2),
-        OptimConfig(momentum=0.9, learning_rate=0.05, averaging=0.99),
+        OptimConfig(momentum=0.9, learning_rate=0.05, ema_decay=0.99),
         batches,
         workdir=workdir,
         config_dict={"train": {"steps": steps}},

@@ -20,7 +20,7 @@ from g_rmi.training.checkpoint import load_variables
 from g_rmi.training.loop import train
 from tests.g_rmi.training import toy
 
-OPTIM = OptimConfig(momentum=0.9, learning_rate=0.05, schedule="cosine", averaging=0.99)
+OPTIM = OptimConfig(momentum=0.9, learning_rate=0.05, schedule="cosine", ema_decay=0.99)
 
 
 def run(workdir, steps, *, task=None, batches=None, devices=1, length=20, **kwargs):
@@ -58,7 +58,7 @@ def assert_same(a, b):
 
 
 def run_conv(workdir, steps, devices, **kwargs):
-    optim = OptimConfig(momentum=0.9, learning_rate=0.05, averaging=0.99)
+    optim = OptimConfig(momentum=0.9, learning_rate=0.05, ema_decay=0.99)
     batches = toy.Batches(toy.pictures)
     return run(
         workdir, steps, task=toy.ConvTask(), batches=batches, optim=optim, devices=devices, **kwargs
@@ -235,7 +235,7 @@ def test_without_averaging_the_weights_are_evaluated(tmp_path):
         seen.append(float(variables["params"]["b"][0]))
         return {"AP": 0.0}
 
-    optim = OptimConfig(learning_rate=0.05, averaging=0.0)
+    optim = OptimConfig(learning_rate=0.05, ema_decay=0.0)
     state, _ = run(tmp_path, 2, optim=optim, evaluate=evaluate)
     assert state.average is None
     assert seen == [float(state.params["b"][0])]
@@ -381,7 +381,7 @@ def test_finished_training_is_left_alone(tmp_path):
 
 def test_given_weights_start_a_new_training_only(tmp_path):
     given = {"params": {"w": np.full((3, 1), 7.0, np.float32)}}
-    optim = OptimConfig(learning_rate=1e-9, averaging=0.9)
+    optim = OptimConfig(learning_rate=1e-9, ema_decay=0.9)
     state, _ = run(tmp_path, 1, optim=optim, init_variables=given)
     np.testing.assert_allclose(state.params["w"], 7.0, rtol=1e-6)
     np.testing.assert_allclose(state.average["params"]["w"], 7.0, rtol=1e-6)

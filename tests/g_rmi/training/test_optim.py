@@ -128,7 +128,7 @@ def test_describe_says_how_rate_and_batch_hang_together():
     optim = OptimConfig(
         learning_rate=0.02, momentum=0.9, schedule="steps", boundaries=(5, 8), warmup_steps=2
     )
-    train = TrainConfig(steps=10, batch_size=24, accumulate=3)
+    train = TrainConfig(steps=10, batch_size=24, grad_accumulation=3)
     assert describe(optim, train, 4) == (
         "sgd momentum 0.9, learning rate 0.02 steps (/ 10 at 5, 8) after 2 warm-up steps, for the "
         "global batch 24 = 4 devices x 2 x 3 micro-batches (not rescaled with devices), 10 steps"

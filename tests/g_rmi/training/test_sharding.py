@@ -17,7 +17,7 @@ def test_rows_are_split_in_order():
 
 
 @pytest.mark.parametrize(
-    ("size", "accumulate", "message"),
+    ("size", "grad_accumulation", "message"),
     [
         (24, 1, None),
         (24, 3, None),
@@ -26,13 +26,13 @@ def test_rows_are_split_in_order():
         (3, 1, "such as 4$"),
     ],
 )
-def test_batch_size_must_split(size, accumulate, message):
+def test_batch_size_must_split(size, grad_accumulation, message):
     mesh = sharding.data_mesh()
     if message is None:
-        sharding.check_batch_size(mesh, size, accumulate)
+        sharding.check_batch_size(mesh, size, grad_accumulation)
     else:
         with pytest.raises(ValueError, match=message):
-            sharding.check_batch_size(mesh, size, accumulate)
+            sharding.check_batch_size(mesh, size, grad_accumulation)
 
 
 @pytest.mark.parametrize("devices", [1, 2, 4])

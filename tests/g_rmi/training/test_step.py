@@ -44,17 +44,19 @@ def start(task, mesh):
 
 
 @functools.cache
-def compiled(task, accumulate, devices, make):
+def compiled(task, grad_accumulation, devices, make):
     """(mesh, executable); every test that can shares it."""
     mesh = sharding.data_mesh(jax.devices()[:devices])
-    step = train_step(task, OPTIMIZER, accumulate=accumulate, averaging=0.99)
+    step = train_step(task, OPTIMIZER, grad_accumulation=grad_accumulation, ema_decay=0.99)
     step = jax.jit(step, donate_argnums=0, out_shardings=sharding.replicated(mesh))
     batch = sharding.put_batch(mesh, make(np.random.default_rng(0), 16))
     return mesh, step.lower(start(task, mesh), batch).compile()
 
 
-def run(task, make, *, devices=1, accumulate=1, steps=1):
-    mesh, step = compiled(task, accumulate, devices, toy.points if make != toy.pictures else make)
+def run(task, make, *, devices=1, grad_accumulation=1, steps=1):
+    mesh, step = compiled(
+        task, grad_accumulation, devices, toy.points if make != toy.pictures else make
+    )
     state = start(task, mesh)
     for n in range(steps):
         batch = sharding.put_batch(mesh, make(np.random.default_rng(n), 16))
@@ -69,12 +71,12 @@ def padded_points(rng, size):
     return toy.points(rng, size) | {"weight": weight}
 
 
-@pytest.mark.parametrize("accumulate", [1, 4])
-def test_gradient_is_the_weighted_mean_over_the_rows(accumulate):
+@pytest.mark.parametrize("grad_accumulation", [1, 4])
+def test_gradient_is_the_weighted_mean_over_the_rows(grad_accumulation):
     batch = padded_points(np.random.default_rng(0), 16)
     error = batch["x"].sum(1) - batch["y"]  # w = 1, b = 0
     scale = 2 * batch["weight"] * error / batch["weight"].sum()
-    state, values = run(LINEAR, padded_points, accumulate=accumulate)
+    state, values = run(LINEAR, padded_points, grad_accumulation=grad_accumulation)
     np.testing.assert_allclose(state.params["b"], [-0.1 * scale.sum()], rtol=1e-5)
     w = 1 - 0.1 * batch["x"].T @ scale
     np.testing.assert_allclose(state.params["w"][:, 0], w, rtol=1e-5)
@@ -91,10 +93,12 @@ def test_first_average_keeps_a_tenth():
     np.testing.assert_allclose(state.average["params"]["w"], expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_four_devices_are_one(accumulate):
-    one, values_one = run(CONV, toy.pictures, accumulate=accumulate, steps=3)
-    four, values_four = run(CONV, toy.pictures, accumulate=accumulate, steps=3, devices=4)
+@pytest.mark.parametrize("grad_accumulation", [1, 2])
+def test_four_devices_are_one(grad_accumulation):
+    one, values_one = run(CONV, toy.pictures, grad_accumulation=grad_accumulation, steps=3)
+    four, values_four = run(
+        CONV, toy.pictures, grad_accumulation=grad_accumulation, steps=3, devices=4
+    )
     assert len(four.params["Conv_0"]["kernel"].sharding.device_set) == 4
     close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
     jax.tree.map(close, one.replace(key=None), four.replace(key=None))
@@ -118,9 +122,9 @@ def test_batch_norm_sees_the_global_batch(devices):
     np.testing.assert_allclose(running["var"], 0.9 + 0.1 * maps.var((0, 1)), rtol=1e-5)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_batch_rows_stay_on_their_devices(accumulate):
-    _, step = compiled(CONV, accumulate, 4, toy.pictures)
+@pytest.mark.parametrize("grad_accumulation", [1, 2])
+def test_batch_rows_stay_on_their_devices(grad_accumulation):
+    _, step = compiled(CONV, grad_accumulation, 4, toy.pictures)
     assert re.search(r" all-reduce\S*\(", step.as_text())
     assert not re.search(r" (all-gather|all-to-all|collective-permute)\S*\(", step.as_text())
 
@@ -142,19 +146,19 @@ def test_state_is_donated_without_host_transfers():
 
 def test_every_step_and_micro_batch_has_its_own_noise():
     task = NoiseTask()
-    _, once = run(task, toy.points, accumulate=2)
-    _, again = run(task, toy.points, accumulate=2)
-    _, later = run(task, toy.points, accumulate=2, steps=2)
+    _, once = run(task, toy.points, grad_accumulation=2)
+    _, again = run(task, toy.points, grad_accumulation=2)
+    _, later = run(task, toy.points, grad_accumulation=2, steps=2)
     assert once == again
     assert once["noise"] != later["noise"]
     assert once["square"] != pytest.approx(once["noise"] ** 2)  # equal if both keys were the same
 
 
-@pytest.mark.parametrize("accumulate", [1, 4])
-def test_finite_flag(accumulate):
+@pytest.mark.parametrize("grad_accumulation", [1, 4])
+def test_finite_flag(grad_accumulation):
     def broken(rng, size):
         batch = toy.points(rng, size)
         batch["x"][3] = np.inf
         return batch
 
-    assert run(LINEAR, broken, accumulate=accumulate)[1]["finite"] == 0
+    assert run(LINEAR, broken, grad_accumulation=grad_accumulation)[1]["finite"] == 0

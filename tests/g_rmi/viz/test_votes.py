@@ -50,10 +50,21 @@ def test_panels_in_the_order_of_the_method():
     page = explain_joint(crop, maps, joint="nose", found=JOINT, score=1.0, height=129)
     gap = 2
     panels = [page[gap : gap + 129, gap + i * (97 + gap) :][:, :97] for i in range(4)]
-    large = np.full((129, 97, 3), 90, np.uint8)
-    np.testing.assert_array_equal(panels[1], draw_heatmap(large, heatmap))
-    np.testing.assert_array_equal(panels[2], draw_votes(large, heatmap, offset))
-    np.testing.assert_array_equal(panels[3], draw_heatmap(large, fused))
+    # Six times the crop; the joint, at (120, 180) there, is in the middle of 97 x 129 pixels.
+    large = np.full((385, 289, 3), 90, np.uint8)
+    window = slice(180 - 64, 180 + 65), slice(120 - 48, 120 + 49)
+    np.testing.assert_array_equal(panels[1], draw_heatmap(large, heatmap)[window])
+    np.testing.assert_array_equal(panels[2], draw_votes(large, heatmap, offset)[window])
+    np.testing.assert_array_equal(panels[3], draw_heatmap(large, fused)[window])
     rows, columns = np.nonzero((panels[0] != 90).any(-1))
-    assert abs(np.mean(columns) - 40) < 1  # a ring around the joint
+    assert abs(np.mean(columns) - 40) < 1  # a ring around the joint, and the frame
     assert abs(np.mean(rows) - 60) < 1
+    assert (columns.min(), columns.max()) == (24, 56)  # (120 -+ 48) / 3
+
+
+@pytest.mark.parametrize("found", [(0.0, 0.0), (48.0, 64.0)])
+def test_the_frame_stays_in_the_crop(found):
+    crop = np.full((65, 49, 3), 90, np.uint8)
+    maps = {"heatmap": perfect_maps()[0]}
+    page = explain_joint(crop, maps, joint="nose", found=np.array(found), score=1.0, height=129)
+    assert page.shape[1] == 2 * (97 + 2) + 2

@@ -162,7 +162,7 @@ def test_detections(theirs):
     regions = jnp.asarray(theirs["regions"])
     logits, deltas = (jnp.asarray(theirs[k]) for k in ("box_logits", "box_codes"))
     seen = Candidates(person_scores(logits), deltas, regions, jnp.ones(len(regions), bool))
-    ours = select(seen, jnp.asarray(PICTURE), count=CONFIG.detections, iou=CONFIG.box_iou)
+    ours = select(seen, jnp.asarray(PICTURE), count=CONFIG.detections, iou=CONFIG.box_nms_iou)
     count = len(theirs["scores"])
     np.testing.assert_array_equal(ours.scores >= LEAST, np.arange(CONFIG.detections) < count)
     np.testing.assert_allclose(ours.scores[:count], theirs["scores"], atol=1e-6)

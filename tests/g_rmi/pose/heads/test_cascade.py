@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from g_rmi.config import OptimConfig
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads.cascade import Cascade
 from g_rmi.pose.heads.head import Reading
@@ -25,7 +26,11 @@ HEAD = Cascade(radius=6.0, sigma=4.0, hourglass_channels=8, hourglass_levels=1)
 def task(**changes):
     head = dataclasses.replace(HEAD, **changes)
     config = PoseConfig(
-        depth=26, width=4, output_stride=16, crop_height=49, crop_width=33, head=head
+        backbone=ResNetConfig(depth=26, width=4),
+        output_stride=16,
+        crop_height=49,
+        crop_width=33,
+        head=head,
     )
     return PoseTask(config, FACE)
 
@@ -102,7 +107,7 @@ def test_the_second_step_changes_the_regression_alone():
     """Weights of the first step are taken over, and neither decay nor are their statistics new."""
     first, second = task(trains="detection"), task(trains="regression")
     assert second.frozen == ("trunk", "top_down", "detection")
-    optim = OptimConfig(optimizer="adamw", learning_rate=0.01, weight_decay=0.5, averaging=0.0)
+    optim = OptimConfig(optimizer="adamw", learning_rate=0.01, weight_decay=0.5, ema_decay=0.0)
     optimizer = make_optimizer(optim, 10, second.frozen)
     rng = np.random.default_rng(0)
     batch = jax.tree.map(lambda x: jnp.stack([x, x]), labels())

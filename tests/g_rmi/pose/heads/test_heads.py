@@ -14,6 +14,7 @@ from experiments.explain import titled
 from experiments.parts.experiment import PoseExperiment, experiment_from_dict
 from g_rmi.config import OptimConfig, TrainConfig, flatten, from_dict, to_dict
 from g_rmi.inference.load import load_task
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads import Head
 from g_rmi.pose.heads.cascade import Cascade
@@ -56,8 +57,7 @@ ALL_IN_TIME = pytest.mark.parametrize(
 
 def task(kind, skeleton=FACE, **changes):
     config = PoseConfig(
-        depth=26,
-        width=4,
+        backbone=ResNetConfig(depth=26, width=4),
         output_stride=16,
         fpn_channels=4,
         norm="group",
@@ -279,7 +279,7 @@ def test_a_stopped_training_goes_on_to_the_same_bits(kind, tmp_path):
 
     def run(workdir, steps):
         config = TrainConfig(steps=steps, batch_size=4, checkpoint_every=100, evaluate_every=0)
-        optim = OptimConfig(learning_rate=0.01, averaging=0.9)
+        optim = OptimConfig(learning_rate=0.01, ema_decay=0.9)
         batches, records = Batches(make, size=4), ({"x": 1}, {})
         mesh = data_mesh(jax.devices()[:1])
         options = {"config_dict": records[0], "data_fingerprint": records[1], "mesh": mesh}
@@ -305,7 +305,12 @@ def test_a_stopped_training_goes_on_to_the_same_bits(kind, tmp_path):
 )
 def test_a_few_crops_are_learned_by_heart(head):
     """Joints are spots of three colours; most are found within 3 of 49 pixels."""
-    config = dataclasses.replace(task(head.kind).config, head=head, width=16, fpn_channels=16)
+    config = dataclasses.replace(
+        task(head.kind).config,
+        head=head,
+        backbone=ResNetConfig(depth=26, width=16),
+        fpn_channels=16,
+    )
     network, rng = PoseTask(config, FACE), np.random.default_rng(0)
     batch = jax.tree.map(lambda x: jnp.stack([x] * 6), labels())
     points = rng.uniform((6, 6), (26, 42), (6, 3, 2)).astype(np.float32)
@@ -313,7 +318,7 @@ def test_a_few_crops_are_learned_by_heart(head):
     square = ((here[None, :, :, None] - points[:, None, None]) ** 2).sum(-1)
     image = (255 * np.exp(-square / 18)).astype(np.uint8)
     batch = batch._replace(image=jnp.asarray(image), keypoints=jnp.asarray(points))
-    optim = OptimConfig(optimizer="adamw", learning_rate=0.01, schedule="cosine", averaging=0.0)
+    optim = OptimConfig(optimizer="adamw", learning_rate=0.01, schedule="cosine", ema_decay=0.0)
     optimizer = make_optimizer(optim, 400)
     state = create_state(network, optimizer, jax.random.key(0), average=False)
     step = jax.jit(train_step(network, optimizer))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads.head import Fitted, Reading
 from g_rmi.pose.heads.parts import Parts, Pixels, vector_loss
@@ -122,7 +123,11 @@ def test_maps_of_stride_eight_for_any_keypoints(joints, skip):
     skeleton = Skeleton.create(names, limbs=(), sigmas=(0.05,) * joints)
     head = dataclasses.replace(HEAD, skip=skip)
     config = PoseConfig(
-        depth=26, width=4, output_stride=16, crop_height=49, crop_width=33, head=head
+        backbone=ResNetConfig(depth=26, width=4),
+        output_stride=16,
+        crop_height=49,
+        crop_width=33,
+        head=head,
     )
     task = PoseTask(config, skeleton)
     variables = jax.eval_shape(task.init, jax.random.key(0))
@@ -155,7 +160,7 @@ def test_maps_of_stride_eight_for_any_keypoints(joints, skip):
 
 
 def test_weights_files_keep_the_statistics_exactly():
-    config = PoseConfig(depth=26, width=4, output_stride=16, head=HEAD)
+    config = PoseConfig(backbone=ResNetConfig(depth=26, width=4), output_stride=16, head=HEAD)
     shapes = jax.eval_shape(PoseTask(config, FACE).init, jax.random.key(0))
     assert {x.ndim for x in jax.tree.leaves(shapes["statistics"])} == {1}  # see `write_weights`
 
