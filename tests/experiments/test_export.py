@@ -18,6 +18,7 @@ from experiments import export
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.onnx import to_onnx
 from g_rmi.pose.task import PoseTask
@@ -314,8 +315,19 @@ def test_a_wrong_net_is_refused(workdirs, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "config",
     [
-        PoseConfig(depth=50, width=8, crop_height=41, crop_width=33, dtype="bfloat16"),
-        PoseConfig(depth=26, width=8, crop_height=33, crop_width=33, norm="group", remat=True),
+        PoseConfig(
+            backbone=ResNetConfig(depth=50, width=8),
+            crop_height=41,
+            crop_width=33,
+            dtype="bfloat16",
+        ),
+        PoseConfig(
+            backbone=ResNetConfig(depth=26, width=8),
+            crop_height=33,
+            crop_width=33,
+            norm="group",
+            remat=True,
+        ),
         POSE.model,
     ],
 )
@@ -334,6 +346,6 @@ def test_onnxruntime_gives_the_same_maps(config):
         crops = crops.reshape(count, config.crop_height, config.crop_width, 3)
         maps = run(variables, crops)
         for name, theirs in zip(("heatmap", "offset"), session.run(None, {"crops": crops})):
-            ours = np.asarray(getattr(maps, name))
+            ours = np.asarray(maps[name])
             np.testing.assert_allclose(theirs, ours, atol=1e-4 * np.abs(ours).max())
     assert worst < 1e-3
