@@ -14,7 +14,6 @@ The rivals are in `tests/oracles`, which a clone has; they take part where they 
 import dataclasses
 import importlib.util
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ import numpy as np
 
 from experiments.benchmarks import made, timing
 from experiments.benchmarks.made import Grid, Maps, Regions
-from experiments.benchmarks.timing import RESULTS, Call, Case, Row
+from experiments.benchmarks.timing import Call, Case, Row, Turns
 from experiments.parts import cli
 from g_rmi.config import nearest
 from g_rmi.evaluation.truth import Backend, Truth, evaluate_boxes, evaluate_keypoints
@@ -54,21 +53,18 @@ SIZES = {"small": Size(4, 6_000, SMALL, 1_000), "paper": Size(16, 6_000, PAPER, 
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class Arguments(Turns):
     """Times kernels against what others have for the same, and checks that the results agree."""
 
     only: tuple[str, ...] = ("decode", "nms", "roi", "evaluation")  # Some of the kernels.
     # What they are given: what two cores finish in minutes, or what the paper's networks do.
     size: Literal["small", "paper"] = "small"
-    rounds: int = 5  # Turns of each rival.
     # An .npz file of a network's coarse maps to decode: `heatmap` [N, h, w, K] (logits) and
     # `offset` [N, h, w, K, 2] (crop pixels). Default: made ones.
     maps: Path | None = None
     height: int = 353  # Crop rows.
     width: int = 257  # Crop columns.
     radius: float = 25.0  # R in crop pixels.
-    processor_time: bool = False  # Count processor time instead of wall time, for a busy machine.
-    out: Path = RESULTS  # Folder of the results.
 
 
 def rivals(makers: dict[str, str], *given: Any, **options: Any) -> dict[str, Call]:
@@ -203,20 +199,14 @@ def main(argv: Sequence[str]) -> None:
         if name not in KERNELS:
             raise ValueError(f"--only {name}: no such kernel{nearest(name, KERNELS)}")
     size, grid = SIZES[arguments.size], Grid(arguments.height, arguments.width, arguments.radius)
-    path, rounds = arguments.maps, arguments.rounds
+    path = arguments.maps
     maps = made.read_maps(path) if path else made.made_maps(grid, count=size.crops)
-    clock = time.process_time if arguments.processor_time else time.perf_counter
     table: list[Row] = []
     for name in arguments.only:
         for case in KERNELS[name](size, maps, grid):
-            table += timing.compare(case, rounds=rounds, clock=clock)[1]
-            print(f"{case.name}: done", flush=True)
-    note = (
-        f"Milliseconds of {'processor' if arguments.processor_time else 'wall'} time, {rounds} "
-        f"rounds, {arguments.size} sizes; {len(maps.logits)} crops of {grid.height} x {grid.width} "
-        "to decode."
-    )
-    timing.save("kernels", table, arguments.out, note=note)
+            table += arguments.compare(case)[1]
+    crops = f"{len(maps.logits)} crops of {grid.height} x {grid.width}"
+    arguments.save("kernels", table, note=f"{arguments.size.title()} sizes; {crops} to decode.")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks import timing
-from experiments.benchmarks.timing import RESULTS, Call, Case, Seconds
+from experiments.benchmarks.timing import Call, Case, Seconds, Turns
 from experiments.parts import cli
 from g_rmi.geometry import fit_canvas
 from g_rmi.inference.canvas import pack
@@ -31,7 +31,7 @@ from g_rmi.types import Detections
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class Arguments(Turns):
     """Times both stages on one picture of noise with given numbers of people."""
 
     # Work directory of a detector. Default: the weights that come with the package.
@@ -42,8 +42,6 @@ class Arguments:
     people: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 30)  # Numbers of people.
     # People who go through our pose network together; PyTorch's takes all at once.
     crops_at_once: int = Settings().crops_at_once
-    rounds: int = 10  # Turns.
-    out: Path = RESULTS  # Folder of the results.
 
 
 def standing_people(count: int, rows: int, size: tuple[int, int]) -> Detections:
@@ -136,16 +134,16 @@ def main(argv: Sequence[str]) -> None:
     pipeline = PosePipeline.load(arguments.detector, arguments.pose, settings=settings)
     if pipeline.detector is None:
         raise ValueError(f"--pose {arguments.pose}: a detector and a pose network are timed")
-    size, rounds = (arguments.height, arguments.width), arguments.rounds
+    size = arguments.height, arguments.width
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     table, stages = [], {}
     for case in cases(pipeline, image, people):
-        stages[case.name], more = timing.compare(case, rounds=rounds)
+        stages[case.name], more = arguments.compare(case)
         table += more
     for count in people:
         table += timing.rows(f"whole, {count} people", whole(stages, count))
-    note = f"One picture of {size[0]} x {size[1]}, {at_once} crops at once, {rounds} rounds."
-    timing.save("pipeline", table, arguments.out, note=note)
+    note = f"One picture of {size[0]} x {size[1]}, {at_once} crops at once."
+    arguments.save("pipeline", table, note=note)
 
 
 if __name__ == "__main__":

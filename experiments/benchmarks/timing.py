@@ -1,5 +1,6 @@
 """Measuring on a noisy machine: rivals take turns, agree, and leave their times as values."""
 
+import dataclasses
 import datetime
 import importlib
 import importlib.metadata
@@ -94,13 +95,28 @@ def differences(case: Case) -> dict[str, float]:
     return found
 
 
-def compare(
-    case: Case, *, rounds: int, clock: Callable[[], float] = time.perf_counter
-) -> tuple[Seconds, list[Row]]:
-    """Times rivals in turns, the seconds and their `rows`; a ValueError if they do not agree."""
-    apart = differences(case)
-    seconds = time_in_turns(case.rivals, rounds=rounds, clock=clock)
-    return seconds, rows(case.name, seconds, items=case.items, apart=apart)
+@dataclasses.dataclass(frozen=True)
+class Turns:
+    """How rivals are compared: the options that benchmarks share."""
+
+    rounds: int = 5  # Turns of each rival.
+    # Count processor time, of all threads, instead of wall time: for a busy machine.
+    processor_time: bool = False
+    out: Path = RESULTS  # Folder of the results.
+
+    def compare(self, case: Case) -> tuple[Seconds, list[Row]]:
+        """Times rivals in turns, the seconds and their `rows`; a ValueError if they disagree."""
+        apart = differences(case)
+        clock = time.process_time if self.processor_time else time.perf_counter
+        seconds = time_in_turns(case.rivals, rounds=self.rounds, clock=clock)
+        print(f"{case.name}: done", flush=True)
+        return seconds, rows(case.name, seconds, items=case.items, apart=apart)
+
+    def save(self, benchmark: str, table: Sequence[Row], *, note: str) -> None:
+        """`save`, with a note of how it was measured."""
+        clock = "processor" if self.processor_time else "wall"
+        note = f"{note} Milliseconds of {clock} time, medians of {self.rounds} rounds."
+        save(benchmark, table, self.out, note=note)
 
 
 def rows(

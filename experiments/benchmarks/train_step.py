@@ -11,7 +11,6 @@ configured, on one device: targets, losses, optimiser and averaging included.
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,13 +21,11 @@ from experiments.benchmarks.made import made_up_batch
 from experiments.benchmarks.memory import CHIPS
 from experiments.benchmarks.timing import (
     LAYOUTS,
-    RESULTS,
     Call,
     Case,
+    Turns,
     available,
-    compare,
     oracle,
-    save,
 )
 from experiments.parts import cli
 from experiments.parts.experiment import Options, PoseExperiment
@@ -40,13 +37,11 @@ from g_rmi.training.sharding import data_mesh
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class Arguments(Turns):
     """Times a config's training step, and its network against PyTorch's."""
 
     # Name of a file in experiments/configs; its fields are the options below.
     config: str = "pose_synthetic"
-    rounds: int = 10  # Turns of each rival.
-    out: Path = RESULTS  # Folder of the results.
     experiment: Options = PoseExperiment()  # The config's values.
 
 
@@ -99,7 +94,7 @@ def main(argv: Sequence[str]) -> None:
         **available(lambda layout: oracle("torch_resnet").gradient(model, image, layout), LAYOUTS),
         "our whole training step": advance,
     }
-    seconds, table = compare(Case("gradient", rivals, rows), rounds=arguments.rounds)
+    seconds, table = arguments.compare(Case("gradient", rivals, rows))
     rate = flops / np.median(seconds["our whole training step"])
     chip = CHIPS.get(jax.devices()[0].device_kind)
     share = f", {rate / chip.peak:.2f} of the peak" if chip else ""
@@ -109,7 +104,7 @@ def main(argv: Sequence[str]) -> None:
         f"{rows} x {model.crop_height} x {model.crop_width}, {model.dtype}; "
         f"the whole step: {flops / 1e9:.1f} GFLOPs by XLA's count, {rate / 1e9:.1f} G/s{share}"
     )
-    save("train_step", table, arguments.out, note=note)
+    arguments.save("train_step", table, note=f"{note}.")
 
 
 if __name__ == "__main__":

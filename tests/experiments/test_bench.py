@@ -1,6 +1,7 @@
 """Timings as values, and all benchmarks as one command."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -8,11 +9,10 @@ import pytest
 from experiments import bench
 from experiments.benchmarks.timing import (
     Case,
+    Turns,
     available,
-    compare,
     differences,
     rows,
-    save,
     time_in_turns,
 )
 
@@ -34,7 +34,7 @@ def test_rivals_take_turns_and_must_agree():
     turns = []
     calls = {name: lambda name=name: turns.append(name) or len(name) for name in ("a", "bcd")}
     apart = Case("x", calls, difference=lambda ours, theirs: theirs - ours, tolerance=2)
-    _, table = compare(apart, rounds=2)
+    _, table = Turns(rounds=2).compare(apart)
     assert "".join(turns) == "abcd" * 4  # checked, warmed up, two rounds
     assert [row["difference"] for row in table] == [0.0, 2.0]
     with pytest.raises(ValueError, match=r"x: bcd differs from a by 2\.0e\+00"):
@@ -53,6 +53,13 @@ def test_rivals_that_cannot_be_had_are_named(capsys):
     assert capsys.readouterr().out == "numba: left out (No module named 'numba')\n"
 
 
+def test_processor_time_leaves_out_what_others_take():
+    case = Case("x", {"sleeper": lambda: time.sleep(0.02)})
+    for processor_time, least, most in ((False, 20, 1000), (True, 0, 10)):
+        _, (row,) = Turns(rounds=3, processor_time=processor_time).compare(case)
+        assert least <= row["ms"] < most
+
+
 def test_turns_are_timed_by_every_clock_and_divided_by_their_items():
     now, items = np.zeros(2), iter([1, 1, 2, 4])
 
@@ -68,10 +75,10 @@ def test_turns_are_timed_by_every_clock_and_divided_by_their_items():
 def test_results_are_values_and_a_table(tmp_path, capsys):
     table = [{"case": "a|b", "ms": 1234.567}, {"case": "c", "ms": 0.25}]
     lines = "| case |    ms |\n| ---- | ----: |\n| a\\|b | 1,235 |\n| c    |  0.25 |\n"
-    save("mine", table, tmp_path / "new", note="two rows")
+    Turns(rounds=3, processor_time=True, out=tmp_path / "new").save("mine", table, note="Two rows.")
     values = json.loads((tmp_path / "new" / "mine.json").read_text())
     assert values["rows"] == table
-    assert values["note"] == "two rows"
+    assert values["note"] == "Two rows. Milliseconds of processor time, medians of 3 rounds."
     page = (tmp_path / "new" / "mine.md").read_text()
     assert page.startswith(f"# mine\n\n{values['date']}, commit {values['commit']}; ")
     assert page.endswith(lines)
