@@ -4,7 +4,7 @@ import dataclasses
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +12,17 @@ import jax
 import numpy as np
 import tyro
 
+from data_pipeline.images import Picture, decode, shrink
 from experiments.parts import cli
+from experiments.parts.inputs import find
 from g_rmi import __version__
 from g_rmi.config import from_dict, to_dict
 from g_rmi.detector import DetectorConfig
 from g_rmi.files import check_directory, check_file, write_whole
 from g_rmi.inference.export import PLATFORMS, export_program
 from g_rmi.inference.load import MODELS, SHIPPED, load_settings, load_task
+from g_rmi.inference.onnx.people import to_onnx as people_to_onnx
+from g_rmi.inference.onnx.quantise import to_int8
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
 from g_rmi.parts.config import PartsConfig
@@ -30,6 +34,9 @@ from g_rmi.training.weights import read_config, write_weights
 # The loader comes last: without it, an export was interrupted.
 FILES = ("program.bin", "weights.npz", "about.json", "find_people.py")
 LOADER = Path(__file__).parent / "parts" / "export_loader.py"
+ONNX_LOADER = LOADER.with_name("onnx_loader.py")
+CALIBRATION = 24  # Pictures at most.
+CITY = Path(__file__).parent / "pictures" / "city.jpg"  # See `experiments.demo`.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,14 +92,26 @@ class ProgramArguments:
 
 @dataclasses.dataclass(frozen=True)
 class OnnxArguments:
-    """Exports the pose network alone, crops to coarse maps, for other runtimes.
+    """Exports the pipeline, image in, people out, for onnxruntime.
 
-    Needs `pip install jax2onnx onnxruntime`. Fails if onnxruntime's output differs from jax's.
+    Writes FILE.onnx and beside it FILE.py, which loads it with numpy and onnxruntime: `from FILE
+    import find_people; find_people(image)`. Needs `pip install onnx onnxruntime`. Fails if the
+    people in a test image are not those that jax finds.
     """
 
     out: Path  # The file, FILE.onnx.
+    # The detector's work directory or weights file. Default: the packaged weights.
+    detector: Path | None = None
     # The pose network's work directory or weights file. Default: the packaged weights.
     pose: Path | None = None
+    # Write the pose network alone, crops to coarse maps, for any head. Needs `pip install jax2onnx
+    # onnxruntime`.
+    pose_only: bool = False
+    # A folder of photographs, some dozens, of what is to be seen: the convolutions are computed in
+    # eight bits, in ranges found on these.
+    int8: Path | None = None
+    # How people are found. Default: as stored in the pose network's weights.
+    settings: Settings = Settings()
 
 
 def averaged(variables: Any, others: Sequence[Path]) -> Any:
@@ -191,22 +210,47 @@ def export_whole(argv: Sequence[str]) -> None:
         print(f"{out / name}: {len(files[name]) / 1e6:.2f} MB{note}")
 
 
+def photographs(folder: Path) -> Iterator[Picture]:
+    """Up to `CALIBRATION` pictures of a folder; a ValueError if it has none."""
+    found = find([str(folder)], leave_out=folder / "-")
+    for source in found[:: -(-len(found) // CALIBRATION)]:
+        yield shrink(picture := decode(source.read()), -(-max(picture.shape) // 1280))
+
+
 def export_onnx(argv: Sequence[str]) -> None:
     """`export onnx`."""
-    arguments = cli.arguments(OnnxArguments, argv, name="export onnx")
+    settings = load_settings(cli.peek(argv, "pose"))
+    arguments = cli.arguments(OnnxArguments, argv, name="export onnx", settings=settings)
+    if arguments.out.suffix != ".onnx":
+        raise ValueError(f"--out {arguments.out}: must end in .onnx")
+    if arguments.int8 and (arguments.pose_only or not arguments.int8.is_dir()):
+        reason = "not with --pose-only" if arguments.pose_only else "no such folder"
+        raise ValueError(f"--int8 {arguments.int8}: {reason}")
     check_file(arguments.out)
-    task, variables = load_task(arguments.pose or SHIPPED["pose"], stage="pose")
-    assert isinstance(task, PoseTask)
-    data, worst = to_onnx(task, variables)
+    if arguments.pose_only:
+        task, variables = load_task(arguments.pose or SHIPPED["pose"], stage="pose")
+        assert isinstance(task, PoseTask)
+        data, worst = to_onnx(task, variables)
+        note = f"differs from jax by at most {worst:.1e} on random crops"
+    else:
+        places = arguments.detector, arguments.pose
+        pipeline = PosePipeline.load(*places, settings=arguments.settings)
+        data, note = people_to_onnx(pipeline, decode(CITY.read_bytes()))
+        if arguments.int8:
+            data = to_int8(data, photographs(arguments.int8))
+            note = f"int8; before, {note}"
     write_whole(arguments.out, data)
-    note = f"differs from jax by at most {worst:.1e} on random crops"
     print(f"{arguments.out}: {len(data) / 1e6:.2f} MB; {note}")
+    if not arguments.pose_only:
+        loader = arguments.out.with_suffix(".py")
+        write_whole(loader, ONNX_LOADER.read_bytes())
+        print(f"{loader}: `from {loader.stem} import find_people`")
 
 
 VERBS = {
     "weights": (export_weights, "a training's weights as one small file"),
     "program": (export_whole, "pictures in, people out, as files that need only jax and numpy"),
-    "onnx": (export_onnx, "the pose network alone, for other runtimes"),
+    "onnx": (export_onnx, "the same as one ONNX file, or the pose network alone"),
 }
 
 

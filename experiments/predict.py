@@ -27,11 +27,13 @@ from rich.text import Text
 from data_pipeline.boxes import read_boxes
 from data_pipeline.images import ImageError, read_header
 from experiments.parts import cli
-from experiments.parts.inputs import STDIN, Source, find, sequences
+from experiments.parts.inputs import STDIN, Source, find, sequences, stream_of
 from experiments.parts.journal import Journal, has_journal, remove_journals
 from experiments.parts.outputs import drawing_names
 from experiments.parts.people_table import write_table
 from experiments.parts.run import Arguments, Run
+from experiments.parts.streams import follow, name_of
+from experiments.parts.videos import browsers_play
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.evaluation.results import write_results
 from g_rmi.inference.load import load_settings
@@ -140,19 +142,15 @@ def progress_bars() -> Progress:
     return Progress(*columns, console=Console(stderr=True), disable=not is_first())
 
 
-def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
-    """Runs this host's part of the inputs, first the pictures; the first host then knows of all."""
-    pictures = [source for source in sources if not source.is_video]
-    videos = [source for source in sources if source.is_video]
-    files = drawings(sources, arguments.out) if arguments.draw else {}
-    boxes = boxes_of(arguments, sources)
+def prepare(arguments: Arguments, *, boxes_given: bool) -> tuple[Arguments, PosePipeline, float]:
+    """The pipeline, arguments without open choices, and the score from which joints are drawn."""
     batch = arguments.batch_size or (1 if jax.default_backend() == "cpu" else 4)
     arguments = dataclasses.replace(arguments, batch_size=batch)
     devices = jax.local_devices()[: math.gcd(batch, jax.local_device_count())]
     pipeline = PosePipeline.load(
         arguments.detector,
         arguments.pose,
-        boxes_given=boxes is not None,
+        boxes_given=boxes_given,
         settings=arguments.settings,
         mesh=data_mesh(devices) if len(devices) > 1 else None,
     )
@@ -161,6 +159,45 @@ def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
     drawn = pipeline.pose.config.head.drawn_from(decoding) if drawn is None else drawn
     settings = dataclasses.replace(arguments.settings, decoding=decoding)
     arguments = dataclasses.replace(arguments, settings=settings, min_keypoint_score=drawn)
+    return arguments, pipeline, drawn
+
+
+def predict_stream(arguments: Arguments, address: str) -> int:
+    """Follows a stream; the exit status. A ValueError if it cannot be opened."""
+    if arguments.boxes:
+        raise ValueError(f"--boxes: {address} is a stream; boxes are for pictures")
+    if jax.process_count() > 1:
+        raise ValueError(f"{address}: a stream is for one host")
+    out, name = arguments.out, name_of(address)
+    drawing = {name: out / f"{name}.mp4"} if arguments.draw else {}
+    written = [out / "keypoints.json", *drawing.values()] + [out / "people.csv"] * arguments.csv
+    there = [file for file in written if os.path.lexists(file)]
+    if there and not arguments.overwrite:
+        raise ValueError(f"--out {out}: {there[0].name} is there; --overwrite replaces it")
+    arguments, pipeline, drawn = prepare(
+        dataclasses.replace(arguments, batch_size=1), boxes_given=False
+    )
+    remove_journals(out)
+    nothing: Any = None  # a stream cannot go on where it stopped: no journal
+    with progress_bars() as progress:
+        run = Run(arguments, pipeline, nothing, progress, drawing, None, drawn)
+        try:
+            found = follow(run, address)
+        except ImageError as error:
+            raise ValueError(f"{address}: {error}") from None
+    frames = f"{found.frames} frames, {found.dropped} dropped as newer ones had come"
+    print(f"{found.people} detections in {frames}")
+    print(f"wrote {', '.join(file.name for file in written if file.exists())} to {out}")
+    return 0
+
+
+def predict(arguments: Arguments, sources: Sequence[Source]) -> Run:
+    """Runs this host's part of the inputs, first the pictures; the first host then knows of all."""
+    pictures = [source for source in sources if not source.is_video]
+    videos = [source for source in sources if source.is_video]
+    files = drawings(sources, arguments.out) if arguments.draw else {}
+    boxes = boxes_of(arguments, sources)
+    arguments, pipeline, drawn = prepare(arguments, boxes_given=boxes is not None)
     host, hosts = jax.process_index(), jax.process_count()
     together = sequences(pictures) if arguments.follows else [[picture] for picture in pictures]
     own = [picture for each in together[host::hosts] for picture in each]
@@ -221,19 +258,29 @@ def main(argv: Sequence[str]) -> int:
     settings = load_settings(cli.peek(argv, "pose"))
     if cli.peek(argv, "boxes"):  # somebody has said that people are there
         settings = dataclasses.replace(settings, min_box_score=0.0, min_score=0.0)
-    arguments = cli.arguments(Arguments, argv, name="predict", settings=settings)
-    sources = find(arguments.inputs, leave_out=arguments.out)
+    arguments = cli.arguments(Arguments, argv, name="predict", streams=True, settings=settings)
+    address = stream_of(arguments.inputs, live=arguments.live)
+    sources = find(arguments.inputs, leave_out=arguments.out) if address is None else []
+    videos = address is not None or any(source.is_video for source in sources)
+    if arguments.draw and videos and not browsers_play():
+        print(
+            "note: without PyAV (pip install av) videos are MPEG-4, which browsers do not play",
+            file=sys.stderr,
+        )
     join_hosts(arguments.hosts)
     if jax.process_count() > 1 and any(source.path is None for source in sources):
         raise ValueError(f"{STDIN}: standard input is for one host")
     enable_compilation_cache()
     try:
         with alone(arguments.out):
+            if address is not None:
+                return predict_stream(arguments, address)
             run = predict(arguments, sources)
             if is_first():
                 write(run, sources)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        goes_on = "the same command goes on from here" if address is None else "nothing is written"
+        print(f"interrupted; {goes_on}", file=sys.stderr)
         return INTERRUPTED
     return 1 if run.broken else 0
 

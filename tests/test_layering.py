@@ -36,6 +36,8 @@ MAY_IMPORT = {
         "g_rmi.compile_cache",
         *(f"g_rmi.training.{name}" for name in ("checkpoint", "weights", "sharding", "hosts")),
     ),
+    # Writes the networks out in another language.
+    "g_rmi.inference.onnx": (*STAGE, "g_rmi.inference", "g_rmi.pose", "g_rmi.detector"),
     "g_rmi.evaluation": LEAVES,
     "g_rmi.viz": ("g_rmi.skeleton", "g_rmi.geometry"),
     "g_rmi": ("g_rmi.inference",),  # the doors, g_rmi.pipeline and g_rmi.find_people

@@ -77,7 +77,7 @@ def test_the_page_on_photographs_works(tmp_path):
     )
     (tmp_path / "boxes.json").write_text(boxes)
     for line in commands("photographs.md"):
-        if not {"runs/pose", "onnx"} & set(line):  # somebody's trainings, an optional package
+        if "runs/pose" not in line:  # somebody's training
             run(line, tmp_path)
     printed = [
         run(["-c", script], tmp_path, path=tmp_path / "people")
@@ -93,6 +93,31 @@ def test_the_page_on_photographs_works(tmp_path):
         for person in json.loads((tmp_path / folder / "keypoints.json").read_text()):
             assert person.keys() - {"category_id"} == fields - {"frame", "time"} | more
     for name in ("drawn.jpg", "found/beach/a.jpg", "video/clip.mp4", "boxed/a.jpg", "votes.png"):
+        assert (tmp_path / name).stat().st_size > 0, name
+
+
+@pytest.mark.slow
+def test_the_page_on_runtimes_works(tmp_path):
+    """But for cameras and addresses: tests/experiments/test_streams.py makes those."""
+    for package in ("onnx", "onnxruntime", "jax2onnx"):
+        pytest.importorskip(package)
+    source = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
+    shutil.copy(source, tmp_path / "photograph.jpg")
+    code, size = cv2.VideoWriter.fourcc(*"MJPG"), (320, 240)
+    clip = cv2.VideoWriter(str(tmp_path / "recording.mkv"), code, 25, size)
+    for _ in range(6):
+        clip.write(cv2.resize(cv2.imread(str(source)), size))
+    clip.release()
+    lines = [line for line in commands("runtimes.md") if "0" not in line]
+    lines = [line for line in lines if not any("://" in word for word in line)]
+    assert len(lines) == 3
+    for line in lines:
+        run(line, tmp_path)
+    assert json.loads((tmp_path / "recording" / "keypoints.json").read_text())
+    (script,) = scripts("runtimes.md")
+    assert "[[" in run(["-c", script], tmp_path, path=tmp_path)
+    assert "1 people, drawn" in run(["people.py", "photograph.jpg"], tmp_path)
+    for name in ("recording/recording.mp4", "photograph.jpg.people.jpg", "pose.onnx"):
         assert (tmp_path / name).stat().st_size > 0, name
 
 

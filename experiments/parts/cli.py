@@ -64,29 +64,34 @@ def arguments(
     name: str,
     config: Any = (),
     flat: bool = True,
+    streams: bool = False,
     **defaults: Any,
 ) -> T:
     """Parses a program's options, of which `kind` is a frozen dataclass.
 
     `config` are further markers of tyro's. If `flat`, options of what is nested are called by their
-    own name alone. Further keywords are defaults that are known at run time alone.
+    own name alone. `streams` says whether an input can be an address. Further keywords are defaults
+    that are known at run time alone.
     """
     fields: Any = dataclasses.fields(kind)  # type: ignore[bad-argument-type]
     needed = [field.name for field in fields if field.default is field.default_factory]
     return tyro.cli(
         kind,
         default=kind(**dict.fromkeys(needed, tyro.MISSING) | defaults),
-        args=renamed(argv),
+        args=renamed(argv, streams=streams),
         prog=program(name),
         config=(*((tyro.conf.OmitArgPrefixes,) if flat else ()), *config),
     )
 
 
-def renamed(argv: Sequence[str], names: Mapping[str, str] = RENAMED) -> list[str]:
+def renamed(
+    argv: Sequence[str], names: Mapping[str, str] = RENAMED, *, streams: bool = False
+) -> list[str]:
     """The command line with options under their names of now; says so on standard error."""
     words = []
     for word in argv:
-        if re.search(r"(^|=)(gs|s3|hdfs|abfss?|az|https?)://", word):
+        address = re.search(r"(^|=)(gs|s3|hdfs|abfss?|az|https?)://", word)
+        if address and not (streams and re.match("https?:", word)):
             raise ValueError(f"{word}: must be a path of this machine; mount or copy the bucket")
         match = re.fullmatch(r"--(no-)?([a-z-]+)(=.*)?", word.replace("_", "-"), re.DOTALL)
         if match and match[2] in names:

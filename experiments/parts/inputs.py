@@ -19,6 +19,9 @@ VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wm
 _NUMBER = re.compile(r"(\d+)")
 
 
+_STREAM = re.compile(r"(?:rtsps?|rtmps?|https?|udp|tcp|srt)://", re.IGNORECASE)
+
+
 class _NoPictures(ValueError):
     """A folder without input; one of several that a pattern matches may be so."""
 
@@ -70,6 +73,25 @@ def find(given: Sequence[str], *, leave_out: Path) -> list[Source]:
         common = os.path.commonpath([path.parent for path in paths])
         found = {p: n if p is None else p.relative_to(common).as_posix() for p, n in found.items()}
     return [Source(path, name) for path, name in found.items()]
+
+
+def stream_of(given: Sequence[str], *, live: bool) -> str | None:
+    """The stream among the inputs, if there is one: a camera's number, an address, a named pipe.
+
+    `live` makes one of a file. A ValueError if there are other inputs, too.
+    """
+    streams = [word for word in given if live or _is_stream(word)]
+    if streams and len(given) > 1:
+        raise ValueError(f"{streams[0]}: a stream must be the only input, got {len(given)}")
+    if live and not _is_stream(given[0]) and not Path(given[0]).is_file():
+        raise ValueError(f"{given[0]}: no such file, which --live is for")
+    return streams[0] if streams else None
+
+
+def _is_stream(word: str) -> bool:
+    path = Path(word)
+    there = bool(word) and os.path.lexists(path)
+    return path.is_fifo() if there else word.isdecimal() or bool(_STREAM.match(word))
 
 
 def sequences(sources: Iterable[Source]) -> list[list[Source]]:

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from g_rmi.evaluation.results import Result, columns_of
 from g_rmi.files import write_whole
@@ -19,9 +20,22 @@ def write_table(
     Raises:
       OSError: It cannot be written; nothing is left behind.
     """
-    columns = columns_of(results, names, min_score=min_score, first=FIRST)
     text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(columns)
-    rows.writerows(zip(*columns.values()))
+    write_rows(text, results, names, min_score=min_score, header=True)
     write_whole(path, text.getvalue())
+
+
+def write_rows(
+    file: TextIO,
+    results: Sequence[Result],
+    names: Sequence[str],
+    *,
+    min_score: float,
+    header: bool,
+) -> None:
+    """Writes the rows of some results, below the names of the columns if there is a `header`."""
+    columns = columns_of(results, names, min_score=min_score, first=FIRST)
+    rows = csv.writer(file, lineterminator="\n")
+    if header:
+        rows.writerow(columns)
+    rows.writerows(zip(*columns.values()))

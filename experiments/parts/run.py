@@ -45,7 +45,8 @@ class Arguments:
     """
 
     # Images, folders (searched recursively, images only), glob patterns, videos, or - for one image
-    # on standard input.
+    # on standard input. Or one stream: a camera's number, rtsp://, http:// and the like, or a named
+    # pipe, until it ends or Ctrl-C.
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT ...")]
     out: Path  # Where the results go.
     # The detector's work directory or weights file. Default: the packaged weights.
@@ -59,6 +60,7 @@ class Arguments:
     # Longer images are first downscaled by the smallest integer factor that makes them fit.
     max_side: int = 2560
     every: int = 1  # Process every n-th frame of a video.
+    live: bool = False  # The input is a video that is still being written: follow it as a stream.
     # Also write people.csv, a table with a row for each person and frame: file, frame, time, track,
     # score, box, and each joint's x, y and score. x and y are empty for joints that are not drawn.
     csv: bool = False
@@ -197,9 +199,9 @@ class Run:
                 else:
                     yield Job((source, stamp), image, boxes)
 
-        for job, people in self._people(jobs(), sources):
+        for job, people in self.people(jobs(), sources):
             source, stamp = job.key
-            record = self._record(source, None, stamp, people)
+            record = self.record(source, None, stamp, people)
             if self.arguments.follows and (drawing := self.drawings.get(source.name)):
                 with contextlib.suppress(OSError):  # its time comes when those before are known
                     drawing.unlink()
@@ -213,7 +215,7 @@ class Run:
 
     def _follow_pictures(self, sources: Sequence[Source], *, draw: bool = True) -> None:
         """Pictures that are a sequence; from the first one that is not drawn, all are drawn."""
-        follow, changed = self._follower(), False
+        follow, changed = self.follower(), False
         for number, source in enumerate(sources):
             record = self.done.get((source.name, None))
             if record is None:  # which is reported
@@ -234,7 +236,7 @@ class Run:
             stamp = source.stamp()
             end = self._known(source, _END, stamp)
             if end and not self._is_missing(source):
-                follow = self._follower()
+                follow = self.follower()
                 for frame in range(0, end["frames"], self.arguments.every):
                     if record := self._known(source, frame, stamp):
                         follow(record)
@@ -257,13 +259,13 @@ class Run:
     ) -> None:
         drawing = self.drawings.get(source.name)
         file = VideoFile(drawing, video.fps / self.arguments.every) if drawing else None
-        follow = self._follower()
+        follow = self.follower()
         with file or contextlib.nullcontext():
 
             def write(image: Picture, record: dict) -> None:
                 record = follow(record)
                 if file:
-                    file.write(self._drawn(image, record))
+                    file.write(self.drawn(image, record), record["time"])
                 advance()
 
             def jobs() -> Iterator[Job]:
@@ -276,9 +278,9 @@ class Run:
                         fresh = True
                         yield Job((number, video.time), image)
 
-            for job, people in self._people(jobs()):
+            for job, people in self.people(jobs()):
                 number, time = job.key
-                record = self._record(source, number, stamp, people) | {"time": time}
+                record = self.record(source, number, stamp, people) | {"time": time}
                 self._add(record)
                 write(job.image, record)
 
@@ -296,7 +298,7 @@ class Run:
             for frames in sequences([source for source in sources if not source.is_video]):
                 self._follow_pictures(frames, draw=False)
             for source in (source for source in sources if source.is_video):
-                follow = self._follower()
+                follow = self.follower()
                 for frame in self._frame_numbers(source):
                     follow(self.done[source.name, frame])
 
@@ -330,9 +332,11 @@ class Run:
                 factor = -(-max(size) // self.arguments.max_side)
                 yield shape_class([-(-side // factor) for side in size[::-1]])
 
-    def _people(
+    def people(
         self, jobs: Iterable[Job], sources: Sequence[Source] = ()
     ) -> Iterator[tuple[Job, People]]:
+        """`people_of` with the options of this run; `sources` are what the jobs come from."""
+
         def announce(image: Picture) -> None:
             """Says why nothing happens for a while; a cache keeps programs for the next run."""
             if shape_class(image.shape) not in self._compiled:
@@ -359,7 +363,7 @@ class Run:
             if name == source.name and frame is not None and frame != _END
         )
 
-    def _follower(self) -> Callable[[dict], dict]:
+    def follower(self) -> Callable[[dict], dict]:
         """What to call with the records of one video's frames, in order.
 
         It gives their people ids and steadies them, where that is asked for, and keeps the new
@@ -395,7 +399,8 @@ class Run:
     def _say(self, line: str) -> None:
         self.progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def _record(self, source: Source, frame: int | None, stamp: list[int], people: People) -> dict:
+    def record(self, source: Source, frame: int | None, stamp: list[int], people: People) -> dict:
+        """What journals keep of a picture or frame."""
         names = ("keypoints", "score", "bbox")
         found = [{name: person[name] for name in names} for person in people.to_coco()]
         path = {"path": str(source.path or STDIN)}
@@ -411,13 +416,14 @@ class Run:
         if path is None:
             return
         try:
-            write_jpeg(path, self._drawn(image, record))
+            write_jpeg(path, self.drawn(image, record))
         except OSError as error:
             if error.errno in _OF_ALL_FILES:
                 raise
             self._report(source, error)
 
-    def _drawn(self, image: Picture, record: dict) -> Picture:
+    def drawn(self, image: Picture, record: dict) -> Picture:
+        """A picture with the people of its record."""
         skeleton = self.pipeline.pose.skeleton
         people = _people_in(record, len(skeleton))
         ids = [person["track_id"] for person in record["people"] if "track_id" in person]

@@ -1,7 +1,9 @@
 """Videos, frame by frame: never whole in memory."""
 
+import contextlib
 import os
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -116,24 +118,64 @@ def _not_opened(path: Path) -> str:
 
 
 class VideoFile:
-    """A video to write (MPEG-4), there only when it is complete."""
+    """A video to write, there only when it is complete: H.264 with PyAV, else MPEG-4.
 
-    def __init__(self, path: Path, fps: float):
+    PyAV keeps the frames' own times. OpenCV knows only so many frames a second; of a live video,
+    whose frames come as they can, it repeats them for as long as they last.
+    """
+
+    def __init__(self, path: Path, fps: float, *, live: bool = False):
         """Of an `.mp4` file; nothing is written before the first frame."""
-        self._path, self._fps = path, fps
+        self._path, self._fps, self._live = path, fps, live
         self._part = part_of(path, path.suffix)
+        self._start: float | None = None
+        self._count = 0
+        self._last: Picture | None = None
         self._writer: Any = None
+        self._stream: Any = None
 
-    def write(self, frame: Picture) -> None:
-        """Appends a frame; all must be of one size. An OSError if the file cannot be written."""
-        if self._writer is None:
+    def write(self, frame: Picture, time: float) -> None:
+        """Appends a frame, shown from so many seconds on; all must be of one size, times increase.
+
+        An OSError if the file cannot be written.
+        """
+        if self._start is None:
+            self._start = time
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            code = cv2.VideoWriter.fourcc(*"mp4v")
-            size = frame.shape[1::-1]
-            self._writer = cv2.VideoWriter(str(self._part), code, self._fps, size)
-            if not self._writer.isOpened():
-                raise OSError(f"{self._path} cannot be written")
+            self._open(*frame.shape[:2])
+        if self._stream:
+            self._encode(frame, time - self._start)
+            return
+        while self._live and self._last is not None:
+            if self._count + 1 > round((time - self._start) * self._fps):
+                break
+            self._append(self._last)
+        self._append(frame)
+        self._last = frame
+
+    def _open(self, height: int, width: int) -> None:
+        if (av := _pyav()) is not None:
+            self._writer = av.open(str(self._part), "w", options={"movflags": "faststart"})
+            self._stream = self._writer.add_stream("libx264", rate=Fraction(self._fps))
+            self._stream.width, self._stream.height = width + width % 2, height + height % 2
+            self._stream.pix_fmt = "yuv420p"  # what browsers show; its sides are even
+            self._stream.codec_context.time_base = Fraction(1, _TICKS)
+            return
+        code = cv2.VideoWriter.fourcc(*"mp4v")
+        self._writer = cv2.VideoWriter(str(self._part), code, self._fps, (width, height))
+        if not self._writer.isOpened():
+            raise OSError(f"{self._path} cannot be written")
+
+    def _append(self, frame: Picture) -> None:
         self._writer.write(np.ascontiguousarray(frame[..., ::-1]))
+        self._count += 1
+
+    def _encode(self, frame: Picture, time: float) -> None:
+        av = _pyav()
+        even = np.pad(frame, ((0, len(frame) % 2), (0, frame.shape[1] % 2), (0, 0)), "edge")
+        picture = av.VideoFrame.from_ndarray(even, format="rgb24")
+        picture.pts, picture.time_base = round(time * _TICKS), Fraction(1, _TICKS)
+        self._writer.mux(self._stream.encode(picture))
 
     def __enter__(self) -> "VideoFile":
         return self
@@ -141,8 +183,28 @@ class VideoFile:
     def __exit__(self, kind: Any, *_: Any) -> None:
         if self._writer is None:
             return
-        self._writer.release()
+        if self._stream:
+            self._writer.mux(self._stream.encode())
+            self._writer.close()
+        else:
+            self._writer.release()
         if kind is None:
             self._part.replace(self._path)
         else:
             self._part.unlink(missing_ok=True)
+
+
+_TICKS = 90_000  # a second; a whole number of them lasts a frame of all usual rates
+
+
+def _pyav() -> Any:
+    """PyAV with the encoder that browsers' videos need, if it is installed."""
+    with contextlib.suppress(ImportError):
+        import av
+
+        return av if "libx264" in av.codecs_available else None
+
+
+def browsers_play() -> bool:
+    """Whether `VideoFile` writes what browsers play."""
+    return _pyav() is not None

@@ -12,7 +12,7 @@ from g_rmi.inference.canvas import Letterbox
 from g_rmi.ops.image import sample_grid, sample_points
 
 # Block means that a picture is sampled from where it is shrunk, as in training.
-_REDUCTIONS = (1, 2, 4, 8)
+REDUCTIONS = (1, 2, 4, 8)
 
 
 def mipmaps(pictures: Letterbox) -> list[Array]:
@@ -31,7 +31,7 @@ def mipmaps(pictures: Letterbox) -> list[Array]:
 
     levels = [image]
     x = jax.vmap(repeat_edge)(image, size).astype(jnp.float32)
-    for reduction in _REDUCTIONS[1:]:
+    for reduction in REDUCTIONS[1:]:
         x = x.reshape(count, x.shape[1] // 2, 2, x.shape[2] // 2, 2, 3).mean((2, 4))
         rows = reduction * jnp.arange(x.shape[1])[None, :] < size[:, :1]
         columns = reduction * jnp.arange(x.shape[2])[None, :] < size[:, 1:]
@@ -57,7 +57,7 @@ def sample(
     count = len(sizes)
 
     def from_level(number):
-        level, reduction = levels[number], _REDUCTIONS[number]
+        level, reduction = levels[number], REDUCTIONS[number]
         height = level.shape[0] // count
 
         def along(positions, side):
@@ -73,5 +73,5 @@ def sample(
             return sample_grid(level, y[None], x[None])[0]
         return sample_points(level, jnp.stack([x, y], axis=-1))
 
-    wanted = sum((area >= r * r).astype(jnp.int32) for r in _REDUCTIONS[1:])
-    return lax.switch(wanted, [partial(from_level, n) for n in range(len(_REDUCTIONS))])
+    wanted = sum((area >= r * r).astype(jnp.int32) for r in REDUCTIONS[1:])
+    return lax.switch(wanted, [partial(from_level, n) for n in range(len(REDUCTIONS))])

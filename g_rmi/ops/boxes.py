@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Real
 
 # Deltas can enlarge an anchor this many times at most, so that exp never overflows.
-_MAX_ENLARGEMENT = 1000.0 / 16.0
+MAX_ENLARGEMENT = 1000.0 / 16.0
 # Sides shorter than this count as this long in a delta.
 _MIN_SIDE = 1e-6
 
@@ -93,7 +93,7 @@ def decode_boxes(
     deltas = deltas / jnp.asarray(scales, jnp.float32)[None]
     anchor_centre, anchor_side = _centre_and_side(anchors)
     centre = anchor_centre + deltas[:, :2] * anchor_side
-    half = jnp.exp(jnp.minimum(deltas[:, 2:], math.log(_MAX_ENLARGEMENT))) * anchor_side / 2.0
+    half = jnp.exp(jnp.minimum(deltas[:, 2:], math.log(MAX_ENLARGEMENT))) * anchor_side / 2.0
     return jnp.concatenate([centre - half, centre + half], axis=-1)
 
 

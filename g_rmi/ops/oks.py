@@ -7,13 +7,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Real
 
 # COCO adds numpy's spacing(1) to the area; a pose on top of an area-less one still scores 1.
-_EPSILON = 2.0**-52
+EPSILON = 2.0**-52
 
 
 def _joint_similarity(a, b, area, sigmas):
     """exp(-d^2 / (2 s^2 k^2)) per joint, with s^2 the area and k = 2 sigma; broadcasts."""
     square = jnp.sum((a - b) ** 2, axis=-1)
-    return jnp.exp(-square / (2.0 * sigmas) ** 2 / (area + _EPSILON) / 2.0)
+    return jnp.exp(-square / (2.0 * sigmas) ** 2 / (area + EPSILON) / 2.0)
 
 
 def oks(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import types
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from experiments import export
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.onnx import to_onnx
 from g_rmi.pose.task import PoseTask
@@ -206,8 +208,68 @@ def test_onnx_says_what_to_install(workdirs, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
     out = tmp_path / "pose.onnx"
     with pytest.raises(ValueError, match="pip install jax2onnx"):
-        export.main(["onnx", "--pose", str(workdirs[1]), "--out", str(out)])
+        export.main(["onnx", "--pose-only", "--pose", str(workdirs[1]), "--out", str(out)])
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    words = ["--detector", str(workdirs[0]), "--pose", str(workdirs[1])]
+    with pytest.raises(ValueError, match="pip install onnx onnxruntime"):
+        export.main(["onnx", *words, "--out", str(out)])
     assert not out.exists()
+    with pytest.raises(ValueError, match=r"pose: must end in \.onnx"):
+        export.main(["onnx", "--out", str(tmp_path / "pose")])
+
+
+# Neither the project nor jax can be imported here.
+WITHOUT_JAX = """
+import sys
+
+gone = ("jax", "jaxlib", "flax", "g_rmi", "experiments", "data_pipeline", "onnx")
+sys.modules.update(dict.fromkeys(gone))
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+import tiny
+
+people = tiny.find_people(sys.argv[2])
+assert tiny.KEYPOINTS[5] == "left_shoulder"
+for wrong in (np.zeros((8, 8, 3), np.float32), np.zeros((8, 8), np.uint8), None):
+    try:
+        tiny.find_people(wrong)
+        raise SystemExit("nothing was said")
+    except ValueError as error:
+        assert "uint8 RGB" in str(error)
+np.savez(sys.argv[3], **people)
+"""
+
+
+def test_one_onnx_file_finds_people_without_jax(workdirs, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    # Where nothing stands out rounding decides who is found: untrained networks would be refused.
+    monkeypatch.setattr("g_rmi.inference.onnx.people.agreement", lambda *_: "untrained")
+    out = tmp_path / "new" / "tiny.onnx"
+    words = ["--detector", str(workdirs[0]), "--pose", str(workdirs[1]), "--out", str(out)]
+    options = ["--max-people", "3", "--min-box-score", "0", "--min-score", "0"]
+    export.main(["onnx", *words, *options])
+    assert "untrained" in capsys.readouterr().out
+    assert {file.name for file in out.parent.iterdir()} == {"tiny.onnx", "tiny.py"}
+    image = scene(90, 61)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    arguments = [str(out.parent), str(tmp_path / "a.png"), str(tmp_path / "people.npz")]
+    command = [sys.executable, "-I", "-c", WITHOUT_JAX, *arguments]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    found = np.load(tmp_path / "people.npz")
+    session = runtime.InferenceSession(out, providers=["CPUExecutionProvider"])
+    *columns, valid = session.run(None, {"picture": image})
+    for name, column in zip(TABLES, columns):
+        np.testing.assert_array_equal(found[name], column[valid])
+    subprocess.run([sys.executable, out.with_suffix(".py"), tmp_path / "a.png"], check=True)
+    assert cv2.imread(str(tmp_path / "a.png.people.jpg")).shape == (90, 61, 3)
+    # In eight bits it is smaller, and has the same loader.
+    small = tmp_path / "small.onnx"
+    export.main(["onnx", *words[:4], "--out", str(small), *options, "--int8", str(tmp_path)])
+    assert small.stat().st_size < 0.6 * out.stat().st_size
+    subprocess.run([sys.executable, small.with_suffix(".py"), tmp_path / "a.png"], check=True)
+    with pytest.raises(ValueError, match="--int8 nowhere: no such folder"):
+        export.main(["onnx", "--out", str(small), "--int8", "nowhere"])
 
 
 def test_what_the_program_was_called_before(tmp_path, capsys):
@@ -238,7 +300,7 @@ def test_a_wrong_net_is_refused(workdirs, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "jax2onnx", types.SimpleNamespace(to_onnx=convert))
     monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
     out = tmp_path / "new" / "pose.onnx"
-    words = ["onnx", "--pose", str(workdirs[1]), "--out", str(out)]
+    words = ["onnx", "--pose-only", "--pose", str(workdirs[1]), "--out", str(out)]
     kept["error"] = 0.01
     with pytest.raises(ValueError, match="ONNX's offset differs"):
         export.main(words)
@@ -253,8 +315,19 @@ def test_a_wrong_net_is_refused(workdirs, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "config",
     [
-        PoseConfig(depth=50, width=8, crop_height=41, crop_width=33, dtype="bfloat16"),
-        PoseConfig(depth=26, width=8, crop_height=33, crop_width=33, norm="group", remat=True),
+        PoseConfig(
+            backbone=ResNetConfig(depth=50, width=8),
+            crop_height=41,
+            crop_width=33,
+            dtype="bfloat16",
+        ),
+        PoseConfig(
+            backbone=ResNetConfig(depth=26, width=8),
+            crop_height=33,
+            crop_width=33,
+            norm="group",
+            remat=True,
+        ),
         POSE.model,
     ],
 )
@@ -273,6 +346,6 @@ def test_onnxruntime_gives_the_same_maps(config):
         crops = crops.reshape(count, config.crop_height, config.crop_width, 3)
         maps = run(variables, crops)
         for name, theirs in zip(("heatmap", "offset"), session.run(None, {"crops": crops})):
-            ours = np.asarray(getattr(maps, name))
+            ours = np.asarray(maps[name])
             np.testing.assert_allclose(theirs, ours, atol=1e-4 * np.abs(ours).max())
     assert worst < 1e-3

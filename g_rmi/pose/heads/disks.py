@@ -128,7 +128,7 @@ class Disks:
     def evidence(self, maps: Maps, how: Reading) -> Float[Array, "H W K"]:
         """The vote maps f_k, or what the decoding takes for them."""
         logits, offset, _ = finite_maps(maps["heatmap"], maps["offset"])
-        return self._finder(how).whole(logits, offset, how.grid)
+        return self.finder(how).whole(logits, offset, how.grid)
 
     def decode(self, maps: Maps, how: Reading) -> Poses:
         """Keypoints and scores of one crop.
@@ -138,7 +138,7 @@ class Disks:
         A joint whose maps are not finite has a nan score, and so has its pose.
         """
         logits, offset, finite = finite_maps(maps["heatmap"], maps["offset"])
-        points, *scores = self._finder(how).find(logits, offset, how.grid)
+        points, *scores = self.finder(how).find(logits, offset, how.grid)
         scores, agreement = (jnp.where(finite, score, jnp.nan) for score in scores)
         return Poses(points, scores, jnp.sum(agreement) / max(len(agreement), 1))
 
@@ -146,7 +146,8 @@ class Disks:
         """An expected OKS is what it says; else few votes meet in a short training."""
         return 0.3 if decoding == "hough_oks" else 0.02
 
-    def _finder(self, how: Reading) -> Finder:
+    def finder(self, how: Reading) -> Finder:
+        """What finds the joints; a ValueError if the head has no such decoding."""
         decoding = check_decoding(self, how.decoding)
         if decoding == "hough":
             return HoughVotes(self.radius)

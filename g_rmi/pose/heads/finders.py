@@ -29,9 +29,9 @@ from g_rmi.types import Grid
 _PERSON, _NARROWER = 0.56, 0.75
 # Parts of each side of the crop, at whose ends the top is first looked for: hardly wider than the
 # narrowest kernel. Then steps to the top, to far less than a pixel unless votes disagree.
-_PARTS, _CLIMB = 30, 8
+_PARTS, CLIMB = 30, 8
 # What is close to a joint, in R: the kernel of the pose's score. From .1 to .2 little changes.
-_CLOSE = 0.15
+CLOSE = 0.15
 
 Logits = Float[Array, "h w K"]
 Offset = Float[Array, "h w K 2"]
@@ -124,15 +124,15 @@ class OksKernel:
     def find(self, logits: Logits, offset: Offset, grid: Grid) -> Found:
         """The maxima, to far less than a pixel."""
         h, w = logits.shape[:2]
-        rows, columns = _finer(grid.height, h), _finer(grid.width, w)
+        rows, columns = finer(grid.height, h), finer(grid.width, w)
 
         def joint(votes):
             weights, targets, sigma = votes
             felt = gaussian_vote(weights, targets, rows=rows, columns=columns, sigma=sigma)
             y, x = jnp.unravel_index(jnp.argmax(felt), felt.shape)
             start = jnp.stack([jnp.asarray(columns)[x], jnp.asarray(rows)[y]])
-            top, score = mean_shift(start, weights, targets, sigma=sigma, steps=_CLIMB)
-            there = {"rows": top[1:], "columns": top[:1], "sigma": _CLOSE * self.radius}
+            top, score = mean_shift(start, weights, targets, sigma=sigma, steps=CLIMB)
+            there = {"rows": top[1:], "columns": top[:1], "sigma": CLOSE * self.radius}
             return top, score, gaussian_vote(weights, targets, **there)[0, 0]
 
         def crop(logits, offset):
@@ -194,7 +194,7 @@ def kernel_sigmas(
     return (_NARROWER * person * 2 * np.asarray(sigmas, np.float32)).astype(np.float32)
 
 
-def _finer(size: int, count: int) -> Float32[np.ndarray, " m"]:
+def finer(size: int, count: int) -> Float32[np.ndarray, " m"]:
     """A map's `count` positions along a side, and as many between as make `_PARTS` parts."""
     between = max(1, -(-_PARTS // max(count - 1, 1)))
     return np.linspace(0, size - 1, (count - 1) * between + 1, dtype=np.float32)
