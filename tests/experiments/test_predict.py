@@ -402,6 +402,19 @@ def test_boxes_from_a_file_need_no_detector(networks, folder, tmp_path):
     assert PosePipeline.load(pose=networks[3], boxes_given=True).detector is None
 
 
+def test_a_box_that_is_noticed_late_costs_its_picture(
+    networks, folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("data_pipeline.boxes._SEEN", 1)
+    boxes = {"a.jpg": [[5, 5, 40, 50]], "turned.jpg": [[500, 5, 540, 50]]}
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    given = [*networks[2:], "--boxes", str(tmp_path / "boxes.json"), "--out", str(tmp_path / "out")]
+    pictures = [str(folder / name) for name in boxes]
+    assert predict.main([*given, *pictures]) == 1
+    assert "turned.jpg: boxes must be" in " ".join(capsys.readouterr().err.split())
+    assert {person["file_name"] for person in people_in(tmp_path / "out")} == {"a.jpg"}
+
+
 def test_scores_of_a_file_of_boxes_rank_people(networks, folder, tmp_path, capsys):
     boxes = {0.5: [5, 5, 35, 45], 0.75: [30, 10, 40, 45], 0.25: [0, 0, 20, 20]}
     found = [
