@@ -102,7 +102,9 @@ def test_the_page_on_runtimes_works(tmp_path):
     for package in ("onnx", "onnxruntime", "jax2onnx"):
         pytest.importorskip(package)
     source = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
-    shutil.copy(source, tmp_path / "photograph.jpg")
+    (tmp_path / "holiday").mkdir()
+    for name in ("photograph.jpg", "holiday/a.jpg"):
+        shutil.copy(source, tmp_path / name)
     code, size = cv2.VideoWriter.fourcc(*"MJPG"), (320, 240)
     clip = cv2.VideoWriter(str(tmp_path / "recording.mkv"), code, 25, size)
     for _ in range(6):
@@ -110,14 +112,14 @@ def test_the_page_on_runtimes_works(tmp_path):
     clip.release()
     lines = [line for line in commands("runtimes.md") if "0" not in line]
     lines = [line for line in lines if not any("://" in word for word in line)]
-    assert len(lines) == 3
+    assert len(lines) == 4
     for line in lines:
         run(line, tmp_path)
     assert json.loads((tmp_path / "recording" / "keypoints.json").read_text())
     (script,) = scripts("runtimes.md")
     assert "[[" in run(["-c", script], tmp_path, path=tmp_path)
     assert "1 people, drawn" in run(["people.py", "photograph.jpg"], tmp_path)
-    for name in ("recording/recording.mp4", "photograph.jpg.people.jpg", "pose.onnx"):
+    for name in ("recording/recording.mp4", "photograph.jpg.people.jpg", "pose.onnx", "small.onnx"):
         assert (tmp_path / name).stat().st_size > 0, name
 
 
