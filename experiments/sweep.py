@@ -56,8 +56,8 @@ class Arguments:
     # Data directories, as for training. The first with a validation split is evaluated on. Default:
     # the synthetic set.
     data: tuple[Path, ...] = ()
-    # ImageNet weights to start from, each after the depth of its ResNet.
-    pretrained: dict[int, Path] = dataclasses.field(default_factory=dict)
+    # ImageNet weights to start from, each after the depth of its backbone.
+    pretrained: dict[float, Path] = dataclasses.field(default_factory=dict)
     max_per_image: int = 30  # Boxes of each image that are used at most, the best first.
     # Run jobs on this machine or on Slurm; "debug" runs them in this process.
     launcher: Launcher = "local"
@@ -207,8 +207,8 @@ def rows(
         if looks := run.detector:
             assert run.boxes
             names, training = detector_chart.COLUMNS, run.boxes[1].workdir.name
-            shown = looks.kind, looks.backbone.depth, getattr(looks, "proposals", None), training
-            mark = detector_chart.Mark(*shown)
+            proposals = getattr(looks, "proposals", None)
+            mark = detector_chart.Mark(looks.kind, str(looks.backbone), proposals, training)
             metrics = metrics and {**metrics, **costs.get(run.point.name, {})}
         found.append(Row(run.point.name, metrics, run.minutes, status, names, mark))
     return found

@@ -29,6 +29,8 @@ from experiments.parts.points import (
 from g_rmi.config import OptimConfig, nearest, to_dict
 from g_rmi.detector import DetectorConfig
 from g_rmi.inference.settings import Ranking
+from g_rmi.nn.network import NetworkConfig
+from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.pose.heads.chain.head import Chain
 from g_rmi.pose.heads.recurrent.head import Recurrent
 
@@ -144,7 +146,7 @@ def crop_depth(base: Base) -> Iterator[Point]:
     large = model.crop_height, model.crop_width
     stride = model.output_stride
     small = tuple(max(1, round((side - 1) * 8 / 11 / stride)) * stride + 1 for side in large)
-    for depth in (26, 50) if model.backbone.depth == 26 else (50, 101):
+    for depth in (26, 50) if resnet_of(model).depth == 26 else (50, 101):
         for height, width in (small, large):
             crop = {"model.crop_height": height, "model.crop_width": width}
             fields = crop | {"model.backbone.depth": depth}
@@ -178,7 +180,7 @@ def detector_axes(base: Base) -> Iterator[Point]:
     detector = named(base)
     model = detector.model
     short, long = model.canvas
-    deeper = {26: 50, 50: 101}.get(model.backbone.depth, 50)
+    deeper = {26: 50, 50: 101}.get(resnet_of(model).depth, 50)
     changes = {
         "": {},
         ", half the canvas": {"model.canvas": (short // 2, long // 2)},
@@ -221,6 +223,13 @@ def named(bases: Base) -> DetectorExperiment:
     if bases.detector is None:
         raise ValueError("this sweep compares detectors: name a config or training with --detector")
     return bases.detector
+
+
+def resnet_of(model: NetworkConfig) -> ResNetConfig:
+    """The ResNet of a sweep over its depths; a ValueError if the base has another backbone."""
+    if isinstance(model.backbone, ResNetConfig):
+        return model.backbone
+    raise ValueError(f"this sweep compares ResNets; the base's backbone is {model.backbone}")
 
 
 def kinds(detector: DetectorExperiment) -> Iterator[dict[str, Any]]:

@@ -33,6 +33,9 @@ class Backbone(Protocol):
     def kind(self) -> Any:
         """Literal[NAME], which tells backbones apart in saved configs; `--backbone NAME`."""
 
+    def __str__(self) -> str:
+        """Its name with its size, for tables."""
+
     @property
     def statistics(self) -> ImageStatistics:
         """Of the images that it takes."""

@@ -66,6 +66,9 @@ class EfficientNetLiteConfig:
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be positive")
 
+    def __str__(self) -> str:
+        return f"EfficientNet-Lite {self.width:g} x {self.depth:g}"
+
     @property
     def relative_width(self) -> float:
         """Detectors add as much as on a ResNet, as in Huang et al. (2017) on narrow backbones."""

@@ -37,6 +37,9 @@ class ResNetConfig:
             if getattr(self, name) < least:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be {least} or more")
 
+    def __str__(self) -> str:
+        return f"ResNet-{self.depth}"
+
     @property
     def relative_width(self) -> float:
         """1 at the standard width."""

@@ -122,9 +122,8 @@ def depthwise(
 ) -> Float[Array, "B h w C"]:
     """A convolution of each channel by itself, with the padding of `correlate`.
 
-    On CPUs a sum of shifted maps, each times its weights. The convolutions of EfficientNet-Lite0,
-    batch 8, 129 x 97, one core, together: forward 35 times (bfloat16: 22) as fast as XLA's,
-    forward and backward SPEEDUP.
+    On CPUs a sum of shifted maps, each times its weights. All those of EfficientNet-Lite0 at stride
+    16, batch 8, 129 x 97, float32: 26 ms where XLA's take 684, with gradients 273 where 7,852.
     """
     if _PLAIN.get():
         return _grouped(x, kernel, stride, dilation)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from g_rmi.nn.efficientnet import EfficientNetLite, units
+from g_rmi.nn.efficientnet import EfficientNetLite, EfficientNetLiteConfig, units
 from g_rmi.pretrained.table import Source, Table, fill, read
 
 _UNIT = {
@@ -41,7 +41,7 @@ def load_efficientnet(source: Source, *, width: float = 1.0, depth: float = 1.0)
     modules = [(r"conv1", r"_conv_stem"), (r"norm1", r"_bn0")]
     for number, unit in enumerate(ours):
         modules += [(f"{unit.name}/{m}", f"_blocks.{number}.{name}") for m, name in _UNIT.items()]
-    name = f"EfficientNet-Lite of width {width:g} and depth {depth:g}"
+    name = str(EfficientNetLiteConfig(width=width, depth=depth))
     if (found := _count(state)) not in (0, len(ours)):
         raise ValueError(
             f"{label}: does not fit {name}: {found} units where {len(ours)} are wanted"

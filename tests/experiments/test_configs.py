@@ -1,6 +1,7 @@
 """Every config: complete; one step and one prediction fit together and lower (no compute)."""
 
 import csv
+import dataclasses
 import datetime
 import functools
 import re
@@ -20,9 +21,20 @@ from g_rmi.training.step import train_step
 from g_rmi.types import DetectionBatch, PartsBatch, PoseBatch
 
 LOG = Path(__file__).resolve().parents[2] / "experiments" / "runs" / "log.csv"
-POSE = [name for name in configs.names() if configs.get(name).stage == "pose"]
-DETECTOR = [name for name in configs.names() if configs.get(name).stage == "detector"]
-PARTS = [name for name in configs.names() if configs.get(name).stage == "parts"]
+
+
+def networks(stage):
+    """A config of every network of the stage: others train the same in another way."""
+    found = {}
+    for name in sorted(configs.names(), reverse=True):  # of twins, the one with the shorter name
+        experiment = configs.get(name)
+        network = dataclasses.replace(experiment.model, dtype="float32")
+        if experiment.stage == stage:
+            found[network] = name
+    return sorted(found.values())
+
+
+POSE, DETECTOR, PARTS = map(networks, ("pose", "detector", "parts"))
 
 
 def arrays(rows):

@@ -101,6 +101,15 @@ def test_a_bottom_up_network_has_neither_boxes_nor_their_settings(name):
         [resolve(point, base) for point in ablations.get(name, base)]
 
 
+def test_on_another_backbone_detectors_are_compared_and_depths_are_not():
+    base = override(configs.get("detector_small"), {"model.backbone.kind": "efficientnet_lite"})
+    bases = Base(configs.get("pose_small"), base)
+    models = [resolve(p, bases).detector.model for p in ablations.get("detectors", bases)]
+    assert {str(model.backbone) for model in models} == {"EfficientNet-Lite 1 x 1"}
+    with pytest.raises(ValueError, match="compares ResNets; the base's backbone is EfficientNet-L"):
+        ablations.get("detector_axes", bases)
+
+
 def test_the_papers_values_are_among_the_points():
     base = Base(PoseExperiment(), DetectorExperiment())
     pose = [resolve(p, base).pose.model for p in ablations.get("crop_depth", base)]

@@ -13,10 +13,10 @@ def numbers(ap, **costs):
 
 
 MARKS = [
-    (Mark("faster_rcnn", 26, 300, "a"), numbers(0.3, ms=90.0, cpu_ms=60.0)),
-    (Mark("faster_rcnn", 26, 10, "a"), numbers(0.2, ms=40.0, cpu_ms=30.0)),
-    (Mark("ssd", 50, None, "b"), numbers(0.1, ms=20.0, cpu_ms=10.0)),
-    (Mark("rfcn", 26, 50, "c"), numbers(0.25)),  # not timed
+    (Mark("faster_rcnn", "ResNet-26", 300, "a"), numbers(0.3, ms=90.0, cpu_ms=60.0)),
+    (Mark("faster_rcnn", "ResNet-26", 10, "a"), numbers(0.2, ms=40.0, cpu_ms=30.0)),
+    (Mark("ssd", "ResNet-50", None, "b"), numbers(0.1, ms=20.0, cpu_ms=10.0)),
+    (Mark("rfcn", "ResNet-26", 50, "c"), numbers(0.25)),  # not timed
 ]
 
 
@@ -38,7 +38,7 @@ def test_detectors_lie_where_their_numbers_say(clock):
     assert time.lines[0].get_xydata().tolist() == [[10, cost["a"][0]], [300, cost["a"][1]]]
     assert time.lines[-1].get_ydata() == pytest.approx([cost["b"][0]] * 2)
     assert [line.get_marker() for line in overall.lines] == ["o", "^"]
-    assert len({line.get_color() for line in overall.lines}) == 2  # by depth
+    assert len({line.get_color() for line in overall.lines}) == 2  # by backbone
     texts = [text.get_text() for text in legend.get_legend().get_texts()]
     assert {"Faster R-CNN", "SSD", "ResNet-26", "ResNet-50"} <= set(texts)
 

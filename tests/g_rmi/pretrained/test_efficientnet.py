@@ -65,7 +65,7 @@ def test_all_misfits_are_named_at_once(original):
     del state["_blocks.3._bn2.running_mean"], state["_conv_stem.weight"]
     state["_blocks.0._se_reduce.weight"] = np.zeros(3)
     state["_blocks.2._depthwise_conv.weight"] = np.zeros((48, 1, 3, 3))
-    with pytest.raises(ValueError, match=r"width 0\.25 and depth 0\.5: ") as error:
+    with pytest.raises(ValueError, match=r"EfficientNet-Lite 0\.25 x 0\.5: ") as error:
         load_efficientnet(state, **SIZE)
     for words in (
         "missing _blocks.3._bn2.running_mean",
