@@ -4,11 +4,12 @@
 
 The rival, in a clone with PyTorch available, is `tests/oracles/torch_two_stage.py`: same networks,
 weights and rules, in both of PyTorch's memory layouts. All use all usable cores and take turns, and
-all are given the same boxes of people, in which they must find the same poses.
+all are given the same boxes of people, in which they must find the same poses. onnxruntime, where
+jax2onnx is installed too, runs the pose network that `export onnx` writes.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,29 @@ def cases(pipeline: PosePipeline, image: np.ndarray, people: Sequence[int]) -> l
     ]
 
 
+def network_cases(pipeline: PosePipeline, counts: Sequence[int]) -> Iterator[Case]:
+    """The pose network alone on so many crops at once, against onnxruntime."""
+    task, variables = pipeline.pose, pipeline.variables["pose"]
+    assert isinstance(task, PoseTask)
+
+    def onnx(_: str) -> Any:
+        return timing.oracle("rivals").onnx_network(task, variables)
+
+    others = timing.available(onnx, {"onnxruntime": ""})
+    ours = jax.jit(task.predict)
+    for count in counts:
+        crops = np.random.default_rng(0).uniform(0, 255, (count, *task.grid, 3)).astype(np.float32)
+        calls = {"ours": partial(ours, variables, jnp.asarray(crops))}
+        calls |= {name: partial(run, crops) for name, run in others.items()}
+        yield Case(f"pose network, {count} crops", calls, count, other_maps, 1e-3)
+
+
+def other_maps(ours: Any, theirs: Any) -> float:
+    """The largest difference of two sets of maps, as a share of the map's largest number."""
+    pairs = ((np.asarray(ours[name]), theirs[name]) for name in ours)
+    return max(float(np.abs(a - b).max() / np.abs(a).max()) for a, b in pairs)
+
+
 def whole(stages: Mapping[str, Seconds], count: int) -> Seconds:
     """The sums of all stages, round by round, for a picture with so many people."""
     parts = [stages[name] for name in ("pyramid", "detector", f"poses of {count}")]
@@ -140,6 +164,8 @@ def main(argv: Sequence[str]) -> None:
     for case in cases(pipeline, image, people):
         stages[case.name], more = arguments.compare(case)
         table += more
+    for case in network_cases(pipeline, (1, at_once)):
+        table += arguments.compare(case)[1]
     for count in people:
         table += timing.rows(f"whole, {count} people", whole(stages, count))
     note = f"One picture of {size[0]} x {size[1]}, {at_once} crops at once."

@@ -5,6 +5,7 @@ an ImportError where a package is missing.
 """
 
 import math
+import os
 from functools import partial
 
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from g_rmi.pose.onnx import to_onnx
 from tests.oracles import onnx_ops
 
 
@@ -106,6 +108,18 @@ def onnx_nms(boxes, scores, threshold, limit):
     }
     node = onnx_ops.node("NonMaxSuppression", inputs)
     return lambda: node()[:, 2].tolist()
+
+
+def onnx_network(task, variables):
+    """The exported pose network in onnxruntime, on all usable cores: crops to maps by name."""
+    model, _ = to_onnx(task, variables)
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda crops: dict(zip(names, session.run(names, {"crops": crops}), strict=True))
 
 
 def matrix_crops(regions, *, gradient):

@@ -132,6 +132,9 @@ def test_the_benchmark(tmp_path):
     given = ["--height=60", "--width=80", "--people", "0", "2", "--rounds=1"]
     benchmark.main([*weights, *given, "--out", str(tmp_path)])
     rows = json.loads((tmp_path / "pipeline.json").read_text())["rows"]
-    assert len(rows) == 3 * 6  # rivals, and pyramid, detector, poses and the whole twice each
+    network = [row for row in rows if row["case"].startswith("pose network")]
+    assert {row["case"] for row in network} == {"pose network, 1 crops", "pose network, 4 crops"}
+    # Rivals, and pyramid, detector, poses and the whole twice each.
+    assert len(rows) - len(network) == 3 * 6
     joints = [row["difference"] for row in rows if row["case"] == "poses of 2"]
     assert joints == [0, 0, 0]
