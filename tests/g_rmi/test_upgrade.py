@@ -87,17 +87,11 @@ def test_an_old_training_goes_on(workdir):
     old = json.loads((workdir / "config.json").read_text())
     today = experiment_from_dict(old)
     defaults = default_values(today)
-    check_same(workdir, "another config", upgrade(old), to_dict(today), free=frozenset())
+    how = {"free": frozenset(), "defaults": defaults}
+    check_same(workdir, "another config", upgrade(old), to_dict(today), **how)
     other = dataclasses.replace(task.config.head, radius=5.0)
     changed = to_dict(
         dataclasses.replace(today, model=dataclasses.replace(today.model, head=other))
     )
     with pytest.raises(Mismatch, match=r"config: model.head.radius was 4.0, is 5.0 \(go"):
-        check_same(
-            workdir,
-            "another config",
-            upgrade(old),
-            changed,
-            free=frozenset(),
-            defaults=defaults,
-        )
+        check_same(workdir, "another config", upgrade(old), changed, **how)

@@ -77,7 +77,11 @@ class Head(Protocol):
         """
 
     def targets(self, crop: PoseBatch, grid: Grid, skeleton: Skeleton) -> PyTree:
-        """What the maps should say."""
+        """What the maps should say: a tuple with an array by the name of each field.
+
+        A joint counts where it is `visible & labelled`: annotated, and not of a data set that never
+        labels it.
+        """
 
     def losses(self, maps: Maps, targets: PyTree, grid: Grid) -> dict[str, Float[Array, ""]]:
         """Terms of the loss, before they are weighted."""
