@@ -28,7 +28,7 @@ def test_shipped_weights_are_small_and_described():
 @pytest.mark.parametrize("stage", ["detector", "pose"])
 def test_what_ships_was_made_by_a_config_of_the_repository(stage):
     config, _ = read_weights(SHIPPED[stage])
-    name = {"detector": "detector_2026_11b", "pose": "pose_2026_11b"}[stage]
+    name = {"detector": "detector_2026_11c", "pose": "pose_2026_11c"}[stage]
     assert experiment_from_dict(config) == configs.get(name)
 
 

@@ -341,14 +341,16 @@ def test_points_look_into_the_boxes_of_a_detector(out, data, tmp_path, monkeypat
     assert not (tmp_path / "out" / "trainings").exists()
 
 
+RECURRENT = "--channels 2 --kernels 3"
 CHAIN = "--channels 2 --decoder-channels 2 --doublings 0 --truth-steps 1 --output-stride 32"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "config", "words", "trainings"),
     [
-        ("iterations", "pose_recurrent_small", "--channels 2 --kernels 3", 2),
-        pytest.param("chain", "pose_chain_small", CHAIN, 5, marks=pytest.mark.slow),
+        ("iterations", "pose_recurrent_small", RECURRENT, 2),
+        ("chain", "pose_chain_small", CHAIN, 5),
     ],
 )
 def test_points_that_differ_at_test_time_share_a_training(
