@@ -131,11 +131,13 @@ def find_people(
     people = {job.key: people for job, people in found}
     if not sizes:
         raise DataError(f"{folder}: no picture in it that could be read")
-    points, scores, score, boxes, _ = map(list, zip(*(people[name] for name in sizes)))
-    columns = (np.concatenate(column) for column in (points, scores, score, boxes))
-    joined = People(*columns, skeleton=pipeline.pose.skeleton)
+    columns = "keypoints", "keypoint_scores", "scores", "boxes"
+    joined = People(
+        *(np.concatenate([getattr(people[name], column) for name in sizes]) for column in columns),
+        skeleton=pipeline.pose.skeleton,
+    )
     size = np.array(list(sizes.values()), np.int32)
-    image = np.repeat(np.arange(len(sizes)), [len(people[name].scores) for name in sizes])
+    image = np.repeat(np.arange(len(sizes)), [len(people[name]) for name in sizes])
     # What a tool draws ends at the picture's edge.
     box = joined.boxes.astype(np.float64).clip(0, np.tile(size[image], 2))
     count, joints = joined.keypoint_scores.shape

@@ -1,6 +1,8 @@
 """People in pictures, on the host, and the forms in which they are handed on."""
 
 import contextlib
+import dataclasses
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,8 +12,21 @@ from PIL import Image, ImageOps
 from g_rmi.skeleton import COCO, Skeleton
 
 
-class People(NamedTuple):
+class Person(NamedTuple):
+    """One of `People`."""
+
+    keypoints: Float[np.ndarray, "K 2"]
+    keypoint_scores: Float[np.ndarray, " K"]
+    score: float
+    box: Float[np.ndarray, " 4"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class People:
     """People in one picture or many, on the host, one row each.
+
+    `len(people)` is how many, `people[0]` the first, `people[:2]` or `people[people.scores > 0.5]`
+    are some of them, and a loop goes from person to person.
 
     Attributes:
       keypoints: In the image's own pixels.
@@ -26,6 +41,19 @@ class People(NamedTuple):
     scores: Float[np.ndarray, " N"]
     boxes: Float[np.ndarray, "N 4"]
     skeleton: Skeleton = COCO
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, index: Any) -> Any:
+        columns = self.keypoints, self.keypoint_scores, self.scores, self.boxes
+        points, seen, score, box = (column[index] for column in columns)
+        if np.ndim(score) == 0:
+            return Person(points, seen, float(score), box)
+        return People(points, seen, score, box, self.skeleton)
+
+    def __iter__(self) -> Iterator[Person]:
+        return (self[i] for i in range(len(self)))
 
     # What follows imports when it is called: arrays, frames and records come first.
 
@@ -51,7 +79,8 @@ class People(NamedTuple):
                 f"a picture must be uint8 RGB [H, W, 3] or one of PIL's, got {image!r:.80}"
             )
         options: Any = {"skeleton": self.skeleton, "min_score": min_score}
-        return draw_people(image, *self[:4], **options)
+        columns = self.keypoints, self.keypoint_scores, self.scores, self.boxes
+        return draw_people(image, *columns, **options)
 
     def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
         """COCO's results, as `predict` writes them: keypoints with two decimals, a `bbox` each."""
@@ -77,7 +106,10 @@ class People(NamedTuple):
 
         Boxes are in `.data["xyxy"]`. Raises an ImportError without `pip install supervision`.
         """
-        import supervision
+        try:
+            import supervision
+        except ModuleNotFoundError:
+            raise ImportError("people.to_supervision() needs `pip install supervision`") from None
 
         return supervision.KeyPoints(
             xy=self.keypoints.astype(np.float32),

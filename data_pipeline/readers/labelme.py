@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from data_pipeline.images import ImageError, read_header
+from data_pipeline.images import PICTURES, ImageError, read_header
 from data_pipeline.readers.categories import lower
 from data_pipeline.readers.reader import (
     HIDDEN,
@@ -55,13 +55,20 @@ def _folders(directory: Path) -> dict[str, Path]:
     return split_folders(directory, lambda folder: next(_files(folder), None) is not None)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Files of labelme's in a folder and all below it."""
+def _files(folder: Path, *, cut: bool = False) -> Iterator[Path]:
+    """Files of labelme's in a folder and all below it.
+
+    With `cut` also those that are named like a picture there, whatever is in them.
+    """
+    found = []
     for here, below_it, files in os.walk(folder):
         below_it[:] = sorted(name for name in below_it if not name.startswith("."))
-        for path in (Path(here, name) for name in sorted(files) if name.endswith(".json")):
+        found += [Path(here, name) for name in sorted(files)]
+    named = {path.stem for path in found if cut and path.suffix.lower() in PICTURES}
+    for path in found:
+        if path.suffix == ".json":
             with open(path, "rb") as file:
-                if b'"shapes"' in file.read(_HEAD):
+                if b'"shapes"' in file.read(_HEAD) or path.stem in named:
                     yield path
 
 
@@ -72,7 +79,7 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
         there = ", ".join(folders) or "none"
         raise MissingDataError(f"{directory}: no labelme files of split {split!r}; found {there}")
     folder = folders[split]
-    files = {path: _load(path) for path in sorted(_files(folder))}
+    files = {path: _load(path) for path in sorted(_files(folder, cut=True))}
     shapes = [s for content in files.values() for s in content["shapes"] if _label(s)]
     points = dict.fromkeys(str(_label(shape)) for shape in shapes if _kind(shape) == _POINT)
     joints = joints_of([folder, directory], list(points), folder, ordered=False)

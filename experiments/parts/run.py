@@ -141,7 +141,7 @@ def people_of(
             # Block i of a picture that was shrunk has its centre at f i + (f - 1) / 2; a box's
             # edges lie between pixels.
             points = people.keypoints * factor + (factor - 1) / 2
-            yield job, people._replace(keypoints=points, boxes=people.boxes * factor)
+            yield job, dataclasses.replace(people, keypoints=points, boxes=people.boxes * factor)
 
     for job in jobs:
         factor = -(-max(job.image.shape[:2]) // max_side)

@@ -303,7 +303,7 @@ class Tracker:
         found = self._follow(self._tracks, PeopleTable(*on_host), np.float32(elapsed))
         self._tracks, ids, keypoints = found
         ids, keypoints = jax.device_get((ids, keypoints))
-        return people._replace(keypoints=keypoints[:count]), ids[:count]
+        return dataclasses.replace(people, keypoints=keypoints[:count]), ids[:count]
 
     def _make_room(self, rows: int) -> None:
         table, count = self._tracks

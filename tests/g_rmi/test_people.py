@@ -1,5 +1,6 @@
 """People in the forms that others want: COCO's results, columns, a drawing, supervision's."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -21,8 +22,27 @@ FOUND = People(
 
 def test_names_are_those_of_the_skeleton():
     assert FOUND.names == ("head", "tail")
-    assert People(*FOUND[:4]).names == COCO.names
-    assert FOUND._replace(scores=FOUND.scores[::-1]).names == FOUND.names
+    points = np.zeros((2, 17, 2), np.float32)
+    assert People(points, points[..., 0], FOUND.scores, FOUND.boxes).names == COCO.names
+    assert dataclasses.replace(FOUND, scores=FOUND.scores[::-1]).names == FOUND.names
+
+
+def test_they_are_counted_and_chosen_as_people():
+    """Not as columns of arrays."""
+    assert len(FOUND) == 2
+    nobody = FOUND[FOUND.scores > 1]
+    assert not nobody
+    assert nobody.keypoints.shape == (0, 2, 2)
+    assert list(nobody) == []
+    np.testing.assert_array_equal(FOUND[::-1].boxes, FOUND.boxes[::-1])
+    assert FOUND[:1].skeleton == PAIR
+    for i, person in enumerate(FOUND):
+        np.testing.assert_array_equal(person.keypoints, FOUND.keypoints[i])
+        np.testing.assert_array_equal(person.box, FOUND.boxes[i])
+        assert person.score == FOUND.scores[i]
+    assert FOUND[-1].score == FOUND[1].score
+    with pytest.raises(IndexError):
+        FOUND[2]
 
 
 def test_cocos_results():
@@ -52,7 +72,7 @@ def test_columns_are_empty_where_a_joint_is_not_sure():
 
 
 def test_nobody_is_no_error():
-    nobody = People(*(column[:0] for column in FOUND[:4]), PAIR)
+    nobody = FOUND[:0]
     assert nobody.to_coco() == []
     assert set(map(len, nobody.columns().values())) == {0}
     image = np.zeros((50, 40, 3), np.uint8)
@@ -70,7 +90,9 @@ def test_what_is_no_picture_is_not_drawn_on(image):
 
 def test_a_drawing_shows_the_joints_that_are_sure():
     image = np.zeros((60, 50, 3), np.uint8)
-    one = FOUND._replace(scores=np.array([0.7, 0.1]), boxes=FOUND.boxes + 100)  # boxes outside
+    one = dataclasses.replace(
+        FOUND, scores=np.array([0.7, 0.1]), boxes=FOUND.boxes + 100
+    )  # boxes outside
     drawn = one.draw(image, min_score=0.8)
     assert not image.any()
     assert drawn[20, 10].any()

@@ -417,6 +417,7 @@ FAULTS = {
         edit(JSON, '"image_rotation": 0', '"image_rotation": 90'),
         "task 5: 'image_rotation' = 90",
     ),
+    "labelme, cut": (labelme, lambda f: (f / "b.json").write_text('{"a":'), r"b\.json"),
     "labelme, shapes": (labelme, edit(A, '"shapes": [', '"shapes": [1,'), "no list of 'shapes"),
     "labelme, points": (labelme, edit(A, "[20.0, 15.0]", "[20.0]"), "a.json: shape 1: 'points' of"),
     "labelme, no label": (

@@ -110,7 +110,7 @@ def one_by_one(image, boxes=None, scores=None):
         settings=SETTINGS,
     )
     order = np.flatnonzero(keep)[np.argsort(-scores[keep], kind="stable")]
-    return People(*(column[order] for column in people[:4]))
+    return people[order]
 
 
 def assert_same(a, b):

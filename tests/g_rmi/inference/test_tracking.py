@@ -68,7 +68,7 @@ def test_people_who_cross_keep_their_ids():
     for i in range(17, 23):
         frames[i] = frame(person(300 - 5 * i, y=320))
     for i in range(23, 41):
-        frames[i] = People(*(column[::-1] for column in frames[i][:4]))
+        frames[i] = frames[i][::-1]
     assert run(frames) == [[1, 2]] * 17 + [[2]] * 6 + [[2, 1]] * 18
 
 
