@@ -146,8 +146,8 @@ def export_weights(argv: Sequence[str]) -> None:
     task = dataclasses.replace(task, config=arguments.model)  # type: ignore[bad-argument-type]
     wanted = jax.eval_shape(task.init, jax.random.key(0))
     if jax.tree.map(np.shape, wanted) != jax.tree.map(np.shape, variables):
-        before, now = to_dict(defaults["model"]), to_dict(arguments.model)
-        changed = [f"{name} = {value}" for name, value in now.items() if value != before[name]]
+        before, now = (dict(flatten(to_dict(m))) for m in (defaults["model"], arguments.model))
+        changed = [f"{name} = {now[name]}" for name in now if now[name] != before.get(name)]
         raise ValueError(f"{', '.join(changed)}: the weights do not fit such a network")
     variables = averaged(variables, arguments.average_with)
     values |= {"model": to_dict(arguments.model), "settings": to_dict(arguments.settings)}
