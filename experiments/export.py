@@ -16,7 +16,7 @@ from data_pipeline.images import Picture, decode, shrink
 from experiments.parts import cli
 from experiments.parts.inputs import find
 from g_rmi import __version__
-from g_rmi.config import from_dict, to_dict
+from g_rmi.config import flatten, from_dict, to_dict
 from g_rmi.detector import DetectorConfig
 from g_rmi.files import check_directory, check_file, write_whole
 from g_rmi.inference.export import PLATFORMS, export_program
