@@ -47,8 +47,12 @@ def check_directory(directory: str | os.PathLike) -> None:
     if _BUCKET.match(os.fspath(directory)):
         text = "must be a path of this machine; mount or copy the bucket"
         raise OSError(errno.EINVAL, text, str(directory))
+    there = next(p for p in (path, *path.parents) if p.exists())
+    if not there.is_dir():
+        text = f"must be a folder, and {there.name} is a file"
+        raise NotADirectoryError(errno.ENOTDIR, text, str(directory))
     try:
-        with tempfile.TemporaryFile(dir=next(p for p in (path, *path.parents) if p.exists())):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(directory)) from None

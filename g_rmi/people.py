@@ -122,13 +122,20 @@ class People:
 
 
 def upright(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
-    """A picture of PIL's as RGB: turned as its EXIF data say, transparency on white.
+    """A picture of PIL's as RGB: turned as its EXIF data say, transparency on white, 16 bits as 8.
 
     Raises:
-      ValueError: It has more than 8 bits a channel, or cannot be decoded.
+      ValueError: Its values have no known range, or it cannot be decoded.
     """
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"a picture must have 8 bits a channel, got PIL's mode {image.mode}")
+    if image.mode in ("I", "F"):
+        raise ValueError(
+            f"a picture must have 8 or 16 bits a channel, got PIL's mode {image.mode}; "
+            "scale it to 0..255 and convert it to RGB"
+        )
+    if image.mode.startswith("I;16"):
+        shades = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        shades.info = image.info
+        image = shades
     with contextlib.suppress(Exception):  # of metadata that are damaged, the pixels are not
         image = ImageOps.exif_transpose(image)
     try:

@@ -92,7 +92,8 @@ def renamed(
     for word in argv:
         address = re.search(r"(^|=)(gs|s3|hdfs|abfss?|az|https?)://", word)
         if address and not (streams and re.match("https?:", word)):
-            raise ValueError(f"{word}: must be a path of this machine; mount or copy the bucket")
+            how = "download it" if "http" in word else "mount or copy the bucket"
+            raise ValueError(f"{word}: must be a path of this machine; {how}")
         match = re.fullmatch(r"--(no-)?([a-z-]+)(=.*)?", word.replace("_", "-"), re.DOTALL)
         if match and match[2] in names:
             new = f"--{match[1] or ''}{names[match[2]]}"

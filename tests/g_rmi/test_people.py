@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from g_rmi.people import upright
 from g_rmi.skeleton import COCO, Skeleton
 from g_rmi.types import People
 
@@ -43,6 +44,13 @@ def test_they_are_counted_and_chosen_as_people():
     assert FOUND[-1].score == FOUND[1].score
     with pytest.raises(IndexError):
         FOUND[2]
+
+
+def test_sixteen_bits_are_seen_as_eight():
+    grey = np.arange(0, 65536, 257, dtype=np.uint16)[None].repeat(4, 0)
+    seen = upright(Image.fromarray(grey))
+    assert seen.shape == (4, 256, 3)
+    np.testing.assert_array_equal(seen[0, :, 1], np.arange(255 + 1))
 
 
 def test_cocos_results():
