@@ -228,6 +228,7 @@ def _name(data: Mapping[str, Any], folder: Path) -> str | None:
 def _picture(task: _Task, people: frozenset[str], wrong: Wrong) -> Picture:
     boxes, points = [], []
     parents = {region.parent for region in task.regions} - {None}
+    known = {region.id for region in task.regions} | {None}
     for region in task.regions:
         fields = ("x", "y", "width", "height") if region.is_box else ("x", "y")
         values = numbers([region.value.get(field) for field in fields], len(fields))
@@ -235,7 +236,10 @@ def _picture(task: _Task, people: frozenset[str], wrong: Wrong) -> Picture:
             wrong("malformed", f"{region.where}: {', '.join(fields)} must be numbers")
             continue
         x, y, *sides = (v * task.size[i % 2] / 100 for i, v in enumerate(values))
-        if not region.is_box:
+        if region.parent not in known:
+            text = f"{region.where}: 'parentID' = {region.parent!r} is no region of this task"
+            wrong("malformed", text)
+        elif not region.is_box:
             joint = (x, y, 1 if region.hidden else 2)
             points.append(Point(region.where, region.parent, region.label, joint))
         elif lower(region.label) in people:

@@ -397,6 +397,11 @@ FAULTS = {
         "two exports, project-1-at-2024-01-01.json and second.json",
     ),
     "label studio, name": (label_studio, edit(JSON, "b.png", "b"), "task 6: no field of its data"),
+    "label studio, parent": (
+        label_studio,
+        edit(JSON, '"parentID": "p"', '"parentID": "zz"'),
+        "task 5, region k1: 'parentID' = 'zz' is no region",
+    ),
     "label studio, number": (
         label_studio,
         edit(JSON, '"x": 25.0', '"x": null'),
