@@ -9,7 +9,7 @@ import jax
 from experiments.benchmarks import memory
 from experiments.parts import cli, data
 from experiments.parts.stages import STAGES
-from experiments.parts.training import Arguments, run
+from experiments.parts.training import Arguments, initial_variables, run
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import to_dict
 from g_rmi.training import sharding
@@ -37,6 +37,7 @@ def dry_run(arguments: Arguments) -> Iterator[str]:
     mesh = sharding.data_mesh()
     yield f"devices: {mesh.size} x {mesh.devices.flat[0].device_kind}"
     task = experiment.model.task(datasets[0].skeleton)
+    initial_variables(arguments, task, {})  # to see that they are there and fit
     _, state, step = jit_step(task, experiment.train, experiment.optim, mesh)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     yield f"parameters: {parameters / 1e6:.1f} M"

@@ -113,6 +113,9 @@ def test_a_dry_run_refuses_what_the_training_would(data, tmp_path, monkeypatch):
     arguments = ["--data", str(tmp_path / "data"), "--workdir", str(tmp_path / "run")]
     with pytest.raises(ValueError, match=r"val: annotation .* has no area"):
         train.main([*TINY, *arguments, "--dry-run"])
+    arguments = ["--data", str(data), "--workdir", str(tmp_path / "run"), "--init", str(other)]
+    with pytest.raises(ValueError, match=r"annotations is not a workdir"):
+        train.main([*TINY, *arguments, "--dry-run"])
 
 
 def test_the_log_says_what_happens_and_what_is_next(only_train, data, tmp_path, capsys):
