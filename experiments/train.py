@@ -21,11 +21,11 @@ def dry_run(arguments: Arguments) -> Iterator[str]:
     """Lines about the training that would be; one batch is read, and the step is compiled."""
     experiment, stage = arguments.experiment, STAGES[arguments.experiment.stage]
     enable_compilation_cache()
-    yield json.dumps(to_dict(experiment), indent=2)
     directories = data.directories(arguments.data)
     datasets = data.read_split(directories, "train")
     validation = data.read_split(directories, "val", required=False)
     data.check_all(datasets, validation, poses=stage.keypoints)
+    yield json.dumps(to_dict(experiment), indent=2)
     weights = experiment.data.mix or (1.0,) * len(datasets)
     with contextlib.closing(stage.batches(experiment, datasets)) as batches:
         _, batch = next(batches)
