@@ -119,7 +119,12 @@ def test_the_page_on_runtimes_works(tmp_path):
     (script,) = scripts("runtimes.md")
     assert "[[" in run(["-c", script], tmp_path, path=tmp_path)
     assert "1 people, drawn" in run(["people.py", "photograph.jpg"], tmp_path)
-    for name in ("recording/recording.mp4", "photograph.jpg.people.jpg", "pose.onnx", "small.onnx"):
+    for name in (
+        "recording/recording.mkv.mp4",
+        "photograph.jpg.people.jpg",
+        "pose.onnx",
+        "small.onnx",
+    ):
         assert (tmp_path / name).stat().st_size > 0, name
 
 
