@@ -63,7 +63,9 @@ def test_the_tutorial_works(tmp_path):
 def test_the_page_on_photographs_works(tmp_path):
     source = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
     (tmp_path / "holiday" / "beach").mkdir(parents=True)
-    for name in ("photograph.jpg", "holiday/a.jpg", "holiday/b.jpg", "holiday/beach/a.jpg"):
+    (tmp_path / "frames").mkdir()
+    pictures = "photograph.jpg", "holiday/a.jpg", "holiday/b.jpg", "holiday/beach/a.jpg"
+    for name in (*pictures, "frames/1.jpg", "frames/2.jpg"):
         shutil.copy(source, tmp_path / name)
     size = 320, 240
     clip = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, size)
@@ -83,15 +85,16 @@ def test_the_page_on_photographs_works(tmp_path):
         run(["-c", script], tmp_path, path=tmp_path / "people")
         for script in scripts("photographs.md")
     ]
-    assert len(printed) == 4
+    assert len(printed) == 5
     assert "beach/a.jpg" in printed[0]
     assert "holiday" not in printed[1]
     assert "a.jpg" in printed[1]
-    assert "left_wrist: " in printed[2]
+    assert "[1]" in printed[2]
+    assert "left_wrist: " in printed[3]
     fields = set(re.findall(r"^\| `(\w+)` \| ", page("photographs.md"), re.M))
     for folder, more in (("found", set()), ("video", {"frame", "time"})):
         for person in json.loads((tmp_path / folder / "keypoints.json").read_text()):
-            assert person.keys() - {"category_id"} == fields - {"frame", "time"} | more
+            assert person.keys() - {"category_id"} == fields - {"frame", "time", "track_id"} | more
     for name in ("drawn.jpg", "found/beach/a.jpg", "video/clip.mp4", "boxed/a.jpg", "votes.png"):
         assert (tmp_path / name).stat().st_size > 0, name
 
