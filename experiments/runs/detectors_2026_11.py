@@ -1,6 +1,7 @@
 """The base of docs/speed_accuracy.md: `detector_small` on photographs, in bfloat16.
 
-Command:   python -m experiments.sweep --config detectors --detector detectors_2026_11
+Command:   python -m experiments.sweep --config detectors --base pose_small
+               --detector detectors_2026_11
                --pretrained 26 g_rmi/weights/detector.safetensors
                --data COCO_PEOPLE COCO_MINI VOC_PERSONS --out runs/speed_accuracy
 Hardware:  not run.
@@ -24,6 +25,7 @@ def get_config() -> DetectorExperiment:
             "optim.schedule": "constant",
             "optim.warmup_steps": 50,
             "optim.ema_decay": 0.99,
+            "train.steps": 600,
             "train.log_every": 25,
             "train.evaluate_every": 0,
             "train.checkpoint_every": 100,
