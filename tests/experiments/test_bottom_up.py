@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import re
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -101,13 +103,28 @@ def test_what_reads_the_weights_and_what_refuses_them(workdir, data, tmp_path):
             ["onnx", "--pose", str(file), "--out", f"{file}.onnx"],
             "pose network is needed|needs the package onnx",
         ),
-        (explain, [picture, "--pose", str(file), "--out", out], "--pose .*finds no boxes"),
+        (
+            explain,
+            [picture, "--pose", str(file), "--out", out, "--joint", "nose"],
+            "--joint: of no use with --pose .*, which looks at everybody",
+        ),
         (evaluate, [*whole, "--boxes", "detector"], "--boxes: .* finds people without boxes"),
         (evaluate, [*whole, "--flip-test"], "flip_test = True: not with a network"),
         (evaluate, [*whole, "--decoding", "hough"], "the parts have stages, whole, tree, exact"),
     ):
         with pytest.raises(ValueError, match=message):
             program.main(words)
+
+
+def test_explain_draws_how_people_are_found(surer, data, tmp_path, capsys):
+    picture, out = min((data / "val2017").iterdir()), tmp_path / "one.png"
+    explain.main([str(picture), "--pose", str(surer), "--out", str(out)])
+    people, candidates = re.search(r"(\d+) people of (\d+) cand", capsys.readouterr().out).groups()
+    assert 0 < int(people) <= int(candidates)
+    drawn, original = cv2.imread(str(out)), cv2.imread(str(picture))
+    rows, columns, _ = drawn.shape
+    assert rows >= 480
+    assert columns > 3 * 480 * original.shape[1] / original.shape[0]
 
 
 @pytest.mark.slow
