@@ -121,7 +121,7 @@ def test_fields_types_and_a_hand_computed_crop():
     assert not example.other_visible.any()
     assert example.weight == 1
     assert [np.asarray(field).dtype.name for field in example] == [
-        "uint8", "float32", "bool", "bool", "bool", "float32", "bool", "float32",
+        "uint8", "float32", "bool", "bool", "bool", "bool", "float32", "bool", "float32",
     ]  # fmt: skip
     np.testing.assert_array_equal(example.occluded, example.visible)  # by its v of 1
 

@@ -23,6 +23,7 @@ from g_rmi.inference.rank import rank_options
 from g_rmi.inference.settings import Settings
 from g_rmi.ops.oks import EPSILON
 from g_rmi.pose.heads.disks import Disks
+from g_rmi.pose.heads.head import tells_visibility
 from g_rmi.pose.task import PoseTask
 
 # Pixels between a joint of ours and theirs: float32 in another order. Two places can have nearly as
@@ -110,6 +111,11 @@ def _check(pipeline: PosePipeline) -> tuple[FasterRCNN, PoseTask]:
     if not isinstance(pose, PoseTask) or not isinstance(pose.config.head, Disks):
         kind = pose.config.head.kind if isinstance(pose, PoseTask) else "bottom-up"
         raise ValueError(f"a pose network of kind {kind!r}: only 'disks' goes to ONNX as a whole")
+    if tells_visibility(pose.config.head):
+        raise ValueError(
+            "visibility_weight > 0: visibility does not go to ONNX as a whole, only with "
+            "--pose-only, as a map; `export program` has it"
+        )
     if not isinstance(detector, FasterRCNN):
         kind = detector.config.kind if detector else None
         raise ValueError(f"a detector of kind {kind!r}: only 'faster_rcnn' goes to ONNX as a whole")

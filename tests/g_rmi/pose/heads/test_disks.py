@@ -19,6 +19,7 @@ def make(**changes):
         "keypoints": [NOSE, EYE],
         "visible": [True, True],
         "occluded": [False, False],
+        "visibility_known": [True, True],
         "labelled": [True, True],
         "other_keypoints": [[(11.0, 8.0), (20.0, 3.0)], [(2.0, 2.0), (3.0, 15.0)]],
         "other_visible": [[True, True], [False, True]],
