@@ -130,9 +130,8 @@ class Disks:
         """Sums over labelled joints and grid positions, divided by the constant K H W.
 
         So the terms keep the paper's proportions whatever is labelled. That of visibility counts
-        inside disks alone and is divided by what K of them hold. Hidden joints, the fewer, count
-        as much as others: probabilities that are true beat balanced ones, which any threshold
-        makes of them.
+        inside disks alone and is divided by the area of K of them. It is not balanced, though few
+        joints are hidden: so its probabilities are true, and balance is a matter of the threshold.
         """
         del grid  # that of the targets
         shape = targets.heatmap.shape
