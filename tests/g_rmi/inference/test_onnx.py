@@ -178,7 +178,9 @@ def test_joints_are_those_of_the_head(decoding, grid):
         return decode.values_at(maps, points, shape, reading)
 
     (values,) = run(read, logits.transpose(2, 0, 1), outside)
-    np.testing.assert_allclose(values, values_at(jnp.array(logits), outside, grid), atol=1e-4)
+    np.testing.assert_allclose(
+        values, values_at(jnp.array(logits), jnp.array(outside), grid), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("size", [(64, 80), (41, 80), (64, 33)])
