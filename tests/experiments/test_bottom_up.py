@@ -1,5 +1,6 @@
 """The programs on a bottom-up network: a training, what it fits in the end, and what reads it."""
 
+import dataclasses
 import json
 
 import jax
@@ -9,6 +10,8 @@ import pytest
 from data_pipeline import synthetic
 from experiments import evaluate, explain, export, predict, sweep, train
 from experiments.parts import training
+from experiments.parts.data import read_split
+from experiments.parts.pairs import fit_pairs
 from g_rmi.evaluation.truth import KEYPOINT_METRICS
 from g_rmi.inference.load import PAIRS, load_task
 from g_rmi.training.weights import read_config, write_weights
@@ -108,15 +111,31 @@ def test_what_reads_the_weights_and_what_refuses_them(workdir, data, tmp_path):
 
 
 @pytest.mark.slow
-def test_solvers_are_compared_on_one_training(workdir, data, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "points"),
+    [
+        ("solver", ["in stages", "at once", "tree walk", "exact"]),
+        (
+            "geometry",
+            ["both ways, with angles", "both ways, no angles", "one way", "geometry alone"],
+        ),
+    ],
+)
+def test_points_are_compared_on_one_training(name, points, workdir, data, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "run", lambda arguments: pytest.fail("it is there"))
     options = ["--base", str(workdir), "--data", str(data), "--launcher", "debug"]
-    assert sweep.main(["--config", "solver", *options, "--out", str(tmp_path)]) == 0
-    head, _, *rows = (tmp_path / "solver.md").read_text().split("\n| ")[1:]
+    assert sweep.main(["--config", name, *options, "--out", str(tmp_path)]) == 0
+    head, _, *rows = (tmp_path / f"{name}.md").read_text().split("\n| ")[1:]
     assert "ms_per_image" in head
-    assert [row.partition("|")[0].strip() for row in rows[:4]] == [
-        "in stages",
-        "at once",
-        "tree walk",
-        "exact",
-    ]
+    assert [row.partition("|")[0].strip() for row in rows[: len(points)]] == points
+
+
+@pytest.mark.parametrize("features", ["distances", "geometry"])
+def test_other_features_are_fitted_anew(features, workdir, data):
+    task, variables = load_task(workdir)
+    decoding = dataclasses.replace(task.config.decoding, features=features)
+    task = dataclasses.replace(task, config=dataclasses.replace(task.config, decoding=decoding))
+    pairs = fit_pairs(task, variables, read_split([data], "train"))
+    assert pairs.known.any()
+    angles = pairs.weights[..., [1, 3, 5, 7]]
+    assert angles.any() == (features == "geometry")

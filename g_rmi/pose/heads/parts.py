@@ -214,13 +214,16 @@ class Pixels(nn.Module):
         pixels = standardised * std[None, None, None] + mean[None, None, None]
         batch = len(standardised)
         deviations = jnp.broadcast_to(std[None], (batch, pairs, 2))
-        return self._square(pixels, 0.0), self._square(deviations, 1.0)
+        return square(pixels, self.joints, 0.0), square(deviations, self.joints, 1.0)
 
-    def _square(self, values: Array, diagonal: float) -> Array:
-        """[..., P, 2] to [..., K, K, 2]."""
-        last = jnp.full((*values.shape[:-2], 1, 2), diagonal, values.dtype)
-        values = jnp.concatenate([values, last], axis=-2)
-        return jnp.take(values, pair_index(self.joints), axis=values.ndim - 2, mode="clip")
+
+def square(
+    values: Float[Array, "*N P 2"], joints: int, diagonal: float
+) -> Float[Array, "*N K K 2"]:
+    """Values of ordered pairs, in the order of `pair_index`, by both joints of the pair."""
+    last = jnp.full((*values.shape[:-2], 1, 2), diagonal, values.dtype)
+    values = jnp.concatenate([values, last], axis=-2)
+    return jnp.take(values, pair_index(joints), axis=values.ndim - 2, mode="clip")
 
 
 def vector_loss(error: Float[Array, "*grid 2"], include: Bool[Array, "*grid"]) -> Float[Array, ""]:
