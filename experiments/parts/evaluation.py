@@ -15,6 +15,7 @@ from experiments.parts.gallery import Evaluated, draw_boxes, draw_poses
 from experiments.parts.report import detector_page, joint_cells, pose_page
 from g_rmi.config import require_numbers
 from g_rmi.detector.detector import Detector
+from g_rmi.evaluation.crowding import by_crowding
 from g_rmi.evaluation.keypoint_table import KeypointRow, keypoint_table
 from g_rmi.evaluation.results import Result, box_results, write_results
 from g_rmi.evaluation.thresholds import ThresholdRow, thresholds
@@ -192,6 +193,7 @@ def evaluate_pose(
     if arguments.table:
         files = ["options.md", "options.json", *files]
         write_tables(numbers, out)
+    numbers[f"boxes: {arguments.boxes}"] |= by_crowding(truth, evaluation.results)
     for title, table in numbers.items():
         show_numbers(table, KEYPOINT_METRICS, f"{title_of(arguments, dataset)}; {title}")
     evaluated = evaluated_by(
@@ -256,7 +258,8 @@ def evaluate_parts(
         return
     drawn_from = task.config.head.drawn_from(decoding)
     write_found(dataset, boxes, evaluation, box_entries, joints, arguments, out, drawn_from)
-    show_numbers({decoding: metrics}, KEYPOINT_METRICS, title_of(arguments, dataset))
+    crowding = by_crowding(truth, evaluation.results)
+    show_numbers({decoding: metrics} | crowding, KEYPOINT_METRICS, title_of(arguments, dataset))
     evaluated = evaluated_by(
         arguments,
         dataset=dataset,

@@ -2,13 +2,17 @@
 
 import dataclasses
 import json
+import re
 
+import cv2
 import jax
 import numpy as np
 import pytest
 
 from data_pipeline import synthetic
+from data_pipeline.schema import DataError
 from experiments import evaluate, explain, export, predict, sweep, train
+from experiments.benchmarks import bottom_up as benchmark
 from experiments.parts import training
 from experiments.parts.data import read_split
 from experiments.parts.pairs import fit_pairs
@@ -101,13 +105,39 @@ def test_what_reads_the_weights_and_what_refuses_them(workdir, data, tmp_path):
             ["onnx", "--pose", str(file), "--out", f"{file}.onnx"],
             "pose network is needed|needs the package onnx",
         ),
-        (explain, [picture, "--pose", str(file), "--out", out], "--pose .*finds no boxes"),
+        (
+            explain,
+            [picture, "--pose", str(file), "--out", out, "--joint", "nose"],
+            "--joint: of no use with --pose .*, which looks at everybody",
+        ),
         (evaluate, [*whole, "--boxes", "detector"], "--boxes: .* finds people without boxes"),
         (evaluate, [*whole, "--flip-test"], "flip_test = True: not with a network"),
         (evaluate, [*whole, "--decoding", "hough"], "the parts have stages, whole, tree, exact"),
     ):
         with pytest.raises(ValueError, match=message):
             program.main(words)
+
+
+def test_explain_draws_how_people_are_found(surer, data, tmp_path, capsys):
+    picture, out = min((data / "val2017").iterdir()), tmp_path / "one.png"
+    explain.main([str(picture), "--pose", str(surer), "--out", str(out)])
+    people, candidates = re.search(r"(\d+) people of (\d+) cand", capsys.readouterr().out).groups()
+    assert 0 < int(people) <= int(candidates)
+    drawn, original = cv2.imread(str(out)), cv2.imread(str(picture))
+    rows, columns, _ = drawn.shape
+    assert rows >= 480
+    assert columns > 3 * 480 * original.shape[1] / original.shape[0]
+
+
+@pytest.mark.slow
+def test_it_is_timed_beside_the_top_down_pipeline(surer, data, tmp_path):
+    options = ["--rounds", "1", "--people", "1", "--pictures", "1", "--out", str(tmp_path)]
+    benchmark.main(["--parts", str(surer), "--data", str(data), *options])
+    table = json.loads((tmp_path / "bottom_up.json").read_text())
+    assert [row["rival"] for row in table["rows"]] == ["bottom-up", "top-down"]
+    assert all(row["ms"] > 0 for row in table["rows"])
+    with pytest.raises(DataError, match="no picture in landscape with 400 people"):
+        benchmark.main(["--parts", str(surer), "--data", str(data), "--people", "400"])
 
 
 @pytest.mark.slow
