@@ -116,6 +116,11 @@ class Dataset:
         return np.asarray(self.people.visibility.any(axis=0))
 
     @cached_property
+    def marks_hidden(self) -> bool:
+        """Some joint is annotated as hidden; else that of none is known whether one sees it."""
+        return bool((self.people.visibility == 1).any())
+
+    @cached_property
     def _first(self) -> Int64[np.ndarray, " starts"]:
         return np.searchsorted(self.people.image, np.arange(len(self.images) + 1)).astype(np.int64)
 

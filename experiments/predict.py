@@ -245,7 +245,8 @@ def write(run: Run, sources: Sequence[Source]) -> None:
     write_results(out / "keypoints.json", results)
     if run.arguments.csv:
         names = run.pipeline.pose.skeleton.names
-        write_table(out / "people.csv", results, names, min_score=run.drawn_from)
+        options = {"min_score": run.drawn_from, "visibility": run.tells_visibility}
+        write_table(out / "people.csv", results, names, **options)
     whole = len(sources) - len(run.broken)
     print(f"{counted(results)}; {whole} of {len(sources)} inputs done")
     drawn = " and drawings" if whole and run.arguments.draw else ""

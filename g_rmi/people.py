@@ -19,6 +19,7 @@ class Person(NamedTuple):
     keypoint_scores: Float[np.ndarray, " K"]
     score: float
     box: Float[np.ndarray, " 4"]
+    visibility: Float[np.ndarray, " K"] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,6 +35,8 @@ class People:
       scores: What ranks them.
       boxes: The `(x0, y0, x1, y1)` they were found in.
       skeleton: Meaning of the K axis.
+      visibility: Probability that one sees each joint, that nothing hides it; None of networks that
+        do not say.
     """
 
     keypoints: Float[np.ndarray, "N K 2"]
@@ -41,16 +44,18 @@ class People:
     scores: Float[np.ndarray, " N"]
     boxes: Float[np.ndarray, "N 4"]
     skeleton: Skeleton = COCO
+    visibility: Float[np.ndarray, "N K"] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def __getitem__(self, index: Any) -> Any:
         columns = self.keypoints, self.keypoint_scores, self.scores, self.boxes
-        points, seen, score, box = (column[index] for column in columns)
+        points, sure, score, box = (column[index] for column in columns)
+        visibility = None if self.visibility is None else self.visibility[index]
         if np.ndim(score) == 0:
-            return Person(points, seen, float(score), box)
-        return People(points, seen, score, box, self.skeleton)
+            return Person(points, sure, float(score), box, visibility)
+        return People(points, sure, score, box, self.skeleton, visibility)
 
     def __iter__(self) -> Iterator[Person]:
         return (self[i] for i in range(len(self)))
@@ -67,10 +72,10 @@ class People:
 
         The picture is such an array or one of PIL's, a ValueError if it is not.
 
-        Joints that score lower than `min_score` are not drawn. See `g_rmi.viz.draw.draw_people` for
-        more options.
+        Joints that score lower than `min_score` are not drawn, those that are rather hidden are
+        hollow. See `g_rmi.viz.draw.draw_people` for more options.
         """
-        from g_rmi.viz.draw import draw_people
+        from g_rmi.viz.draw import draw_people, likelier
 
         if isinstance(image, Image.Image):
             image = upright(image)
@@ -79,15 +84,20 @@ class People:
                 f"a picture must be uint8 RGB [H, W, 3] or one of PIL's, got {image!r:.80}"
             )
         options: Any = {"skeleton": self.skeleton, "min_score": min_score}
+        options["visibility"] = likelier(self.visibility)
         columns = self.keypoints, self.keypoint_scores, self.scores, self.boxes
         return draw_people(image, *columns, **options)
 
     def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
-        """COCO's results, as `predict` writes them: keypoints with two decimals, a `bbox` each."""
+        """COCO's results, as `predict` writes them: keypoints with two decimals, a `bbox` each.
+
+        And the joints' `visibility`, if it is known.
+        """
         from g_rmi.evaluation.results import box_results, keypoint_results
 
         ids = [image_id] * len(self.scores)
-        poses = keypoint_results(ids, self.keypoints, self.keypoint_scores, self.scores)
+        columns = self.keypoints, self.keypoint_scores, self.scores, self.visibility
+        poses = keypoint_results(ids, *columns)
         boxes = box_results(ids, self.boxes, self.scores)
         return [pose | {"bbox": box["bbox"]} for pose, box in zip(poses, boxes)]
 
@@ -95,11 +105,13 @@ class People:
         """Columns of a table with a row for each person, for `pandas.DataFrame` or `polars`'.
 
         The score, `bbox_x`, `bbox_y`, `bbox_width`, `bbox_height`, and of each joint `NAME_x`,
-        `NAME_y`, `NAME_score`; x and y are None where the joint scores lower than `min_score`.
+        `NAME_y`, `NAME_score` and, if it is known, `NAME_visibility`; x, y and visibility are None
+        where the joint scores lower than `min_score`.
         """
         from g_rmi.evaluation.results import columns_of
 
-        return columns_of(self.to_coco(), self.names, min_score=min_score)
+        visibility = self.visibility is not None
+        return columns_of(self.to_coco(), self.names, min_score=min_score, visibility=visibility)
 
     def to_supervision(self, *, min_score: float = 0.3) -> Any:
         """A `supervision.KeyPoints`, for its annotators; joints that score lower are not visible.

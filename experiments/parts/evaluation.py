@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_pipeline.boxes import PersonBoxes, best_boxes, ground_truth_boxes, read_boxes
 from data_pipeline.readers.coco import as_coco
@@ -20,6 +20,7 @@ from g_rmi.evaluation.keypoint_table import KeypointRow, keypoint_table
 from g_rmi.evaluation.results import Result, box_results, write_results
 from g_rmi.evaluation.thresholds import ThresholdRow, thresholds
 from g_rmi.evaluation.truth import BOX_METRICS, KEYPOINT_METRICS, Backend, Truth, evaluate_boxes
+from g_rmi.evaluation.visibility_table import VisibilityRow, visibility_table
 from g_rmi.files import write_whole
 from g_rmi.geometry import to_xywh
 from g_rmi.inference.load import load_task
@@ -166,11 +167,17 @@ def evaluate_pose(
     if arguments.boxes == "gt":
         metrics |= measure.correct_keypoints(truth, dataset, boxes, evaluation.people)
     joints = keypoint_table(truth, evaluation.results)
+    seen = visibility_table(truth, evaluation.results)
+    if seen:
+        metrics["visibility_AUC"] = seen[-1].auc
     if not is_first():
         return
     drawn_from = head.drawn_from(decoding)
     write_found(dataset, boxes, evaluation, box_entries, joints, arguments, out, drawn_from)
     files = ["keypoints.json", "boxes.json", "joints.md"]
+    if seen:
+        write_rows(VisibilityRow._fields, seen, out / "visibility.md")
+        files.append("visibility.md")
     if arguments.boxes != "gt":
         kept = to_xywh(evaluation.people.boxes[evaluation.keep])
         shown = [pose | {"bbox": box} for pose, box in zip(evaluation.results, kept)]
@@ -197,7 +204,7 @@ def evaluate_pose(
         metrics=metrics,
         summary=describe_boxes(arguments.boxes, metrics),
     )
-    page = partial(pose_page, joints=joints) if arguments.report else None
+    page = partial(pose_page, joints=joints, seen=seen) if arguments.report else None
     finish(evaluated, out, files, page)
 
 
@@ -218,8 +225,13 @@ def write_found(
     least = drawn_from if drawn is None else drawn
     folder = out / "pictures"
     draw_poses(dataset, boxes, evaluation, folder, count=count, min_keypoint_score=least)
-    text = markdown(KeypointRow._fields, joint_cells(joints))
-    write_whole(out / "joints.md", text)
+    write_rows(KeypointRow._fields, joints, out / "joints.md")
+
+
+def write_rows(header: Sequence[str], rows: Sequence[NamedTuple], path: Path) -> None:
+    """Writes a table of numbers of each joint, and prints it."""
+    text = markdown(header, joint_cells(rows))
+    write_whole(path, text)
     print(text)
 
 

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from g_rmi.evaluation.results import Result, columns_of
 from g_rmi.files import write_whole
@@ -13,7 +13,12 @@ FIRST = ("file_name", "frame", "time", "track_id")  # empty where a result has n
 
 
 def write_table(
-    path: Path, results: Sequence[Result], names: Sequence[str], *, min_score: float
+    path: Path,
+    results: Sequence[Result],
+    names: Sequence[str],
+    *,
+    min_score: float,
+    visibility: bool = False,
 ) -> None:
     """Writes results, each a row with the digits that they have as JSON; see `columns_of`.
 
@@ -21,7 +26,8 @@ def write_table(
       OSError: It cannot be written; nothing is left behind.
     """
     text = io.StringIO()
-    write_rows(text, results, names, min_score=min_score, header=True)
+    options: Any = {"min_score": min_score, "visibility": visibility}
+    write_rows(text, results, names, header=True, **options)
     write_whole(path, text.getvalue())
 
 
@@ -31,10 +37,12 @@ def write_rows(
     names: Sequence[str],
     *,
     min_score: float,
+    visibility: bool = False,
     header: bool,
 ) -> None:
     """Writes the rows of some results, below the names of the columns if there is a `header`."""
-    columns = columns_of(results, names, min_score=min_score, first=FIRST)
+    options: Any = {"min_score": min_score, "visibility": visibility}
+    columns = columns_of(results, names, first=FIRST, **options)
     rows = csv.writer(file, lineterminator="\n")
     if header:
         rows.writerow(columns)

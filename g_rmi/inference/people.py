@@ -39,6 +39,7 @@ class PeopleTable(NamedTuple):
     scores: Float[Array, "B P"]
     boxes: Float[Array, "B P 4"]
     valid: Bool[Array, "B P"]
+    visibility: Float[Array, "B P K"] | None = None  # as that of `Poses`
 
 
 def find_people(
@@ -182,7 +183,8 @@ def find_poses(
     ranked = partial(rank, sigmas=pose.skeleton.sigmas, **rank_options(settings))
     scores, keep = jax.vmap(ranked)(poses.keypoints, poses.scores, *boxes)
     order = jnp.argsort(jnp.where(keep, -scores, jnp.inf), axis=1, stable=True)
-    table = PeopleTable(poses.keypoints, poses.keypoint_scores, scores, boxes.boxes, keep)
+    columns = poses.keypoints, poses.keypoint_scores, scores, boxes.boxes, keep
+    table = PeopleTable(*columns, poses.visibility)
     best_first = jax.vmap(lambda order, table: jax.tree.map(lambda column: column[order], table))
     return best_first(order, table)
 

@@ -18,7 +18,7 @@ from g_rmi.detector.detector import Detector
 from g_rmi.geometry import MAX_SCORE, are_shares, fit_canvas, misfit, without_inside
 from g_rmi.inference.canvas import LARGEST, alike, pack
 from g_rmi.inference.load import SHIPPED, load_settings, load_task, stage_of
-from g_rmi.inference.people import find_people, refuse_crop_settings
+from g_rmi.inference.people import PeopleTable, find_people, refuse_crop_settings
 from g_rmi.inference.settings import Settings
 from g_rmi.inference.traced import Traced
 from g_rmi.parts.task import PartsTask
@@ -206,13 +206,16 @@ class PosePipeline:
         # the end: another threshold compiles nothing.
         everybody = dataclasses.replace(self.settings, min_score=0.0)
         run = kept(self.detector, self.pose, canvas, everybody, self.mesh)
-        *columns, valid = jax.device_get(run(self.variables, pictures, given))
+        table = PeopleTable(*jax.device_get(run(self.variables, pictures, given)))
         least = self.settings.min_score
         if boxes is not None and self.boxes_min_score is not None:
             least = self.boxes_min_score
-        valid = valid & ~(columns[2] < least)
-        people = ([column[i][valid[i]] for column in columns] for i in range(len(images)))
-        return [People(*one, skeleton=self.pose.skeleton) for one in people]
+        valid = table.valid & ~(table.scores < least)
+        people = (
+            jax.tree.map(lambda column, i=i: column[i][valid[i]], table) for i in range(len(images))
+        )
+        skeleton = self.pose.skeleton
+        return [People(*one[:4], skeleton=skeleton, visibility=one.visibility) for one in people]
 
 
 def _given(boxes: list[BoxTable], count: int) -> Detections:
