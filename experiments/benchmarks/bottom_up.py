@@ -60,7 +60,7 @@ def cases(
         for _ in pictures[1:]:  # every size is compiled before turns count
             for run in rivals.values():
                 run()
-        yield Case(f"{count} people", rivals)
+        yield Case(f"people: {count}", rivals)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> None:
     }
     compared = (arguments.compare(case) for case in cases(pipelines, dataset, arguments))
     table = [row for _, rows in compared for row in rows]
-    arguments.save("bottom_up", table, note=f"{dataset}, pictures in landscape.")
+    arguments.save("bottom_up", table, note=f"{dataset.directory}, {dataset.split}, pictures in landscape.")
 
 
 if __name__ == "__main__":

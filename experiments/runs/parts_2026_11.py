@@ -4,7 +4,8 @@ Command:   python -m experiments.train --config parts_2026_11
                --data COCO_PEOPLE COCO_MINI COCO_EXTRA
                --pretrained g_rmi/weights/detector.safetensors --workdir runs/parts
            COCO_PEOPLE, COCO_EXTRA: as in `pose_2026_11b`.
-Hardware:  not run to its end yet.
+Hardware:  one core of an AMD EPYC, busy with other work (jax 0.12): 45 minutes.
+Ours:      AP .036, AP50 .156 on 500 photographs of val2017.
 """
 
 from experiments.configs import parts_small
