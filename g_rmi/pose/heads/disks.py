@@ -90,7 +90,7 @@ class Disks:
             "heatmap": self.heatmap_weight,
             "offset": self.offset_weight,
             "auxiliary": self.auxiliary_weight,
-            "visibility": self.visibility_weight,
+            **({"visibility": self.visibility_weight} if self.visibility_weight else {}),
         }
 
     def maps(self, features: Maps, how: Making) -> dict[str, Array]:
