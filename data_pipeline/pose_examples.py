@@ -43,7 +43,7 @@ class PoseExamples:
         joints = np.zeros((1 + others, len(dataset.skeleton), 2), np.float32)
         visibility = np.zeros(joints.shape[:2], np.uint8)
         joints[: len(rows)], visibility[: len(rows)] = self._joints(rows, window)
-        visible, labelled = visibility > 0, dataset.labelled
+        visible, labelled = visibility > 0, dataset.labelled_of(person)
         if window.flip:
             labelled = labelled[dataset.skeleton.flip_index]
         if self.config.unlabelled == "ignore":
@@ -128,6 +128,8 @@ def nearest_others(dataset: Dataset, person: int, count: int) -> Int[np.ndarray,
     group = dataset.people_of(int(people.image[person]))
     usable = people.has_joints[group].copy()
     usable[person - group.start] = False
+    if people.classes is not None:  # others have other joints
+        usable &= people.classes[group] == people.classes[person]
     rows = np.flatnonzero(usable)
     if len(rows) > 1:
         twice = people.box[group, :2] + people.box[group, 2:]

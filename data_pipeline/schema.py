@@ -64,6 +64,8 @@ class People:
     is_crowd: Bool[np.ndarray, " N"]  # the box holds a group
     keypoints: Float32[np.ndarray, "N K 2"]  # image pixels; (0, 0) where not annotated
     visibility: UInt8[np.ndarray, "N K"]  # COCO's v: 0 not annotated, 1 hidden, 2 visible
+    # Which of the skeleton's classes it is, in their order; None where there is one class only.
+    classes: Int32[np.ndarray, " N"] | None = None
 
     def __len__(self) -> int:
         return len(self.id)
@@ -90,8 +92,8 @@ class People:
 
     def take(self, rows: Shaped[np.ndarray, " R"]) -> "People":
         """The people of `rows` (indices or a mask)."""
-        fields = dataclasses.fields(self)
-        return People(**{field.name: getattr(self, field.name)[rows] for field in fields})
+        columns = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return People(**{n: None if c is None else c[rows] for n, c in columns.items()})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -115,6 +117,14 @@ class Dataset:
         """Joints that are annotated at least once in the whole set."""
         return np.asarray(self.people.visibility.any(axis=0))
 
+    def labelled_of(self, person: int) -> Bool[np.ndarray, " K"]:
+        """Those that a row of `people` can teach about: of several classes, its own alone."""
+        if self.people.classes is None:
+            return self.labelled
+        own = np.zeros_like(self.labelled)
+        own[list(self.skeleton.blocks.values())[self.people.classes[person]]] = True
+        return self.labelled & own
+
     @cached_property
     def _first(self) -> Int64[np.ndarray, " starts"]:
         return np.searchsorted(self.people.image, np.arange(len(self.images) + 1)).astype(np.int64)
@@ -122,6 +132,21 @@ class Dataset:
     def people_of(self, image: int) -> slice:
         """Rows of `people` that belong to a row of `images`."""
         return slice(int(self._first[image]), int(self._first[image + 1]))
+
+    def of_class(self, name: str) -> "Dataset":
+        """The same pictures with the people of one of the skeleton's classes and its joints."""
+        block, number = self.skeleton.blocks[name], list(self.skeleton.blocks).index(name)
+        people = self.people.take(self.people.classes == number)
+        joints = {
+            "keypoints": people.keypoints[:, block],
+            "visibility": people.visibility[:, block],
+        }
+        return dataclasses.replace(
+            self,
+            skeleton=self.skeleton.of_class(name),
+            people=dataclasses.replace(people, **joints, classes=None),
+            categories=frozenset({self.skeleton.classes[number].id, name.lower()}),
+        )
 
     @cached_property
     def fingerprint(self) -> str:

@@ -158,7 +158,7 @@ def run(arguments: Arguments) -> None:
     skeleton = datasets[0].skeleton
     task = experiment.model.task(skeleton)
     if stage.keypoints and skeleton != COCO:
-        values["skeleton"] = dataclasses.asdict(skeleton)
+        values["skeleton"] = skeleton.to_dict()
     batches = stage.batches(experiment, datasets)
     # What identifies the training data in a checkpoint: names and digests, not paths.
     sets = {f"{i} {d.directory.name} {d.split}": d.fingerprint for i, d in enumerate(datasets)}
