@@ -116,9 +116,14 @@ class PastePeople(Sometimes):
                 box=np.concatenate([there.box, box[None].astype(np.float32)]),
                 person=np.append(there.person & ~hidden, True),
                 whole=np.append(there.whole, False),
-                classes=None if number is None else np.append(there.classes, np.int32(number)),
+                classes=_with(there.classes, number),
             )
         return crop
+
+
+def _with(classes: np.ndarray | None, number: int | None) -> np.ndarray | None:
+    """The classes of regions and of one more, where there are several."""
+    return None if classes is None or number is None else np.append(classes, np.int32(number))
 
 
 class Occlude(Sometimes):

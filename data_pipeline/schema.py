@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, Int64, Shaped, UInt8
@@ -92,8 +92,8 @@ class People:
 
     def take(self, rows: Shaped[np.ndarray, " R"]) -> "People":
         """The people of `rows` (indices or a mask)."""
-        columns = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return People(**{n: None if c is None else c[rows] for n, c in columns.items()})
+        columns: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return People(**{n: c[rows] for n, c in columns.items() if c is not None})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -136,7 +136,8 @@ class Dataset:
     def of_class(self, name: str) -> "Dataset":
         """The same pictures with the people of one of the skeleton's classes and its joints."""
         block, number = self.skeleton.blocks[name], list(self.skeleton.blocks).index(name)
-        people = self.people.take(self.people.classes == number)
+        assert self.people.classes is not None
+        people = self.people.take(np.flatnonzero(self.people.classes == number))
         joints = {
             "keypoints": people.keypoints[:, block],
             "visibility": people.visibility[:, block],

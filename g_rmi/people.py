@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from PIL import Image, ImageOps
 
 from g_rmi.skeleton import COCO, Skeleton
@@ -19,6 +19,7 @@ class Person(NamedTuple):
     keypoint_scores: Float[np.ndarray, " K"]
     score: float
     box: Float[np.ndarray, " 4"]
+    class_name: str | None = None  # where there are several
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,6 +35,8 @@ class People:
       scores: What ranks them.
       boxes: The `(x0, y0, x1, y1)` they were found in.
       skeleton: Meaning of the K axis.
+      classes: Whose name is each one's, where the skeleton has several; the joints of the others
+        are 0, and so are their scores. None for people, or whatever else there is one class of.
     """
 
     keypoints: Float[np.ndarray, "N K 2"]
@@ -41,6 +44,7 @@ class People:
     scores: Float[np.ndarray, " N"]
     boxes: Float[np.ndarray, "N 4"]
     skeleton: Skeleton = COCO
+    classes: Shaped[np.ndarray, " N"] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -49,11 +53,27 @@ class People:
         columns = self.keypoints, self.keypoint_scores, self.scores, self.boxes
         points, seen, score, box = (column[index] for column in columns)
         if np.ndim(score) == 0:
-            return Person(points, seen, float(score), box)
-        return People(points, seen, score, box, self.skeleton)
+            name = None if self.classes is None else str(self.classes[index])
+            return Person(points, seen, float(score), box, name)
+        classes = None if self.classes is None else self.classes[index]
+        return People(points, seen, score, box, self.skeleton, classes)
 
     def __iter__(self) -> Iterator[Person]:
         return (self[i] for i in range(len(self)))
+
+    def of_class(self, name: str) -> "People":
+        """Those of one class, with its joints alone.
+
+        Raises:
+          ValueError: There is no such class.
+        """
+        blocks = self.skeleton.blocks
+        if name not in blocks:
+            known = ", ".join(blocks) or "none"
+            raise ValueError(f"no class {name!r}; there are: {known}")
+        own = self[self.classes == name]
+        points, scores = own.keypoints[:, blocks[name]], own.keypoint_scores[:, blocks[name]]
+        return People(points, scores, own.scores, own.boxes, self.skeleton.of_class(name))
 
     # What follows imports when it is called: arrays, frames and records come first.
 
@@ -79,13 +99,25 @@ class People:
                 f"a picture must be uint8 RGB [H, W, 3] or one of PIL's, got {image!r:.80}"
             )
         options: Any = {"skeleton": self.skeleton, "min_score": min_score}
+        options["classes"] = self.classes
         columns = self.keypoints, self.keypoint_scores, self.scores, self.boxes
         return draw_people(image, *columns, **options)
 
     def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
-        """COCO's results, as `predict` writes them: keypoints with two decimals, a `bbox` each."""
+        """COCO's results, as `predict` writes them: keypoints with two decimals, a `bbox` each.
+
+        Of several classes, each has its own keypoints alone, its `category_id` and `category_name`.
+        """
         from g_rmi.evaluation.results import box_results, keypoint_results
 
+        if self.classes is not None:
+            rows: dict[int, dict[str, Any]] = {}
+            for each in self.skeleton.classes:
+                name = {"category_id": each.id, "category_name": each.name}
+                found = self.of_class(each.name).to_coco(image_id)
+                places = np.flatnonzero(self.classes == each.name).tolist()
+                rows |= {row: entry | name for row, entry in zip(places, found)}
+            return [rows[row] for row in sorted(rows)]
         ids = [image_id] * len(self.scores)
         poses = keypoint_results(ids, self.keypoints, self.keypoint_scores, self.scores)
         boxes = box_results(ids, self.boxes, self.scores)
@@ -95,11 +127,13 @@ class People:
         """Columns of a table with a row for each person, for `pandas.DataFrame` or `polars`'.
 
         The score, `bbox_x`, `bbox_y`, `bbox_width`, `bbox_height`, and of each joint `NAME_x`,
-        `NAME_y`, `NAME_score`; x and y are None where the joint scores lower than `min_score`.
+        `NAME_y`, `NAME_score`; x and y are None where the joint scores lower than `min_score`. Of
+        several classes also the `category_name`; what only others have is None.
         """
         from g_rmi.evaluation.results import columns_of
 
-        return columns_of(self.to_coco(), self.names, min_score=min_score)
+        first = [] if self.classes is None else ["category_name"]
+        return columns_of(self.to_coco(), self.skeleton, min_score=min_score, first=first)
 
     def to_supervision(self, *, min_score: float = 0.3) -> Any:
         """A `supervision.KeyPoints`, for its annotators; joints that score lower are not visible.
@@ -113,12 +147,18 @@ class People:
 
         return supervision.KeyPoints(
             xy=self.keypoints.astype(np.float32),
-            class_id=np.zeros(len(self.scores), int),
+            class_id=self._class_numbers(),
             keypoint_confidence=self.keypoint_scores.astype(np.float32),
             detection_confidence=self.scores.astype(np.float32),
             visible=self.keypoint_scores >= min_score,
             data={"xyxy": self.boxes.astype(np.float32)},
         )
+
+    def _class_numbers(self) -> Int[np.ndarray, " N"]:
+        """In the order of the skeleton's."""
+        if self.classes is None:
+            return np.zeros(len(self.scores), int)
+        return np.array([list(self.skeleton.blocks).index(name) for name in self.classes], int)
 
 
 def upright(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:

@@ -26,7 +26,7 @@ SHAPES = {
 }
 
 
-def write_set(directory, *, count=3, seed=0, categories=(KITE, TRIANGLE, BALL)):
+def write_set(directory, *, count=3, seed=0, categories=(KITE, TRIANGLE, BALL), balls=True):
     """A data directory in COCO's layout, both splits alike: in each picture one of either class."""
     random = np.random.default_rng(seed)
     (directory / "annotations").mkdir(parents=True)
@@ -49,7 +49,7 @@ def write_set(directory, *, count=3, seed=0, categories=(KITE, TRIANGLE, BALL)):
                 | {"keypoints": joints.ravel().tolist(), "num_keypoints": len(points)}
             )
         ball = {"image_id": i, "category_id": 1, "bbox": [1, 1, 5, 5], "area": 20, "iscrowd": 0}
-        annotations.append({"id": len(annotations) + 1, **ball})
+        annotations += [{"id": len(annotations) + 1, **ball}] * balls
         for split in ("train", "val"):
             (directory / f"{split}2017").mkdir(exist_ok=True)
             cv2.imwrite(str(directory / f"{split}2017" / f"{i}.png"), picture[..., ::-1])

@@ -2,9 +2,10 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import PureWindowsPath
 from typing import Any, NamedTuple
 
-from data_pipeline.readers.reader import PEOPLE, numbers, whole
+from data_pipeline.readers.reader import PEOPLE, is_inside, numbers, whole
 from g_rmi.config import nearest
 from g_rmi.skeleton import COCO, Skeleton, coco_name
 from g_rmi.types import PERSON
@@ -38,7 +39,10 @@ def people_category(content: Mapping[str, Any]) -> Category:
         ours = [c for c in ours if c["id"] == PERSON] if jointed else []
     if not ours:
         names = ", ".join(repr(c.get("name")) for c in categories)
-        raise ValueError(f"categories {names}: none has the name 'person', so who are the people?")
+        raise ValueError(
+            f"categories {names}: none has the name 'person', so who are the people? "
+            "(`train --category` takes several)"
+        )
     for one, other in itertools.product(ours, categories):
         if one["id"] == other["id"] and other not in ours:
             names = f"{one.get('name')!r} and {other.get('name')!r}"
@@ -75,6 +79,8 @@ def chosen_categories(
         if any(c["id"] == category["id"] for c in categories if c is not category):
             raise ValueError(f"two categories have the id of {name!r}, {category['id']}")
         called = str(category["name"])
+        if not is_inside(called) or len(PureWindowsPath(called).parts) > 1:
+            raise ValueError(f"category {called!r}: cannot be the name of a folder, for results")
         if called in found:
             raise ValueError(f"category {name!r} is named twice")
         if not category.get("keypoints"):

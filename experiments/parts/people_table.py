@@ -8,12 +8,13 @@ from typing import TextIO
 
 from g_rmi.evaluation.results import Result, columns_of
 from g_rmi.files import write_whole
+from g_rmi.skeleton import Skeleton
 
 FIRST = ("file_name", "frame", "time", "track_id")  # empty where a result has none
 
 
 def write_table(
-    path: Path, results: Sequence[Result], names: Sequence[str], *, min_score: float
+    path: Path, results: Sequence[Result], skeleton: Skeleton, *, min_score: float
 ) -> None:
     """Writes results, each a row with the digits that they have as JSON; see `columns_of`.
 
@@ -21,20 +22,21 @@ def write_table(
       OSError: It cannot be written; nothing is left behind.
     """
     text = io.StringIO()
-    write_rows(text, results, names, min_score=min_score, header=True)
+    write_rows(text, results, skeleton, min_score=min_score, header=True)
     write_whole(path, text.getvalue())
 
 
 def write_rows(
     file: TextIO,
     results: Sequence[Result],
-    names: Sequence[str],
+    skeleton: Skeleton,
     *,
     min_score: float,
     header: bool,
 ) -> None:
     """Writes the rows of some results, below the names of the columns if there is a `header`."""
-    columns = columns_of(results, names, min_score=min_score, first=FIRST)
+    first = (*FIRST, "category_name") if skeleton.classes else FIRST
+    columns = columns_of(results, skeleton, min_score=min_score, first=first)
     rows = csv.writer(file, lineterminator="\n")
     if header:
         rows.writerow(columns)

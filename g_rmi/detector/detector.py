@@ -88,11 +88,11 @@ def each_class(
     usable: Bool[Array, "B N"],
 ) -> Candidates:
     """Every region as a candidate for every class."""
-    count = scores.shape[2]
-    rows = (jnp.repeat(column, count, axis=1) for column in (deltas, regions, usable))
-    classes = jnp.broadcast_to(jnp.arange(count, dtype=jnp.int32)[None, None], scores.shape)
-    batch = len(scores)
-    return Candidates(scores.reshape(batch, -1), *rows, classes.reshape(batch, -1))
+    each = partial(jnp.repeat, repeats=scores.shape[2], axis=1)
+    numbers = jnp.arange(scores.shape[2], dtype=jnp.int32)
+    classes = jnp.broadcast_to(numbers[None, None], scores.shape)
+    scores, classes = (x.reshape(len(x), -1) for x in (scores, classes))
+    return Candidates(scores, each(deltas), each(regions), each(usable), classes)
 
 
 # Pictures on canvases, and their sizes, to what may be people there.

@@ -35,10 +35,12 @@ def export_program(
       make nothing faster, and could be neither looked at nor replaced.
 
     Raises:
-      ValueError: The pipeline has no detector and needs one, its solver runs on the host, or a
-        number is not positive or too large.
+      ValueError: The pipeline has no detector and needs one, or several classes, its solver runs
+        on the host, or a number is not positive or too large.
     """
     pose = pipeline.pose
+    if names := ", ".join(pose.skeleton.blocks):
+        raise ValueError(f"several classes, {names}: only one goes into an exported program")
     if isinstance(pose, PartsTask):
         if pose.decoding(pipeline.settings.decoding) == "exact":
             raise ValueError("decoding 'exact' runs on the host and cannot be exported")
@@ -97,6 +99,11 @@ def _find_people(
         boxes((long, short), ~lying),
     )
     if isinstance(pose, PartsTask):
-        return found._asdict()
+        return columns(found)
     second = pose, variables["pose"], pictures, levels, found
-    return find_poses(*second, settings=settings)._asdict()
+    return columns(find_poses(*second, settings=settings))
+
+
+def columns(table: PeopleTable) -> dict[str, Array]:
+    """Those that there are, by name."""
+    return {name: column for name, column in table._asdict().items() if column is not None}

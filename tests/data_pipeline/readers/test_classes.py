@@ -83,6 +83,7 @@ def test_the_joints_of_other_classes_teach_nothing(directory, flip, unlabelled):
         ((KITE, TRIANGLE | {"id": 7}), ["kite"], "two categories have the id of 'kite', 7"),
         ((KITE, TRIANGLE), ["kite", "Kite"], "category 'Kite' is named twice"),
         ((KITE | {"sigmas": [1]}, TRIANGLE), ["kite"], "category 'kite': 'sigmas' must be 4"),
+        ((KITE | {"name": "../kite"},), ["all"], "'../kite': cannot be the name of a folder"),
         ((BALL,), ["all"], "no category declares 'keypoints'"),
     ],
 )
