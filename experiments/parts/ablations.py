@@ -242,6 +242,25 @@ def kinds(detector: DetectorExperiment) -> Iterator[dict[str, Any]]:
         yield to_dict(of_kind(detector, choice.kind, own).model)
 
 
+def geometry(base: Base) -> Iterator[Point]:
+    """Geometry: what must two candidates know to be one person's?
+
+    Article: Insafutdinov et al. (2016): what the picture says of the pair beats its geometry alone,
+             both directions beat one, angles help a little.
+    Ours:    not run.
+    Trains:  one bottom-up network; the regressions are fitted anew for every point.
+    """
+    bottom_up(base)
+    names = {
+        "all": "both ways, with angles",
+        "distances": "both ways, no angles",
+        "one_way": "one way",
+        "geometry": "geometry alone",
+    }
+    for kind, name in names.items():
+        yield Point(name, pose_test={"model.decoding.features": kind}, costs=True)
+
+
 def heads(base: Base) -> Iterator[Point]:
     """Heads: which of them finds joints best on the same trunk, crops, data and steps?
 

@@ -11,6 +11,7 @@ from data_pipeline.boxes import ground_truth_boxes, read_boxes
 from data_pipeline.readers.coco import as_coco
 from experiments.parts import data, measure, training
 from experiments.parts.experiment import Experiment, PartsExperiment, PoseExperiment, override
+from experiments.parts.pairs import fit_pairs
 from experiments.parts.points import Fields, Point, settings_of
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import flatten, to_dict
@@ -19,7 +20,7 @@ from g_rmi.evaluation.results import box_results
 from g_rmi.evaluation.truth import Truth, evaluate_boxes
 from g_rmi.files import locked, write_whole
 from g_rmi.inference.load import load_task
-from g_rmi.parts.task import PartsTask
+from g_rmi.parts.task import PartsTask, as_variables
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.checkpoint import FREE_FIELDS
 from g_rmi.training.writer import read_metrics
@@ -224,8 +225,12 @@ def evaluate_points(runs: Sequence[Run]) -> None:
     task, variables = load_task(first.pose.workdir, average=first.point.averaged)
     # As an experiment's, for fields to be checked as they were when the points were made.
     if isinstance(task, PartsTask):
-        changed = override(PartsExperiment(model=task.config), first.point.pose_test)
-        task = dataclasses.replace(task, config=changed.model)
+        changed = override(PartsExperiment(model=task.config), first.point.pose_test).model
+        refit = changed.decoding.features != task.config.decoding.features
+        task = dataclasses.replace(task, config=changed)
+        if refit:
+            pairs = fit_pairs(task, variables, data.read_split(first.data, "train"))
+            variables = {**variables, "pairs": as_variables(pairs)}
         for run in runs:
             metrics = measure.everybody(task, variables, dataset, truth)
             run.save(metrics)

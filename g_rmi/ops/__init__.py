@@ -12,7 +12,7 @@
     oks        oks  pairwise_oks
     nms        greedy_nms  box_nms  oks_nms
     partition  partition  partition_energy  partition_in_stages
-    parts      part_targets  pair_index  pair_statistics
+    parts      part_targets  pair_statistics
     candidates find_candidates
     pair_costs pair_features  pair_costs  log_odds
     tree_walk  tree_walk

@@ -8,6 +8,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Real
 
 FEATURES = 8
+# Columns of `pair_features`: distances, and what the joint that comes first sees.
+DISTANCES, ONE_WAY = (0, 2, 4, 6), (0, 1, 4, 5)
 # Log-odds of the probabilities 1e-7 and 1 - 1e-7: beyond, everything is equally certain.
 _MOST = math.log((1 - 1e-7) / 1e-7)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Float64, Int, Real
+from jaxtyping import Array, Bool, Float, Float64, Real
 
 
 class PartTargets(NamedTuple):
@@ -79,21 +79,6 @@ def part_targets(
         inside=inside,
         known=known,
     )
-
-
-def pair_index(joints: int) -> Int[np.ndarray, "K K"]:
-    """Where the pair (a, b) stands among all ordered pairs: (K - 1) a + b - [a < b].
-
-    On the diagonal, which is no pair, K (K - 1): one past the last.
-
-    Args:
-      joints: K.
-
-    Returns:
-      The place of each pair.
-    """
-    a, b = np.indices((joints, joints), np.int32)
-    return np.where(a == b, joints * (joints - 1), (joints - 1) * a + b - (a < b)).astype(np.int32)
 
 
 def pair_statistics(

@@ -14,7 +14,15 @@ from jaxtyping import Array, Bool, Float, Int, Int32
 from g_rmi.config import require, require_numbers, require_positive
 from g_rmi.ops.assemble import assemble
 from g_rmi.ops.candidates import Candidates, find_candidates
-from g_rmi.ops.pair_costs import PairModel, log_odds, pair_costs, pair_features
+from g_rmi.ops.pair_costs import (
+    DISTANCES,
+    FEATURES,
+    ONE_WAY,
+    PairModel,
+    log_odds,
+    pair_costs,
+    pair_features,
+)
 from g_rmi.ops.partition import partition, partition_in_stages
 from g_rmi.ops.tree_walk import tree_walk
 from g_rmi.skeleton import Skeleton
@@ -23,6 +31,7 @@ from g_rmi.types import Poses
 # Joints of the second and third stage; head and shoulders, and whatever else, are of the first.
 _REGIONS = (("elbow", "wrist"), ("hip", "knee", "ankle", "pelvis", "foot", "heel", "toe"))
 STAGES = 1 + len(_REGIONS)
+_SEEN = {"distances": DISTANCES, "one_way": ONE_WAY}  # all, otherwise
 
 
 class PartMaps(NamedTuple):
@@ -41,6 +50,10 @@ class Decoding:
       solver: "stages" partitions head and shoulders, then the arms with them, then the legs;
         "whole" all candidates at once; "tree" walks along the limbs and asks no costs; "exact"
         finds the lowest energy of all, on the host, where it takes seconds.
+      features: What the regressions of pairs know: "all" is DeeperCut's, distances and angles seen
+        from both joints; "one_way" is what one of them sees, "distances" leaves the angles out,
+        "geometry" expects the other joint at its mean place in the training set, whatever the
+        picture shows. They are fitted to it.
       candidates: Most candidates of a joint in a picture, the best first.
       min_score: Score from which on there is a candidate, above 0 and below 1.
       suppression: Of two candidates of a joint as close as this, in pixels, the better stays.
@@ -52,6 +65,7 @@ class Decoding:
     """
 
     solver: Literal["stages", "whole", "tree", "exact"] = "stages"
+    features: Literal["all", "one_way", "distances", "geometry"] = "all"
     candidates: int = 20
     min_score: float = 0.2
     suppression: float = 24.0
@@ -84,6 +98,7 @@ def problem(
     *,
     stride: float,
     decoding: Decoding,
+    typical: Float[ArrayLike, "K K 2"] | None = None,
 ) -> Problem:
     """The candidates of a picture's maps and their costs.
 
@@ -93,7 +108,13 @@ def problem(
       model: The regressions of pairs.
       stride: Pixels per cell.
       decoding: Its numbers.
+      typical: Mean offsets from joint a to joint b in pixels, which "geometry" needs.
+
+    Raises:
+      ValueError: They are missing.
     """
+    if decoding.features == "geometry" and typical is None:
+        raise ValueError("features = 'geometry': needs the mean offsets between joints")
     candidates = find_candidates(
         maps.score,
         maps.offset,
@@ -109,7 +130,13 @@ def problem(
     offsets = jnp.asarray(maps.pairwise, jnp.float32)[y, x, joint]
     origins = stride * candidates.cells.astype(jnp.float32)
     points, flat = candidates.points.reshape(-1, 2), joint.reshape(-1)
-    features = pair_features(points, origins.reshape(-1, 2), offsets.reshape(k * m, k, 2), flat)
+    told = offsets.reshape(k * m, k, 2)
+    if decoding.features == "geometry":
+        told = jnp.asarray(typical, jnp.float32)[flat]
+    features = pair_features(points, origins.reshape(-1, 2), told, flat)
+    # What is always 0 gets no weight.
+    seen = np.isin(np.arange(FEATURES), _SEEN.get(decoding.features, range(FEATURES)))
+    features = jnp.where(seen, features, 0.0)
     scale = {"reach": decoding.reach, "steepness": decoding.steepness}
     return Problem(
         candidates,

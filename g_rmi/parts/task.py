@@ -17,7 +17,7 @@ from g_rmi.ops.parts import PartTargets, part_targets
 from g_rmi.parts.config import PartsConfig
 from g_rmi.parts.decode import Decoding, PartMaps, Problem, hulls, people, problem, solve
 from g_rmi.pose.heads.head import Maps
-from g_rmi.pose.heads.parts import vector_loss
+from g_rmi.pose.heads.parts import square, vector_loss
 from g_rmi.pose.network import PoseNetwork
 from g_rmi.skeleton import COCO, Skeleton
 from g_rmi.types import PartsBatch, Poses
@@ -97,12 +97,14 @@ class PartsTask:
         network = {name: tree for name, tree in variables.items() if name != "pairs"}
         maps: Maps = self.network.apply(network, image)  # type: ignore[bad-assignment]
         stride = _stride(image.shape, maps["score"].shape)
+        typical = typical_offsets(variables, len(self.skeleton))
 
         def one(maps, size):
             usable = on_picture(maps["score"].shape, size, stride)
             read = PartMaps(maps["score"], maps["offset"], maps["pairwise"])
             model = as_model(variables["pairs"], len(self.skeleton))
-            return problem(read, usable, model, stride=stride, decoding=self.config.decoding)
+            how = {"stride": stride, "decoding": self.config.decoding, "typical": typical}
+            return problem(read, usable, model, **how)
 
         return jax.vmap(one)({name: maps[name] for name in PartMaps._fields}, size)
 
@@ -130,6 +132,14 @@ class PartsTask:
         return jax.vmap(one)(self.problems(variables, image, size))
 
 
+def typical_offsets(variables: dict, joints: int) -> Float[Array, "K K 2"]:
+    """The mean offsets from joint a to joint b of the training set in pixels, 0 on the diagonal."""
+    if joints < 2:  # no pairs, no statistics
+        return jnp.zeros((joints, joints, 2))
+    means = jnp.asarray(variables["statistics"]["pairs"]["mean"]).reshape(-1, 2)
+    return square(means, joints, 0.0)
+
+
 def as_variables(model: PairModel) -> dict[str, np.ndarray]:
     """Regressions as variables: vectors, which are averaged and saved in float32."""
     return {name: np.asarray(x, np.float32).ravel() for name, x in model._asdict().items()}
@@ -137,17 +147,17 @@ def as_variables(model: PairModel) -> dict[str, np.ndarray]:
 
 def as_model(variables: dict[str, Any], joints: int) -> PairModel:
     """The regressions that `as_variables` has made variables of."""
-    square = (joints, joints)
-    shapes = {"weights": (*square, FEATURES), "bias": square, "known": square}
+    pairs = (joints, joints)
+    shapes = {"weights": (*pairs, FEATURES), "bias": pairs, "known": pairs}
     model = {name: jnp.asarray(variables[name]).reshape(shape) for name, shape in shapes.items()}
     return PairModel(**model | {"known": model["known"] > 0.5})
 
 
 def no_pairs(joints: int) -> PairModel:
     """The regressions before they are fitted."""
-    square = (joints, joints)
-    weights, bias = np.zeros((*square, FEATURES), np.float32), np.zeros(square, np.float32)
-    on_host: Any = (weights, bias, np.zeros(square, bool))
+    pairs = (joints, joints)
+    weights, bias = np.zeros((*pairs, FEATURES), np.float32), np.zeros(pairs, np.float32)
+    on_host: Any = (weights, bias, np.zeros(pairs, bool))
     return PairModel(*on_host)
 
 

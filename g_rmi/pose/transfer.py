@@ -103,7 +103,7 @@ def _singles(names: tuple[str, ...]) -> list[Any]:
 
 
 def _pairs(names: tuple[str, ...]) -> list[Any]:
-    """In the order of `g_rmi.ops.parts.pair_index`."""
+    """In the order of `g_rmi.pose.heads.parts.square`."""
     return [(a, b) for a in names for b in names if a != b]
 
 

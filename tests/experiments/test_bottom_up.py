@@ -1,7 +1,10 @@
 """The programs on a bottom-up network: a training, what it fits in the end, and what reads it."""
 
+import dataclasses
 import json
+import re
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -9,6 +12,8 @@ import pytest
 from data_pipeline import synthetic
 from experiments import evaluate, explain, export, predict, sweep, train
 from experiments.parts import training
+from experiments.parts.data import read_split
+from experiments.parts.pairs import fit_pairs
 from g_rmi.evaluation.truth import KEYPOINT_METRICS
 from g_rmi.inference.load import PAIRS, load_task
 from g_rmi.training.weights import read_config, write_weights
@@ -98,7 +103,11 @@ def test_what_reads_the_weights_and_what_refuses_them(workdir, data, tmp_path):
             ["onnx", "--pose", str(file), "--out", f"{file}.onnx"],
             "pose network is needed|needs the package onnx",
         ),
-        (explain, [picture, "--pose", str(file), "--out", out], "--pose .*finds no boxes"),
+        (
+            explain,
+            [picture, "--pose", str(file), "--out", out, "--joint", "nose"],
+            "--joint: of no use with --pose .*, which looks at everybody",
+        ),
         (evaluate, [*whole, "--boxes", "detector"], "--boxes: .* finds people without boxes"),
         (evaluate, [*whole, "--flip-test"], "flip_test = True: not with a network"),
         (evaluate, [*whole, "--decoding", "hough"], "the parts have stages, whole, tree, exact"),
@@ -107,16 +116,43 @@ def test_what_reads_the_weights_and_what_refuses_them(workdir, data, tmp_path):
             program.main(words)
 
 
+def test_explain_draws_how_people_are_found(surer, data, tmp_path, capsys):
+    picture, out = min((data / "val2017").iterdir()), tmp_path / "one.png"
+    explain.main([str(picture), "--pose", str(surer), "--out", str(out)])
+    people, candidates = re.search(r"(\d+) people of (\d+) cand", capsys.readouterr().out).groups()
+    assert 0 < int(people) <= int(candidates)
+    drawn, original = cv2.imread(str(out)), cv2.imread(str(picture))
+    rows, columns, _ = drawn.shape
+    assert rows >= 480
+    assert columns > 3 * 480 * original.shape[1] / original.shape[0]
+
+
 @pytest.mark.slow
-def test_solvers_are_compared_on_one_training(workdir, data, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "points"),
+    [
+        ("solver", ["in stages", "at once", "tree walk", "exact"]),
+        (
+            "geometry",
+            ["both ways, with angles", "both ways, no angles", "one way", "geometry alone"],
+        ),
+    ],
+)
+def test_points_are_compared_on_one_training(name, points, workdir, data, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "run", lambda arguments: pytest.fail("it is there"))
     options = ["--base", str(workdir), "--data", str(data), "--launcher", "debug"]
-    assert sweep.main(["--config", "solver", *options, "--out", str(tmp_path)]) == 0
-    head, _, *rows = (tmp_path / "solver.md").read_text().split("\n| ")[1:]
+    assert sweep.main(["--config", name, *options, "--out", str(tmp_path)]) == 0
+    head, _, *rows = (tmp_path / f"{name}.md").read_text().split("\n| ")[1:]
     assert "ms_per_image" in head
-    assert [row.partition("|")[0].strip() for row in rows[:4]] == [
-        "in stages",
-        "at once",
-        "tree walk",
-        "exact",
-    ]
+    assert [row.partition("|")[0].strip() for row in rows[: len(points)]] == points
+
+
+@pytest.mark.parametrize("features", ["distances", "geometry"])
+def test_other_features_are_fitted_anew(features, workdir, data):
+    task, variables = load_task(workdir)
+    decoding = dataclasses.replace(task.config.decoding, features=features)
+    task = dataclasses.replace(task, config=dataclasses.replace(task.config, decoding=decoding))
+    pairs = fit_pairs(task, variables, read_split([data], "train"))
+    assert pairs.known.any()
+    angles = pairs.weights[..., [1, 3, 5, 7]]
+    assert angles.any() == (features == "geometry")

@@ -30,6 +30,7 @@ BASES = {
 OTHERS = {
     "candidates": ("parts_resnet101", "parts_small"),
     "chain": ("pose_chain_resnet50", "pose_chain_small"),
+    "geometry": ("parts_resnet101", "parts_small"),
     "iterations": ("pose_recurrent", "pose_recurrent_small"),
     "solver": ("parts_resnet101", "parts_small"),
 }
@@ -46,6 +47,7 @@ SIZES = {
     "decoding": (4, 1, 0),
     "detector_axes": (12, 1, 12),
     "detectors": (9, 1, 3),
+    "geometry": (4, 1, 0),
     "heads": (8, 6, 0),
     "iterations": (4, 2, 0),
     "loss_weight": (5, 5, 0),

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 from g_rmi.config import require, require_numbers, require_positive
 from g_rmi.nn.conv import RARE, ConvTranspose, project
 from g_rmi.nn.losses import huber, logistic
-from g_rmi.ops.parts import pair_index, pair_statistics, part_targets
+from g_rmi.ops.parts import pair_statistics, part_targets
 from g_rmi.pose.fields import Field, resize
 from g_rmi.pose.heads.disks import finite_maps
 from g_rmi.pose.heads.finders import Maximum
@@ -133,7 +133,7 @@ class Parts:
         joints = keypoints.shape[1]
         if not self.pairwise_weight or joints < 2:
             return {}
-        pairs = ~np.eye(joints, dtype=bool)  # row by row they stand in the order of `pair_index`
+        pairs = ~np.eye(joints, dtype=bool)  # row by row, as in `square`
         mean, std = (
             values[pairs].astype(np.float32).ravel()
             for values in pair_statistics(keypoints, visible)
@@ -214,13 +214,27 @@ class Pixels(nn.Module):
         pixels = standardised * std[None, None, None] + mean[None, None, None]
         batch = len(standardised)
         deviations = jnp.broadcast_to(std[None], (batch, pairs, 2))
-        return self._square(pixels, 0.0), self._square(deviations, 1.0)
+        return square(pixels, self.joints, 0.0), square(deviations, self.joints, 1.0)
 
-    def _square(self, values: Array, diagonal: float) -> Array:
-        """[..., P, 2] to [..., K, K, 2]."""
-        last = jnp.full((*values.shape[:-2], 1, 2), diagonal, values.dtype)
-        values = jnp.concatenate([values, last], axis=-2)
-        return jnp.take(values, pair_index(self.joints), axis=values.ndim - 2, mode="clip")
+
+def square(
+    values: Float[Array, "*N P 2"], joints: int, diagonal: float
+) -> Float[Array, "*N K K 2"]:
+    """Values of all ordered pairs (a, b), a != b, row by row, as a square with that diagonal.
+
+    The pair (a, b) is at (K - 1) a + b - [a < b].
+    """
+    if joints < 2:
+        return jnp.full((*values.shape[:-2], joints, joints, 2), diagonal, values.dtype)
+    # After the first place of the diagonal, which is 0 in a K x K matrix read row by row, K others
+    # lie between each two of its places. So it is put in by shapes: CPUs scatter slowly.
+    *rest, pairs, _ = values.shape
+    blocks = values.reshape(*rest, pairs // joints, joints, 2)
+    to = [(0, 0)] * len(rest)
+    blocks = jnp.pad(blocks, (*to, (0, 0), (0, 1), (0, 0)), constant_values=diagonal)
+    flat = blocks.reshape(*rest, joints**2 - 1, 2)
+    flat = jnp.pad(flat, (*to, (1, 0), (0, 0)), constant_values=diagonal)
+    return flat.reshape(*rest, joints, joints, 2)
 
 
 def vector_loss(error: Float[Array, "*grid 2"], include: Bool[Array, "*grid"]) -> Float[Array, ""]:

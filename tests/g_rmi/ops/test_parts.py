@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from g_rmi.ops.parts import pair_index, pair_statistics, part_targets
+from g_rmi.ops.parts import pair_statistics, part_targets
 from tests.g_rmi.ops.contract import check_contract
 from tests.oracles import parts as oracle
 
@@ -65,14 +65,6 @@ def test_contract():
     rng = np.random.default_rng(0)
     kernel = partial(part_targets, radius=3.0, **SIZE)
     check_contract(kernel, random_people(rng, 3, 2), random_people(rng, 3, 2))
-
-
-def test_pairs_by_hand():
-    index = pair_index(14)
-    assert [index[0, 1], index[1, 0], index[12, 13], index[13, 12]] == [0, 13, 168, 181]
-    assert (np.diag(index) == 182).all()
-    assert sorted(index[~np.eye(14, dtype=bool)]) == list(range(182))
-    assert pair_index(1).tolist() == [[0]]
 
 
 @pytest.mark.parametrize(("people", "joints"), [(0, 3), (1, 3), (2, 1), (64, 7)])

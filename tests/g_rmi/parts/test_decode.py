@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from g_rmi.ops.pair_costs import FEATURES, PairModel
+from g_rmi.ops.pair_costs import DISTANCES, FEATURES, ONE_WAY, PairModel
 from g_rmi.parts.decode import Decoding, PartMaps, decode, hulls, problem, regions, solve
 from g_rmi.parts.exact import energy
 from g_rmi.skeleton import COCO, Skeleton
@@ -165,6 +165,39 @@ def test_the_exact_solver():
         for how in (dataclasses.replace(DECODING, solver=s) for s in ("exact", "whole"))
     ]
     assert energies[0] <= energies[1] + 1e-6 < 0
+
+
+def test_what_the_regressions_know():
+    """Geometry alone reads no offset; the others see part of what all see."""
+    keypoints = crowd(2)
+    maps = draw(keypoints, np.ones((2, 5), bool))
+    usable, typical = np.ones(GRID, bool), SHAPE[None] - SHAPE[:, None]
+
+    def features(kind, maps=maps):
+        decoding = dataclasses.replace(DECODING, features=kind)
+        how = {"stride": STRIDE, "decoding": decoding, "typical": typical}
+        return problem(maps, usable, MODEL, **how)
+
+    every = np.asarray(features("all").features)
+    for kind, seen in {"distances": DISTANCES, "one_way": ONE_WAY}.items():
+        wanted = np.where(np.isin(np.arange(FEATURES), seen), every, 0)
+        np.testing.assert_array_equal(features(kind).features, wanted)
+    silent = maps._replace(pairwise=np.full_like(maps.pairwise, np.nan))
+    found = features("geometry", silent)
+    points, joints = np.asarray(found.candidates.points).reshape(-1, 2), np.asarray(found.joints)
+    cells = STRIDE * np.asarray(found.candidates.cells).reshape(-1, 2)
+    off = points[None] - cells[:, None] - typical[joints][:, joints]
+    np.testing.assert_allclose(
+        found.features[..., 0], np.linalg.norm(off, axis=-1), rtol=1e-5, atol=1e-4
+    )
+    with pytest.raises(ValueError, match="mean offsets"):
+        problem(
+            maps,
+            usable,
+            MODEL,
+            stride=STRIDE,
+            decoding=dataclasses.replace(DECODING, features="geometry"),
+        )
 
 
 def test_hulls():

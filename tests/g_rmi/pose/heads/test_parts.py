@@ -10,7 +10,7 @@ import pytest
 from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.heads.head import Fitted, Reading
-from g_rmi.pose.heads.parts import Parts, Pixels, vector_loss
+from g_rmi.pose.heads.parts import Parts, Pixels, square, vector_loss
 from g_rmi.pose.task import PoseTask
 from g_rmi.skeleton import Skeleton
 from g_rmi.types import PoseBatch
@@ -72,6 +72,17 @@ def test_losses_by_loops():
     np.testing.assert_allclose(found["score"], score / (7 * 5 * 3), rtol=1e-5)
     np.testing.assert_allclose(found["offset"], huber(offsets), rtol=1e-5)
     np.testing.assert_allclose(found["pairwise"], huber(pairs), rtol=1e-5)
+
+
+@pytest.mark.parametrize("joints", [1, 2, 5])
+def test_pairs_by_hand(joints):
+    pairs = np.arange(2.0 * joints * (joints - 1)).reshape(1, -1, 2).astype(np.float32)
+    found = np.asarray(square(jnp.asarray(pairs), joints, -1.0))
+    for a in range(joints):
+        for b in range(joints):
+            at = (joints - 1) * a + b - (a < b)
+            wanted = pairs[0, at] if a != b else [-1, -1]
+            np.testing.assert_array_equal(found[0, a, b], wanted)
 
 
 def test_statistics_are_what_makes_pixels():
