@@ -135,7 +135,7 @@ def select(
     scores, deltas, regions, usable, classes = seen
     boxes = clip_boxes(decode_boxes(deltas, regions), size)
     usable = usable & (boxes[:, 2:] > boxes[:, :2]).all(-1)
-    keep = box_nms(boxes, scores, usable, classes, threshold=iou, limit=count)
+    keep = box_nms(boxes, scores, usable, threshold=iou, limit=count, classes=classes)
     index, valid = best(scores, keep, count)
     return Detections(
         jnp.where(valid[:, None], boxes[index], 0.0),

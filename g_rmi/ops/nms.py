@@ -46,10 +46,10 @@ def box_nms(
     boxes: Real[ArrayLike, "N 4"],
     scores: Real[ArrayLike, " N"],
     valid: Bool[ArrayLike, " N"],
-    classes: Int[ArrayLike, " N"] | None = None,
     *,
     threshold: Real[ArrayLike, ""],
     limit: int | None = None,
+    classes: Int[ArrayLike, " N"] | None = None,
 ) -> Bool[Array, " N"]:
     """`greedy_nms` by the IoU of boxes; the N x N matrix is never held.
 
@@ -57,9 +57,9 @@ def box_nms(
       boxes: `(x0, y0, x1, y1)`.
       scores: Higher is better; equal scores go by the lowest index.
       valid: Candidates that take part.
-      classes: Boxes of different classes do not drop each other; None: all are of one.
       threshold: IoU above which the worse of two boxes is dropped; .6 in the paper.
       limit: Only the best so many of the kept ones are wanted; the rest is not looked for.
+      classes: Boxes of different classes do not drop each other; None: all are of one.
 
     Returns:
       The boxes that are kept.

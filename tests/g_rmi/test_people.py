@@ -162,14 +162,14 @@ def test_several_classes_have_their_own_joints_in_every_form():
 
 def test_only_the_own_joints_of_a_class_are_drawn():
     skeleton = Skeleton.join({"a": PAIR, "b": PAIR})
-    points = np.full((1, 4, 2), 10.0)
-    points[0, 2:] = 30.0
+    points = np.full((1, 4, 2), 60.0)
+    points[0, 2:] = 90.0
     row = np.zeros((1, 4)), np.array([0.9]), np.array([[0, 0, 1, 1.0]])
     drawn = {
         name: People(points, *row, skeleton=skeleton, classes=np.array([name])).draw(
-            np.zeros((40, 40, 3), np.uint8), min_score=0.0
+            np.zeros((120, 120, 3), np.uint8), min_score=0.0
         )
         for name in "ab"
     }
-    assert (drawn["a"][10, 10].any(), drawn["a"][30, 30].any()) == (True, False)
-    assert (drawn["b"][10, 10].any(), drawn["b"][30, 30].any()) == (False, True)
+    assert (drawn["a"][60, 60].any(), drawn["a"][90, 90].any()) == (True, False)
+    assert (drawn["b"][60, 60].any(), drawn["b"][90, 90].any()) == (False, True)
