@@ -231,7 +231,13 @@ def predict_crops(
         poses = pose.decode(maps, look.decoding)
     else:
         poses = decode_classes(pose, maps, classes, look.decoding)
-    return poses._replace(keypoints=crop_to_image(poses.keypoints, box, pose.grid))
+    keypoints = crop_to_image(poses.keypoints, box, pose.grid)
+    if classes is not None:
+        own = np.zeros((len(pose.skeleton.classes), len(pose.skeleton)), bool)
+        for row, block in zip(own, pose.skeleton.blocks.values()):
+            row[block] = True
+        keypoints = jnp.where(jnp.asarray(own)[classes][..., None], keypoints, 0.0)
+    return poses._replace(keypoints=keypoints)
 
 
 def decode_classes(
