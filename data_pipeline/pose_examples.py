@@ -15,7 +15,7 @@ from data_pipeline.config import PoseDataConfig
 from data_pipeline.copy_paste import NOBODY, Donors
 from data_pipeline.images import Picture, cut_image
 from data_pipeline.schema import Dataset
-from data_pipeline.windows import Person, Rng, Window, crop_geometry
+from data_pipeline.windows import Person, Rng, Sometimes, Window, crop_geometry
 from g_rmi.geometry import Affine, apply_affine, pose_box
 from g_rmi.types import PoseBatch
 
@@ -38,11 +38,11 @@ class PoseExamples:
         dataset, others = self.dataset, self.config.max_others
         window = self._window(person, rng)
         affine = window.affine(height=self.height, width=self.width)
-        image = self._image(person, affine, rng)
         rows = np.array([person, *nearest_others(dataset, person, others)])
         joints = np.zeros((1 + others, len(dataset.skeleton), 2), np.float32)
         visibility = np.zeros(joints.shape[:2], np.uint8)
         joints[: len(rows)], visibility[: len(rows)] = self._joints(rows, window)
+        image, painted = self._image(person, affine, joints[0], rng)
         visible, labelled = visibility > 0, dataset.labelled_of(person)
         if window.flip:
             labelled = labelled[dataset.skeleton.flip_index]
@@ -53,6 +53,7 @@ class PoseExamples:
             keypoints=joints[0],
             visible=visible[0],
             occluded=visibility[0] == 1,
+            visibility_known=visible[0] & ~painted & dataset.marks_hidden,
             labelled=labelled,
             other_keypoints=joints[1:],
             other_visible=visible[1:],
@@ -93,15 +94,24 @@ class PoseExamples:
             window = transform(window, person, rng)
         return window
 
-    def _image(self, person: int, affine: Affine, rng: Rng) -> Picture:
+    def _image(
+        self, person: int, affine: Affine, joints: Float[np.ndarray, "K 2"], rng: Rng
+    ) -> tuple[Picture, Bool[np.ndarray, " K"]]:
+        """The crop, and at which joints of it something was painted over."""
         images, people = self.dataset.images, self.dataset.people
         row = int(people.image[person])
         size = int(images.width[row]), int(images.height[row])
         outline = self.dataset.outlines.get(int(people.id[person]), ())
         crop, scene = self._cut(person, affine), CropScene(affine, size, outline, self._other)
+        last = np.array([self.width - 1, self.height - 1])
+        columns, rows = np.rint(joints.clip(0, last)).astype(int).T
+        painted = np.zeros(len(joints), bool)
         for transform in crop_pixels(self.config.augmentation, self.donors):
+            before = crop[rows, columns]
             crop = transform(crop, scene, rng)
-        return crop
+            if isinstance(transform, Sometimes):  # else it only changes colours
+                painted |= (crop[rows, columns] != before).any(axis=-1)
+        return crop, painted
 
     def _other(self, rng: Rng) -> Picture:
         """A crop around somebody of the data set."""

@@ -126,6 +126,11 @@ class Dataset:
         return self.labelled & own
 
     @cached_property
+    def marks_hidden(self) -> bool:
+        """Some joint is annotated as hidden; else that of none is known whether one sees it."""
+        return bool((self.people.visibility == 1).any())
+
+    @cached_property
     def _first(self) -> Int64[np.ndarray, " starts"]:
         return np.searchsorted(self.people.image, np.arange(len(self.images) + 1)).astype(np.int64)
 

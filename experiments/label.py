@@ -30,9 +30,10 @@ from g_rmi.inference.load import SHIPPED, load_settings, load_task
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
 from g_rmi.parts.task import PartsTask
-from g_rmi.pose.heads.head import decodings
+from g_rmi.pose.heads.head import decodings, tells_visibility
 from g_rmi.pose.task import PoseTask
 from g_rmi.types import People
+from g_rmi.viz.draw import likelier
 
 # A joint may lie outside its person's box by this share of the box's sides; not of the picture.
 _MARGIN = 0.1
@@ -47,7 +48,7 @@ class Arguments:
     For sets with boxes only, and for mixtures of sets that label different joints. With --to, the
     labels can be opened in a labelling tool; --data may then be a folder of images, in which a
     detector finds the people. Existing labels are kept. Writes a data directory: the annotations
-    and a link to the images.
+    and a link to the images. Joints of networks that say so are labelled as hidden.
     """
 
     data: Path  # Data directory, its training split; or a folder of images without labels.
@@ -98,7 +99,9 @@ def add_labels(
     new[boxes.person] = joints & sure & (people.visibility[boxes.person] == 0)
     keypoints = people.keypoints.copy()
     keypoints[new] = found.keypoints[new[boxes.person]]
-    visibility = np.where(new, np.uint8(2), people.visibility)
+    seen = likelier(found.visibility)
+    visibility = people.visibility.copy()
+    visibility[new] = 2 if seen is None else seen[new[boxes.person]]
     people = dataclasses.replace(people, keypoints=keypoints, visibility=visibility)
     return dataclasses.replace(dataset, people=people), new
 
@@ -131,9 +134,13 @@ def find_people(
     people = {job.key: people for job, people in found}
     if not sizes:
         raise DataError(f"{folder}: no picture in it that could be read")
-    columns = "keypoints", "keypoint_scores", "scores", "boxes"
+    columns = ["keypoints", "keypoint_scores", "scores", "boxes"]
+    columns += ["visibility"] * tells_visibility(pipeline.pose.config.head)
     joined = People(
-        *(np.concatenate([getattr(people[name], column) for name in sizes]) for column in columns),
+        **{
+            column: np.concatenate([getattr(people[name], column) for name in sizes])
+            for column in columns
+        },
         skeleton=pipeline.pose.skeleton,
     )
     size = np.array(list(sizes.values()), np.int32)

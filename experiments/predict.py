@@ -270,7 +270,8 @@ def write(run: Run, sources: Sequence[Source]) -> None:
     write_results(out / "keypoints.json", results)
     if run.arguments.csv:
         skeleton = run.pipeline.pose.skeleton
-        write_table(out / "people.csv", results, skeleton, min_score=run.drawn_from)
+        options = {"min_score": run.drawn_from, "visibility": run.tells_visibility}
+        write_table(out / "people.csv", results, skeleton, **options)
     whole = len(sources) - len(run.broken)
     print(f"{counted(results)}; {whole} of {len(sources)} inputs done")
     drawn = " and drawings" if whole and run.arguments.draw else ""

@@ -19,6 +19,7 @@ class Person(NamedTuple):
     keypoint_scores: Float[np.ndarray, " K"]
     score: float
     box: Float[np.ndarray, " 4"]
+    visibility: Float[np.ndarray, " K"] | None = None
     class_name: str | None = None  # where there are several
 
 
@@ -35,6 +36,8 @@ class People:
       scores: What ranks them.
       boxes: The `(x0, y0, x1, y1)` they were found in.
       skeleton: Meaning of the K axis.
+      visibility: Probability that one sees each joint, that nothing hides it; None of networks that
+        do not say.
       classes: Whose name is each one's, where the skeleton has several; the joints of the others
         are 0, and so are their scores. None for people, or whatever else there is one class of.
     """
@@ -44,6 +47,7 @@ class People:
     scores: Float[np.ndarray, " N"]
     boxes: Float[np.ndarray, "N 4"]
     skeleton: Skeleton = COCO
+    visibility: Float[np.ndarray, "N K"] | None = None
     classes: Shaped[np.ndarray, " N"] | None = None
 
     def __len__(self) -> int:
@@ -51,12 +55,13 @@ class People:
 
     def __getitem__(self, index: Any) -> Any:
         columns = self.keypoints, self.keypoint_scores, self.scores, self.boxes
-        points, seen, score, box = (column[index] for column in columns)
+        points, sure, score, box = (column[index] for column in columns)
+        visibility = None if self.visibility is None else self.visibility[index]
         if np.ndim(score) == 0:
             name = None if self.classes is None else str(self.classes[index])
-            return Person(points, seen, float(score), box, name)
+            return Person(points, sure, float(score), box, visibility, name)
         classes = None if self.classes is None else self.classes[index]
-        return People(points, seen, score, box, self.skeleton, classes)
+        return People(points, sure, score, box, self.skeleton, visibility, classes)
 
     def __iter__(self) -> Iterator[Person]:
         return (self[i] for i in range(len(self)))
@@ -72,8 +77,10 @@ class People:
             known = ", ".join(blocks) or "none"
             raise ValueError(f"no class {name!r}; there are: {known}")
         own = self[self.classes == name]
-        points, scores = own.keypoints[:, blocks[name]], own.keypoint_scores[:, blocks[name]]
-        return People(points, scores, own.scores, own.boxes, self.skeleton.of_class(name))
+        block, seen = blocks[name], own.visibility
+        points, scores = own.keypoints[:, block], own.keypoint_scores[:, block]
+        seen = None if seen is None else seen[:, block]
+        return People(points, scores, own.scores, own.boxes, self.skeleton.of_class(name), seen)
 
     # What follows imports when it is called: arrays, frames and records come first.
 
@@ -87,10 +94,10 @@ class People:
 
         The picture is such an array or one of PIL's, a ValueError if it is not.
 
-        Joints that score lower than `min_score` are not drawn. See `g_rmi.viz.draw.draw_people` for
-        more options.
+        Joints that score lower than `min_score` are not drawn, those that are rather hidden are
+        hollow. See `g_rmi.viz.draw.draw_people` for more options.
         """
-        from g_rmi.viz.draw import draw_people
+        from g_rmi.viz.draw import draw_people, likelier
 
         if isinstance(image, Image.Image):
             image = upright(image)
@@ -100,6 +107,7 @@ class People:
             )
         options: Any = {"skeleton": self.skeleton, "min_score": min_score}
         options["classes"] = self.classes
+        options["visibility"] = likelier(self.visibility)
         columns = self.keypoints, self.keypoint_scores, self.scores, self.boxes
         return draw_people(image, *columns, **options)
 
@@ -107,6 +115,7 @@ class People:
         """COCO's results, as `predict` writes them: keypoints with two decimals, a `bbox` each.
 
         Of several classes, each has its own keypoints alone, its `category_id` and `category_name`.
+        And the joints' `visibility`, if it is known.
         """
         from g_rmi.evaluation.results import box_results, keypoint_results
 
@@ -119,7 +128,8 @@ class People:
                 rows |= {row: entry | name for row, entry in zip(places, found)}
             return [rows[row] for row in sorted(rows)]
         ids = [image_id] * len(self.scores)
-        poses = keypoint_results(ids, self.keypoints, self.keypoint_scores, self.scores)
+        columns = self.keypoints, self.keypoint_scores, self.scores, self.visibility
+        poses = keypoint_results(ids, *columns)
         boxes = box_results(ids, self.boxes, self.scores)
         return [pose | {"bbox": box["bbox"]} for pose, box in zip(poses, boxes)]
 
@@ -127,13 +137,15 @@ class People:
         """Columns of a table with a row for each person, for `pandas.DataFrame` or `polars`'.
 
         The score, `bbox_x`, `bbox_y`, `bbox_width`, `bbox_height`, and of each joint `NAME_x`,
-        `NAME_y`, `NAME_score`; x and y are None where the joint scores lower than `min_score`. Of
-        several classes also the `category_name`; what only others have is None.
+        `NAME_y`, `NAME_score` and, if it is known, `NAME_visibility`; x, y and visibility are None
+        where the joint scores lower than `min_score`. Of several classes also the `category_name`;
+        what only others have is None.
         """
         from g_rmi.evaluation.results import columns_of
 
         first = [] if self.classes is None else ["category_name"]
-        return columns_of(self.to_coco(), self.skeleton, min_score=min_score, first=first)
+        options: Any = {"visibility": self.visibility is not None, "first": first}
+        return columns_of(self.to_coco(), self.skeleton, min_score=min_score, **options)
 
     def to_supervision(self, *, min_score: float = 0.3) -> Any:
         """A `supervision.KeyPoints`, for its annotators; joints that score lower are not visible.

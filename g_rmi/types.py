@@ -61,6 +61,9 @@ class PoseBatch(NamedTuple):
     # the joint is annotated in this picture (COCO v > 0): it has a disk and an offset
     visible: Bool[Array, "*B K"]
     occluded: Bool[Array, "*B K"]  # annotated, though something is before it (COCO v = 1)
+    # whether it is `occluded` can be told: annotated, by a data set that marks hidden joints, and
+    # no augmentation has painted over it
+    visibility_known: Bool[Array, "*B K"]
     # the joint takes part in the loss; not where the data set never labels the joint, or, by choice
     # of the data config, where COCO gives v = 0
     labelled: Bool[Array, "*B K"]
@@ -123,3 +126,6 @@ class Poses(NamedTuple):
     # the pose score, 1/K sum_k max_x f_k(x) (paper, section 3.2.3), or what the head has in its
     # place
     scores: Float[Array, "..."]
+    # probability that one sees each joint (COCO's v of 2, not 1) if it is there; None of networks
+    # that do not say
+    visibility: Float[Array, "... K"] | None = None

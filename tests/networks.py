@@ -1,5 +1,7 @@
 """Tiny untrained networks, saved as trainings leave them, and something to look at."""
 
+import dataclasses
+
 import cv2
 import jax
 import numpy as np
@@ -67,7 +69,10 @@ POSE = PoseExperiment(
         head=Disks(radius=4.0),
     )
 )
-
+# Which also says which joints one sees.
+TELLING = dataclasses.replace(
+    POSE, model=dataclasses.replace(POSE.model, head=Disks(radius=4.0, visibility_weight=1.0))
+)
 PARTS = PartsExperiment(
     model=PartsConfig(
         backbone=ResNetConfig(depth=26, width=8),

@@ -224,6 +224,7 @@ def _pose_batch(experiment: PoseExperiment, rows: int) -> PoseBatch:
         keypoints=random.uniform(0, [width, height], (*joints, 2)).astype(np.float32),
         visible=np.ones(joints, bool),
         occluded=np.zeros(joints, bool),
+        visibility_known=np.ones(joints, bool),
         labelled=np.ones(joints, bool),
         other_keypoints=np.zeros((*others, 2), np.float32),
         other_visible=np.zeros(others, bool),

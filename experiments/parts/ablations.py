@@ -200,8 +200,8 @@ def detectors(base: Base) -> Iterator[Point]:
 
     Article: Huang et al. (2017): R-FCN's time hardly depends on proposals, Faster R-CNN loses
              little with few; SSD is fast, and poor on small people.
-    Ours:    costs alone, docs/speed_accuracy.md: 31 to 268 ms for 10 to 300 proposals, 42 to 44,
-             and 21 for SSD.
+    Ours:    docs/speed_accuracy.md: on photographs AP .185 .158 .094 with 50 proposals; 12 to 93
+             ms for 10 to 300 proposals, 15 to 19, and 9 for SSD.
     Trains:  one detector of each kind, alike in trunk, canvas, data and steps. Proposals differ at
              test time alone, and are the article's.
     """
@@ -266,8 +266,9 @@ def heads(base: Base) -> Iterator[Point]:
 
     Paper:   has disks and offsets, fused by Hough voting, and reads itself against the systems
              whose heads these are.
-    Ours:    pose_synthetic, 300 steps: AP .025 for disks, .001 for Gaussians, however decoded; the
-             others not run.
+    Ours:    docs/heads.md: on photographs AP .138 for disks, .100 for Gaussians and the recurrent
+             head, .083 chain, .076 parts, .015 cascade. pose_synthetic, 300 steps: .025 for disks,
+             .001 for Gaussians.
     Trains:  one pose network with each head. Gaussians are a third as wide as the paper's disks,
              about as in Xiao et al., 2018 (sigma 2 of 64 columns), the other heads' disks half as
              wide. Other seeds: `--seed 1 --out DIR`.

@@ -75,6 +75,21 @@ def check_validation(dataset: Dataset, skeleton: Skeleton | None) -> None:
     check_pictures(dataset, 0.0)
 
 
+def check_visibility(train: Sequence[Dataset]) -> None:
+    """Says which sets teach nothing about visibility, as they mark no joint as hidden.
+
+    Raises:
+      DataError: None of them does.
+    """
+    silent = [f"{d.directory}, {d.split}" for d in train if not d.marks_hidden]
+    what = "no joint is marked as hidden (v = 1), so that visibility is not known"
+    if len(silent) == len(train):
+        raise DataError(f"--visibility-weight: {'; '.join(silent)}: {what}")
+    if is_first():
+        for name in silent:
+            print(f"note: {name}: {what} and not taught")
+
+
 def check_counted(dataset: Dataset, *, poses: bool) -> None:
     """Says before a network runs what COCO's numbers cannot count.
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_pipeline.boxes import PersonBoxes, best_boxes, ground_truth_boxes, read_boxes
 from data_pipeline.readers.coco import as_coco
@@ -15,10 +15,12 @@ from experiments.parts.gallery import Evaluated, draw_boxes, draw_poses
 from experiments.parts.report import detector_page, joint_cells, pose_page
 from g_rmi.config import require_numbers
 from g_rmi.detector.detector import Detector
+from g_rmi.evaluation.crowding import by_crowding
 from g_rmi.evaluation.keypoint_table import KeypointRow, keypoint_table
 from g_rmi.evaluation.results import Result, box_results, write_results
 from g_rmi.evaluation.thresholds import ThresholdRow, thresholds
 from g_rmi.evaluation.truth import BOX_METRICS, KEYPOINT_METRICS, Backend, Truth, evaluate_boxes
+from g_rmi.evaluation.visibility_table import VisibilityRow, visibility_table
 from g_rmi.files import write_whole
 from g_rmi.geometry import to_xywh
 from g_rmi.inference.dataset import FoundBoxes
@@ -264,11 +266,17 @@ def report_poses(
     if arguments.boxes == "gt":
         metrics |= measure.correct_keypoints(truth, dataset, boxes, evaluation.people)
     joints = keypoint_table(truth, evaluation.results)
+    seen = visibility_table(truth, evaluation.results)
+    if seen:
+        metrics["visibility_AUC"] = seen[-1].auc
     if not is_first():
         return
     drawn_from = head.drawn_from(decoding)
     write_found(dataset, boxes, evaluation, box_entries, joints, arguments, out, drawn_from)
     files = ["keypoints.json", "boxes.json", "joints.md"]
+    if seen:
+        write_rows(VisibilityRow._fields, seen, out / "visibility.md")
+        files.append("visibility.md")
     if arguments.boxes != "gt":
         kept = to_xywh(evaluation.people.boxes[evaluation.keep])
         shown = [pose | {"bbox": box} for pose, box in zip(evaluation.results, kept)]
@@ -284,6 +292,7 @@ def report_poses(
     if arguments.table:
         files = ["options.md", "options.json", *files]
         write_tables(numbers, out)
+    numbers[f"boxes: {arguments.boxes}"] |= by_crowding(truth, evaluation.results)
     for title, table in numbers.items():
         show_numbers(table, KEYPOINT_METRICS, f"{title_of(arguments, dataset)}; {title}")
     evaluated = evaluated_by(
@@ -294,7 +303,7 @@ def report_poses(
         metrics=metrics,
         summary=describe_boxes(arguments.boxes, metrics),
     )
-    page = partial(pose_page, joints=joints) if arguments.report else None
+    page = partial(pose_page, joints=joints, seen=seen) if arguments.report else None
     finish(evaluated, out, files, page)
 
 
@@ -315,8 +324,13 @@ def write_found(
     least = drawn_from if drawn is None else drawn
     folder = out / "pictures"
     draw_poses(dataset, boxes, evaluation, folder, count=count, min_keypoint_score=least)
-    text = markdown(KeypointRow._fields, joint_cells(joints))
-    write_whole(out / "joints.md", text)
+    write_rows(KeypointRow._fields, joints, out / "joints.md")
+
+
+def write_rows(header: Sequence[str], rows: Sequence[NamedTuple], path: Path) -> None:
+    """Writes a table of numbers of each joint, and prints it."""
+    text = markdown(header, joint_cells(rows))
+    write_whole(path, text)
     print(text)
 
 
@@ -343,7 +357,8 @@ def evaluate_parts(
         return
     drawn_from = task.config.head.drawn_from(decoding)
     write_found(dataset, boxes, evaluation, box_entries, joints, arguments, out, drawn_from)
-    show_numbers({decoding: metrics}, KEYPOINT_METRICS, title_of(arguments, dataset))
+    crowding = by_crowding(truth, evaluation.results)
+    show_numbers({decoding: metrics} | crowding, KEYPOINT_METRICS, title_of(arguments, dataset))
     evaluated = evaluated_by(
         arguments,
         dataset=dataset,

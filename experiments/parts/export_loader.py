@@ -5,6 +5,7 @@
     people = find_people(image)  # uint8 RGB [height, width, 3], or a picture of PIL's
     people["keypoints"]  # [N, K, 2], x and y in the picture's pixels, best person first
     people["keypoint_scores"], people["scores"], people["boxes"]  # [N, K], [N], [N, 4]
+    people["visibility"]  # [N, K], of networks that say which joints one sees
 
 The first call compiles, on whatever device jax has. `about.json` names the keypoints.
 """

@@ -14,11 +14,11 @@ from data_pipeline.schema import Dataset
 from experiments.parts.measure import PoseEvaluation
 from experiments.parts.outputs import drawing_names, write_jpeg
 from g_rmi.evaluation.diagnosis import KINDS, Diagnosis
-from g_rmi.evaluation.results import Result, keypoints_of
+from g_rmi.evaluation.results import Result, keypoints_of, visibility_of
 from g_rmi.evaluation.truth import Evaluation, Truth, matches
 from g_rmi.geometry import apply_affine, box_to_crop, from_xywh, pose_box
 from g_rmi.inference.dataset import FoundBoxes
-from g_rmi.viz.draw import compare, compare_boxes, contact_sheet
+from g_rmi.viz.draw import compare, compare_boxes, contact_sheet, likelier
 from g_rmi.viz.report import Gallery, Picture
 
 _SHEET = "contact_sheet.jpg"  # Of all drawings.
@@ -88,6 +88,7 @@ def draw_poses(
             evaluation.people.keypoints[shown],
             evaluation.people.keypoint_scores[shown],
             evaluation.scores[shown],
+            found_visibility=likelier(evaluation.people[shown].visibility),
             skeleton=dataset.skeleton,
             min_score=min_keypoint_score,
         )
@@ -211,6 +212,7 @@ def _draw_pose(evaluated: Evaluated, shown: Shown, row: int) -> np.ndarray:
         apply_affine(affine, keypoints[..., :2]),
         keypoints[..., 2],
         np.array([entry["score"] for entry in poses], np.float64),
+        found_visibility=likelier(visibility_of(poses, len(dataset.skeleton))),
         skeleton=dataset.skeleton,
         min_score=0.0,  # COCO counts every joint
     )

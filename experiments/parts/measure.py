@@ -92,9 +92,9 @@ def score_poses(
     scores, keep = rank_images(
         people, image_ids, boxes.score, sigmas=truth.skeleton.sigmas, settings=settings
     )
-    results = keypoint_results(
-        image_ids[keep], people.keypoints[keep], people.keypoint_scores[keep], scores[keep]
-    )
+    kept = people[keep]
+    columns = kept.keypoints, kept.keypoint_scores, scores[keep], kept.visibility
+    results = keypoint_results(image_ids[keep], *columns)
     return PoseEvaluation(people, scores, keep, results, evaluate_keypoints(truth, results))
 
 

@@ -5,6 +5,7 @@
     people = find_people(image)  # uint8 RGB [height, width, 3], or the path of a photograph
     people["keypoints"]  # [N, K, 2], x and y in the picture's pixels, best person first
     people["keypoint_scores"], people["scores"], people["boxes"]  # [N, K], [N], [N, 4]
+    people["visibility"]  # [N, K], of networks that say which joints one sees
 
 `python NAME.py PHOTOGRAPH ...` draws them. Paths and drawings need OpenCV. `KEYPOINTS` has the
 names; `RUN` can be made anew with other providers, see onnxruntime's InferenceSession.

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from g_rmi.evaluation import diagnosis
 from g_rmi.evaluation.diagnosis import ERRORS, KINDS, Diagnosis
 from g_rmi.evaluation.keypoint_table import KeypointRow
 from g_rmi.evaluation.truth import KEYPOINT_METRICS, Evaluation, average_precision, precision_recall
+from g_rmi.evaluation.visibility_table import VisibilityRow
 from g_rmi.training.writer import read_metrics
 from g_rmi.viz import svg
 from g_rmi.viz.report import Folded, Numbers, Plots, Section, Table, page
@@ -20,19 +22,23 @@ POINTS = 400  # Most points of a training curve.
 COLOURS = dict(zip(KINDS, ("#2c8a4b", "#9fd3ae", "#8250df", "#d9a514", "#c93c37"), strict=True))
 
 
-def pose_page(evaluated: Evaluated, joints: Sequence[KeypointRow]) -> str:
-    """The page of a pose network; `joints` as `keypoint_table` made it."""
+def pose_page(
+    evaluated: Evaluated, joints: Sequence[KeypointRow], seen: Sequence[VisibilityRow] = ()
+) -> str:
+    """The page of a pose network, with the tables of `keypoint_table` and `visibility_table`."""
     truth, results = evaluated.truth, evaluated.results
     curves = truth.evaluate(results, "keypoints")
     found = diagnosis.diagnose(truth, results)
     fixed = diagnosis.if_fixed(truth, results, found)
     numbers = {name: evaluated.metrics[name] for name in KEYPOINT_METRICS}
     boxes = {name: evaluated.metrics[name] for name in ("box_AP", "box_AP50", "box_AR100")}
+    visible = Table(VisibilityRow._fields, joint_cells(seen))
     sections = [
         Section("Keypoints", "", [Numbers(numbers)]),
         Section("Boxes that were looked into", _BOXES, [Numbers(boxes)]),
         Section("Precision and recall", "", [_precision_plots(curves, "OKS")]),
         Section("Joints", _JOINTS, [Table(KeypointRow._fields, joint_cells(joints))]),
+        Section("Visibility", _VISIBILITY, [visible] if seen else []),
         _errors(evaluated, found, fixed),
         Section("Groups of people", _GROUPS, [_group_table(found)]),
         Section("Pictures", _PICTURES, pose_galleries(evaluated, found)),
@@ -68,6 +74,12 @@ _JOINTS = (
     "labelled joints with a similarity of at least .5; occluded: those labelled though hidden "
     "(COCO's v = 1), and their within; ap: COCO's AP with that joint alone."
 )
+_VISIBILITY = (
+    "Of the joints that were found with a similarity of at least .5. seen, hidden: how many are "
+    "labelled so (COCO's v = 2, v = 1); accuracy: share of which the likelier of the two is right; "
+    "balanced: mean of this over the seen and over the hidden, .5 for a guess; auc: how often a "
+    "seen one is thought likelier to be seen than a hidden one."
+)
 _BOXES = (
     "Against all annotated people. Annotated boxes do not reach 1 either: people without a "
     "labelled joint are not looked into, and so count as not found."
@@ -100,8 +112,8 @@ def _precision_plots(evaluation: Evaluation, similarity: str) -> Plots:
     return Plots({"Precision at each recall": precision, f"AP at each {similarity}": ap})
 
 
-def joint_cells(joints: Sequence[KeypointRow]) -> list[tuple[str, ...]]:
-    """The table of joints as text, below the header `KeypointRow._fields`."""
+def joint_cells(joints: Sequence[NamedTuple]) -> list[tuple[str, ...]]:
+    """A table of joints as text, below the header `KeypointRow._fields` or another's."""
     return [tuple(str(x) if isinstance(x, str | int) else number(x) for x in row) for row in joints]
 
 

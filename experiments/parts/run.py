@@ -19,16 +19,17 @@ from experiments.parts.journal import Journal
 from experiments.parts.outputs import write_jpeg
 from experiments.parts.videos import Video, VideoFile
 from g_rmi.config import require_numbers
-from g_rmi.evaluation.results import keypoints_of
+from g_rmi.evaluation.results import keypoints_of, visibility_of
 from g_rmi.geometry import from_xywh
 from g_rmi.inference.canvas import shape_class
 from g_rmi.inference.pipeline import PosePipeline, check_boxes
 from g_rmi.inference.settings import Settings
 from g_rmi.inference.tracking import Tracker, Tracking
+from g_rmi.pose.heads.head import tells_visibility
 from g_rmi.skeleton import Skeleton
 from g_rmi.training.hosts import Hosts
 from g_rmi.types import PERSON, People
-from g_rmi.viz.draw import draw_people
+from g_rmi.viz.draw import draw_people, likelier
 
 # What ends a run; others, such as too long a name, cost a picture its drawing.
 _OF_ALL_FILES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
@@ -174,6 +175,11 @@ class Run:
     done: dict[tuple[str, int | None], dict] = dataclasses.field(default_factory=dict)
     broken: set[str] = dataclasses.field(default_factory=set)
     _compiled: set[tuple[bool, int]] = dataclasses.field(default_factory=set)
+
+    @property
+    def tells_visibility(self) -> bool:
+        """Whether results say which joints one sees."""
+        return tells_visibility(self.pipeline.pose.config.head)
 
     def pictures(self, sources: Sequence[Source]) -> None:
         """Pictures, except those of which all is there."""
@@ -406,10 +412,10 @@ class Run:
 
     def record(self, source: Source, frame: int | None, stamp: list[int], people: People) -> dict:
         """What journals keep of a picture or frame."""
-        names = ("keypoints", "score", "bbox")
+        names = ("keypoints", "score", "bbox", "visibility")
         if people.classes is not None:
             names = ("category_id", "category_name", *names)
-        found = [{name: person[name] for name in names} for person in people.to_coco()]
+        found = [{name: p[name] for name in names if name in p} for p in people.to_coco()]
         path = {"path": str(source.path or STDIN)}
         return {"name": source.name, "frame": frame, "stamp": stamp, **path, "people": found}
 
@@ -441,6 +447,7 @@ class Run:
             people.scores if self.arguments.draw_scores else None,
             people.boxes if self.arguments.draw_boxes else None,
             ids=np.array(ids, np.int32) if self.arguments.follows else None,
+            visibility=likelier(people.visibility),
             skeleton=skeleton,
             classes=people.classes,
             min_score=self.drawn_from,
@@ -455,8 +462,21 @@ def _people_in(record: dict, skeleton: Skeleton) -> People:
         for row, person in zip(points, found):
             own = skeleton.blocks[person["category_name"]]
             row[own] = np.reshape(person["keypoints"], (-1, 3))
+        visibility = _visibility_in(found, skeleton)
     else:
         points = keypoints_of(found, len(skeleton))
+        visibility = visibility_of(found, len(skeleton))
     boxes = np.array([person["bbox"] for person in found], np.float64).reshape(-1, 4)
     scores = np.array([person["score"] for person in found], np.float64)
-    return People(points[..., :2], points[..., 2], scores, from_xywh(boxes), skeleton, classes)
+    columns = points[..., :2], points[..., 2], scores, from_xywh(boxes)
+    return People(*columns, skeleton, visibility, classes)
+
+
+def _visibility_in(found: Sequence[dict], skeleton: Skeleton) -> np.ndarray | None:
+    """That of people of several classes, 0 for the joints of the others; None: it is not known."""
+    if not found or "visibility" not in found[0]:
+        return None
+    table = np.zeros((len(found), len(skeleton)))
+    for row, person in zip(table, found):
+        row[skeleton.blocks[person["category_name"]]] = person["visibility"]
+    return table

@@ -155,12 +155,12 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 class Results:
     """`keypoints.json`, and `people.csv`, written frame by frame; there once they are whole."""
 
-    def __init__(self, out: Path, skeleton: Skeleton, *, csv: bool, min_score: float):
-        """In a directory, which is made."""
+    def __init__(self, out: Path, skeleton: Skeleton, *, csv: bool, **options: Any):
+        """In a directory, which is made; `options` are those of `write_rows`."""
         out.mkdir(parents=True, exist_ok=True)
         self._paths = [out / "keypoints.json"] + [out / "people.csv"] * csv
         self._files: list[Any] = []
-        self._options: Any = {"skeleton": skeleton, "min_score": min_score}
+        self._options: Any = {"skeleton": skeleton, **options}
         self.people = self.frames = self.dropped = 0
 
     def __enter__(self) -> "Results":
@@ -199,7 +199,8 @@ def follow(run: Run, address: str) -> Results:
     skeleton, drawing = run.pipeline.pose.skeleton, run.drawings.get(source.name)
     track = run.follower()
     bar = run.progress.add_task(source.name, total=None)
-    results = Results(arguments.out, skeleton, csv=arguments.csv, min_score=run.drawn_from)
+    options = {"min_score": run.drawn_from, "visibility": run.tells_visibility}
+    results = Results(arguments.out, skeleton, csv=arguments.csv, **options)
     with Stream(address, every=arguments.every) as stream, results:
         file = VideoFile(drawing, stream.fps, live=True) if drawing else None
         with file or contextlib.nullcontext(), StopRequest() as stop:

@@ -21,7 +21,7 @@ from g_rmi.config import default_values, to_dict
 from g_rmi.detector.detector import Detector
 from g_rmi.inference.load import load_task
 from g_rmi.parts.task import PartsTask
-from g_rmi.pose.heads.head import Fitted
+from g_rmi.pose.heads.head import Fitted, tells_visibility
 from g_rmi.pose.task import PoseTask
 from g_rmi.pose.transfer import transfer
 from g_rmi.skeleton import COCO
@@ -175,6 +175,8 @@ def run(arguments: Arguments) -> None:
     stage = STAGES[experiment.stage]
     skeleton = datasets[0].skeleton
     task = experiment.model.task(skeleton)
+    if isinstance(task, PoseTask) and tells_visibility(task.config.head):
+        data.check_visibility(datasets)
     if skeleton.classes or (stage.keypoints and skeleton != COCO):
         values["skeleton"] = skeleton.to_dict()
     batches = stage.batches(experiment, datasets)

@@ -34,6 +34,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from pycocotools import mask as coco_mask
 
+from g_rmi.evaluation.crowding import OVERLAP
 from g_rmi.evaluation.keypoint_table import keypoint_similarity
 from g_rmi.evaluation.results import Result, keypoints_of, of_people
 from g_rmi.evaluation.truth import Truth, evaluate_keypoints, matches
@@ -46,7 +47,6 @@ ERRORS = ("miss", "swap", "inversion", "jitter", "score", "false positive", "fal
 """In the order in which the paper fixes them, one after the other."""
 
 GOOD, NEAR, MATCH = 0.85, 0.5, 0.1
-OVERLAP = 0.1  # IoU from which two people's boxes overlap
 THRESHOLDS = (MATCH, *(0.5 + 0.05 * i for i in range(10)))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Real
+from jaxtyping import Float, Int, Real
 
 from g_rmi.evaluation.results import Result, keypoints_of, of_people
 from g_rmi.evaluation.truth import Evaluation, Truth, matches, numbers
@@ -45,7 +45,7 @@ def keypoint_table(truth: Truth, results: Sequence[Result]) -> list[KeypointRow]
     Takes as long as that many evaluations, since each AP is one.
     """
     whole = truth.evaluate(results, "keypoints", backend="pycocotools")
-    flags, similarity = _similarities(truth, of_people(results), whole)
+    flags, similarity, _ = joints_of_people(truth, of_people(results), whole)
     rows = [
         _row(name, flags[:, k], similarity[:, k], _only(truth, k).evaluate(results, "keypoints"))
         for k, name in enumerate(truth.skeleton.names)
@@ -91,10 +91,24 @@ def _row(
     )
 
 
-def _similarities(
-    truth: Truth, results: list[Result], evaluation: Evaluation
-) -> tuple[Real[np.ndarray, "P K"], Float[np.ndarray, "P K"]]:
-    """COCO's v and OKS terms of the people who count; NaN for people who were not found."""
+class PeoplesJoints(NamedTuple):
+    """Joints of the P people who count.
+
+    Attributes:
+      flags: COCO's v.
+      similarity: Terms of the OKS; NaN for people who were not found.
+      found: Whose pose it is: index of the result at OKS .5; -1 for none.
+    """
+
+    flags: Real[np.ndarray, "P K"]
+    similarity: Float[np.ndarray, "P K"]
+    found: Int[np.ndarray, " P"]
+
+
+def joints_of_people(
+    truth: Truth, results: Sequence[Result], evaluation: Evaluation
+) -> PeoplesJoints:
+    """Of results of people, and their evaluation by pycocotools."""
     rows, found = [], []
     for match in matches(evaluation):
         rows += match.people[match.counts].tolist()
@@ -105,7 +119,7 @@ def _similarities(
         [results[i] for i in found if i >= 0], len(truth.skeleton)
     )
     similarity = keypoint_similarity(poses[..., :2], joints, areas, skeleton=truth.skeleton)
-    return labels[..., 2], similarity
+    return PeoplesJoints(labels[..., 2], similarity, np.array(found, int))
 
 
 def _only(truth: Truth, k: int) -> Truth:

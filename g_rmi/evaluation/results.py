@@ -29,17 +29,23 @@ def keypoint_results(
     keypoints: Float[np.ndarray, "N K 2"],
     keypoint_scores: Float[np.ndarray, "N K"],
     scores: Float[np.ndarray, " N"],
+    visibility: Float[np.ndarray, "N K"] | None = None,
 ) -> list[Result]:
     """Poses in pixels as COCO's results, one `{image_id, category_id, keypoints, score}` each.
 
     The third number of each joint is its score, between 0 and 1; COCO's evaluation reads only the
     coordinates and ranks by `scores`. Coordinates keep two decimals, pose scores float32's
-    precision, so that no tie appears.
+    precision, so that no tie appears. Where it is given, a field "visibility" has the probability
+    that one sees each joint, which COCO's evaluation does not read.
     """
     joints = np.asarray(keypoints, np.float64).round(2)
     joint_scores = np.asarray(keypoint_scores, np.float64).round(4)
     rows = np.concatenate([joints, joint_scores[..., None]], axis=-1)
-    return _results("keypoints", image_ids, rows.reshape(len(rows), 3 * rows.shape[1]), scores)
+    results = _results("keypoints", image_ids, rows.reshape(len(rows), 3 * rows.shape[1]), scores)
+    if visibility is None:
+        return results
+    seen = np.asarray(visibility, np.float64).round(4).tolist()
+    return [result | {"visibility": row} for result, row in zip(results, seen, strict=True)]
 
 
 def box_results(
@@ -64,31 +70,41 @@ def write_results(path: str | os.PathLike, results: Sequence[Result]) -> None:
 
 
 def columns_of(
-    results: Sequence[Result], skeleton: Skeleton, *, min_score: float, first: Sequence[str] = ()
+    results: Sequence[Result],
+    skeleton: Skeleton,
+    *,
+    min_score: float,
+    visibility: bool = False,
+    first: Sequence[str] = (),
 ) -> dict[str, list]:
     """Poses with boxes as the columns of a table, in which nothing is rounded once more.
 
     The fields `first` (None where a result has none), then `score`, `bbox_x`, `bbox_y`,
-    `bbox_width`, `bbox_height`, and of each joint `NAME_x`, `NAME_y` and `NAME_score`; x and y are
-    None where the joint scores lower than `min_score`. Of several classes the joints of the same
-    name share columns; all three are None where a result's class has no such joint.
+    `bbox_width`, `bbox_height`, and of each joint `NAME_x`, `NAME_y`, `NAME_score` and, if the
+    results have it, `NAME_visibility`; x, y and visibility are None where the joint scores lower
+    than `min_score`. Of several classes the joints of the same name share columns; all are None
+    where a result's class has no such joint.
     """
     columns: dict[str, list] = {name: [r.get(name) for r in results] for name in (*first, "score")}
     for i, name in enumerate(("x", "y", "width", "height")):
         columns[f"bbox_{name}"] = [result["bbox"][i] for result in results]
     sets = {name: skeleton.of_class(name) for name in skeleton.blocks} or {None: skeleton}
-    places = {
-        name: {joint: 3 * k for k, joint in enumerate(own.names)} for name, own in sets.items()
-    }
+    places = {name: {joint: k for k, joint in enumerate(own.names)} for name, own in sets.items()}
     for joint in dict.fromkeys(joint for own in sets.values() for joint in own.names):
-        triples = []
-        for result in results:
-            k = places[result["category_name"] if skeleton.classes else None].get(joint)
-            triples.append((None,) * 3 if k is None else result["keypoints"][k : k + 3])
+        numbers = [
+            places[r["category_name"] if skeleton.classes else None].get(joint) for r in results
+        ]
+        triples = [
+            (None,) * 3 if k is None else result["keypoints"][3 * k : 3 * k + 3]
+            for k, result in zip(numbers, results)
+        ]
         sure = [score is not None and score >= min_score for _, _, score in triples]
         for i, name in enumerate(("x", "y")):
             columns[f"{joint}_{name}"] = [t[i] if s else None for t, s in zip(triples, sure)]
         columns[f"{joint}_score"] = [score for _, _, score in triples]
+        if visibility:
+            seen = [None if k is None else r["visibility"][k] for k, r in zip(numbers, results)]
+            columns[f"{joint}_visibility"] = [v if s else None for v, s in zip(seen, sure)]
     return columns
 
 
@@ -101,6 +117,14 @@ def keypoints_of(entries: Sequence[Result], joints: int) -> Float[np.ndarray, "N
     """The keypoints of results or annotations as one array: x, y, and the score or COCO's v."""
     values = [entry["keypoints"] for entry in entries]
     return np.array(values, np.float64).reshape(-1, joints, 3)
+
+
+def visibility_of(entries: Sequence[Result], joints: int) -> Float[np.ndarray, "N K"] | None:
+    """The joints' visibility in results as one array; None if one of them has none."""
+    if not all("visibility" in entry for entry in entries):
+        return None
+    values = [entry["visibility"] for entry in entries]
+    return np.array(values, np.float64).reshape(-1, joints)
 
 
 def check_result(entry: Result, kind: Kind, where: str, *, joints: int) -> None:

@@ -83,6 +83,12 @@ class Truth:
         content = {"images": self._images, "annotations": list(people)}
         return Truth(content, self.skeleton, self.backend, image_ids=self.image_ids)
 
+    def on_images(self, image_ids: ImageIds) -> "Truth":
+        """The same people, evaluated on these images; a ValueError names one that is not there."""
+        people = [{**person, "id": person["original_id"]} for person in self.people]
+        content = {"images": self._images, "annotations": people}
+        return Truth(content, self.skeleton, self.backend, image_ids=image_ids)
+
     @functools.cached_property
     def keypoints(self) -> Float[np.ndarray, "P K 3"]:
         """Joints of all people: x and y in the image's pixels, COCO's v."""

@@ -16,6 +16,7 @@ from g_rmi.inference.canvas import canvas_to_image
 from g_rmi.inference.people import PeopleTable, people_on_images, predict_crops
 from g_rmi.inference.settings import Look
 from g_rmi.parts.task import PartsTask
+from g_rmi.pose.heads.head import tells_visibility
 from g_rmi.pose.task import PoseTask
 from g_rmi.training.sharding import data_mesh, put_batch, replicate, replicated
 from g_rmi.types import Detections, People, PoseBatch, Poses
@@ -185,6 +186,7 @@ def _truth(task: PoseTask, batch: Arrays):
             keypoints=batch["keypoints"],
             visible=batch["visible"],
             occluded=jnp.zeros_like(batch["visible"]),  # in no loss
+            visibility_known=jnp.zeros_like(batch["visible"]),
             labelled=batch["visible"],
             other_keypoints=jnp.stack([nobody, nobody], axis=-1),
             other_visible=nobody > 0,
@@ -210,9 +212,10 @@ def predict_boxes(
     """
     count, joints = len(boxes), len(task.skeleton)
     zeros = partial(np.zeros, dtype=np.float32)
-    tables = zeros((count, joints, 2)), zeros((count, joints)), zeros(count)
+    visibility = zeros((count, joints)) if tells_visibility(task.config.head) else None
+    tables = Poses(zeros((count, joints, 2)), zeros((count, joints)), zeros(count), visibility)
     predict = make_predict(task, look)
     for rows, poses in predict_batches(predict, variables, batches, mesh=mesh):
-        for table, values in zip(tables, poses):
+        for table, values in zip(jax.tree.leaves(tables), jax.tree.leaves(poses)):
             table[rows] = values
-    return People(*tables, boxes, task.skeleton)
+    return People(*tables[:3], boxes, task.skeleton, visibility)

@@ -25,10 +25,10 @@ def export_program(
     """Lowers pictures in, people out for all of `PLATFORMS`; geometry included.
 
     The program maps (image [count, rows, columns, 3] uint8, size [count, 2] int32, weights) to a
-    dict of the columns of `g_rmi.inference.people.PeopleTable`. The rows and columns are those
-    given, rounded up to a multiple of `MARGIN`, and as many of zeros; pictures lie in the upper
-    left corner and may lie or stand; `height` and `width` are those of the largest, `count` is how
-    many a call takes.
+    dict of the columns of `g_rmi.inference.people.PeopleTable` that there are. The rows and columns
+    are those given, rounded up to a multiple of `MARGIN`, and as many of zeros; pictures lie in the
+    upper left corner and may lie or stand; `height` and `width` are those of the largest, `count`
+    is how many a call takes.
 
     Returns:
       The program, and the weights to call it with, by name. As constants of the program they would
@@ -99,11 +99,8 @@ def _find_people(
         boxes((long, short), ~lying),
     )
     if isinstance(pose, PartsTask):
-        return columns(found)
-    second = pose, variables["pose"], pictures, levels, found
-    return columns(find_poses(*second, settings=settings))
-
-
-def columns(table: PeopleTable) -> dict[str, Array]:
-    """Those that there are, by name."""
-    return {name: column for name, column in table._asdict().items() if column is not None}
+        people = found
+    else:
+        second = pose, variables["pose"], pictures, levels, found
+        people = find_poses(*second, settings=settings)
+    return {name: column for name, column in people._asdict().items() if column is not None}

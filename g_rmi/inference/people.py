@@ -39,6 +39,7 @@ class PeopleTable(NamedTuple):
     scores: Float[Array, "B P"]
     boxes: Float[Array, "B P 4"]
     valid: Bool[Array, "B P"]
+    visibility: Float[Array, "B P K"] | None = None  # as that of `Poses`
     # Numbers among the skeleton's, where there are several; of no person 0.
     classes: Int[Array, "B P"] | None = None
 
@@ -190,8 +191,8 @@ def find_poses(
     ranked = partial(rank_classes, skeleton=pose.skeleton, **rank_options(settings))
     scores, keep = jax.vmap(ranked)(poses.keypoints, poses.scores, *boxes)
     order = jnp.argsort(jnp.where(keep, -scores, jnp.inf), axis=1, stable=True)
-    points = poses.keypoints, poses.keypoint_scores
-    table = PeopleTable(*points, scores, boxes.boxes, keep, boxes.classes)
+    columns = poses.keypoints, poses.keypoint_scores, scores, boxes.boxes, keep
+    table = PeopleTable(*columns, poses.visibility, boxes.classes)
     best_first = jax.vmap(lambda order, table: jax.tree.map(lambda column: column[order], table))
     return best_first(order, table)
 
@@ -247,10 +248,11 @@ def decode_classes(
     found = []
     for name, block in pose.skeleton.blocks.items():
         one = pose.of_class(name)
-        points, scores, total = one.decode(one.block(maps), decoding)
+        points, scores, total, seen = one.decode(one.block(maps), decoding)
         beside = block.start, len(pose.skeleton) - block.stop
         points = jnp.pad(points, ((0, 0), beside, (0, 0)))
-        found.append(Poses(points, jnp.pad(scores, ((0, 0), beside)), total))
+        scores, seen = jax.tree.map(lambda x, b=beside: jnp.pad(x, ((0, 0), b)), (scores, seen))
+        found.append(Poses(points, scores, total, seen))
     rows = jnp.arange(len(classes))
     return jax.tree.map(lambda *each: jnp.stack(each)[classes, rows], *found)
 

@@ -247,7 +247,13 @@ class PosePipeline:
             jax.tree.map(lambda column, i=i: column[i][valid[i]], found) for i in range(len(images))
         )
         return [
-            People(*one[:4], skeleton=self.pose.skeleton, classes=one.classes) for one in people
+            People(
+                *one[:4],
+                skeleton=self.pose.skeleton,
+                visibility=one.visibility,
+                classes=one.classes,
+            )
+            for one in people
         ]
 
 

@@ -49,7 +49,7 @@ def draw_people(
       scores: Pose scores to write beside the people.
       boxes: `(x0, y0, x1, y1)` to draw.
       ids: Of people who are followed, -1 of others: gives their colours, and is written, too.
-      visibility: COCO's v of labelled people: 0 is not drawn, 1 (occluded) is hollow.
+      visibility: COCO's v: 0 is not drawn, 1 (occluded) is hollow; see `likelier`.
       skeleton: Keypoint set.
       classes: Whose name is each one's, if it has several: only those joints are drawn, and the
         name is written, too.
@@ -80,6 +80,11 @@ def draw_people(
         else:
             _label(canvas, text, keypoints[n][shown[n]], lines_above=1)
     return canvas.flatten(_OPACITY)
+
+
+def likelier(visibility: Float[np.ndarray, "*N K"] | None) -> Integer[np.ndarray, "*N K"] | None:
+    """COCO's v of joints that one sees with some probability: 2 from a half on, else 1."""
+    return None if visibility is None else np.where(visibility < 0.5, 1, 2)
 
 
 def draw_boxes(
@@ -251,6 +256,7 @@ def compare(
     keypoint_scores: Float[np.ndarray, "N K"],
     scores: Float[np.ndarray, " N"] | None = None,
     *,
+    found_visibility: Integer[np.ndarray, "N K"] | None = None,
     skeleton: Skeleton = COCO,
     min_score: float = 0.2,
 ) -> Picture:
@@ -258,7 +264,13 @@ def compare(
     ones = np.ones(visibility.shape)
     left = draw_people(image, truth, ones, visibility=visibility, skeleton=skeleton)
     right = draw_people(
-        image, keypoints, keypoint_scores, scores, skeleton=skeleton, min_score=min_score
+        image,
+        keypoints,
+        keypoint_scores,
+        scores,
+        visibility=found_visibility,
+        skeleton=skeleton,
+        min_score=min_score,
     )
     return _pair(left, right)
 

@@ -91,6 +91,7 @@ def test_batches_have_the_fields_of_the_batch_type(dataset):
         "visible": ((4, K), "bool"),
         "labelled": ((4, K), "bool"),
         "occluded": ((4, K), "bool"),
+        "visibility_known": ((4, K), "bool"),
         "other_keypoints": ((4, 3, K, 2), "float32"),
         "other_visible": ((4, 3, K), "bool"),
         "weight": ((4,), "float32"),

@@ -121,7 +121,7 @@ def test_fields_types_and_a_hand_computed_crop():
     assert not example.other_visible.any()
     assert example.weight == 1
     assert [np.asarray(field).dtype.name for field in example] == [
-        "uint8", "float32", "bool", "bool", "bool", "float32", "bool", "float32",
+        "uint8", "float32", "bool", "bool", "bool", "bool", "float32", "bool", "float32",
     ]  # fmt: skip
     np.testing.assert_array_equal(example.occluded, example.visible)  # by its v of 1
 
@@ -220,6 +220,34 @@ def test_what_an_unlabelled_joint_teaches():
     ignore = make(examples(dataset, unlabelled="ignore")).labelled
     assert negative.tolist() == [k >= 5 for k in range(K)]
     assert ignore.tolist() == [k >= 5 and k != 7 for k in range(K)]
+
+
+def test_visibility_is_known_where_hidden_joints_are_marked_and_nothing_is_painted_over():
+    points = np.linspace((3, 3), (90, 90), K)[None]
+    visibility = np.array([[0, 1] + [2] * (K - 2)])
+    image = np.zeros((97, 97, 3), np.uint8)
+    sets = [
+        dataset_of(image, [[0, 0, 96, 96]], points, np.minimum(visibility * 2, 2)),
+        dataset_of(image, [[0, 0, 96, 96]], points, visibility),
+    ]
+    still = {"scale": (1.0, 1.0), "flip": 0.0}
+    silent, known = (make(examples(d, PoseAugmentation(**still))).visibility_known for d in sets)
+    assert not silent.any()
+    assert known.tolist() == (visibility[0] > 0).tolist()
+    erasing = examples(sets[1], PoseAugmentation(**still, random_erasing=1.0))
+    some = 0
+    for seed in range(24):  # noise, or another part of what is black
+        example = make(erasing, seed=seed)
+        columns, rows = np.rint(example.keypoints.clip(0, [96, 128])).astype(int).T
+        black = (example.image[rows, columns] == 0).all(axis=-1)
+        assert example.visibility_known.tolist() == (black & example.visible).tolist()
+        some += (~black & example.visible).any()
+    assert some >= 3
+    colours = examples(sets[1], PoseAugmentation(**still, colour_jitter=1.0))
+    assert make(colours).visibility_known.tolist() == known.tolist()
+    flipped = make(examples(sets[1], PoseAugmentation(scale=(1.0, 1.0), flip=1.0)))
+    assert flipped.visibility_known.tolist() == known[COCO.flip_index].tolist()
+    assert (flipped.occluded == (visibility[0] == 1)[COCO.flip_index]).all()
 
 
 def crowd_of_people():

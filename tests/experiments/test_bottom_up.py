@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from data_pipeline import synthetic
+from data_pipeline.schema import DataError
 from experiments import evaluate, explain, export, predict, sweep, train
+from experiments.benchmarks import bottom_up as benchmark
 from experiments.parts import training
 from experiments.parts.data import read_split
 from experiments.parts.pairs import fit_pairs
@@ -125,6 +127,17 @@ def test_explain_draws_how_people_are_found(surer, data, tmp_path, capsys):
     rows, columns, _ = drawn.shape
     assert rows >= 480
     assert columns > 3 * 480 * original.shape[1] / original.shape[0]
+
+
+@pytest.mark.slow
+def test_it_is_timed_beside_the_top_down_pipeline(surer, data, tmp_path):
+    options = ["--rounds", "1", "--people", "1", "--pictures", "1", "--out", str(tmp_path)]
+    benchmark.main(["--parts", str(surer), "--data", str(data), *options])
+    table = json.loads((tmp_path / "bottom_up.json").read_text())
+    assert [row["rival"] for row in table["rows"]] == ["bottom-up", "top-down"]
+    assert all(row["ms"] > 0 for row in table["rows"])
+    with pytest.raises(DataError, match="no picture in landscape with 400 people"):
+        benchmark.main(["--parts", str(surer), "--data", str(data), "--people", "400"])
 
 
 @pytest.mark.slow

@@ -48,6 +48,7 @@ def pose_batch(model, rows, others=2, joints=17):
         keypoints=array(jnp.float32, joints, 2),
         visible=array(jnp.bool_, joints),
         occluded=array(jnp.bool_, joints),
+        visibility_known=array(jnp.bool_, joints),
         labelled=array(jnp.bool_, joints),
         other_keypoints=array(jnp.float32, others, joints, 2),
         other_visible=array(jnp.bool_, others, joints),

@@ -22,9 +22,9 @@ from g_rmi.nn.resnet import ResNetConfig
 from g_rmi.pose.config import PoseConfig
 from g_rmi.pose.onnx import to_onnx
 from g_rmi.pose.task import PoseTask
-from tests.networks import DETECTOR, POSE, draw, save, scene
+from tests.networks import DETECTOR, POSE, TELLING, draw, save, scene
 
-TABLES = ("keypoints", "keypoint_scores", "scores", "boxes")
+TABLES = ("keypoints", "keypoint_scores", "scores", "boxes", "visibility")
 
 # Nothing of the project can be imported here, nor can flax.
 ELSEWHERE = """
@@ -50,7 +50,7 @@ def workdirs(tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
     return (
         save(runs / "detector", DETECTOR, FasterRCNN(DETECTOR.model)),
-        save(runs / "pose", POSE, PoseTask(POSE.model)),
+        save(runs / "pose", TELLING, PoseTask(TELLING.model)),
     )
 
 

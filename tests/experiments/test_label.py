@@ -9,10 +9,12 @@ import pytest
 
 from data_pipeline.readers import WRITERS, read
 from experiments import evaluate, label
+from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.settings import Settings
+from g_rmi.pose.task import PoseTask
 from g_rmi.skeleton import COCO
-from tests.networks import save_both, scene
+from tests.networks import DETECTOR, TELLING, save, scene
 
 FACE = np.arange(len(COCO)) < 5
 
@@ -48,8 +50,12 @@ def write(folder, annotations, category):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Work directories of a detector and a pose network."""
-    return save_both(tmp_path_factory.mktemp("runs"))
+    """Work directories of a detector and a pose network, which says which joints one sees."""
+    runs = tmp_path_factory.mktemp("runs")
+    return (
+        save(runs / "detector", DETECTOR, FasterRCNN(DETECTOR.model)),
+        save(runs / "pose", TELLING, PoseTask(TELLING.model)),
+    )
 
 
 @pytest.fixture
@@ -85,11 +91,13 @@ def test_labels_stay_and_the_rest_is_what_an_evaluation_finds(runs, faceless, tm
     results = json.loads((tmp_path / "found" / "keypoints.json").read_text())
     # The two who have joints at all; the first one's box is the left one.
     poses = [np.reshape(result["keypoints"], (17, 3))[:, :2] for result in results]
-    expected = min(poses, key=lambda pose: pose[:, 0].mean())
+    left = int(np.argmin([pose[:, 0].mean() for pose in poses]))
+    expected, told = poses[left], np.array(results[left]["visibility"])
     inside = ((expected >= [2, 0]) & (expected <= [38, 59])).all(axis=1) & FACE
     assert inside.any()
     np.testing.assert_array_equal(after.visibility[0] > 0, inside | ~FACE)
     np.testing.assert_allclose(after.keypoints[0][inside], expected[inside], atol=0.01)
+    np.testing.assert_array_equal(after.visibility[0][inside], 1 + (told[inside] >= 0.5))
     assert f"labelled {inside.sum()} joints of 1 of 1 people" in capsys.readouterr().out
 
 

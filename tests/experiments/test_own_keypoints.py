@@ -1,5 +1,6 @@
 """A keypoint set of one's own: declared in the data, kept with the checkpoint, used everywhere."""
 
+import csv
 import json
 
 import cv2
@@ -54,7 +55,8 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def workdir(data, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "hand"
-    train.main([*TINY, "--data", str(data), "--workdir", str(workdir)])
+    telling = "--visibility-weight=1"
+    train.main([*TINY, telling, "--data", str(data), "--workdir", str(workdir)])
     return workdir
 
 
@@ -78,15 +80,23 @@ def test_it_is_evaluated_and_drawn(workdir, data, tmp_path):
     results = json.loads((out / "keypoints.json").read_text())
     assert {len(result["keypoints"]) for result in results} == {9}
     assert "left_edge" in (out / "joints.md").read_text()
+    assert "balanced" in (out / "visibility.md").read_text()
+    assert "visibility_AUC" in json.loads((out / "metrics.json").read_text())
+    assert all(0 < p < 1 for result in results for p in result["visibility"])
     pipeline = PosePipeline.load(pose=workdir, boxes_given=True)
     people = pipeline(np.zeros((60, 80, 3), np.uint8), [[10, 10, 50, 50]])
     assert people.keypoints.shape == (1, 3, 2)
+    assert people.visibility.shape == (1, 3)
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps({"1.jpg": [[10, 10, 50, 50]]}))
     picture = str(data / "val2017" / "1.jpg")
     options = ["--boxes", str(boxes), "--min-joint-score", "0", "--out", str(tmp_path / "found")]
-    assert predict.main([picture, "--pose", str(workdir), *options]) == 0
-    assert len(json.loads((tmp_path / "found" / "keypoints.json").read_text())) == 1
+    assert predict.main([picture, "--pose", str(workdir), "--csv", *options]) == 0
+    (found,) = json.loads((tmp_path / "found" / "keypoints.json").read_text())
+    with open(tmp_path / "found" / "people.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    for name, value in zip(HAND["keypoints"], found["visibility"], strict=True):
+        assert float(row[f"{name}_visibility"]) == value
 
 
 @pytest.mark.slow
@@ -109,7 +119,8 @@ def test_it_starts_from_a_network_of_other_joints(workdir, tmp_path, capsys):
 def test_a_set_of_another_tool_is_trained_on_like_cocos(workdir, data, tmp_path, form):
     for split in ("train", "val"):
         WRITERS[form].write(tmp_path / "data", read(data, split))
-    train.main([*TINY, "--data", str(tmp_path / "data"), "--workdir", str(tmp_path / "run")])
+    words = [*TINY, "--visibility-weight=1", "--data", str(tmp_path / "data")]
+    train.main([*words, "--workdir", str(tmp_path / "run")])
     ours, theirs = (losses(folder) for folder in (tmp_path / "run", workdir))
     assert len(ours) == len(theirs) > 0
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)

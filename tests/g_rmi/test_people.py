@@ -79,6 +79,33 @@ def test_columns_are_empty_where_a_joint_is_not_sure():
     }
 
 
+def test_visibility_comes_along_where_it_is_known():
+    told = np.array([[0.91234, 0.2], [0.6, 0.1]], np.float32)
+    people = dataclasses.replace(FOUND, visibility=told)
+    for plain, full, values in zip(FOUND.to_coco(), people.to_coco(), told, strict=True):
+        assert full == plain | {"visibility": values.round(4).astype(float).round(4).tolist()}
+    json.dumps(people.to_coco())
+    more = people.columns(min_score=0.3)
+    assert more.pop("head_visibility") == [0.9123, None]
+    assert more.pop("tail_visibility") == [0.2, 0.1]
+    assert more == FOUND.columns(min_score=0.3)
+    np.testing.assert_array_equal(people[1:].visibility, told[1:])
+    np.testing.assert_array_equal(people[1].visibility, told[1])
+    assert FOUND[0].visibility is FOUND[:1].visibility is None
+
+
+def test_joints_that_are_rather_hidden_are_hollow():
+    image = np.zeros((60, 50, 3), np.uint8)
+    told = np.array([[0.5, 0.49], [0.5, 0.5]], np.float32)
+    one = dataclasses.replace(FOUND, boxes=FOUND.boxes + 100)[:1]
+    plain = one.draw(image)
+    drawn = dataclasses.replace(one, visibility=told[:1]).draw(image)
+    assert (drawn[20, 10] == plain[20, 10]).all()
+    assert drawn[40, 30].max() < plain[40, 30].max() / 2
+    seen = dataclasses.replace(one, visibility=told[1:]).draw(image)
+    np.testing.assert_array_equal(seen, plain)
+
+
 def test_nobody_is_no_error():
     nobody = FOUND[:0]
     assert nobody.to_coco() == []
@@ -158,6 +185,11 @@ def test_several_classes_have_their_own_joints_in_every_form():
     assert columns["tail_score"] == [None, 0.25]
     assert columns["tail_x"] == [None, None]
     assert columns["edge_y"] == [8, None]
+    seen = dataclasses.replace(found, visibility=np.float32([[0, 0, 0.5], [1, 0.25, 0]]))
+    assert [entry["visibility"] for entry in seen.to_coco()] == [[0.5], [1, 0.25]]
+    columns = seen.columns(min_score=0.3)
+    assert columns["edge_visibility"] == [0.5, None]
+    assert columns["head_visibility"] == [None, 1]
 
 
 def test_only_the_own_joints_of_a_class_are_drawn():

@@ -109,5 +109,20 @@ def _oks(logits: Value, offset: Value, shape: Grid, finder: OksKernel, how: Read
     return Found(point, scores, close)
 
 
+def values_at(maps: Value, points: Value, shape: Grid, how: Reading) -> Value:
+    """`g_rmi.pose.heads.disks.values_at`: maps [K, h, w] of that shape at points [K, 2], as [K]."""
+    last = np.array([[how.grid.width - 1, how.grid.height - 1]], np.float32)
+    cells = np.array([[shape.width - 1, shape.height - 1]], np.float32)
+    places = (points * (1 / last)).Max(0.0).Min(1.0) * cells
+
+    def shares(axis: int, count: int) -> Value:
+        """Of each position along one axis, [K, count]."""
+        away = places.part(axis, axis + 1, axis=1) - np.arange(count, dtype=np.float32)[None]
+        return (1.0 - away.Abs()).Max(0.0)
+
+    across = (maps * shares(0, shape.width).Unsqueeze([1])).ReduceSum([2], keepdims=0)
+    return (across * shares(1, shape.height)).ReduceSum([1], keepdims=0)
+
+
 def _bell(x: Value) -> Value:
     return (x * x * -0.5).Exp()

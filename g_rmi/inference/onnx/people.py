@@ -1,7 +1,7 @@
 """One graph from a picture to its people: `g_rmi.inference.people` in ONNX."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,16 +13,16 @@ from g_rmi.config import to_dict
 from g_rmi.detector.faster_rcnn.task import FasterRCNN
 from g_rmi.inference.onnx import networks
 from g_rmi.inference.onnx.boxes import NEVER, Boxes, detect, steps_to
-from g_rmi.inference.onnx.decode import find
+from g_rmi.inference.onnx.decode import find, values_at
 from g_rmi.inference.onnx.graph import Graph, Value
 from g_rmi.inference.onnx.networks import Layers
 from g_rmi.inference.onnx.sampling import FAR, Canvas, Mipmaps, fit, grids, mipmaps, sample
-from g_rmi.inference.people import PeopleTable
 from g_rmi.inference.pipeline import PosePipeline
 from g_rmi.inference.rank import rank_options
 from g_rmi.inference.settings import Settings
 from g_rmi.ops.oks import EPSILON
 from g_rmi.pose.heads.disks import Disks
+from g_rmi.pose.heads.head import tells_visibility
 from g_rmi.pose.task import PoseTask
 
 # Pixels between a joint of ours and theirs: float32 in another order. Two places can have nearly as
@@ -70,8 +70,8 @@ def people_model(pipeline: PosePipeline) -> Any:
     """The whole of a pipeline as an `onnx.ModelProto`.
 
     Its input is "picture", uint8 RGB [height, width, 3] of any size; its outputs are the columns of
-    `g_rmi.inference.people.PeopleTable` for one picture, `max_people` rows, best first. The
-    metadata names the keypoints, limbs and settings.
+    `g_rmi.inference.people.PeopleTable` that there are for one picture, "valid" the last of them,
+    `max_people` rows, best first. The metadata names the keypoints, limbs and settings.
 
     Raises:
       ValueError: There are no words for a part of the pipeline; it is named.
@@ -89,10 +89,18 @@ def people_model(pipeline: PosePipeline) -> Any:
     poses = _poses(levels, boxes, second, pose, settings)
     table = _ranked(poses, boxes, scores, valid, pose.skeleton.sigmas, settings)
     joints, rows = len(pose.skeleton), settings.max_people
-    shapes = ((joints, 2), (joints,), (), (4,), ())
+    shapes = {
+        "keypoints": (joints, 2),
+        "keypoint_scores": (joints,),
+        "scores": (),
+        "boxes": (4,),
+        "visibility": (joints,),
+        "valid": (),
+    }
     outputs = {
-        name: (_padded(column, rows, len(shape)), (rows, *shape))
-        for name, column, shape in zip(PeopleTable._fields, table, shapes)
+        name: (_padded(table[name], rows, len(shape)), (rows, *shape))
+        for name, shape in shapes.items()
+        if name in table
     }
     about = {
         "keypoints": pose.skeleton.names,
@@ -158,8 +166,8 @@ def _best(found: Boxes, canvas: Canvas, settings: Settings) -> tuple[Value, Valu
 
 def _poses(
     levels: Mipmaps, boxes: Value, layers: Layers, pose: PoseTask, settings: Settings
-) -> list[Value]:
-    """Keypoints [N, K, 2] in image pixels, their scores [N, K], pose scores [N]."""
+) -> dict[str, Value]:
+    """Keypoints [N, K, 2] in image pixels, scores [N], of joints [N, K], and their visibility."""
     config, grid = pose.config, pose.grid
     windows = _extended(boxes, config.aspect, config.box_scale)
     low, high = windows.part(0, 2, axis=1), windows.part(2, 4, axis=1)
@@ -168,19 +176,22 @@ def _poses(
     crops = sample(levels, *grids(windows, **grid._asdict()), areas)
     blocks = networks.resnet(networks.normalise(crops, config), layers["trunk"], config)
     final = networks.pyramid(blocks, layers["top_down"]) if config.fpn_channels else blocks[-1]
-    maps = layers.conv(final, "heatmap"), layers.conv(final, "offset")
-    stride = 4 if config.fpn_channels else config.output_stride
+    names = "heatmap", "offset", *(("visibility",) if tells_visibility(config.head) else ())
+    maps = [layers.conv(final, name) for name in names]
+    shape = grid.every(4 if config.fpn_channels else config.output_stride)
     how, head = pose.reading(settings.decoding), config.head
     assert isinstance(head, Disks)  # what `_check` sees to
 
-    def decode(logits: Value, offset: Value) -> tuple[Value, ...]:
-        found = find(logits, offset, grid.every(stride), head, how)
-        return found.points, found.scores, found.agreement.ReduceMean([0], keepdims=0)
+    def decode(logits: Value, offset: Value, *visibility: Value) -> tuple[Value, ...]:
+        found = find(logits, offset, shape, head, how)
+        told = (values_at(x, found.points, shape, how).Sigmoid() for x in visibility)
+        return found.points, found.scores, found.agreement.ReduceMean([0], keepdims=0), *told
 
-    points, scores, means = levels.image.graph.each(decode, *maps)
+    columns = "keypoints", "keypoint_scores", "scores", *names[2:]
+    poses = dict(zip(columns, levels.image.graph.each(decode, *maps)))
     last = np.array([[[grid.width - 1, grid.height - 1]]], np.float32)
-    points = low.Unsqueeze([1]) + points * ((high - low).Unsqueeze([1]) / last)
-    return [points, scores, means]
+    inside = poses["keypoints"] * ((high - low).Unsqueeze([1]) / last)
+    return poses | {"keypoints": low.Unsqueeze([1]) + inside}
 
 
 def _extended(boxes: Value, aspect: float, scale: float) -> Value:
@@ -194,32 +205,30 @@ def _extended(boxes: Value, aspect: float, scale: float) -> Value:
 
 
 def _ranked(
-    poses: Sequence[Value],
+    poses: Mapping[str, Value],
     boxes: Value,
     box_scores: Value,
     valid: Value,
     sigmas: Sequence[float],
     settings: Settings,
-) -> list[Value]:
+) -> dict[str, Value]:
     """`g_rmi.inference.rank.rank`: the columns of `PeopleTable` for those who stay, best first."""
-    points, joint_scores, pose_scores = poses
     scores = {
-        "pose": pose_scores,
+        "pose": poses["scores"],
         "box": box_scores,
-        "product": pose_scores * box_scores,
+        "product": poses["scores"] * box_scores,
     }[settings.ranking]
     keep = valid & ~(scores < settings.min_score)
     _, order = keep.Where(scores, NEVER).TopK(scores.sides(slice(0, 1)), outputs=2)
-    columns = (points, joint_scores, scores, boxes, keep)
-    points, joint_scores, scores, boxes, keep = (column.Gather(order) for column in columns)
-    options = rank_options(settings)
+    columns = {**poses, "scores": scores, "boxes": boxes}
+    columns = {name: column.Gather(order) for name, column in columns.items()}
+    boxes, keep, options = columns["boxes"], keep.Gather(order), rank_options(settings)
     if options["box_nms"] is not None:
         keep = _greedy(_iou(boxes), keep, options["box_nms"])
     if options["oks_nms"] is not None:
-        keep = _greedy(_oks(points, boxes, sigmas), keep, options["oks_nms"])
+        keep = _greedy(_oks(columns["keypoints"], boxes, sigmas), keep, options["oks_nms"])
     kept = keep.NonZero().at(0, axis=0)
-    columns = (points, joint_scores, scores, boxes, keep)
-    return [column.Gather(kept) for column in columns]
+    return {name: column.Gather(kept) for name, column in {**columns, "valid": keep}.items()}
 
 
 def _greedy(similarity: Value, keep: Value, threshold: float) -> Value:

@@ -1,6 +1,7 @@
 """The head of the paper: disks around the joints, and offsets inside them (section 3.2.2)."""
 
 import dataclasses
+import math
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -12,6 +13,7 @@ from g_rmi.config import require, require_numbers, require_positive
 from g_rmi.nn.conv import RARE, project
 from g_rmi.nn.losses import huber, logistic
 from g_rmi.ops.heatmaps import disk_targets
+from g_rmi.ops.image import sample_points
 from g_rmi.pose.fields import Field, resize
 from g_rmi.pose.heads.finders import Finder, HoughVotes, Maximum, OksKernel, kernel_sigmas
 from g_rmi.pose.heads.head import Making, Maps, Reading, check_decoding
@@ -31,6 +33,8 @@ class DiskTargets(NamedTuple):
     inside: Bool[Array, "H W K"]  # where the offset counts: the disk
     elsewhere: Bool[Array, "H W K"]
     labelled: Bool[Array, " K"]  # the joint takes part in the losses
+    visibility: Float[Array, "H W K"]  # 1 everywhere where one sees the joint, else 0
+    visibility_known: Bool[Array, " K"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Disks:
       heatmap_weight: Weight of the logistic loss.
       offset_weight: Weight of the Huber loss on the offsets.
       auxiliary_weight: Weight of the intermediate heatmap; 0 leaves it out.
+      visibility_weight: Weight of the logistic loss of whether one sees a joint, COCO's v of 2, or
+        something hides it, v of 1; 0 leaves these maps out, as the paper does.
       huber_delta: Where the Huber loss turns linear, in crop pixels.
       loss_stride: Grid of the losses in crop pixels: 1 is the paper's full resolution; the maps'
         own stride saves the up-sampling in training.
@@ -56,6 +62,7 @@ class Disks:
     heatmap_weight: float = 4.0
     offset_weight: float = 1.0
     auxiliary_weight: float = 4.0
+    visibility_weight: float = 0.0
     huber_delta: float = 1.0
     loss_stride: int = 1
     decoding: Literal["hough", "hough_oks", "argmax", "argmax_offset"] = "hough"
@@ -63,15 +70,17 @@ class Disks:
     def __post_init__(self):
         require(self.loss_stride in (1, 2, 4, 8), "loss_stride", self.loss_stride, "1, 2, 4 or 8")
         require_positive(self, "radius", "huber_delta")
-        weights = "heatmap_weight", "offset_weight", "auxiliary_weight"
+        weights = "heatmap_weight", "offset_weight", "auxiliary_weight", "visibility_weight"
         require_numbers(self, 0, None, *weights)
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """Heatmap logits, and offsets F_k from here to joint k."""
+        """Heatmap logits, offsets F_k from here to joint k, and whether one sees it."""
+        visibility = Field("visibility", logits=True, meaning="not hidden, if it is here?")
         return (
             Field("heatmap", logits=True, meaning="within R of it?"),
             Field("offset", vector=True, meaning="where, seen from here?"),
+            *((visibility,) if self.visibility_weight else ()),
         )
 
     @property
@@ -81,6 +90,7 @@ class Disks:
             "heatmap": self.heatmap_weight,
             "offset": self.offset_weight,
             "auxiliary": self.auxiliary_weight,
+            "visibility": self.visibility_weight,
         }
 
     def maps(self, features: Maps, how: Making) -> dict[str, Array]:
@@ -94,6 +104,8 @@ class Disks:
         }
         if self.auxiliary_weight and how.train:
             maps["auxiliary"] = disks(features["middle"], name="auxiliary")
+        if self.visibility_weight:
+            maps["visibility"] = project(features["final"], joints, name="visibility", dtype=dtype)
         return maps
 
     def targets(self, crop: PoseBatch, grid: Grid, skeleton: Skeleton) -> DiskTargets:
@@ -104,12 +116,22 @@ class Disks:
         heatmap, offset, inside = disks(crop.keypoints / stride, crop.visible & crop.labelled)
         others = jax.vmap(lambda points, flags: disks(points / stride, flags)[2])
         elsewhere = others(crop.other_keypoints, crop.other_visible).any(axis=0)
-        return DiskTargets(heatmap, offset * stride, inside, elsewhere & ~inside, crop.labelled)
+        return DiskTargets(
+            heatmap,
+            offset * stride,
+            inside,
+            elsewhere & ~inside,
+            crop.labelled,
+            jnp.broadcast_to(jnp.where(crop.occluded, 0.0, 1.0)[None, None], heatmap.shape),
+            crop.visibility_known,
+        )
 
     def losses(self, maps: Maps, targets: DiskTargets, grid: Grid) -> dict[str, Float[Array, ""]]:
         """Sums over labelled joints and grid positions, divided by the constant K H W.
 
-        So the terms keep the paper's proportions whatever is labelled.
+        So the terms keep the paper's proportions whatever is labelled. That of visibility counts
+        inside disks alone and is divided by the area of K of them. It is not balanced, though few
+        joints are hidden: so its probabilities are true, and balance is a matter of the threshold.
         """
         del grid  # that of the targets
         shape = targets.heatmap.shape
@@ -123,7 +145,13 @@ class Disks:
         if "auxiliary" in maps:
             include = labelled & ~targets.elsewhere
             terms["auxiliary"] = heatmap_loss(full["auxiliary"], targets.heatmap, include)
-        return {name: term / targets.heatmap.size for name, term in terms.items()}
+        terms = {name: term / targets.heatmap.size for name, term in terms.items()}
+        if "visibility" in maps:
+            disks = shape[-1] * math.pi * (self.radius / self.loss_stride) ** 2
+            known = targets.inside & targets.visibility_known[None, None]
+            told = heatmap_loss(full["visibility"], targets.visibility, known)
+            terms["visibility"] = told / disks
+        return terms
 
     def evidence(self, maps: Maps, how: Reading) -> Float[Array, "H W K"]:
         """The vote maps f_k, or what the decoding takes for them."""
@@ -135,12 +163,16 @@ class Disks:
 
             l_k = argmax_x f_k(x)      s = 1/K sum_k max_x f_k(x)
 
-        A joint whose maps are not finite has a nan score, and so has its pose.
+        A joint whose maps are not finite has a nan score, and so has its pose. Its visibility is
+        read where it was found.
         """
         logits, offset, finite = finite_maps(maps["heatmap"], maps["offset"])
         points, *scores = self.finder(how).find(logits, offset, how.grid)
         scores, agreement = (jnp.where(finite, score, jnp.nan) for score in scores)
-        return Poses(points, scores, jnp.sum(agreement) / max(len(agreement), 1))
+        visibility = None
+        if self.visibility_weight:
+            visibility = jax.nn.sigmoid(values_at(maps["visibility"], points, how.grid))
+        return Poses(points, scores, jnp.sum(agreement) / max(len(agreement), 1), visibility)
 
     def drawn_from(self, decoding: str) -> float:
         """An expected OKS is what it says; else few votes meet in a short training."""
@@ -181,6 +213,17 @@ def offset_loss(
     # The root's gradient at 0 is infinite; Huber's there is 0. Keep the root away from it.
     distance = jnp.sqrt(jnp.maximum(square, 1e-12))
     return jnp.sum(huber(distance, delta), where=include)
+
+
+def values_at(
+    maps: Float[Array, "h w K"], points: Float[Array, "K 2"], grid: Grid
+) -> Float[Array, " K"]:
+    """Each joint's map at its point, in pixels of a crop of that grid; outside, at the edge."""
+    height, width, _ = maps.shape
+    last = jnp.array([grid.width - 1, grid.height - 1], jnp.float32)
+    cells = jnp.array([width - 1, height - 1], jnp.float32)
+    places = jnp.clip(points / last[None], 0, 1) * cells[None]
+    return jax.vmap(sample_points, in_axes=(2, 0))(maps[..., None], places)[:, 0]
 
 
 def finite_maps(

@@ -90,7 +90,10 @@ class Head(Protocol):
         """The score of each joint at each pixel of the crop, whose maximum `decode` looks for."""
 
     def decode(self, maps: Maps, how: Reading) -> Poses:
-        """Keypoints [K, 2] in crop pixels, their scores [K], and the pose's score."""
+        """Keypoints [K, 2] in crop pixels, their scores [K], and the pose's score.
+
+        Of a head with a field "visibility" also the probability that one sees each joint.
+        """
 
     def drawn_from(self, decoding: str) -> float:
         """Score from which on a joint is worth drawing."""
@@ -123,6 +126,11 @@ def frozen_parts(head: Head) -> tuple[str, ...]:
 def needs_truth(head: Head) -> bool:
     """Whether predictions need the targets: to measure what a head could gain at most."""
     return getattr(head, "oracle", False)
+
+
+def tells_visibility(head: Head) -> bool:
+    """Whether its poses say which joints one sees."""
+    return any(field.name == "visibility" for field in head.fields)
 
 
 def decodings(head: Head) -> tuple[str, ...]:

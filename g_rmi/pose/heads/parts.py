@@ -212,8 +212,7 @@ class Pixels(nn.Module):
         std = self.variable("statistics", "std", jnp.ones, (2 * pairs,), jnp.float32)
         mean, std = (jnp.asarray(v.value).reshape(pairs, 2) for v in (mean, std))
         pixels = standardised * std[None, None, None] + mean[None, None, None]
-        batch = len(standardised)
-        deviations = jnp.broadcast_to(std[None], (batch, pairs, 2))
+        deviations = jnp.broadcast_to(std[None], (standardised.shape[0], pairs, 2))
         return square(pixels, self.joints, 0.0), square(deviations, self.joints, 1.0)
 
 

@@ -1,6 +1,7 @@
 """What would end an evaluation is said before the training."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from data_pipeline import synthetic
 from data_pipeline.readers import read
 from data_pipeline.schema import DataError
-from experiments.parts.data import check_pictures, check_validation
+from experiments.parts.data import check_pictures, check_validation, check_visibility
 from g_rmi.skeleton import COCO
 
 
@@ -24,8 +25,11 @@ def nobody(dataset):
 
 
 def unlabelled(dataset):
-    none = np.zeros_like(dataset.people.visibility)
-    return dataclasses.replace(dataset, people=dataclasses.replace(dataset.people, visibility=none))
+    return flagged(dataset, np.zeros_like(dataset.people.visibility))
+
+
+def flagged(dataset, v):
+    return dataclasses.replace(dataset, people=dataclasses.replace(dataset.people, visibility=v))
 
 
 def no_images(dataset):
@@ -71,6 +75,18 @@ NAMES = dataclasses.replace(COCO, names=tuple(f"joint {k}" for k in range(17)))
 def test_a_validation_split_that_is_of_no_use_is_refused(dataset, change, skeleton, message):
     with pytest.raises(DataError, match=message):
         check_validation(change(dataset), skeleton)
+
+
+def test_sets_that_hide_nothing_do_not_teach_visibility(dataset, capsys):
+    flags = np.full_like(dataset.people.visibility, 2)
+    silent = flagged(dataset, flags)
+    marking = flagged(dataset, np.where(np.arange(flags.size).reshape(flags.shape), flags, 1))
+    check_visibility([marking])
+    assert capsys.readouterr().out == ""
+    check_visibility([marking, silent])
+    assert re.fullmatch(r"note: .*scenes.*: no joint is marked .*taught\n", capsys.readouterr().out)
+    with pytest.raises(DataError, match=r"--visibility-weight: .*scenes.*; .*scenes.*v = 1"):
+        check_visibility([silent, silent])
 
 
 def test_sound_ones_are_not(dataset):

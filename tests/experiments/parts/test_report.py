@@ -18,6 +18,7 @@ from experiments.parts.report import detector_page, joint_cells, pose_page
 from g_rmi.evaluation.keypoint_table import KeypointRow, keypoint_table
 from g_rmi.evaluation.results import box_results, keypoint_results
 from g_rmi.evaluation.truth import Truth, evaluate_boxes, evaluate_keypoints
+from g_rmi.evaluation.visibility_table import visibility_table
 from tests.g_rmi.viz.html_page import Page
 
 HOSTILE = """<img src=x onerror=alert('&amp;')>".jpg"""
@@ -140,6 +141,24 @@ def test_perfection_and_nothing(dataset, workdir):
     assert metrics["AP"] == 0
     assert "good 0 joints, 0%" in page.text
     assert page.tags.count("img") == 2  # who was not found
+
+
+def test_visibility_has_a_table_of_its_own(dataset, workdir):
+    results, truth = poses(dataset), Truth(as_coco(dataset))
+    told = [result | {"visibility": [0.75] * 17} for result in results]
+    metrics = evaluate_keypoints(truth, results)
+    metrics |= {"box_AP": 0.512, "box_AP50": 0.6, "box_AR100": 0.7}
+    rows = keypoint_table(truth, results)[-1:]
+    pages = []
+    for each in (results, told):
+        seen = visibility_table(truth, each)
+        pages.append(Page(pose_page(evaluated(dataset, workdir, each, metrics), rows, seen)))
+    without, with_it = (page.text for page in pages)
+    assert "Visibility" not in without
+    assert "balanced" not in without
+    whole = visibility_table(truth, told)[-1]
+    assert min(whole.seen, whole.hidden) > 0
+    assert f"all {whole.seen} {whole.hidden} {whole.accuracy:.3f} 0.500 0.500" in with_it
 
 
 def test_the_page_of_a_detector(dataset, workdir):

@@ -25,10 +25,10 @@ from g_rmi.ops.boxes import encode_boxes
 from g_rmi.ops.image import grids, resize_align_corners
 from g_rmi.ops.nms import greedy_nms
 from g_rmi.pose.config import PoseConfig
-from g_rmi.pose.heads.disks import Disks
+from g_rmi.pose.heads.disks import Disks, values_at
 from g_rmi.pose.task import PoseTask
 from g_rmi.types import Grid
-from tests.networks import DETECTOR, POSE, draw, scene
+from tests.networks import DETECTOR, POSE, TELLING, draw, scene
 
 pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
@@ -172,6 +172,15 @@ def test_joints_are_those_of_the_head(decoding, grid):
     np.testing.assert_allclose(scores, wanted.keypoint_scores, atol=1e-4)
     np.testing.assert_allclose(agreement.mean(), wanted.scores, atol=1e-4)
     assert np.abs(points - joints).max() < 4  # so that there is something to find
+    outside = np.concatenate([joints[:14], [[-5, 3], [7, 300], [500, -2]]]).astype(np.float32)
+
+    def read(_, maps, points):
+        return decode.values_at(maps, points, shape, reading)
+
+    (values,) = run(read, logits.transpose(2, 0, 1), outside)
+    np.testing.assert_allclose(
+        values, values_at(jnp.array(logits), jnp.array(outside), grid), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("size", [(64, 80), (41, 80), (64, 33)])
@@ -207,7 +216,7 @@ def test_maps_are_resized_as_by_the_kernel():
 @pytest.fixture(scope="module")
 def pipeline():
     """Untrained networks, so that every box will do."""
-    detector, pose = FasterRCNN(DETECTOR.model), PoseTask(POSE.model)
+    detector, pose = FasterRCNN(DETECTOR.model), PoseTask(TELLING.model)
     settings = Settings(min_box_score=0.0, min_score=0.0, max_people=3, crops_at_once=3)
     variables = {"detector": draw(detector), "pose": draw(pose)}
     return PosePipeline(detector, pose, variables, settings)
@@ -228,7 +237,8 @@ def test_any_picture_has_as_many_rows(session, size):
     """Untrained networks are no measure of more: where nothing stands out, rounding decides."""
     image = scene(max(size[0], 2), max(size[1], 2))[: size[0], : size[1]]
     *columns, valid = session.run(None, {"picture": np.ascontiguousarray(image)})
-    keypoints, joint_scores, scores, found = columns
+    keypoints, joint_scores, scores, found, visibility = columns
+    assert visibility.shape == (3, 17)
     assert keypoints.shape == (3, 17, 2)
     assert joint_scores.shape == (3, 17)
     assert scores.shape == (3,)

@@ -30,7 +30,7 @@ from g_rmi.types import People
 from tests import networks
 from tests.oracles.image import bilinear
 
-DETECTOR, POSE = FasterRCNN(networks.DETECTOR.model), PoseTask(networks.POSE.model)
+DETECTOR, POSE = FasterRCNN(networks.DETECTOR.model), PoseTask(networks.TELLING.model)
 SETTINGS = Settings(max_people=6, min_box_score=0.0, min_score=0.0)
 
 
@@ -40,7 +40,7 @@ def variables():
     detector, pose = (
         jax.jit(task.init)(jax.random.key(i)) for i, task in enumerate((DETECTOR, POSE))
     )
-    for name in ("heatmap", "offset"):
+    for name in ("heatmap", "offset", "visibility"):
         pose["params"][name]["kernel"] *= 10
     return {"detector": detector, "pose": pose}
 
@@ -100,8 +100,8 @@ def one_by_one(image, boxes=None, scores=None):
         small, place = shrink(image, window)
         crop = crop_boxes(small, jnp.asarray(place[None], jnp.float32), height=33, width=33)
         each.append(poses(variables()["pose"], crop, jnp.asarray(window[None], jnp.float32)))
-    columns = [np.concatenate([np.asarray(p[i]) for p in each]) for i in range(3)]
-    people = People(*columns, boxes.astype(np.float32))
+    columns = [np.concatenate([np.asarray(p[i]) for p in each]) for i in range(4)]
+    people = People(*columns[:3], boxes.astype(np.float32), visibility=columns[3])
     scores, keep = rank_images(
         people,
         np.zeros(len(boxes), np.int64),
@@ -119,6 +119,8 @@ def assert_same(a, b):
     np.testing.assert_allclose(a.scores, b.scores, rtol=1e-4)
     np.testing.assert_allclose(a.keypoint_scores, b.keypoint_scores, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(a.boxes, b.boxes, atol=1e-3)
+    np.testing.assert_allclose(a.visibility, b.visibility, atol=1e-4)
+    assert np.ptp(a.visibility) > 0.01 or not len(a)
 
 
 @pytest.mark.parametrize("shape", [(60, 79), (90, 61)])

@@ -44,6 +44,7 @@ def make_batch(rows=3, seed=0):
         keypoints=rng.uniform(4, 28, (rows, 3, 2)).astype(np.float32),
         visible=np.ones((rows, 3), bool),
         occluded=np.zeros((rows, 3), bool),
+        visibility_known=np.ones((rows, 3), bool),
         labelled=np.ones((rows, 3), bool),
         other_keypoints=np.zeros((rows, 2, 3, 2), np.float32),
         other_visible=np.zeros((rows, 2, 3), bool),

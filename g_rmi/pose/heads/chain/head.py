@@ -185,7 +185,7 @@ class Chain:
         greatest = jnp.max(p, axis=(0, 1), keepdims=True)
         by = how._replace(decoding="dark" if decoding == "dark" else "argmax")
         shares = {"heatmap": p / jnp.where(greatest > 0, greatest, 1.0)}
-        points, best, _ = GaussianHeatmaps().decode(shares, by)
+        points, best, *_ = GaussianHeatmaps().decode(shares, by)
         p = jnp.where(jnp.isfinite(best)[None, None], p, 0.0)
         h, w, joints = p.shape
         index = jnp.argmax(p.reshape(h * w, joints), axis=0)

@@ -99,7 +99,9 @@ class ChainNetwork(nn.Module):
             state = activate(f"state{t}_norm", x)
             logits = self._decode(t, state, train)
             size = Grid(*logits.shape[1:])
-            p = jax.nn.softmax(logits, axis=(1, 2))
+            # Over one axis: exporters to ONNX know no softmax over two.
+            cells = logits.reshape(logits.shape[0], size.height * size.width)
+            p = jax.nn.softmax(cells, axis=1).reshape(logits.shape)
             if beams > 1:
                 log_p = jax.nn.log_softmax(logits, axis=(1, 2)).reshape(rows, count, *size)
                 scores, parent, cell = jax.vmap(partial(extend, count=beams))(scores, log_p)

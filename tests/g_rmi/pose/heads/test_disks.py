@@ -1,16 +1,21 @@
 """Disks against plain loops and numbers worked out by hand: targets and losses."""
 
+import dataclasses
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from g_rmi.nn.losses import huber
-from g_rmi.pose.heads.disks import Disks, DiskTargets, heatmap_loss, offset_loss
+from g_rmi.pose.heads.disks import Disks, DiskTargets, heatmap_loss, offset_loss, values_at
+from g_rmi.pose.heads.head import Reading
 from g_rmi.types import Grid, PoseBatch
 from tests.networks import FACE
 
 HEIGHT, WIDTH, RADIUS = 17, 25, 5.0
+HEAD = Disks(radius=RADIUS, loss_stride=1, visibility_weight=1.0)
 NOSE, EYE = (6.0, 8.0), (20.0, 3.0)
 
 
@@ -19,11 +24,12 @@ def make(**changes):
         "keypoints": [NOSE, EYE],
         "visible": [True, True],
         "occluded": [False, False],
+        "visibility_known": [True, True],
         "labelled": [True, True],
         "other_keypoints": [[(11.0, 8.0), (20.0, 3.0)], [(2.0, 2.0), (3.0, 15.0)]],
         "other_visible": [[True, True], [False, True]],
     } | changes
-    head = Disks(radius=RADIUS, loss_stride=inputs.pop("stride", 1))
+    head = dataclasses.replace(HEAD, loss_stride=inputs.pop("stride", 1))
     arrays = {k: jnp.asarray(v, jnp.float32 if "points" in k else bool) for k, v in inputs.items()}
     crop = PoseBatch(image=jnp.zeros((HEIGHT, WIDTH, 3), jnp.uint8), weight=jnp.ones(()), **arrays)
     return head.targets(crop, Grid(HEIGHT, WIDTH), FACE)
@@ -124,3 +130,66 @@ def test_offset_gradient_is_bounded_and_zero_at_the_target():
     np.testing.assert_array_equal(jax.grad(loss)(jnp.zeros((1, 1, 1, 2))), np.zeros((1, 1, 1, 2)))
     far = jax.grad(loss)(jnp.array([[[[300.0, 400.0]]]]))
     np.testing.assert_allclose(far, [[[[0.6, 0.8]]]], rtol=1e-6)
+
+
+VISIBILITY = [
+    ({}, (1, 1)),
+    ({"occluded": [False, True]}, (1, 0)),
+    ({"occluded": [True, True], "visibility_known": [False, True]}, (None, 0)),
+    ({"visible": [True, False]}, (1, None)),
+    ({"labelled": [False, True], "occluded": [True, False]}, (None, 1)),
+    ({"visibility_known": [False, False]}, (None, None)),
+]
+
+
+@pytest.mark.parametrize(("changes", "wanted"), VISIBILITY)
+@pytest.mark.parametrize("stride", [1, 4])
+def test_visibility_is_taught_inside_the_disks_where_it_is_known(changes, wanted, stride):
+    """`wanted` is what each joint teaches, None for nothing."""
+    targets = make(**changes, stride=stride)
+    random = np.random.default_rng(0)
+    rows, columns = (HEIGHT - 1) // stride + 1, (WIDTH - 1) // stride + 1
+    shapes = {"heatmap": (), "offset": (2,), "visibility": ()}
+    maps = {
+        name: jnp.asarray(random.normal(size=(rows, columns, 2, *more)), jnp.float32)
+        for name, more in shapes.items()
+    }
+    head = dataclasses.replace(HEAD, loss_stride=stride)
+    losses = head.losses(maps, targets, Grid(HEIGHT, WIDTH))
+    total = 0.0
+    for k, point in enumerate((NOSE, EYE)):
+        for row in range(rows):
+            for column in range(columns):
+                if wanted[k] is not None and near(row * stride, column * stride, point):
+                    z = float(maps["visibility"][row, column, k])
+                    total += math.log1p(math.exp(-z if wanted[k] else z))
+    area = math.pi * (RADIUS / stride) ** 2
+    np.testing.assert_allclose(losses["visibility"], total / (2 * area), rtol=1e-5)
+    del maps["visibility"]
+    assert {**losses, **head.losses(maps, targets, Grid(HEIGHT, WIDTH))} == losses
+
+
+def test_visibility_is_read_where_the_joint_was_found():
+    coarse = jnp.arange(5.0 * 7 * 2).reshape(5, 7, 2)  # linear, so that interpolation is exact
+    points = jnp.array([NOSE, (100.0, -3.0)])  # the second lies outside: the upper right corner
+    values = values_at(coarse, points, Grid(HEIGHT, WIDTH))
+    np.testing.assert_allclose(values, [14 * 8 / 4 + 2 * 6 / 4, 13.0], rtol=1e-6)
+    targets = make()
+    maps = {"heatmap": 20 * targets.heatmap - 10, "offset": targets.offset}
+    # Left of column 13 one sees what is there.
+    logits = jnp.where(jnp.arange(WIDTH) < 13, 2.0, -1.0)
+    maps["visibility"] = jnp.broadcast_to(logits[None, :, None], targets.heatmap.shape)
+    how = Reading(Grid(HEIGHT, WIDTH), FACE.sigmas[:2], 1.0, "hough")
+    poses = HEAD.decode(maps, how)
+    np.testing.assert_allclose(poses.keypoints, [NOSE, EYE], atol=1)
+    expected = 1 / (1 + np.exp([-2.0, 1.0]))
+    np.testing.assert_allclose(poses.visibility, expected, rtol=1e-6)
+    assert Disks().decode(maps, how).visibility is None
+
+
+def test_without_the_weight_nothing_is_there_and_bad_weights_are_refused():
+    assert [field.name for field in Disks().fields] == ["heatmap", "offset"]
+    assert [field.name for field in HEAD.fields] == ["heatmap", "offset", "visibility"]
+    for weight in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="visibility_weight"):
+            Disks(visibility_weight=weight)

@@ -41,7 +41,7 @@ GRID = Grid(49, 33)
 KINDS = {kind.kind: kind for kind in typing.get_args(Head) or (Head,)}
 # For maps of stride 4, and small.
 SMALL = {
-    "disks": {"loss_stride": 4},
+    "disks": {"loss_stride": 4, "visibility_weight": 1.0},
     "parts": {"loss_stride": 4},
     "cascade": {"hourglass_channels": 8, "hourglass_levels": 2},
     "recurrent": {"channels": 4, "kernels": (3, 5)},
@@ -83,6 +83,7 @@ def labels(seed=0):
         jnp.asarray(random.uniform((8, 8), (24, 40), (3, 2)), jnp.float32),
         jnp.ones(3, bool),
         jnp.zeros(3, bool),
+        jnp.ones(3, bool),
         jnp.ones(3, bool),
         jnp.zeros((1, 3, 2), jnp.float32),
         jnp.zeros((1, 3), bool),
@@ -226,7 +227,7 @@ def test_any_number_of_joints_without_mirror_images_or_limbs(kind, joints):
         return
     flags = jax.ShapeDtypeStruct((2, joints), bool)
     batch = batch._replace(
-        **dict.fromkeys(("visible", "occluded", "labelled"), flags),
+        **dict.fromkeys(("visible", "occluded", "visibility_known", "labelled"), flags),
         keypoints=jax.ShapeDtypeStruct((2, joints, 2), jnp.float32),
         other_keypoints=jax.ShapeDtypeStruct((2, 0, joints, 2), jnp.float32),
         other_visible=jax.ShapeDtypeStruct((2, 0, joints), bool),

@@ -157,7 +157,7 @@ def test_maps_of_stride_eight_for_any_keypoints(joints, skip):
     batch = PoseBatch(
         image,
         array((2, joints, 2), jnp.float32),
-        *(array((2, joints), bool) for _ in range(3)),
+        *(array((2, joints), bool) for _ in range(4)),
         array((2, 1, joints, 2), jnp.float32),
         array((2, 1, joints), bool),
         array((2,), jnp.float32),
