@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int32, UInt8
 
 from data_pipeline.config import DetectorAugmentation, PartsAugmentation, PoseAugmentation
 from data_pipeline.copy_paste import Donors, outline_mask, put_before
@@ -39,6 +39,7 @@ class Regions(NamedTuple):
     box: Float[np.ndarray, "M 4"]
     person: Bool[np.ndarray, " M"]  # labelled; else it is a region to ignore
     whole: Bool[np.ndarray, " M"]  # to be ignored because people in the image are not labelled
+    classes: Int32[np.ndarray, " M"] | None = None  # where there are several
 
 
 @dataclasses.dataclass
@@ -108,15 +109,21 @@ class PastePeople(Sometimes):
 
     def apply(self, crop: Picture, scene: ImageScene, rng: Rng) -> Picture:
         for _ in range(rng.integers(1, _PASTED + 1)):
-            box, mask = self.donors.put_onto(crop, rng)
+            box, mask, number = self.donors.put_onto(crop, rng)
             there = scene.regions
             hidden = covered_shares(mask, there.box) > 1 - self.min_visible
             scene.regions = Regions(
                 box=np.concatenate([there.box, box[None].astype(np.float32)]),
                 person=np.append(there.person & ~hidden, True),
                 whole=np.append(there.whole, False),
+                classes=_with(there.classes, number),
             )
         return crop
+
+
+def _with(classes: np.ndarray | None, number: int | None) -> np.ndarray | None:
+    """The classes of regions and of one more, where there are several."""
+    return None if classes is None or number is None else np.append(classes, np.int32(number))
 
 
 class Occlude(Sometimes):

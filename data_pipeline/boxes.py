@@ -73,13 +73,15 @@ def read_boxes(
     sizes: SizeOf | None = None,
     min_score: float = 0.0,
     max_per_image: int | None = None,
+    only: frozenset[int | str] = frozenset(),
 ) -> PersonBoxes:
     """Reads a file of boxes, sorted by image, then best first.
 
     The images of a data set are named by their ids. A list of names is matched by the path below
     the folder that was given, by file name, by that without the ending, or, as in COCO, by the
     number that it is; what names two of them names none. `sizes` tells their sizes, as a data set
-    does. See `best_boxes` for what is kept.
+    does. The categories `only` are read, if there are any, not those of people. See `best_boxes`
+    for what is kept.
 
     Raises:
       MissingDataError: No such file.
@@ -94,7 +96,7 @@ def read_boxes(
         sizes = np.stack([images.images.width, images.images.height], axis=1).__getitem__
     entries = list(_entries(load_json(path), path))
     own = images.categories if isinstance(images, Dataset) else frozenset()
-    ours = _people_of(entries, path, own)
+    ours = only or _people_of(entries, path, own)
     found, table = 0, []
     for entry in entries:
         row = _row(entry.image, rows)

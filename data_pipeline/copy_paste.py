@@ -71,10 +71,11 @@ class Donors:
 
     def put_onto(
         self, picture: Picture, rng: Rng
-    ) -> tuple[Float[np.ndarray, "4"], UInt8[np.ndarray, "H W"]]:
+    ) -> tuple[Float[np.ndarray, "4"], UInt8[np.ndarray, "H W"], int | None]:
         """Puts one of them anywhere into an image, which is changed.
 
-        Returns their box, as far as it lies in the image, and what they cover of it, 0 to 255.
+        Returns their box, as far as it lies in the image, what they cover of it, 0 to 255, and
+        their class where there are several.
         """
         dataset, row = self._draw(rng)
         points = np.concatenate(dataset.outlines[int(dataset.people.id[row])])
@@ -96,7 +97,9 @@ class Donors:
         covered = np.zeros(picture.shape[:2], np.uint8)
         back = np.ascontiguousarray(picture[part])
         picture[part], covered[part] = _put(dataset, row, affine, back)
-        return np.concatenate([place, place + size]).clip(0, np.tile(room, 2)), covered
+        classes = dataset.people.classes
+        number = None if classes is None else int(classes[row])
+        return np.concatenate([place, place + size]).clip(0, np.tile(room, 2)), covered, number
 
     def _draw(self, rng: Rng) -> tuple[Dataset, int]:
         counts = np.array([len(rows) for rows in self._rows])

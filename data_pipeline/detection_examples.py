@@ -9,7 +9,7 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Int32, Int64
 
 from data_pipeline.augment import ImageScene, Regions, image_pixels
 from data_pipeline.config import DetectorDataConfig
@@ -50,9 +50,11 @@ class DetectionExamples:
                 _, seen = self._show(image[rows, columns], number, row, rng, tile=True)
                 corner = np.array([columns.start, rows.start])
                 found.append(seen._replace(box=seen.box + np.tile(corner, 2)))
-            regions = Regions(*map(np.concatenate, zip(*found)))
-        boxes, person, ignore = as_table(regions, self.config.max_boxes)
-        return DetectionBatch(image, np.array(size, np.int32), boxes, person, ignore, np.float32(1))
+            columns = (column for column in zip(*found) if column[0] is not None)
+            regions = Regions(*map(np.concatenate, columns))
+        boxes, person, ignore, classes = as_table(regions, self.config.max_boxes)
+        size = np.array(size, np.int32)
+        return DetectionBatch(image, size, boxes, person, ignore, np.float32(1), classes)
 
     def view(
         self, room: tuple[int, int], number: int, row: int, rng: Rng, *, tile: bool = False
@@ -136,16 +138,23 @@ def look(dataset: Dataset, row: int, view: View, *, min_visible: float) -> Regio
     (w, h), (all_w, all_h) = ((points[:, 1] - points[:, 0]).T for points in (seen, ends))
     person = ~people.is_crowd[group] & (w * h >= min_visible * all_w * all_h)
     box, person = seen[there].reshape(-1, 4), person[there]
+    classes = None if people.classes is None else people.classes[group][there]
     whole = int(not dataset.images.boxes_complete[row])
     if whole:
         box, person = np.insert(box, 0, (0, 0, *window), axis=0), np.insert(person, 0, False)
-    return Regions(box.astype(np.float32), person, np.arange(len(box)) < whole)
+        classes = None if classes is None else np.insert(classes, 0, 0)
+    return Regions(box.astype(np.float32), person, np.arange(len(box)) < whole, classes)
 
 
 def as_table(
     regions: Regions, count: int
-) -> tuple[Float32[np.ndarray, "N 4"], Bool[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
-    """Boxes, which are people and which are to be ignored, in `count` rows.
+) -> tuple[
+    Float32[np.ndarray, "N 4"],
+    Bool[np.ndarray, " N"],
+    Bool[np.ndarray, " N"],
+    Int32[np.ndarray, " N"] | None,
+]:
+    """Boxes, which are people and which are to be ignored, and their classes, in `count` rows.
 
     Incomplete images come first, then boxes by size. If there are too many, the last row is a
     region to ignore around all that is left over.
@@ -159,4 +168,8 @@ def as_table(
         rest = box[count - 1 :]
         boxes[-1] = *rest[:, :2].min(axis=0), *rest[:, 2:].max(axis=0)
         is_person[-1] = False
-    return boxes, is_person, ~is_person & (np.arange(count) < len(box))
+    classes = None
+    if regions.classes is not None:
+        classes = np.zeros(count, np.int32)
+        classes[: len(box)] = regions.classes[order][:count]
+    return boxes, is_person, ~is_person & (np.arange(count) < len(box)), classes

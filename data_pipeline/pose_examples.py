@@ -43,7 +43,7 @@ class PoseExamples:
         visibility = np.zeros(joints.shape[:2], np.uint8)
         joints[: len(rows)], visibility[: len(rows)] = self._joints(rows, window)
         image, painted = self._image(person, affine, joints[0], rng)
-        visible, labelled = visibility > 0, dataset.labelled
+        visible, labelled = visibility > 0, dataset.labelled_of(person)
         if window.flip:
             labelled = labelled[dataset.skeleton.flip_index]
         if self.config.unlabelled == "ignore":
@@ -138,6 +138,8 @@ def nearest_others(dataset: Dataset, person: int, count: int) -> Int[np.ndarray,
     group = dataset.people_of(int(people.image[person]))
     usable = people.has_joints[group].copy()
     usable[person - group.start] = False
+    if people.classes is not None:  # others have other joints
+        usable &= people.classes[group] == people.classes[person]
     rows = np.flatnonzero(usable)
     if len(rows) > 1:
         twice = people.box[group, :2] + people.box[group, 2:]

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, Int64, Shaped, UInt8
@@ -64,6 +64,8 @@ class People:
     is_crowd: Bool[np.ndarray, " N"]  # the box holds a group
     keypoints: Float32[np.ndarray, "N K 2"]  # image pixels; (0, 0) where not annotated
     visibility: UInt8[np.ndarray, "N K"]  # COCO's v: 0 not annotated, 1 hidden, 2 visible
+    # Which of the skeleton's classes it is, in their order; None where there is one class only.
+    classes: Int32[np.ndarray, " N"] | None = None
 
     def __len__(self) -> int:
         return len(self.id)
@@ -90,8 +92,8 @@ class People:
 
     def take(self, rows: Shaped[np.ndarray, " R"]) -> "People":
         """The people of `rows` (indices or a mask)."""
-        fields = dataclasses.fields(self)
-        return People(**{field.name: getattr(self, field.name)[rows] for field in fields})
+        columns: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return People(**{n: c[rows] for n, c in columns.items() if c is not None})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -115,6 +117,14 @@ class Dataset:
         """Joints that are annotated at least once in the whole set."""
         return np.asarray(self.people.visibility.any(axis=0))
 
+    def labelled_of(self, person: int) -> Bool[np.ndarray, " K"]:
+        """Those that a row of `people` can teach about: of several classes, its own alone."""
+        if self.people.classes is None:
+            return self.labelled
+        own = np.zeros_like(self.labelled)
+        own[list(self.skeleton.blocks.values())[self.people.classes[person]]] = True
+        return self.labelled & own
+
     @cached_property
     def marks_hidden(self) -> bool:
         """Some joint is annotated as hidden; else that of none is known whether one sees it."""
@@ -127,6 +137,22 @@ class Dataset:
     def people_of(self, image: int) -> slice:
         """Rows of `people` that belong to a row of `images`."""
         return slice(int(self._first[image]), int(self._first[image + 1]))
+
+    def of_class(self, name: str) -> "Dataset":
+        """The same pictures with the people of one of the skeleton's classes and its joints."""
+        block, number = self.skeleton.blocks[name], list(self.skeleton.blocks).index(name)
+        assert self.people.classes is not None
+        people = self.people.take(np.flatnonzero(self.people.classes == number))
+        joints = {
+            "keypoints": people.keypoints[:, block],
+            "visibility": people.visibility[:, block],
+        }
+        return dataclasses.replace(
+            self,
+            skeleton=self.skeleton.of_class(name),
+            people=dataclasses.replace(people, **joints, classes=None),
+            categories=frozenset({self.skeleton.classes[number].id, name.lower()}),
+        )
 
     @cached_property
     def fingerprint(self) -> str:

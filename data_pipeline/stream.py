@@ -330,9 +330,14 @@ def alternate(share: float) -> Callable[[int], int]:
 
 
 def stack(rows: Sequence[tuple]) -> list[Shaped[np.ndarray, "B ..."]]:
-    """Rows of fields to one array per field; three times as fast as `np.stack` for images."""
+    """Rows of fields to one array per field; three times as fast as `np.stack` for images.
+
+    Fields that are None, the last of their rows, are left out.
+    """
     arrays = []
     for column in zip(*rows):
+        if column[0] is None:
+            continue
         array = np.empty((len(rows), *np.shape(column[0])), column[0].dtype)
         for i, value in enumerate(column):
             array[i] = value

@@ -178,6 +178,10 @@ def main(argv: Sequence[str]) -> None:
     workdir = arguments.workdir or SHIPPED["pose"]
     task, variables = load_task(workdir, arguments.checkpoint, stage="pose")
     assert isinstance(task, PoseTask)
+    if blocks := task.skeleton.blocks:
+        raise ValueError(
+            f"{workdir} has several classes, {', '.join(blocks)}: only one is labelled"
+        )
     names = task.skeleton.names
     for name in arguments.joints:
         if name not in names:

@@ -31,15 +31,17 @@ from experiments.parts.inputs import STDIN, Source, find, sequences, stream_of
 from experiments.parts.journal import Journal, has_journal, remove_journals
 from experiments.parts.outputs import drawing_names
 from experiments.parts.people_table import write_table
-from experiments.parts.run import Arguments, Run
+from experiments.parts.run import Arguments, Boxes, Run
 from experiments.parts.streams import follow, name_of
 from experiments.parts.videos import browsers_play
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.evaluation.results import write_results
-from g_rmi.inference.load import load_settings
-from g_rmi.inference.pipeline import BoxTable, PosePipeline
+from g_rmi.inference.load import SHIPPED, load_settings, skeleton_of
+from g_rmi.inference.pipeline import PosePipeline
+from g_rmi.skeleton import JointClass
 from g_rmi.training.hosts import alone, is_first, join_hosts, wait_for_all
 from g_rmi.training.sharding import data_mesh
+from g_rmi.training.weights import read_config
 
 INTERRUPTED = 130  # Exit status of a program that Ctrl-C stopped.
 
@@ -82,8 +84,8 @@ def refuse_others(journal: Journal, sources: Sequence[Source], out: Path) -> Non
             )
 
 
-def boxes_of(arguments: Arguments, sources: Sequence[Source]) -> dict[str, BoxTable] | None:
-    """Boxes and scores of each picture, of the file that `--boxes` names."""
+def boxes_of(arguments: Arguments, sources: Sequence[Source]) -> dict[str, Boxes] | None:
+    """Boxes and scores of each picture, of the file that `--boxes` names; classes, if several."""
     if not arguments.boxes:
         return None
     if videos := [source.name for source in sources if source.is_video]:
@@ -97,6 +99,8 @@ def boxes_of(arguments: Arguments, sources: Sequence[Source]) -> dict[str, BoxTa
                 return read_header(sources[row].read()).size
         return None
 
+    if classes := skeleton_of(read_config(arguments.pose or SHIPPED["pose"])).classes:
+        return boxes_of_classes(arguments.boxes, names, classes, sizes=size, **limits)
     table = read_boxes(arguments.boxes, names, sizes=size, **limits)
     first = np.searchsorted(table.image, np.arange(len(names) + 1))  # rows are sorted by picture
     without = int((np.diff(first) == 0).sum())
@@ -107,6 +111,25 @@ def boxes_of(arguments: Arguments, sources: Sequence[Source]) -> dict[str, BoxTa
     box, score = table.box.astype(np.float32), table.score.astype(np.float32)
     rows = {name: slice(*first[i : i + 2]) for i, name in enumerate(names)}
     return {name: (box[row], score[row]) for name, row in rows.items()}
+
+
+def boxes_of_classes(
+    path: Path, names: Sequence[str], classes: Sequence[JointClass], **options: Any
+) -> dict[str, Boxes]:
+    """Boxes, scores and classes of each picture, of a file whose categories are the classes'."""
+    tables = {}
+    for each in classes:
+        only = frozenset({each.id, each.name.lower()})
+        tables[each.name] = read_boxes(path, names, only=only, **options)
+    found: dict[str, Boxes] = {}
+    for row, name in enumerate(names):
+        own = {c: np.flatnonzero(table.image == row) for c, table in tables.items()}
+        found[name] = (
+            np.concatenate([tables[c].box[rows] for c, rows in own.items()]).astype(np.float32),
+            np.concatenate([tables[c].score[rows] for c, rows in own.items()]).astype(np.float32),
+            [c for c, rows in own.items() for _ in rows],
+        )
+    return found
 
 
 def dependencies(arguments: Arguments, pipeline: PosePipeline) -> dict[str, Any]:
@@ -154,6 +177,8 @@ def prepare(arguments: Arguments, *, boxes_given: bool) -> tuple[Arguments, Pose
         settings=arguments.settings,
         mesh=data_mesh(devices) if len(devices) > 1 else None,
     )
+    if arguments.follows and (blocks := pipeline.pose.skeleton.blocks):
+        raise ValueError(f"--track: not with several classes, as here {', '.join(blocks)}")
     decoding = pipeline.pose.decoding(arguments.settings.decoding)
     drawn = arguments.min_keypoint_score
     drawn = pipeline.pose.config.head.drawn_from(decoding) if drawn is None else drawn
@@ -244,9 +269,9 @@ def write(run: Run, sources: Sequence[Source]) -> None:
     results, out = run.results(sources), run.arguments.out
     write_results(out / "keypoints.json", results)
     if run.arguments.csv:
-        names = run.pipeline.pose.skeleton.names
+        skeleton = run.pipeline.pose.skeleton
         options = {"min_score": run.drawn_from, "visibility": run.tells_visibility}
-        write_table(out / "people.csv", results, names, **options)
+        write_table(out / "people.csv", results, skeleton, **options)
     whole = len(sources) - len(run.broken)
     print(f"{counted(results)}; {whole} of {len(sources)} inputs done")
     drawn = " and drawings" if whole and run.arguments.draw else ""

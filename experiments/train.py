@@ -9,7 +9,7 @@ import jax
 from experiments.benchmarks import memory
 from experiments.parts import cli, data
 from experiments.parts.stages import STAGES
-from experiments.parts.training import Arguments, initial_variables, run
+from experiments.parts.training import Arguments, initial_variables, read_data, run
 from g_rmi.compile_cache import enable_compilation_cache
 from g_rmi.config import to_dict
 from g_rmi.training import sharding
@@ -21,10 +21,7 @@ def dry_run(arguments: Arguments) -> Iterator[str]:
     """Lines about the training that would be; one batch is read, and the step is compiled."""
     experiment, stage = arguments.experiment, STAGES[arguments.experiment.stage]
     enable_compilation_cache()
-    directories = data.directories(arguments.data)
-    datasets = data.read_split(directories, "train")
-    validation = data.read_split(directories, "val", required=False)
-    data.check_all(datasets, validation, poses=stage.keypoints)
+    datasets, validation = read_data(arguments)
     yield json.dumps(to_dict(experiment), indent=2)
     weights = experiment.data.mix or (1.0,) * len(datasets)
     with contextlib.closing(stage.batches(experiment, datasets)) as batches:

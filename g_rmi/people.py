@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from PIL import Image, ImageOps
 
 from g_rmi.skeleton import COCO, Skeleton
@@ -20,6 +20,7 @@ class Person(NamedTuple):
     score: float
     box: Float[np.ndarray, " 4"]
     visibility: Float[np.ndarray, " K"] | None = None
+    class_name: str | None = None  # where there are several
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,6 +38,8 @@ class People:
       skeleton: Meaning of the K axis.
       visibility: Probability that one sees each joint, that nothing hides it; None of networks that
         do not say.
+      classes: Whose name is each one's, where the skeleton has several; the joints of the others
+        are 0, and so are their scores. None for people, or whatever else there is one class of.
     """
 
     keypoints: Float[np.ndarray, "N K 2"]
@@ -45,6 +48,7 @@ class People:
     boxes: Float[np.ndarray, "N 4"]
     skeleton: Skeleton = COCO
     visibility: Float[np.ndarray, "N K"] | None = None
+    classes: Shaped[np.ndarray, " N"] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -54,11 +58,29 @@ class People:
         points, sure, score, box = (column[index] for column in columns)
         visibility = None if self.visibility is None else self.visibility[index]
         if np.ndim(score) == 0:
-            return Person(points, sure, float(score), box, visibility)
-        return People(points, sure, score, box, self.skeleton, visibility)
+            name = None if self.classes is None else str(self.classes[index])
+            return Person(points, sure, float(score), box, visibility, name)
+        classes = None if self.classes is None else self.classes[index]
+        return People(points, sure, score, box, self.skeleton, visibility, classes)
 
     def __iter__(self) -> Iterator[Person]:
         return (self[i] for i in range(len(self)))
+
+    def of_class(self, name: str) -> "People":
+        """Those of one class, with its joints alone.
+
+        Raises:
+          ValueError: There is no such class.
+        """
+        blocks = self.skeleton.blocks
+        if name not in blocks:
+            known = ", ".join(blocks) or "none"
+            raise ValueError(f"no class {name!r}; there are: {known}")
+        own = self[self.classes == name]
+        block, seen = blocks[name], own.visibility
+        points, scores = own.keypoints[:, block], own.keypoint_scores[:, block]
+        seen = None if seen is None else seen[:, block]
+        return People(points, scores, own.scores, own.boxes, self.skeleton.of_class(name), seen)
 
     # What follows imports when it is called: arrays, frames and records come first.
 
@@ -84,6 +106,7 @@ class People:
                 f"a picture must be uint8 RGB [H, W, 3] or one of PIL's, got {image!r:.80}"
             )
         options: Any = {"skeleton": self.skeleton, "min_score": min_score}
+        options["classes"] = self.classes
         options["visibility"] = likelier(self.visibility)
         columns = self.keypoints, self.keypoint_scores, self.scores, self.boxes
         return draw_people(image, *columns, **options)
@@ -91,10 +114,19 @@ class People:
     def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
         """COCO's results, as `predict` writes them: keypoints with two decimals, a `bbox` each.
 
+        Of several classes, each has its own keypoints alone, its `category_id` and `category_name`.
         And the joints' `visibility`, if it is known.
         """
         from g_rmi.evaluation.results import box_results, keypoint_results
 
+        if self.classes is not None:
+            rows: dict[int, dict[str, Any]] = {}
+            for each in self.skeleton.classes:
+                name = {"category_id": each.id, "category_name": each.name}
+                found = self.of_class(each.name).to_coco(image_id)
+                places = np.flatnonzero(self.classes == each.name).tolist()
+                rows |= {row: entry | name for row, entry in zip(places, found)}
+            return [rows[row] for row in sorted(rows)]
         ids = [image_id] * len(self.scores)
         columns = self.keypoints, self.keypoint_scores, self.scores, self.visibility
         poses = keypoint_results(ids, *columns)
@@ -106,12 +138,14 @@ class People:
 
         The score, `bbox_x`, `bbox_y`, `bbox_width`, `bbox_height`, and of each joint `NAME_x`,
         `NAME_y`, `NAME_score` and, if it is known, `NAME_visibility`; x, y and visibility are None
-        where the joint scores lower than `min_score`.
+        where the joint scores lower than `min_score`. Of several classes also the `category_name`;
+        what only others have is None.
         """
         from g_rmi.evaluation.results import columns_of
 
-        visibility = self.visibility is not None
-        return columns_of(self.to_coco(), self.names, min_score=min_score, visibility=visibility)
+        first = [] if self.classes is None else ["category_name"]
+        options: Any = {"visibility": self.visibility is not None, "first": first}
+        return columns_of(self.to_coco(), self.skeleton, min_score=min_score, **options)
 
     def to_supervision(self, *, min_score: float = 0.3) -> Any:
         """A `supervision.KeyPoints`, for its annotators; joints that score lower are not visible.
@@ -125,12 +159,18 @@ class People:
 
         return supervision.KeyPoints(
             xy=self.keypoints.astype(np.float32),
-            class_id=np.zeros(len(self.scores), int),
+            class_id=self._class_numbers(),
             keypoint_confidence=self.keypoint_scores.astype(np.float32),
             detection_confidence=self.scores.astype(np.float32),
             visible=self.keypoint_scores >= min_score,
             data={"xyxy": self.boxes.astype(np.float32)},
         )
+
+    def _class_numbers(self) -> Int[np.ndarray, " N"]:
+        """In the order of the skeleton's."""
+        if self.classes is None:
+            return np.zeros(len(self.scores), int)
+        return np.array([list(self.skeleton.blocks).index(name) for name in self.classes], int)
 
 
 def upright(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:

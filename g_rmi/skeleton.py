@@ -4,10 +4,11 @@ Pure numpy, no jax: data-loading workers import this module.
 """
 
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,6 +57,14 @@ def _glued_opposites(name: str) -> list[str]:
     return [each for each in (swapped, first) if each != name]
 
 
+class JointClass(NamedTuple):
+    """One of several classes with joints of their own."""
+
+    name: str
+    id: int  # of its category in COCO's files
+    joints: int  # how many
+
+
 @dataclasses.dataclass(frozen=True)
 class Skeleton:
     """A keypoint set."""
@@ -66,9 +75,14 @@ class Skeleton:
     # OKS fall-off per joint, as in pycocotools' `kpt_oks_sigmas` (the k_i of the COCO formula is 2
     # sigma_i)
     sigmas: tuple[float, ...]
+    # Of a set for several classes, see `join`: each, in the order of their blocks on the K axis.
+    # None for people, or whatever else there is one class of.
+    classes: tuple[JointClass, ...] = ()
 
     def __post_init__(self):
         k = len(self.names)
+        if self.classes and sum(each.joints for each in self.classes) != k:
+            raise ValueError(f"skeleton classes must share the {k} joints: {self.classes}")
         if len(set(self.names)) != k:
             raise ValueError(f"skeleton names are not unique: {self.names}")
         mirrored = dict(enumerate(self.flip))
@@ -101,14 +115,64 @@ class Skeleton:
         )
 
     @classmethod
+    def join(
+        cls, classes: Mapping[str, "Skeleton"], ids: Sequence[int] | None = None
+    ) -> "Skeleton":
+        """The set of several classes, each with joints of its own, one block after the other.
+
+        A joint is called by its class and its name, horse_nose; mirror pairs and limbs stay inside
+        a block. The categories' `ids` are 1, 2, ... where none are given.
+        """
+        names, flip, limbs, sigmas = [], [], [], []
+        for name, own in classes.items():
+            first = len(names)
+            names += [f"{name}_{joint}" for joint in own.names]
+            flip += [first + k for k in own.flip]
+            limbs += [(first + a, first + b) for a, b in own.limbs]
+            sigmas += own.sigmas
+        ids = range(1, len(classes) + 1) if ids is None else ids
+        joined = tuple(JointClass(n, i, len(c)) for (n, c), i in zip(classes.items(), ids))
+        return cls(tuple(names), tuple(flip), tuple(limbs), tuple(sigmas), joined)
+
+    @property
+    def blocks(self) -> dict[str, slice]:
+        """The joints of each class; of a set without classes there are none."""
+        ends = itertools.accumulate(each.joints for each in self.classes)
+        return {each.name: slice(end - each.joints, end) for each, end in zip(self.classes, ends)}
+
+    def of_class(self, name: str) -> "Skeleton":
+        """The keypoint set of one class, as it was before `join`.
+
+        Raises:
+          KeyError: There is no such class.
+        """
+        block = self.blocks[name]
+        first = block.start
+        return Skeleton(
+            names=tuple(joint.removeprefix(f"{name}_") for joint in self.names[block]),
+            flip=tuple(k - first for k in self.flip[block]),
+            limbs=tuple((a - first, b - first) for a, b in self.limbs if first <= a < block.stop),
+            sigmas=self.sigmas[block],
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, for JSON; without classes where there are none."""
+        values = dataclasses.asdict(self)
+        return values if self.classes else {k: v for k, v in values.items() if k != "classes"}
+
+    @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Skeleton":
-        """Reads `dataclasses.asdict` of a skeleton back, also after a journey through JSON."""
+        """Reads `to_dict` of a skeleton back, also after a journey through JSON."""
         limbs = tuple((a, b) for a, b in values["limbs"])
         plain = {name: tuple(values[name]) for name in ("names", "flip", "sigmas")}
-        return cls(**plain, limbs=limbs)
+        classes = tuple(JointClass(*each) for each in values.get("classes", ()))
+        return cls(**plain, limbs=limbs, classes=classes)
 
     def difference(self, other: "Skeleton") -> str | None:
         """How two sets that mean something else differ; limbs are only drawn."""
+        mine, theirs = (list(each.blocks) for each in (self, other))
+        if mine != theirs:
+            return f"the classes {', '.join(mine) or 'none'}; not {', '.join(theirs) or 'none'}"
         for field in ("names", "sigmas"):
             mine, theirs = getattr(self, field), getattr(other, field)
             if mine != theirs:

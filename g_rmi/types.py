@@ -86,6 +86,7 @@ class DetectionBatch(NamedTuple):
     # cut down to a rest, whole images whose people are not all labelled
     ignore: Bool[Array, "*B N"]
     weight: Float[Array, "*B"]  # 1, or 0 for a row that only fills the batch
+    classes: Int[Array, "*B N"] | None = None  # of those labelled, where there are several
 
 
 class PartsBatch(NamedTuple):
@@ -111,6 +112,7 @@ class Detections(NamedTuple):
     boxes: Float[Array, "... N 4"]  # in the pixels of the producer's frame (canvas or image)
     scores: Float[Array, "... N"]  # probability of a person; 0 where not valid
     valid: Bool[Array, "... N"]  # the row is a detection
+    classes: Int[Array, "... N"] | None = None  # where there are several; 0 where not valid
 
 
 class Poses(NamedTuple):

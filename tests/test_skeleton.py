@@ -1,9 +1,13 @@
 """Keypoint sets."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 
 from g_rmi import skeleton
+from g_rmi.skeleton import COCO, Skeleton
 
 
 def test_coco_matches_pycocotools():
@@ -91,3 +95,24 @@ def test_a_wrong_skeleton_is_refused(change, message):
     skeleton.Skeleton(**good)
     with pytest.raises(ValueError, match=message):
         skeleton.Skeleton(**(good | change))
+
+
+def test_classes_are_joined_and_parted():
+    hand = Skeleton.create(
+        ["wrist", "lefttip", "righttip"], limbs=[("wrist", "lefttip")], sigmas=[1.0] * 3
+    )
+    joined = Skeleton.join({"person": COCO, "hand": hand}, [1, 9])
+    assert joined.blocks == {"person": slice(0, 17), "hand": slice(17, 20)}
+    assert joined.names[16:18] == ("person_right_ankle", "hand_wrist")
+    assert joined.flip[17:] == (17, 19, 18)
+    assert joined.limbs[-1] == (17, 18)
+    assert (joined.of_class("person"), joined.of_class("hand")) == (COCO, hand)
+    assert Skeleton.from_dict(json.loads(json.dumps(joined.to_dict()))) == joined
+
+
+def test_without_classes_nothing_is_written_of_them():
+    assert COCO.classes == ()
+    assert COCO.to_dict().keys() == {"names", "flip", "limbs", "sigmas"}
+    assert COCO.to_dict() == {k: v for k, v in dataclasses.asdict(COCO).items() if k != "classes"}
+    other = Skeleton.join({"person": COCO})
+    assert other.difference(COCO) == "the classes person; not none"

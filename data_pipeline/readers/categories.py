@@ -2,9 +2,11 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import PureWindowsPath
 from typing import Any, NamedTuple
 
-from data_pipeline.readers.reader import PEOPLE, numbers, whole
+from data_pipeline.readers.reader import PEOPLE, is_inside, numbers, whole
+from g_rmi.config import nearest
 from g_rmi.skeleton import COCO, Skeleton, coco_name
 from g_rmi.types import PERSON
 
@@ -37,7 +39,10 @@ def people_category(content: Mapping[str, Any]) -> Category:
         ours = [c for c in ours if c["id"] == PERSON] if jointed else []
     if not ours:
         names = ", ".join(repr(c.get("name")) for c in categories)
-        raise ValueError(f"categories {names}: none has the name 'person', so who are the people?")
+        raise ValueError(
+            f"categories {names}: none has the name 'person', so who are the people? "
+            "(`train --category` takes several)"
+        )
     for one, other in itertools.product(ours, categories):
         if one["id"] == other["id"] and other not in ours:
             names = f"{one.get('name')!r} and {other.get('name')!r}"
@@ -46,6 +51,48 @@ def people_category(content: Mapping[str, Any]) -> Category:
     if any(skeletons[0].difference(other) for other in skeletons):
         raise ValueError("two categories of people declare different joints")
     return Category(_keys(ours), _keys(categories), skeletons[0] if skeletons else None)
+
+
+def chosen_categories(
+    content: Mapping[str, Any], names: Sequence[str]
+) -> dict[str, tuple[int, Category]]:
+    """The categories of these names, or "all" that declare joints: ids, and each as people are.
+
+    A ValueError if a name is not there, twice there, or its category declares no complete joints.
+    """
+    listed = content.get("categories")
+    categories = _categories(listed) if listed else []
+    jointed = [str(c.get("name")) for c in categories if c.get("keypoints")]
+    wanted = jointed if list(names) == ["all"] else list(names)
+    if not wanted:
+        raise ValueError("no category declares 'keypoints'")
+    found: dict[str, tuple[int, Category]] = {}
+    for name in wanted:
+        same = [c for c in categories if lower(c.get("name")) == lower(name)]
+        if not same:
+            known = [str(c.get("name")) for c in categories]
+            raise ValueError(f"no category {name!r}{nearest(name, known)}")
+        if len(same) > 1:
+            ids = " and ".join(str(c["id"]) for c in same)
+            raise ValueError(f"categories {ids} have one name, {name!r}")
+        (category,) = same
+        if any(c["id"] == category["id"] for c in categories if c is not category):
+            raise ValueError(f"two categories have the id of {name!r}, {category['id']}")
+        called = str(category["name"])
+        if not is_inside(called) or len(PureWindowsPath(called).parts) > 1:
+            raise ValueError(f"category {called!r}: cannot be the name of a folder, for results")
+        if called in found:
+            raise ValueError(f"category {name!r} is named twice")
+        if not category.get("keypoints"):
+            others = ", ".join(jointed) or "none"
+            raise ValueError(f"category {name!r} declares no 'keypoints'; those that do: {others}")
+        try:
+            skeleton = declared_skeleton(category)
+        except ValueError as error:
+            raise ValueError(f"category {name!r}: {error}") from None
+        number = PERSON if category["id"] is None else category["id"]
+        found[called] = number, Category(_keys([category]), _keys(categories), skeleton)
+    return found
 
 
 def _keys(categories: list[dict]) -> frozenset[int | str]:

@@ -19,7 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.readers.categories import Category, lower, people_category
+from data_pipeline.readers.categories import (
+    Category,
+    chosen_categories,
+    lower,
+    people_category,
+)
+from data_pipeline.readers.classes import join_classes
 from data_pipeline.readers.reader import (
     ASSUMED,
     PEOPLE,
@@ -119,10 +125,13 @@ def splits(directory: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
+def read(
+    directory: Path, split: str, report: Report = refuse, categories: Sequence[str] = ()
+) -> Dataset:
     """Reads a split; see `Reader.read`.
 
-    Its keypoint set is COCO's, or that which the category of people declares.
+    Its keypoint set is COCO's, or that which the category of people declares. With names of
+    `categories` each is a class of its own, see `chosen_categories`.
     """
     path, folder = find_split(directory, split)
     content = load_json(path)
@@ -139,11 +148,32 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
             if not isinstance(record, dict):
                 wrong("malformed", f"{name}, entry {i}: {record!r:.80} is no object")
         content[name] = list(_objects(content[name]))
+    table = functools.partial(_table, directory, split, content, folder, wrong)
+    if categories:
+        try:
+            chosen = chosen_categories(content, categories)
+        except ValueError as error:
+            raise DataError(f"{path}: {error}") from None
+        content["annotations"] = _numbered(content["annotations"])
+        sets = {name: table(category) for name, (_, category) in chosen.items()}
+        return join_classes(sets, [number for number, _ in chosen.values()])
     try:
         people_are = people_category(content)
     except ValueError as error:
         wrong("wrong joints", str(error))
         people_are = Category(frozenset(), frozenset(), None)
+    return table(people_are)
+
+
+def _table(
+    directory: Path,
+    split: str,
+    content: Mapping[str, Any],
+    folder: Path,
+    wrong: Wrong,
+    people_are: Category,
+) -> Dataset:
+    """The pictures of an annotation file, and the people or whatever else is of one category."""
     skeleton = people_are.skeleton or COCO
     joints = len(skeleton) if people_are.skeleton else 0
     images = _sound("image", content["images"], _image_faults, wrong)
@@ -166,21 +196,21 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
     for record, name in zip(images, names):
         if (other := first.setdefault(name, record["id"])) != record["id"]:
             wrong("same picture", f"images {other} and {record['id']} are both {name}")
-    table = Images(
+    pictures = Images(
         id=np.array([record["id"] for record in images], np.int64),
         file_name=names,
         width=np.array([record["width"] for record in images], np.int32),
         height=np.array([record["height"] for record in images], np.int32),
         boxes_complete=np.array([_is_complete(record) for record in images], bool),
     )
-    large = (np.maximum(table.width, table.height) > 5 * _SHARE).all()
+    large = (np.maximum(pictures.width, pictures.height) > 5 * _SHARE).all()
     for what, values in (("boxes", people.box), ("joints", people.keypoints)):
         if large and values.any() and values.max() <= _SHARE and (values % 1).any():
             wrong("shares", f"all {what} lie between 0 and 1: shares of the pictures, not pixels?")
     outlines = {record["id"]: outline for record in records if (outline := _outline(record))}
     source = ImageFolder(folder, names)
     called = people_are.ours
-    return Dataset(directory, split, skeleton, table, people, source, outlines, called)
+    return Dataset(directory, split, skeleton, pictures, people, source, outlines, called)
 
 
 def _objects(records: list) -> Iterator[dict]:

@@ -27,6 +27,8 @@ from data_pipeline.schema import (
 from g_rmi.skeleton import COCO, Skeleton
 
 NAME = "coco_person"
+# Of people; sets of several classes are not packed.
+_COLUMNS = [field.name for field in dataclasses.fields(People) if field.name != "classes"]
 
 
 def find_prepared(directory: str | Path) -> Path | None:
@@ -43,12 +45,13 @@ def _version(path: Path) -> tuple[int, ...]:
 
 def write_tables(directory: Path, dataset: Dataset) -> None:
     """Writes the tables of a split beside its records."""
+    columns = {"images": [f.name for f in dataclasses.fields(Images)], "people": _COLUMNS}
     tables = {
-        f"{name}.{field.name}": np.asarray(getattr(table, field.name))
-        for name, table in (("images", dataset.images), ("people", dataset.people))
-        for field in dataclasses.fields(table)
+        f"{table}.{name}": np.asarray(getattr(getattr(dataset, table), name))
+        for table, names in columns.items()
+        for name in names
     }
-    tables["skeleton"] = np.array(json.dumps(dataclasses.asdict(dataset.skeleton)))
+    tables["skeleton"] = np.array(json.dumps(dataset.skeleton.to_dict()))
     with open(_tables(directory, dataset.split), "wb") as file:
         np.savez(file, allow_pickle=False, **tables, **_polygons(dataset.outlines))
 
@@ -77,7 +80,7 @@ def read(directory: Path, split: str, report: Report = refuse) -> Dataset:
             skeleton = Skeleton.from_dict(json.loads(str(tables["skeleton"])))
         columns = {f.name: tables[f"images.{f.name}"] for f in dataclasses.fields(Images)}
         columns["file_name"] = names = tuple(map(str, columns["file_name"]))
-        people = People(**{f.name: tables[f"people.{f.name}"] for f in dataclasses.fields(People)})
+        people = People(**{name: tables[f"people.{name}"] for name in _COLUMNS})
         outlines = _outlines(tables)
     source = Records(found, split, names)
     return Dataset(directory, split, skeleton, Images(**columns), people, source, outlines)

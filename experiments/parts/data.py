@@ -44,6 +44,9 @@ def check_all(train: Sequence[Dataset], validation: Sequence[Dataset], *, poses:
     if not any(dataset.people.has_box.any() for dataset in train):
         names = "; ".join(map(str, train))
         raise DataError(f"{names}: no person to train on; which category_id do people have?")
+    for number, name in enumerate(train[0].skeleton.blocks):
+        if not any((d.people.has_box & (d.people.classes == number)).any() for d in train):
+            raise DataError(f"{'; '.join(map(str, train))}: no {name} to train on")
     for dataset in train:
         check_pictures(dataset, 0.5)  # a few missing ones are counted by the reader
     if validation:
@@ -118,15 +121,21 @@ def check_pictures(dataset: Dataset, share: float) -> None:
         )
 
 
-def read_split(directories: Sequence[Path], split: str, *, required: bool = True) -> list[Dataset]:
+def read_split(
+    directories: Sequence[Path],
+    split: str,
+    *,
+    required: bool = True,
+    categories: Sequence[str] = (),
+) -> list[Dataset]:
     """That split of every directory that has it; a MissingDataError if one that must has not.
 
-    One that need not be there is told of.
+    One that need not be there is told of. The `categories` are as those of `readers.read`.
     """
     found, missing = [], None
     for directory in directories:
         try:
-            found.append(read(directory, split))
+            found.append(read(directory, split, categories=categories))
         except MissingDataError as error:
             if split == "train" or not Path(directory).is_dir():
                 raise

@@ -23,6 +23,7 @@ from g_rmi.evaluation.truth import BOX_METRICS, KEYPOINT_METRICS, Backend, Truth
 from g_rmi.evaluation.visibility_table import VisibilityRow, visibility_table
 from g_rmi.files import write_whole
 from g_rmi.geometry import to_xywh
+from g_rmi.inference.dataset import FoundBoxes
 from g_rmi.inference.load import load_task
 from g_rmi.inference.people import refuse_crop_settings
 from g_rmi.inference.settings import COUNTING, Settings
@@ -82,32 +83,93 @@ class Arguments:
         require_numbers(self, 1, None, "batch_size")
 
 
-def read_box_source(arguments: Arguments, dataset: Dataset) -> PersonBoxes:
-    """The boxes that `--boxes` names."""
-    settings = arguments.settings
+def detected(
+    arguments: Arguments, dataset: Dataset, classes: Sequence[str]
+) -> dict[str, FoundBoxes] | None:
+    """What the detector of `--boxes detector` finds, by class; None: it is not asked.
+
+    Raises:
+      ValueError: It does not find these classes, or it and the option do not go together.
+    """
     if (arguments.boxes == "detector") != bool(arguments.detector):
         raise ValueError("--boxes detector and --detector DIR go together")
+    if not arguments.detector:
+        return None
+    task, variables = load_task(arguments.detector, stage="detector")
+    assert not isinstance(task, PoseTask | PartsTask)
+    if missing := {*classes} ^ {*task.classes}:
+        raise ValueError(
+            f"--detector {arguments.detector} finds {', '.join(task.classes) or 'people alone'}: "
+            f"{min(missing)!r} is on one side only"
+        )
+    found = measure.find_boxes(task, variables, dataset, flip_test=arguments.settings.flip_test)
+    return {name: found.of_class(i) for i, name in enumerate(task.classes)} or {"": found}
+
+
+def read_box_source(
+    arguments: Arguments, dataset: Dataset, found: FoundBoxes | None, *, only: bool
+) -> PersonBoxes:
+    """The boxes that `--boxes` names: those found, if there are such; else `only` of its class."""
+    settings = arguments.settings
     if arguments.boxes == "gt":
         return ground_truth_boxes(dataset)
     least, most = settings.min_box_score, settings.max_people
-    if not arguments.detector:
-        boxes = read_boxes(arguments.boxes, dataset, min_score=least, max_per_image=most)
+    if found is None:
+        limits = {"min_score": least, "max_per_image": most}
+        own = dataset.categories if only else frozenset()
+        boxes = read_boxes(arguments.boxes, dataset, **limits, only=own)
         if boxes.note and is_first():
             print(f"note: {arguments.boxes}: {boxes.note}")
         if not len(boxes):
             raise ValueError(f"--boxes {arguments.boxes}: no box to look into")
         return boxes
-    task, variables = load_task(arguments.detector, stage="detector")
-    assert not isinstance(task, PoseTask | PartsTask)
-    found = measure.find_boxes(task, variables, dataset, flip_test=settings.flip_test)
-    return best_boxes(*found, min_score=least, max_per_image=most)
+    return best_boxes(*found[:3], min_score=least, max_per_image=most)
+
+
+def evaluate_classes(
+    dataset: Dataset, out: Path, columns: Sequence[str], each: Callable[[str, Dataset, Path], None]
+) -> None:
+    """Evaluates class by class into a directory of each, as if there were no other.
+
+    Then writes the numbers of all and their means, and what was found, under the ids of the data
+    set's categories.
+    """
+    numbers: dict[str, dict[str, float]] = {}
+    results: dict[str, list[Result]] = {"keypoints.json": [], "boxes.json": []}
+    for one in dataset.skeleton.classes:
+        own, folder = dataset.of_class(one.name), out / one.name
+        if not own.people.has_box.any():
+            if is_first():
+                print(f"note: no {one.name} in {dataset.directory}, {dataset.split}")
+            continue
+        if is_first():
+            print(f"{one.name}:")
+        each(one.name, own, folder)
+        if is_first():
+            numbers[one.name] = json.loads((folder / "metrics.json").read_text())
+            category = {"category_id": one.id, "category_name": one.name}
+            for file in (name for name in results if (folder / name).is_file()):
+                found = json.loads((folder / file).read_text())
+                results[file] += [entry | category for entry in found]
+    if not is_first():
+        return
+    metrics = measure.mean_over_classes(numbers)
+    write_json(out / "metrics.json", metrics)
+    for file, entries in results.items():
+        if entries:
+            write_results(out / file, entries)
+    rows = {**numbers, "mean": metrics}
+    show_numbers(rows, columns, f"{dataset.directory}, {dataset.split}: by class")
+    print(f"wrote the numbers of all classes, and a directory for each, to {out}")
 
 
 def evaluate_detector(
     task: Detector, variables: dict, dataset: Dataset, arguments: Arguments, out: Path
 ) -> None:
-    """Finds people, writes what was found, prints COCO's twelve numbers."""
+    """Finds people, writes what was found, prints COCO's twelve numbers, of each class."""
     refuse_pose_options(arguments)
+    if (ours := list(dataset.skeleton.blocks)) != list(task.classes):
+        raise ValueError(f"{dataset.directory} has {ours}, not {task.classes}")
     found = measure.find_boxes(
         task,
         variables,
@@ -115,6 +177,18 @@ def evaluate_detector(
         flip_test=arguments.settings.flip_test,
         batch_size=arguments.batch_size or measure.PICTURES,
     )
+    if not task.classes:
+        return report_boxes(dataset, found, arguments, out)
+    by_class = {name: found.of_class(number) for number, name in enumerate(task.classes)}
+
+    def each(name: str, own: Dataset, folder: Path) -> None:
+        report_boxes(own, by_class[name], arguments, folder)
+
+    return evaluate_classes(dataset, out, BOX_METRICS, each)
+
+
+def report_boxes(dataset: Dataset, found: FoundBoxes, arguments: Arguments, out: Path) -> None:
+    """Writes boxes that were found and drawings, prints COCO's numbers."""
     truth = Truth(as_coco(dataset), dataset.skeleton, arguments.coco_backend)
     results, metrics = measure.score_boxes(dataset, truth, found)
     if not is_first():
@@ -137,7 +211,7 @@ def evaluate_detector(
 def evaluate_pose(
     task: PoseTask, variables: dict, dataset: Dataset, arguments: Arguments, out: Path
 ) -> None:
-    """Finds poses in boxes, writes them, prints COCO's ten numbers and the table of joints.
+    """Finds poses in boxes, writes them, prints COCO's ten numbers, of each class.
 
     Every host computes all numbers: waiting for the first one would take as long.
     """
@@ -148,9 +222,34 @@ def evaluate_pose(
             f"{dataset.directory}, {dataset.split}: nobody's joints are labelled; "
             "boxes alone can measure a detector"
         )
+    found = detected(arguments, dataset, list(task.skeleton.blocks))
+    if not task.skeleton.classes:
+        return report_poses(task, variables, dataset, arguments, out, found[""] if found else None)
+
+    def each(name: str, own: Dataset, folder: Path) -> None:
+        mine = found[name] if found else None
+        report_poses(task.of_class(name), variables, own, arguments, folder, mine, only=True)
+
+    return evaluate_classes(dataset, out, KEYPOINT_METRICS, each)
+
+
+def report_poses(
+    task: PoseTask,
+    variables: dict,
+    dataset: Dataset,
+    arguments: Arguments,
+    out: Path,
+    found: FoundBoxes | None,
+    *,
+    only: bool = False,
+) -> None:
+    """Finds poses in boxes, writes them, prints COCO's ten numbers and the table of joints.
+
+    The boxes of `--boxes detector` are those `found`; of a file `only` those of the set's category.
+    """
     main, head = Path(arguments.boxes).name, task.config.head
     truth = Truth(as_coco(dataset), task.skeleton, arguments.coco_backend)
-    sources = {main: read_box_source(arguments, dataset)}
+    sources = {main: read_box_source(arguments, dataset, found, only=only)}
     decoding = task.decoding(arguments.settings.decoding)
     given = main, dataclasses.replace(arguments.settings, decoding=decoding)
     tables: dict[str, variants.Rows] = {f"boxes: {arguments.boxes}": {"as given": given}}

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -46,6 +46,18 @@ class PoseEvaluation(NamedTuple):
     keep: Bool[np.ndarray, " N"]
     results: list[dict]
     metrics: dict[str, float]
+
+
+def mean_over_classes(numbers: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The numbers of some classes, "horse/AP", and their means, "AP", as COCO takes them.
+
+    A class in which there is nobody to find, whose number is -1, is left out of a mean.
+    """
+    names = dict.fromkeys(name for each in numbers.values() for name in each)
+    found = {n: [each[n] for each in numbers.values() if each.get(n, -1) != -1] for n in names}
+    means = {name: float(np.mean(values)) if values else -1.0 for name, values in found.items()}
+    own = {f"{c}/{name}": value for c, each in numbers.items() for name, value in each.items()}
+    return means | own
 
 
 def predict_poses(

@@ -8,6 +8,7 @@ from typing import Any, TextIO
 
 from g_rmi.evaluation.results import Result, columns_of
 from g_rmi.files import write_whole
+from g_rmi.skeleton import Skeleton
 
 FIRST = ("file_name", "frame", "time", "track_id")  # empty where a result has none
 
@@ -15,7 +16,7 @@ FIRST = ("file_name", "frame", "time", "track_id")  # empty where a result has n
 def write_table(
     path: Path,
     results: Sequence[Result],
-    names: Sequence[str],
+    skeleton: Skeleton,
     *,
     min_score: float,
     visibility: bool = False,
@@ -27,14 +28,14 @@ def write_table(
     """
     text = io.StringIO()
     options: Any = {"min_score": min_score, "visibility": visibility}
-    write_rows(text, results, names, header=True, **options)
+    write_rows(text, results, skeleton, header=True, **options)
     write_whole(path, text.getvalue())
 
 
 def write_rows(
     file: TextIO,
     results: Sequence[Result],
-    names: Sequence[str],
+    skeleton: Skeleton,
     *,
     min_score: float,
     visibility: bool = False,
@@ -42,7 +43,8 @@ def write_rows(
 ) -> None:
     """Writes the rows of some results, below the names of the columns if there is a `header`."""
     options: Any = {"min_score": min_score, "visibility": visibility}
-    columns = columns_of(results, names, first=FIRST, **options)
+    first = (*FIRST, "category_name") if skeleton.classes else FIRST
+    columns = columns_of(results, skeleton, first=first, **options)
     rows = csv.writer(file, lineterminator="\n")
     if header:
         rows.writerow(columns)

@@ -22,10 +22,11 @@ from g_rmi.config import require_numbers
 from g_rmi.evaluation.results import keypoints_of, visibility_of
 from g_rmi.geometry import from_xywh
 from g_rmi.inference.canvas import shape_class
-from g_rmi.inference.pipeline import BoxTable, PosePipeline, check_boxes
+from g_rmi.inference.pipeline import PosePipeline, check_boxes
 from g_rmi.inference.settings import Settings
 from g_rmi.inference.tracking import Tracker, Tracking
 from g_rmi.pose.heads.head import tells_visibility
+from g_rmi.skeleton import Skeleton
 from g_rmi.training.hosts import Hosts
 from g_rmi.types import PERSON, People
 from g_rmi.viz.draw import draw_people, likelier
@@ -104,12 +105,16 @@ class Arguments:
         require_numbers(self, 0, None, "min_keypoint_score")
 
 
+# Boxes and their scores, and of several classes whose name is each one's.
+Boxes = tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, list[str]]
+
+
 class Job(NamedTuple):
-    """A picture on its way: what it is for, its pixels, and boxes and their scores if given."""
+    """A picture on its way: what it is for, its pixels, and boxes if they are given."""
 
     key: Any
     image: Picture
-    boxes: BoxTable | None = None
+    boxes: Boxes | None = None
 
 
 def people_of(
@@ -133,10 +138,10 @@ def people_of(
         before(batch[0][1])
         blank = np.zeros_like(batch[0][1])
         images = [image for _, image, _ in batch] + [blank] * (batch_size - len(batch))
-        given = [(job.boxes[0] / factor, job.boxes[1]) for job, _, factor in batch if job.boxes]
+        given = [(job.boxes[0] / factor, *job.boxes[1:]) for job, _, factor in batch if job.boxes]
         if given:
-            nobody = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
-            given += [nobody] * (batch_size - len(batch))
+            nobody = np.zeros((0, 4), np.float32), np.zeros(0, np.float32), []
+            given += [nobody[: len(given[0])]] * (batch_size - len(batch))
         found: Any = pipeline(images, *(zip(*given) if given else ()))
         for (job, _, factor), people in zip(batch, found):
             # Block i of a picture that was shrunk has its centre at f i + (f - 1) / 2; a box's
@@ -164,7 +169,7 @@ class Run:
     journal: Journal
     progress: Progress
     drawings: dict[str, Path]  # Files to draw into, by input; none to draw nothing.
-    boxes: dict[str, BoxTable] | None  # Of each picture, with their scores; None: detect them.
+    boxes: dict[str, Boxes] | None  # Of each picture; None: detect them.
     drawn_from: float  # Score of the keypoints that are drawn.
     # Records of the inputs, by name and frame, and names of inputs that had to be left out.
     done: dict[tuple[str, int | None], dict] = dataclasses.field(default_factory=dict)
@@ -194,7 +199,7 @@ class Run:
                     image = decode(source.read())
                     boxes = self.boxes[source.name] if self.boxes else None
                     if boxes and not record:
-                        check_boxes(*boxes, size=image.shape[1::-1])
+                        check_boxes(*boxes[:2], size=image.shape[1::-1])
                 except (ValueError, OSError) as error:
                     self._report(source, error)
                     self.progress.advance(bar)
@@ -382,7 +387,7 @@ class Run:
         tracker = Tracker(self.arguments.tracking, skeleton=skeleton)
 
         def follow(record: dict) -> dict:
-            found, ids = tracker(_people_in(record, len(skeleton)), record["time"])
+            found, ids = tracker(_people_in(record, skeleton), record["time"])
             people = [
                 {**person, "keypoints": pose["keypoints"], "track_id": int(track)}
                 for person, pose, track in zip(record["people"], found.to_coco(), ids)
@@ -408,6 +413,8 @@ class Run:
     def record(self, source: Source, frame: int | None, stamp: list[int], people: People) -> dict:
         """What journals keep of a picture or frame."""
         names = ("keypoints", "score", "bbox", "visibility")
+        if people.classes is not None:
+            names = ("category_id", "category_name", *names)
         found = [{name: p[name] for name in names if name in p} for p in people.to_coco()]
         path = {"path": str(source.path or STDIN)}
         return {"name": source.name, "frame": frame, "stamp": stamp, **path, "people": found}
@@ -431,7 +438,7 @@ class Run:
     def drawn(self, image: Picture, record: dict) -> Picture:
         """A picture with the people of its record."""
         skeleton = self.pipeline.pose.skeleton
-        people = _people_in(record, len(skeleton))
+        people = _people_in(record, skeleton)
         ids = [person["track_id"] for person in record["people"] if "track_id" in person]
         return draw_people(
             image,
@@ -442,15 +449,34 @@ class Run:
             ids=np.array(ids, np.int32) if self.arguments.follows else None,
             visibility=likelier(people.visibility),
             skeleton=skeleton,
+            classes=people.classes,
             min_score=self.drawn_from,
         )
 
 
-def _people_in(record: dict, joints: int) -> People:
-    found = record["people"]
-    points = keypoints_of(found, joints)
+def _people_in(record: dict, skeleton: Skeleton) -> People:
+    found, classes = record["people"], None
+    if skeleton.classes:
+        classes = np.array([person["category_name"] for person in found], str)
+        points = np.zeros((len(found), len(skeleton), 3))
+        for row, person in zip(points, found):
+            own = skeleton.blocks[person["category_name"]]
+            row[own] = np.reshape(person["keypoints"], (-1, 3))
+        visibility = _visibility_in(found, skeleton)
+    else:
+        points = keypoints_of(found, len(skeleton))
+        visibility = visibility_of(found, len(skeleton))
     boxes = np.array([person["bbox"] for person in found], np.float64).reshape(-1, 4)
     scores = np.array([person["score"] for person in found], np.float64)
-    visibility = visibility_of(found, joints)
     columns = points[..., :2], points[..., 2], scores, from_xywh(boxes)
-    return People(*columns, visibility=visibility)
+    return People(*columns, skeleton, visibility, classes)
+
+
+def _visibility_in(found: Sequence[dict], skeleton: Skeleton) -> np.ndarray | None:
+    """That of people of several classes, 0 for the joints of the others; None: it is not known."""
+    if not found or "visibility" not in found[0]:
+        return None
+    table = np.zeros((len(found), len(skeleton)))
+    for row, person in zip(table, found):
+        row[skeleton.blocks[person["category_name"]]] = person["visibility"]
+    return table

@@ -72,6 +72,16 @@ def _announce(validation: Dataset) -> None:
 
 
 def _validate_poses(task: PoseTask, validation: Dataset) -> Evaluate:
+    if task.skeleton.classes:
+        sets = {name: validation.of_class(name) for name in task.skeleton.blocks}
+        each = {
+            name: _validate_poses(task.of_class(name), own)
+            for name, own in sets.items()
+            if own.people.has_joints.any()
+        }
+        return lambda variables, step: measure.mean_over_classes(
+            {name: evaluate(variables, step) for name, evaluate in each.items()}
+        )
     truth, boxes = Truth(as_coco(validation), validation.skeleton), ground_truth_boxes(validation)
 
     def evaluate(variables: dict, _: int) -> dict[str, float]:
@@ -83,12 +93,19 @@ def _validate_poses(task: PoseTask, validation: Dataset) -> Evaluate:
 
 
 def _validate_boxes(task: Detector, validation: Dataset) -> Evaluate:
-    truth = Truth(as_coco(validation), validation.skeleton)
+    sets = {name: validation.of_class(name) for name in task.classes} or {"": validation}
+    truths = {name: Truth(as_coco(own), own.skeleton) for name, own in sets.items()}
 
     def evaluate(variables: dict, _: int) -> dict[str, float]:
         _announce(validation)
         found = measure.find_boxes(task, variables, validation)
-        return measure.score_boxes(validation, truth, found)[1]
+        if not task.classes:
+            return measure.score_boxes(validation, truths[""], found)[1]
+        numbers = {
+            name: measure.score_boxes(sets[name], truths[name], found.of_class(number))[1]
+            for number, name in enumerate(task.classes)
+        }
+        return measure.mean_over_classes(numbers)
 
     return evaluate
 

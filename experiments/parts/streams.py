@@ -20,6 +20,7 @@ from experiments.parts.run import Job, Run
 from experiments.parts.videos import VideoFile
 from g_rmi.evaluation.results import Result
 from g_rmi.files import part_of
+from g_rmi.skeleton import Skeleton
 from g_rmi.training.interrupt import StopRequest
 from g_rmi.types import PERSON
 
@@ -154,12 +155,12 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 class Results:
     """`keypoints.json`, and `people.csv`, written frame by frame; there once they are whole."""
 
-    def __init__(self, out: Path, names: Sequence[str], *, csv: bool, **options: Any):
+    def __init__(self, out: Path, skeleton: Skeleton, *, csv: bool, **options: Any):
         """In a directory, which is made; `options` are those of `write_rows`."""
         out.mkdir(parents=True, exist_ok=True)
         self._paths = [out / "keypoints.json"] + [out / "people.csv"] * csv
         self._files: list[Any] = []
-        self._options: Any = {"names": names, **options}
+        self._options: Any = {"skeleton": skeleton, **options}
         self.people = self.frames = self.dropped = 0
 
     def __enter__(self) -> "Results":
@@ -195,11 +196,11 @@ def follow(run: Run, address: str) -> Results:
     if it cannot be opened.
     """
     arguments, source = run.arguments, Source(None, name_of(address))
-    names, drawing = run.pipeline.pose.skeleton.names, run.drawings.get(source.name)
+    skeleton, drawing = run.pipeline.pose.skeleton, run.drawings.get(source.name)
     track = run.follower()
     bar = run.progress.add_task(source.name, total=None)
     options = {"min_score": run.drawn_from, "visibility": run.tells_visibility}
-    results = Results(arguments.out, names, csv=arguments.csv, **options)
+    results = Results(arguments.out, skeleton, csv=arguments.csv, **options)
     with Stream(address, every=arguments.every) as stream, results:
         file = VideoFile(drawing, stream.fps, live=True) if drawing else None
         with file or contextlib.nullcontext(), StopRequest() as stop:

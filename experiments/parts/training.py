@@ -42,6 +42,9 @@ class Arguments:
     # Data directories: COCO's layout, or packed by `data_pipeline.prepare`. Several are mixed.
     # Without any, the synthetic set is made and used.
     data: tuple[Path, ...] = ()
+    # Categories of COCO annotation files to find, each a class with the joints that it declares:
+    # `--category person horse`; "all" that declare joints. Default: people, or the only one.
+    category: tuple[str, ...] = ()
     # Work directory or weights file of another training to start from: as wide as this network, as
     # deep or shallower. From another stage the backbone is taken, from another head the pyramid as
     # well; from other joints all but the joints that have other names here.
@@ -68,6 +71,23 @@ class Arguments:
     def directory(self) -> Path:
         """The work directory, given or by the config's name."""
         return self.workdir or Path("runs") / Path(self.config).stem
+
+
+def read_data(arguments: Arguments) -> tuple[list[Dataset], list[Dataset]]:
+    """The training sets, and the validation set if there is one.
+
+    Raises:
+      ValueError: Bottom-up networks are not for several classes.
+      DataError: See `experiments.parts.data`.
+    """
+    stage, classes = arguments.experiment.stage, arguments.category
+    if classes and stage == "parts":
+        raise ValueError(f"--category {' '.join(classes)}: not for a bottom-up network")
+    directories, chosen = data.directories(arguments.data), {"categories": classes}
+    datasets = data.read_split(directories, "train", **chosen)
+    validation = data.read_split(directories, "val", required=False, **chosen)
+    data.check_all(datasets, validation, poses=STAGES[stage].keypoints)
+    return datasets, validation
 
 
 def fitted(experiment: Experiment, datasets: list[Dataset]) -> dict:
@@ -126,6 +146,7 @@ def _alike(other: Any, task: Any) -> bool:
         and type(other.config.backbone) is type(task.config.backbone)
         and kinds[0] == kinds[1]
         and getattr(other, "skeleton", None) == getattr(task, "skeleton", None)
+        and getattr(other, "classes", None) == getattr(task, "classes", None)
     )
 
 
@@ -150,17 +171,14 @@ def run(arguments: Arguments) -> None:
     enable_compilation_cache()
     values = to_dict(experiment)
     track = wandb_run(arguments.wandb, arguments.directory, values) if arguments.wandb else None
-    directories = data.directories(arguments.data)
-    datasets = data.read_split(directories, "train")
-    validation = data.read_split(directories, "val", required=False)
+    datasets, validation = read_data(arguments)
     stage = STAGES[experiment.stage]
-    data.check_all(datasets, validation, poses=stage.keypoints)
     skeleton = datasets[0].skeleton
     task = experiment.model.task(skeleton)
     if isinstance(task, PoseTask) and tells_visibility(task.config.head):
         data.check_visibility(datasets)
-    if stage.keypoints and skeleton != COCO:
-        values["skeleton"] = dataclasses.asdict(skeleton)
+    if skeleton.classes or (stage.keypoints and skeleton != COCO):
+        values["skeleton"] = skeleton.to_dict()
     batches = stage.batches(experiment, datasets)
     # What identifies the training data in a checkpoint: names and digests, not paths.
     sets = {f"{i} {d.directory.name} {d.split}": d.fingerprint for i, d in enumerate(datasets)}

@@ -19,7 +19,8 @@ from g_rmi.types import Detections
 class Detector(Protocol):
     """A person detector: `g_rmi.training.task.Task`, and pictures to people.
 
-    The config has `canvas`, the shorter and longer side of the canvas that pictures are fitted to,
+    It may find several classes, whose names it has in the order of their numbers; none: people. The
+    config has `canvas`, the shorter and longer side of the canvas that pictures are fitted to,
     and `detections`, the most people of a picture.
     """
 
@@ -28,6 +29,10 @@ class Detector(Protocol):
     @property
     def config(self) -> Any:
         """Of the network, its targets, losses and decoding; frozen."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, if there are several."""
 
     def init(self, key: PRNGKeyArray) -> dict:
         """Fresh variables: {"params": ..., "batch_stats": ...}."""
@@ -73,6 +78,21 @@ class Candidates(NamedTuple):
     deltas: Float[Array, "*B N 4"]
     regions: Float[Array, "*B N 4"]  # canvas pixels
     usable: Bool[Array, "*B N"]
+    classes: Int[Array, "*B N"] | None = None  # where there are several
+
+
+def each_class(
+    scores: Float[Array, "B N C"],
+    deltas: Float[Array, "B N 4"],
+    regions: Float[Array, "B N 4"],
+    usable: Bool[Array, "B N"],
+) -> Candidates:
+    """Every region as a candidate for every class."""
+    each = partial(jnp.repeat, repeats=scores.shape[2], axis=1)
+    numbers = jnp.arange(scores.shape[2], dtype=jnp.int32)
+    classes = jnp.broadcast_to(numbers[None, None], scores.shape)
+    scores, classes = (x.reshape(len(x), -1) for x in (scores, classes))
+    return Candidates(scores, each(deltas), each(regions), each(usable), classes)
 
 
 # Pictures on canvases, and their sizes, to what may be people there.
@@ -105,20 +125,23 @@ def select(
     iou: float,
     candidates: int | None = None,
 ) -> Detections:
-    """The people of one picture: boxes inside it, NMS, then the best `count`.
+    """The people of one picture: boxes inside it, NMS (in each class), then the best `count`.
 
     Only the best `candidates` go into the NMS; None: all.
     """
     if candidates is not None:
         index, usable = best(seen.scores, seen.usable, candidates)
         seen = jax.tree.map(lambda x: x[index], seen)._replace(usable=usable)
-    scores, deltas, regions, usable = seen
+    scores, deltas, regions, usable, classes = seen
     boxes = clip_boxes(decode_boxes(deltas, regions), size)
     usable = usable & (boxes[:, 2:] > boxes[:, :2]).all(-1)
-    keep = box_nms(boxes, scores, usable, threshold=iou, limit=count)
+    keep = box_nms(boxes, scores, usable, threshold=iou, limit=count, classes=classes)
     index, valid = best(scores, keep, count)
     return Detections(
-        jnp.where(valid[:, None], boxes[index], 0.0), jnp.where(valid, scores[index], 0.0), valid
+        jnp.where(valid[:, None], boxes[index], 0.0),
+        jnp.where(valid, scores[index], 0.0),
+        valid,
+        None if classes is None else jnp.where(valid, classes[index], 0),
     )
 
 

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from g_rmi.detector.targets import Targets
 from g_rmi.nn.losses import huber, logistic
@@ -13,15 +13,22 @@ def objectness_loss(logits: Float[Array, " S"], targets: Targets) -> Float[Array
     return _mean(logistic(logits, targets.person.astype(jnp.float32)), targets)
 
 
-def class_loss(logits: Float[Array, "S 2"], targets: Targets) -> Float[Array, ""]:
+def class_loss(logits: Float[Array, "S L"], targets: Targets) -> Float[Array, ""]:
     """Softmax loss (background, person), summed over the sample and divided by S."""
-    return _mean(class_losses(logits, targets.person), targets)
+    return _mean(class_losses(logits, targets.person, targets.classes), targets)
 
 
-def class_losses(logits: Float[Array, "S 2"], person: Bool[Array, " S"]) -> Float[Array, " S"]:
-    """Softmax loss (background, person) of each row."""
+def class_losses(
+    logits: Float[Array, "S L"],
+    person: Bool[Array, " S"],
+    classes: Int[Array, " S"] | None = None,
+) -> Float[Array, " S"]:
+    """Softmax loss (background, then the classes; None: people alone) of each row."""
     log_p = jax.nn.log_softmax(logits)
-    return -jnp.where(person, log_p[:, 1], log_p[:, 0])
+    own = log_p[:, 1]
+    if classes is not None:
+        own = jnp.take_along_axis(log_p, 1 + classes[:, None], axis=1)[:, 0]
+    return -jnp.where(person, own, log_p[:, 0])
 
 
 def localisation_loss(

@@ -43,9 +43,12 @@ class RPN(nn.Module):
 
 
 class BoxOutputs(NamedTuple):
-    """Logits of background and person, and the deltas of the person's box, of each region."""
+    """Logits of background and person, and the deltas of the person's box, of each region.
 
-    logits: Float[Array, "*B R 2"]
+    Of several classes, each has a logit, and all have one box.
+    """
+
+    logits: Float[Array, "*B R L"]
     deltas: Float[Array, "*B R 4"]
 
 

@@ -23,6 +23,7 @@ class Targets(NamedTuple):
     valid: Bool[Array, " S"]  # the row is used
     person: Bool[Array, " S"]  # else background
     deltas: Float[Array, "S 4"]  # of that person's box; zero for background
+    classes: Int[Array, " S"] | None = None  # that person's, where there are several
 
 
 class Labels(NamedTuple):
@@ -112,7 +113,8 @@ def sample_targets(
 def _targets(labels, index, valid, candidates, truth) -> Targets:
     person = labels.positive[index] & valid
     deltas = encode_boxes(truth.boxes[labels.index[index]], candidates[index])
-    return Targets(index, valid, person, jnp.where(person[:, None], deltas, 0.0))
+    classes = None if truth.classes is None else truth.classes[labels.index[index]]
+    return Targets(index, valid, person, jnp.where(person[:, None], deltas, 0.0), classes)
 
 
 def hardest(

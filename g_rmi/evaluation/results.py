@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from g_rmi.config import nearest
 from g_rmi.files import write_whole
 from g_rmi.geometry import to_xywh
+from g_rmi.skeleton import Skeleton
 from g_rmi.types import PERSON
 
 Result = dict[str, Any]
@@ -70,7 +71,7 @@ def write_results(path: str | os.PathLike, results: Sequence[Result]) -> None:
 
 def columns_of(
     results: Sequence[Result],
-    names: Sequence[str],
+    skeleton: Skeleton,
     *,
     min_score: float,
     visibility: bool = False,
@@ -81,19 +82,28 @@ def columns_of(
     The fields `first` (None where a result has none), then `score`, `bbox_x`, `bbox_y`,
     `bbox_width`, `bbox_height`, and of each joint `NAME_x`, `NAME_y`, `NAME_score` and, if the
     results have it, `NAME_visibility`; x, y and visibility are None where the joint scores lower
-    than `min_score`.
+    than `min_score`. Of several classes the joints of the same name share columns; all are None
+    where a result's class has no such joint.
     """
     columns: dict[str, list] = {name: [r.get(name) for r in results] for name in (*first, "score")}
     for i, name in enumerate(("x", "y", "width", "height")):
         columns[f"bbox_{name}"] = [result["bbox"][i] for result in results]
-    for k, joint in enumerate(names):
-        triples = [result["keypoints"][3 * k : 3 * k + 3] for result in results]
-        sure = [score >= min_score for _, _, score in triples]
+    sets = {name: skeleton.of_class(name) for name in skeleton.blocks} or {None: skeleton}
+    places = {name: {joint: k for k, joint in enumerate(own.names)} for name, own in sets.items()}
+    for joint in dict.fromkeys(joint for own in sets.values() for joint in own.names):
+        numbers = [
+            places[r["category_name"] if skeleton.classes else None].get(joint) for r in results
+        ]
+        triples = [
+            (None,) * 3 if k is None else result["keypoints"][3 * k : 3 * k + 3]
+            for k, result in zip(numbers, results)
+        ]
+        sure = [score is not None and score >= min_score for _, _, score in triples]
         for i, name in enumerate(("x", "y")):
             columns[f"{joint}_{name}"] = [t[i] if s else None for t, s in zip(triples, sure)]
         columns[f"{joint}_score"] = [score for _, _, score in triples]
         if visibility:
-            seen = [result["visibility"][k] for result in results]
+            seen = [None if k is None else r["visibility"][k] for k, r in zip(numbers, results)]
             columns[f"{joint}_visibility"] = [v if s else None for v, s in zip(seen, sure)]
     return columns
 

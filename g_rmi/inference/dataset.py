@@ -86,6 +86,12 @@ class FoundBoxes(NamedTuple):
     image: Int[np.ndarray, " N"]
     boxes: Float[np.ndarray, "N 4"]
     scores: Float[np.ndarray, " N"]
+    classes: Int[np.ndarray, " N"] | None = None  # where there are several
+
+    def of_class(self, number: int) -> "FoundBoxes":
+        """Those of one class."""
+        own = self.classes == number
+        return FoundBoxes(self.image[own], self.boxes[own], self.scores[own])
 
 
 @lru_cache
@@ -112,16 +118,16 @@ def detect_people(
     `batches` are this host's pictures as `data_pipeline.loader.canvases` makes them: "image",
     "size", "scale" (image pixels per canvas pixel), and what `predict_batches` needs.
     """
-    none = FoundBoxes(np.zeros(0, np.int32), np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
-    rows = [none]
+    none = np.zeros(0, np.int32), np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+    rows = [FoundBoxes(*none, np.zeros(0, np.int32) if task.classes else None)]
     detect = make_detect(task, flip_test=flip_test)
     for index, found in predict_batches(detect, variables, batches, mesh=mesh):
         image = np.broadcast_to(index[:, None], found.valid.shape)
-        columns = (image, found.boxes, found.scores)
-        rows.append(FoundBoxes(*(column[found.valid] for column in columns)))
-    table = FoundBoxes(*map(np.concatenate, zip(*rows)))
+        columns = FoundBoxes(image, found.boxes, found.scores, found.classes)
+        rows.append(jax.tree.map(lambda column, valid=found.valid: column[valid], columns))
+    table = jax.tree.map(lambda *columns: np.concatenate(columns), *rows)
     order = np.lexsort((-table.scores, table.image))
-    return FoundBoxes(*(column[order] for column in table))
+    return jax.tree.map(lambda column: column[order], table)
 
 
 @lru_cache

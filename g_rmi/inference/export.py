@@ -35,10 +35,12 @@ def export_program(
       make nothing faster, and could be neither looked at nor replaced.
 
     Raises:
-      ValueError: The pipeline has no detector and needs one, its solver runs on the host, or a
-        number is not positive or too large.
+      ValueError: The pipeline has no detector and needs one, or several classes, its solver runs
+        on the host, or a number is not positive or too large.
     """
     pose = pipeline.pose
+    if names := ", ".join(pose.skeleton.blocks):
+        raise ValueError(f"several classes, {names}: only one goes into an exported program")
     if isinstance(pose, PartsTask):
         if pose.decoding(pipeline.settings.decoding) == "exact":
             raise ValueError("decoding 'exact' runs on the host and cannot be exported")

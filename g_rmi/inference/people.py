@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Num, PyTree
+from jaxtyping import Array, Bool, Float, Int, Num, PyTree
 
 from g_rmi.detector.detector import Detector
 from g_rmi.geometry import Affine, apply_affine, invert_affine
 from g_rmi.inference.canvas import Letterbox, canvas_to_image
-from g_rmi.inference.rank import rank, rank_options
+from g_rmi.inference.rank import rank, rank_classes, rank_options
 from g_rmi.inference.sampling import mipmaps, sample
 from g_rmi.inference.settings import Look, Settings
 from g_rmi.ops.boxes import extend_boxes
@@ -40,6 +40,8 @@ class PeopleTable(NamedTuple):
     boxes: Float[Array, "B P 4"]
     valid: Bool[Array, "B P"]
     visibility: Float[Array, "B P K"] | None = None  # as that of `Poses`
+    # Numbers among the skeleton's, where there are several; of no person 0.
+    classes: Int[Array, "B P"] | None = None
 
 
 def find_people(
@@ -65,6 +67,9 @@ def find_people(
         assert detector is not None  # what `PosePipeline` sees to
         first = detector, variables["detector"], pictures, levels
         boxes = find_boxes(*first, canvas=canvas, settings=settings)
+        if boxes.classes is not None:
+            order = [list(pose.skeleton.blocks).index(name) for name in detector.classes]
+            boxes = boxes._replace(classes=jnp.asarray(order, jnp.int32)[boxes.classes])
     return find_poses(pose, variables["pose"], pictures, levels, boxes, settings=settings)
 
 
@@ -83,7 +88,8 @@ def find_boxes(
     boxes = canvas_to_image(found.boxes, pictures.scale)
     valid = found.valid & (found.scores >= settings.min_box_score)
     some = slice(settings.max_people)
-    return Detections(boxes[:, some], found.scores[:, some], valid[:, some])
+    found = Detections(boxes, found.scores, valid, found.classes)
+    return jax.tree.map(lambda column: column[:, some], found)
 
 
 def _canvases(
@@ -159,6 +165,7 @@ def find_poses(
     """Second stage: a pose for every valid box of all pictures, rescored and suppressed."""
     config, look = pose.config, settings.look
     count, per_picture = boxes.valid.shape
+    classes = None if boxes.classes is None else boxes.classes.reshape(-1)
     flat, shape = boxes.boxes.reshape(-1, 4), {"aspect": config.aspect, "scale": config.box_scale}
     windows = extend_boxes(flat, **shape)
     rows, columns = grids(windows, **config.grid._asdict())
@@ -176,15 +183,16 @@ def find_poses(
         return jnp.stack([straight, *views])
 
     def chunk(some):
-        return predict_crops(pose, variables, lax.map(crop, some), windows[some], look=look)
+        own = None if classes is None else classes[some]
+        return predict_crops(pose, variables, lax.map(crop, some), windows[some], own, look=look)
 
     poses = in_chunks(chunk, boxes.valid.reshape(-1), settings.crops_at_once)
     poses = jax.tree.map(lambda x: x.reshape(count, per_picture, *x.shape[1:]), poses)
-    ranked = partial(rank, sigmas=pose.skeleton.sigmas, **rank_options(settings))
+    ranked = partial(rank_classes, skeleton=pose.skeleton, **rank_options(settings))
     scores, keep = jax.vmap(ranked)(poses.keypoints, poses.scores, *boxes)
     order = jnp.argsort(jnp.where(keep, -scores, jnp.inf), axis=1, stable=True)
     columns = poses.keypoints, poses.keypoint_scores, scores, boxes.boxes, keep
-    table = PeopleTable(*columns, poses.visibility)
+    table = PeopleTable(*columns, poses.visibility, boxes.classes)
     best_first = jax.vmap(lambda order, table: jax.tree.map(lambda column: column[order], table))
     return best_first(order, table)
 
@@ -208,18 +216,45 @@ def predict_crops(
     variables: Any,
     image: Num[Array, "B *views H W 3"],
     box: Float[Array, "B 4"],
+    classes: Int[Array, " B"] | None = None,
     *,
     look: Look,
     truth: PyTree = None,
 ) -> Poses:
     """RGB crops in 0..255, each with its `turned_views`, to poses in the images' own pixels.
 
-    `box` is what each crop shows, in image pixels; for the `truth`, see `PoseTask.predict`.
+    `box` is what each crop shows, in image pixels; of several `classes`, only the joints of each
+    crop's own are read. For the `truth`, see `PoseTask.predict`.
     """
     views = turned_views(pose.config, look)
     maps = pose.predict(variables, image, flip_test=look.flip_test, turns=views, truth=truth)
-    poses = pose.decode(maps, look.decoding)
-    return poses._replace(keypoints=crop_to_image(poses.keypoints, box, pose.grid))
+    if classes is None:
+        poses = pose.decode(maps, look.decoding)
+    else:
+        poses = decode_classes(pose, maps, classes, look.decoding)
+    keypoints = crop_to_image(poses.keypoints, box, pose.grid)
+    if classes is not None:
+        own = np.zeros((len(pose.skeleton.classes), len(pose.skeleton)), bool)
+        for row, block in zip(own, pose.skeleton.blocks.values()):
+            row[block] = True
+        keypoints = jnp.where(jnp.asarray(own)[classes][..., None], keypoints, 0.0)
+    return poses._replace(keypoints=keypoints)
+
+
+def decode_classes(
+    pose: PoseTask, maps: Any, classes: Int[Array, " B"], decoding: str | None
+) -> Poses:
+    """The poses of crops of several classes, by the joints of each one's; the others are 0."""
+    found = []
+    for name, block in pose.skeleton.blocks.items():
+        one = pose.of_class(name)
+        points, scores, total, seen = one.decode(one.block(maps), decoding)
+        beside = block.start, len(pose.skeleton) - block.stop
+        points = jnp.pad(points, ((0, 0), beside, (0, 0)))
+        scores, seen = jax.tree.map(lambda x, b=beside: jnp.pad(x, ((0, 0), b)), (scores, seen))
+        found.append(Poses(points, scores, total, seen))
+    rows = jnp.arange(len(classes))
+    return jax.tree.map(lambda *each: jnp.stack(each)[classes, rows], *found)
 
 
 def crop_to_image(

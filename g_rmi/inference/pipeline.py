@@ -10,10 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 
 from g_rmi.compile_cache import enable_compilation_cache
+from g_rmi.config import nearest
 from g_rmi.detector.detector import Detector
 from g_rmi.geometry import MAX_SCORE, are_shares, fit_canvas, misfit, without_inside
 from g_rmi.inference.canvas import LARGEST, alike, pack
@@ -27,6 +28,8 @@ from g_rmi.pose.task import PoseTask
 from g_rmi.types import Detections, People
 
 BoxTable = tuple[Float[np.ndarray, "_ 4"], Float[np.ndarray, " _"]]  # and their scores
+# And their classes by number, where there are several.
+_Given = tuple[Float[np.ndarray, "_ 4"], Float[np.ndarray, " _"], Int[np.ndarray, " _"] | None]
 
 
 @lru_cache
@@ -88,6 +91,7 @@ class PosePipeline:
 
     def __post_init__(self):
         self.pose.decoding(self.settings.decoding)  # raises if there is no such
+        check_classes(self.detector, self.pose)
         if isinstance(self.pose, PartsTask):
             refuse_crop_settings(self.settings)
 
@@ -141,7 +145,7 @@ class PosePipeline:
         return cls(*stages, settings, mesh, boxes_min_score)
 
     def __call__(
-        self, image: Any, boxes: Any = None, box_scores: Any = None
+        self, image: Any, boxes: Any = None, box_scores: Any = None, box_classes: Any = None
     ) -> People | list[People]:
         """Finds people.
 
@@ -152,6 +156,8 @@ class PosePipeline:
             such for several pictures. The detector finds them if None. Of people whose poses are
             the same, by OKS-NMS, one stays.
           box_scores: Of the boxes, [M], or a list of such, for rankings that read them; None: 1.
+          box_classes: Of a network for several classes whose name is each box's, [M], or a list of
+            such.
 
         Returns:
           The people of the picture, best first, in its own pixels; a list for several pictures.
@@ -171,25 +177,49 @@ class PosePipeline:
         ]
         given = None
         if boxes is not None:
-            scores = [None] * len(images) if box_scores is None and several else box_scores
-            columns = (boxes, scores) if several else ([boxes], [scores])
-            for name, column in zip(("boxes", "box_scores"), columns):
+            nothing = [None] * len(images) if several else None
+            scores, names = (
+                nothing if column is None else column for column in (box_scores, box_classes)
+            )
+            columns: Any = (boxes, scores, names) if several else ([boxes], [scores], [names])
+            for name, column in zip(("boxes", "box_scores", "box_classes"), columns):
                 if not hasattr(column, "__len__") or len(column) != len(images):
                     what = f"{name} must be a list of {len(images)} arrays, one for each picture"
                     raise ValueError(f"{what}, got {_shown(column)}")
-            given = [
-                check_boxes(*each, size=picture.shape[1::-1], where=f"image {i}: " * several)
-                for i, (picture, *each) in enumerate(zip(images, *columns))
-            ]
-        elif box_scores is not None:
-            raise ValueError("box_scores: of no use without boxes")
+            given = []
+            for i, (picture, *each, own) in enumerate(zip(images, *columns)):
+                where = f"image {i}: " * several
+                table = check_boxes(*each, size=picture.shape[1::-1], where=where)
+                numbers = self._numbers_of(own, len(table[0]), where)
+                given.append((*table, numbers))
+        else:
+            for name, value in (("box_scores", box_scores), ("box_classes", box_classes)):
+                if value is not None:
+                    raise ValueError(f"{name}: of no use without boxes")
         found: dict[int, People] = {}
         for group in alike(images):
             people = self._run([images[i] for i in group], given and [given[i] for i in group])
             found.update(zip(group, people))
         return [found[i] for i in range(len(images))] if several else found[0]
 
-    def _run(self, images: list[np.ndarray], boxes: list[BoxTable] | None) -> list[People]:
+    def _numbers_of(self, names: Any, count: int, where: str) -> np.ndarray | None:
+        """The classes of so many boxes by number; None if there is one only."""
+        known = list(self.pose.skeleton.blocks)
+        if not known and names is not None:
+            raise ValueError(f"{where}box_classes: of no use, there is one class only")
+        if not known:
+            return None
+        if names is None or isinstance(names, str) or len(names) != count:
+            wanted = f"a list of {count} names, each one of {', '.join(known)}"
+            raise ValueError(f"{where}box_classes must be {wanted}, got {_shown(names)}")
+        for name in names:
+            if name not in known:
+                raise ValueError(
+                    f"{where}box_classes: no class {name!r}{nearest(str(name), known)}"
+                )
+        return np.array([known.index(name) for name in names], np.int32)
+
+    def _run(self, images: list[np.ndarray], boxes: list[_Given] | None) -> list[People]:
         """Pictures of one orientation and size class."""
         devices = self.mesh.size if self.mesh else 1
         count = -(-len(images) // devices) * devices
@@ -206,28 +236,52 @@ class PosePipeline:
         # the end: another threshold compiles nothing.
         everybody = dataclasses.replace(self.settings, min_score=0.0)
         run = kept(self.detector, self.pose, canvas, everybody, self.mesh)
-        table = PeopleTable(*jax.device_get(run(self.variables, pictures, given)))
+        found = PeopleTable(*jax.device_get(run(self.variables, pictures, given)))
         least = self.settings.min_score
         if boxes is not None and self.boxes_min_score is not None:
             least = self.boxes_min_score
-        valid = table.valid & ~(table.scores < least)
-        people = (
-            jax.tree.map(lambda column, i=i: column[i][valid[i]], table) for i in range(len(images))
+        valid = found.valid & ~(found.scores < least)
+        if found.classes is not None:
+            found = found._replace(classes=np.array(list(self.pose.skeleton.blocks))[found.classes])
+        people: Any = (
+            jax.tree.map(lambda column, i=i: column[i][valid[i]], found) for i in range(len(images))
         )
-        skeleton = self.pose.skeleton
-        return [People(*one[:4], skeleton=skeleton, visibility=one.visibility) for one in people]
+        return [
+            People(
+                *one[:4],
+                skeleton=self.pose.skeleton,
+                visibility=one.visibility,
+                classes=one.classes,
+            )
+            for one in people
+        ]
 
 
-def _given(boxes: list[BoxTable], count: int) -> Detections:
+def check_classes(detector: Detector | None, pose: PoseTask | PartsTask) -> None:
+    """A ValueError if a detector does not find what a pose network is for."""
+    if detector is None:
+        return
+    known = list(pose.skeleton.blocks)
+    if strangers := [name for name in detector.classes if name not in known]:
+        have = f"has {', '.join(known)}" if known else "is for people alone"
+        raise ValueError(f"the detector finds {strangers[0]!r}, and the pose network {have}")
+    if known and not detector.classes:
+        names = ", ".join(known)
+        raise ValueError(f"the pose network has {names}, and the detector finds people alone")
+
+
+def _given(boxes: list[_Given], count: int) -> Detections:
     """Boxes as a table; a power of two of rows, 32 or more, for few compilations."""
-    longest = max((len(scores) for _, scores in boxes), default=0)
+    longest = max((len(scores) for _, scores, _ in boxes), default=0)
     rows = 1 << max(longest - 1, 31).bit_length()
     table, scores = np.zeros((count, rows, 4), np.float32), np.zeros((count, rows), np.float32)
-    valid = np.zeros((count, rows), bool)
-    for i, given in enumerate(boxes):
-        some = slice(len(given[1]))
-        table[i, some], scores[i, some], valid[i, some] = *given, True
-    on_host: Any = (table, scores, valid)
+    valid, classes = np.zeros((count, rows), bool), np.zeros((count, rows), np.int32)
+    for i, (box, score, number) in enumerate(boxes):
+        some = slice(len(score))
+        table[i, some], scores[i, some], valid[i, some] = box, score, True
+        classes[i, some] = 0 if number is None else number
+    one = all(number is None for *_, number in boxes)
+    on_host: Any = (table, scores, valid, None if one else classes)
     return Detections(*on_host)
 
 

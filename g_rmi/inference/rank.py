@@ -1,6 +1,7 @@
 """People ranked and duplicates dropped (paper, section 3.2.3), on the device and over data sets."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from g_rmi.inference.settings import Ranking, Settings
 from g_rmi.ops.nms import box_nms as _box_nms
 from g_rmi.ops.nms import oks_nms as _oks_nms
+from g_rmi.skeleton import Skeleton
 from g_rmi.types import People
 
 
@@ -41,6 +43,29 @@ def rank(
         areas = jnp.prod(boxes[:, 2:] - boxes[:, :2], axis=-1)
         keep = _oks_nms(keypoints, scores, areas, keep, sigmas=sigmas, threshold=oks_nms)
     return scores, keep
+
+
+def rank_classes(
+    keypoints: Float[Array, "N K 2"],
+    pose_scores: Float[Array, " N"],
+    boxes: Float[Array, "N 4"],
+    box_scores: Float[Array, " N"],
+    valid: Bool[Array, " N"],
+    classes: Int[Array, " N"] | None,
+    *,
+    skeleton: Skeleton,
+    **options: Any,
+) -> tuple[Float[Array, " N"], Bool[Array, " N"]]:
+    """`rank` inside each class, by its own joints; without classes, of all."""
+    if classes is None:
+        given = keypoints, pose_scores, boxes, box_scores, valid
+        return rank(*given, sigmas=skeleton.sigmas, **options)
+    found = []
+    for number, block in enumerate(skeleton.blocks.values()):
+        given = keypoints[:, block], pose_scores, boxes, box_scores, valid & (classes == number)
+        found.append(rank(*given, sigmas=skeleton.sigmas[block], **options))
+    scores, keep = zip(*found)
+    return scores[0], jnp.stack(keep).any(0)
 
 
 def rank_options(settings: Settings) -> dict:

@@ -268,6 +268,8 @@ class Tracker:
         """The skeleton is that of the pose network."""
         for name, value, kind in ("settings", settings, Tracking), ("skeleton", skeleton, Skeleton):
             require(isinstance(value, kind), name, value, f"a {kind.__name__}")
+        if skeleton.classes:
+            raise ValueError(f"skeleton: one class is followed, not {', '.join(skeleton.blocks)}")
         self._joints = len(skeleton)
         self._follow = _compiled(skeleton.sigmas, settings)
         self._tracks = no_tracks(0, self._joints)

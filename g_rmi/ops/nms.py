@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Real
+from jaxtyping import Array, Bool, Int, Real
 
 from g_rmi.ops.boxes import iou
 from g_rmi.ops.oks import pairwise_oks
@@ -49,6 +49,7 @@ def box_nms(
     *,
     threshold: Real[ArrayLike, ""],
     limit: int | None = None,
+    classes: Int[ArrayLike, " N"] | None = None,
 ) -> Bool[Array, " N"]:
     """`greedy_nms` by the IoU of boxes; the N x N matrix is never held.
 
@@ -58,16 +59,24 @@ def box_nms(
       valid: Candidates that take part.
       threshold: IoU above which the worse of two boxes is dropped; .6 in the paper.
       limit: Only the best so many of the kept ones are wanted; the rest is not looked for.
+      classes: Boxes of different classes do not drop each other; None: all are of one.
 
     Returns:
       The boxes that are kept.
     """
     boxes = jnp.asarray(boxes, jnp.float32)
+    numbers = None if classes is None else jnp.asarray(classes)
 
     def among(rows):
         block = boxes.at[rows].get(mode="clip")
         # The small matrix is computed twice: cheaper than cutting it out of the large one.
-        return iou(block, block), iou(block, boxes)
+        in_block, with_all = iou(block, block), iou(block, boxes)
+        if numbers is None:
+            return in_block, with_all
+        own = numbers.at[rows].get(mode="clip")[:, None]
+        return (
+            jnp.where(own == c, x, 0.0) for c, x in ((own.T, in_block), (numbers[None], with_all))
+        )
 
     return _greedy(among, scores, valid, threshold=threshold, limit=limit)
 

@@ -25,12 +25,21 @@ class PoseTask:
 
     config: PoseConfig
     skeleton: Skeleton = COCO
+    # Of a network for several classes, if the skeleton is that of one: that of all of them, and
+    # where its joints begin there; see `of_class`.
+    whole: Skeleton | None = None
+    first: int = 0
     stage: ClassVar[str] = "pose"
 
     @property
     def network(self) -> PoseNetwork:
         """The linen module."""
-        return PoseNetwork(self.config, self.skeleton)
+        return PoseNetwork(self.config, self.whole or self.skeleton)
+
+    def of_class(self, name: str) -> "PoseTask":
+        """The same network to find one of its skeleton's classes: only those joints are read."""
+        own, block = self.skeleton.of_class(name), self.skeleton.blocks[name]
+        return PoseTask(self.config, own, self.skeleton, block.start)
 
     @property
     def grid(self) -> Grid:
@@ -109,6 +118,8 @@ class PoseTask:
         """
         if truth is not None and (flip_test or turns):
             raise ValueError("the truth about a crop is not that about its other views")
+        if truth is not None and self.whole is not None:
+            raise ValueError("the truth about one class is not that about all")
         several = (1 + len(turns),) if turns else ()
         if image.shape[1:-3] != several:
             wanted = f"[B, {''.join(f'{size}, ' for size in several)}H, W, 3]"
@@ -124,8 +135,19 @@ class PoseTask:
         maps: Maps = self.network.apply(  # type: ignore[bad-assignment]
             variables, image, teacher=None if truth is None else Teacher(truth)
         )
-        flip = self.skeleton.flip_index
-        return views.merge(maps, seen, self.config.head.fields, flip=flip, grid=self.grid)
+        whole, fields = self.whole or self.skeleton, self.config.head.fields
+        maps = views.merge(maps, seen, fields, flip=whole.flip_index, grid=self.grid)
+        return maps if self.whole is None else self.block(maps)
+
+    def block(self, maps: Maps) -> dict[str, Float[Array, "B h w ..."]]:
+        """Of the maps of all classes those of the one that this task finds."""
+        joints = slice(self.first, self.first + len(self.skeleton))
+        return {
+            field.name: maps[field.name][
+                (..., *(joints,) * field.joints, *(slice(None),) * field.vector)
+            ]
+            for field in self.config.head.fields
+        }
 
     def decoding(self, wanted: str | None) -> str:
         """How maps are read: as wanted, as the config says for None; see `check_decoding`."""

@@ -40,20 +40,29 @@ def transfer(
 
     Weights of the same name and shape are taken. Those that belong to joints, or to ordered pairs
     of joints, are taken for the joints that both keypoint sets call by the same name; other joints
-    keep fresh values. Of another head, or one whose layers are not the same for any number of
+    keep fresh values. Where only the new set has classes, a joint of each may come from the same.
+    Of another head, or one whose layers are not the same for any number of
     joints, backbone and feature pyramid are taken alone.
     """
     source: dict[Any, Any] = flatten_dict(given)
     target: dict[Any, Any] = dict(flatten_dict(fresh))
     wider = _shapes(new.config, _with_another_joint(new.skeleton))
     alike = old.config.head.kind == new.config.head.kind and wider.keys() == target.keys()
-    names = old.skeleton.names, new.skeleton.names
+    names = old.skeleton.names, _called(new.skeleton, old.skeleton)
     for path in target.keys() & source.keys():
         if alike or path[1] in _BELOW_THE_HEAD:
             arrays = np.asarray(target[path]), np.asarray(source[path])
             target[path] = _merged(*arrays, wider.get(path), *names)
-    joints = tuple(name for name in names[1] if alike and name in names[0])
+    called = zip(new.skeleton.names, names[1])
+    joints = tuple(name for name, theirs in called if alike and theirs in names[0])
     return Transfer(unflatten_dict(target), joints)
+
+
+def _called(new: Skeleton, old: Skeleton) -> tuple[str, ...]:
+    """What an old set calls the joints of a new one: without their classes, if it has none."""
+    if old.classes or not new.classes:
+        return new.names
+    return tuple(joint for name in new.blocks for joint in new.of_class(name).names)
 
 
 def _merged(
@@ -105,6 +114,7 @@ def _with_another_joint(skeleton: Skeleton) -> Skeleton:
         names=(*skeleton.names, "".join(skeleton.names) + "+"),
         flip=(*skeleton.flip, len(skeleton)),
         sigmas=(*skeleton.sigmas, 1.0),
+        classes=(),
     )
 
 

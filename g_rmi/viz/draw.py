@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, Shaped
 
 from g_rmi.skeleton import COCO, Skeleton, side_of
 from g_rmi.viz.canvas import Canvas, Colour, Picture, check
@@ -37,6 +37,7 @@ def draw_people(
     ids: Integer[np.ndarray, " N"] | None = None,
     visibility: Integer[np.ndarray, "N K"] | None = None,
     skeleton: Skeleton = COCO,
+    classes: Sequence[str] | Shaped[np.ndarray, " N"] | None = None,
     min_score: float = 0.3,
 ) -> Picture:
     """Draws people as sticks and discs; the best score lies on top.
@@ -50,10 +51,16 @@ def draw_people(
       ids: Of people who are followed, -1 of others: gives their colours, and is written, too.
       visibility: COCO's v: 0 is not drawn, 1 (occluded) is hollow; see `likelier`.
       skeleton: Keypoint set.
+      classes: Whose name is each one's, if it has several: only those joints are drawn, and the
+        name is written, too.
       min_score: Smallest joint score to draw.
     """
     canvas = Canvas(image)
     shown = (keypoint_scores >= min_score) & (np.abs(keypoints) < _FURTHEST).all(-1)
+    for n, name in enumerate(() if classes is None else classes):
+        own = np.zeros(len(skeleton), bool)
+        own[skeleton.blocks[name]] = True
+        shown[n] &= own
     hollow = np.zeros_like(shown)
     if visibility is not None:
         shown, hollow = shown & (visibility > 0), visibility == 1
@@ -65,7 +72,8 @@ def draw_people(
             _box(canvas, boxes[n], numbers[n])
         _person(canvas, keypoints[n], shown[n], hollow[n], numbers[n], skeleton)
     for n in order.tolist():
-        words = [f"#{ids[n]}"] if ids is not None and ids[n] >= 0 else []
+        words = [] if classes is None else [str(classes[n])]
+        words += [f"#{ids[n]}"] if ids is not None and ids[n] >= 0 else []
         text = " ".join(words + ([] if scores is None else [f"{scores[n]:.2f}"]))
         if boxes is not None:
             _label(canvas, text, boxes[n : n + 1, :2])

@@ -9,7 +9,7 @@ import pytest
 
 from data_pipeline.augment import Regions, covered_shares
 from data_pipeline.config import DetectorAugmentation, DetectorDataConfig
-from data_pipeline.copy_paste import Donors
+from data_pipeline.copy_paste import Donors, donors_of
 from data_pipeline.detection_examples import (
     DetectionExamples,
     as_table,
@@ -18,9 +18,11 @@ from data_pipeline.detection_examples import (
     with_completeness,
 )
 from data_pipeline.images import ImageError
+from data_pipeline.readers import read
 from data_pipeline.schema import DataError, Dataset, Images, People
 from data_pipeline.windows import Cut, Flip, View
 from g_rmi.skeleton import COCO
+from tests.two_classes import write_set
 
 K = len(COCO)
 PLAIN = DetectorAugmentation(flip=0.0)
@@ -116,7 +118,8 @@ def test_fields_types_and_a_hand_computed_canvas():
     assert not example.ignore.any()
     assert not example.image[:, 50:].any()
     np.testing.assert_array_equal(example.image[[0, 0, -1, -1], [0, 49, 0, 49]], [BACKDROP] * 4)
-    assert [np.asarray(field).dtype.name for field in example] == [
+    assert example.classes is None
+    assert [np.asarray(field).dtype.name for field in example[:-1]] == [
         "uint8", "int32", "float32", "bool", "bool", "float32",
     ]  # fmt: skip
 
@@ -281,20 +284,49 @@ def table_of(count):
 
 
 def test_a_table_with_room_is_padded():
-    boxes, person, ignore = table_of(7)
+    boxes, person, ignore, _ = table_of(7)
     assert [row[2] for row in boxes.tolist()] == [9, 9, 5, 2, 6, 0, 0]
     assert person.tolist() == [False, True, False, True, True, False, False]
     assert ignore.tolist() == [True, False, True, False, False, False, False]
 
 
 def test_of_too_many_boxes_the_largest_stay_and_the_rest_is_ignored():
-    boxes, person, ignore = table_of(4)
+    boxes, person, ignore, _ = table_of(4)
     assert boxes.tolist() == [[3, 4, 9, 9], [0, 0, 9, 9], [1, 0, 5, 5], [0, 0, 6, 8]]
     assert person.tolist() == [False, True, False, False]
     assert ignore.tolist() == [True, False, True, True]
-    boxes, person, ignore = table_of(1)
+    boxes, person, ignore, _ = table_of(1)
     assert boxes.tolist() == [[0, 0, 9, 9]]
     assert (person.tolist(), ignore.tolist()) == ([False], [True])
+
+
+def test_classes_stay_with_their_boxes():
+    box = np.array([[0, 0, 2, 2], [0, 0, 9, 9], [5, 5, 6, 8]], np.float32)
+    some = np.ones(3, bool)
+    classes = np.array([2, 0, 1], np.int32)
+    regions = Regions(box, some, ~some, classes)
+    assert as_table(regions, 5)[3].tolist() == [0, 2, 1, 0, 0]
+    assert as_table(regions, 2)[3].tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("change", [{}, {"mosaic": 1.0}, {"copy_paste": 1.0}])
+def test_pictures_of_two_classes_say_which_is_where(tmp_path, change):
+    """Kites are red and triangles are blue, here and wherever they are put."""
+    dataset = read(write_set(tmp_path / "data"), "train", categories=["kite", "triangle"])
+    box, people = dataset.people.box, dataset.people
+    corners = box[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2).astype(np.float32)
+    outlines = {int(n): (c,) for n, c in zip(people.id, corners)}
+    dataset = dataclasses.replace(dataset, outlines=outlines)
+    config = DetectorDataConfig(dataclasses.replace(PLAIN, min_visible=0.6, **change), max_boxes=20)
+    examples = DetectionExamples([dataset], [1.0], (72, 112), config, donors_of([dataset], 1.0))
+    for seed in range(4):
+        example = examples(0, seed % 3, np.random.default_rng(seed))
+        for x0, y0, x1, y1 in example.boxes[example.person].round().astype(int).tolist():
+            red, _, blue = example.image[y0:y1, x0:x1].reshape(-1, 3).astype(int).T
+            number = example.classes[(example.boxes[:, 0].round() == x0) & example.person]
+            assert (red > 200).sum() * (1 - 2 * number[0]) > (blue > 200).sum() * (
+                1 - 2 * number[0]
+            )
 
 
 def test_which_pictures_are_trained_on():
@@ -385,7 +417,7 @@ def test_who_is_hidden_by_a_pasted_person_is_ignored():
             """Covers four fifths of the first person."""
             mask = np.zeros(picture.shape[:2], np.uint8)
             mask[10:42, 10:30] = 255
-            return np.array([10.0, 10, 30, 42]), mask
+            return np.array([10.0, 10, 30, 42]), mask, None
 
     augmentation = dataclasses.replace(PLAIN, copy_paste=1.0, min_visible=0.3)
     config = DetectorDataConfig(augmentation=augmentation, max_boxes=8)

@@ -145,3 +145,63 @@ def test_supervision_takes_them():
     np.testing.assert_array_equal(points[:1].data["xyxy"], FOUND.boxes[:1])
     image = np.zeros((60, 50, 3), np.uint8)
     assert supervision.VertexAnnotator(radius=2).annotate(image.copy(), points).any()
+
+
+def test_several_classes_have_their_own_joints_in_every_form():
+    ring = Skeleton.create(("edge",), limbs=[], sigmas=(0.1,))
+    skeleton = Skeleton.join({"bird": PAIR, "ring": ring}, [16, 5])
+    found = People(
+        keypoints=np.array([[[0, 0], [0, 0], [7, 8]], [[1, 2], [3, 4], [0, 0]]], np.float32),
+        keypoint_scores=np.array([[0, 0, 0.5], [0.75, 0.25, 0]], np.float32),
+        scores=np.array([0.5, 0.25], np.float32),
+        boxes=np.array([[5, 6, 9, 9], [0, 1, 4, 5]], np.float32),
+        skeleton=skeleton,
+        classes=np.array(["ring", "bird"]),
+    )
+    assert [person.class_name for person in found] == ["ring", "bird"]
+    assert FOUND[0].class_name is None
+    bird = found.of_class("bird")
+    assert bird.skeleton == PAIR
+    assert bird.keypoints.tolist() == [[[1, 2], [3, 4]]]
+    assert bird.keypoint_scores.tolist() == [[0.75, 0.25]]
+    assert found[1:].classes.tolist() == ["bird"]
+    with pytest.raises(ValueError, match="no class 'fish'; there are: bird, ring"):
+        found.of_class("fish")
+    with pytest.raises(ValueError, match="no class 'bird'; there are: none"):
+        FOUND.of_class("bird")
+    first, second = found.to_coco(image_id=2)
+    assert first == {
+        "image_id": 2,
+        "category_id": 5,
+        "category_name": "ring",
+        "keypoints": [7, 8, 0.5],
+        "score": 0.5,
+        "bbox": [5, 6, 4, 3],
+    }
+    assert (second["category_id"], second["keypoints"]) == (16, [1, 2, 0.75, 3, 4, 0.25])
+    columns = found.columns(min_score=0.3)
+    assert columns["category_name"] == ["ring", "bird"]
+    assert columns["head_x"] == [*columns["head_score"][:1], 1] == [None, 1]
+    assert columns["tail_score"] == [None, 0.25]
+    assert columns["tail_x"] == [None, None]
+    assert columns["edge_y"] == [8, None]
+    seen = dataclasses.replace(found, visibility=np.float32([[0, 0, 0.5], [1, 0.25, 0]]))
+    assert [entry["visibility"] for entry in seen.to_coco()] == [[0.5], [1, 0.25]]
+    columns = seen.columns(min_score=0.3)
+    assert columns["edge_visibility"] == [0.5, None]
+    assert columns["head_visibility"] == [None, 1]
+
+
+def test_only_the_own_joints_of_a_class_are_drawn():
+    skeleton = Skeleton.join({"a": PAIR, "b": PAIR})
+    points = np.full((1, 4, 2), 60.0)
+    points[0, 2:] = 90.0
+    row = np.zeros((1, 4)), np.array([0.9]), np.array([[0, 0, 1, 1.0]])
+    drawn = {
+        name: People(points, *row, skeleton=skeleton, classes=np.array([name])).draw(
+            np.zeros((120, 120, 3), np.uint8), min_score=0.0
+        )
+        for name in "ab"
+    }
+    assert (drawn["a"][60, 60].any(), drawn["a"][90, 90].any()) == (True, False)
+    assert (drawn["b"][60, 60].any(), drawn["b"][90, 90].any()) == (False, True)

@@ -30,8 +30,7 @@ class FasterRCNNConfig(TwoStageConfig):
         require(self.roi_size % 2 == 0 and self.roi_size > 0, "roi_size", self.roi_size, "even")
 
     def task(self, skeleton: Skeleton = COCO) -> Any:
-        """The `FasterRCNN` of these settings; it finds people, whatever their keypoints."""
+        """The `FasterRCNN` of these settings; it finds people, or the classes of a keypoint set."""
         from g_rmi.detector.faster_rcnn.task import FasterRCNN  # which reads this file
 
-        del skeleton
-        return FasterRCNN(self)
+        return FasterRCNN(self, tuple(skeleton.blocks))

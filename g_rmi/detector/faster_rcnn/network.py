@@ -18,6 +18,7 @@ class BoxHead(nn.Module):
     """Block 4 at stride 1, mean over the cells, two linear layers."""
 
     config: FasterRCNNConfig
+    classes: int
 
     @nn.compact
     def __call__(self, regions: Float[Array, "R h w C"], *, train: bool = False) -> BoxOutputs:
@@ -25,7 +26,9 @@ class BoxHead(nn.Module):
         c = self.config
         x = c.block4(name="block4")(regions.astype(c.dtype), train=train)
         x = x.astype(jnp.float32).mean((1, 2))
-        logits = nn.Dense(2, kernel_init=nn.initializers.normal(0.01), name="class")(x)
+        logits = nn.Dense(1 + self.classes, kernel_init=nn.initializers.normal(0.01), name="class")(
+            x
+        )
         deltas = nn.Dense(4, kernel_init=nn.initializers.normal(0.001), name="codes")(x)
         return BoxOutputs(logits, deltas)
 
@@ -37,7 +40,7 @@ class DetectorNetwork(TwoStageNetwork):
 
     def make_head(self) -> BoxHead:
         """Block 4, and what follows it."""
-        return BoxHead(self.config)
+        return BoxHead(self.config, self.classes)
 
     def shared(
         self, features: Float[Array, "B h w C"], size: Int[Array, "B 2"], *, train: bool

@@ -16,4 +16,4 @@ class FasterRCNN(TwoStage):
     @property
     def network(self) -> DetectorNetwork:
         """The linen module."""
-        return DetectorNetwork(self.config)
+        return DetectorNetwork(self.config, max(1, len(self.classes)))

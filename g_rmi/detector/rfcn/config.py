@@ -37,8 +37,7 @@ class RFCNConfig(TwoStageConfig):
         require_numbers(self, 1, None, "dilation", "reduced_channels", "bins", "bin_samples")
 
     def task(self, skeleton: Skeleton = COCO) -> Any:
-        """The `RFCN` of these settings; it finds people, whatever their keypoints."""
+        """The `RFCN` of these settings; it finds people, or the classes of a keypoint set."""
         from g_rmi.detector.rfcn.task import RFCN  # which reads this file
 
-        del skeleton
-        return RFCN(self)
+        return RFCN(self, tuple(skeleton.blocks))

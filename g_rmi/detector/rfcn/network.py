@@ -14,13 +14,14 @@ from g_rmi.nn.backbone import picture_mask
 from g_rmi.nn.conv import Conv, project
 from g_rmi.ops.roi import position_sensitive_roi
 
-_LOGITS, _DELTAS = 2, 4  # maps of each part: background and person; the person's box
+_DELTAS = 4  # maps of each part for the person's box, after those for background and person
 
 
 class BoxHead(nn.Module):
     """Block 4 on the whole map, reduced to fewer channels, then maps for each part of a region."""
 
     config: RFCNConfig
+    classes: int
 
     @nn.compact
     def __call__(
@@ -30,7 +31,7 @@ class BoxHead(nn.Module):
         *,
         train: bool = False,
     ) -> Float[Array, "B h w G"]:
-        """Features of block 3 to maps, float32: channel (part * 6 + c), as they are pooled."""
+        """Features of block 3 to maps, float32, (part * (C + 5) + c) as they are pooled."""
         c, dtype = self.config, jnp.dtype(self.config.dtype)
         block4 = c.block4(dilation=c.dilation, name="block4")
         x = block4(features.astype(dtype), train=train, mask=mask)
@@ -38,7 +39,7 @@ class BoxHead(nn.Module):
         x = nn.relu(Conv(channels, 1, use_bias=True, dtype=dtype, name="reduce")(x))
         parts = c.bins**2
         maps = (
-            project(x, parts * _LOGITS, name="class", dtype=dtype),
+            project(x, parts * (1 + self.classes), name="class", dtype=dtype),
             project(x, parts * _DELTAS, name="codes", dtype=dtype),
         )
         by_part = [m.reshape(*m.shape[:3], parts, -1) for m in maps]
@@ -52,7 +53,7 @@ class RFCNNetwork(TwoStageNetwork):
 
     def make_head(self) -> BoxHead:
         """Block 4, and what follows it."""
-        return BoxHead(self.config)
+        return BoxHead(self.config, self.classes)
 
     def shared(
         self, features: Float[Array, "B h w C"], size: Int[Array, "B 2"], *, train: bool
@@ -69,12 +70,12 @@ class RFCNNetwork(TwoStageNetwork):
         """Second step: the parts of regions vote."""
         del train
         votes = jax.vmap(partial(vote, config=self.config))(shared, boxes)
-        return BoxOutputs(votes[..., :_LOGITS], votes[..., _LOGITS:])
+        return BoxOutputs(votes[..., :-_DELTAS], votes[..., -_DELTAS:])
 
 
 def vote(
     maps: Float[Array, "h w G"], boxes: Float[Array, "R 4"], *, config: RFCNConfig
-) -> Float[Array, "R 6"]:
+) -> Float[Array, "R V"]:
     """The mean over a region's parts, each read from its own maps (R-FCN, eqs. 1 and 2).
 
     Cell (i, j) of the maps lies on canvas pixel (stride * j, stride * i).

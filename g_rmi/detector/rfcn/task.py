@@ -16,4 +16,4 @@ class RFCN(TwoStage):
     @property
     def network(self) -> RFCNNetwork:
         """The linen module."""
-        return RFCNNetwork(self.config)
+        return RFCNNetwork(self.config, max(1, len(self.classes)))

@@ -51,8 +51,7 @@ class SSDConfig(DetectorSettings):
         require_numbers(self, 0, None, "negatives_per_positive", "min_negatives")
 
     def task(self, skeleton: Skeleton = COCO) -> Any:
-        """The `SSD` of these settings; it finds people, whatever their keypoints."""
+        """The `SSD` of these settings; it finds people, or the classes of a keypoint set."""
         from g_rmi.detector.ssd.task import SSD  # which reads this file
 
-        del skeleton
-        return SSD(self)
+        return SSD(self, tuple(skeleton.blocks))

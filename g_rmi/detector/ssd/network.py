@@ -17,9 +17,12 @@ _INIT = nn.initializers.truncated_normal(0.03)
 
 
 class SSDOutputs(NamedTuple):
-    """Logits of "a person" and box deltas; anchors as in `picture_anchors`."""
+    """Logits of "a person" and box deltas; anchors as in `picture_anchors`.
 
-    logits: Float[Array, "B A"]
+    Of several classes, each has a logit, and all have one box.
+    """
+
+    logits: Float[Array, "B A *C"]
     deltas: Float[Array, "B A 4"]
 
 
@@ -27,6 +30,7 @@ class SSDNetwork(nn.Module):
     """All of SSD but anchors, losses and suppression."""
 
     config: SSDConfig
+    classes: int = 0  # 0: people, without an axis for them
 
     @nn.compact
     def __call__(
@@ -47,8 +51,10 @@ class SSDNetwork(nn.Module):
         logits, deltas = [], []
         for i, (x, sides) in enumerate(zip(maps, anchor_sides(c), strict=True)):
             options = {"use_bias": True, "dtype": dtype, "kernel_init": _INIT}
-            each = Conv(len(sides), 3, name=f"class{i}", **options)(x).astype(jnp.float32)
-            logits.append(each.reshape(len(x), -1))
+            count = len(sides) * max(1, self.classes)
+            each = Conv(count, 3, name=f"class{i}", **options)(x).astype(jnp.float32)
+            axis = (self.classes,) if self.classes else ()
+            logits.append(each.reshape(len(x), -1, *axis))
             each = Conv(4 * len(sides), 3, name=f"codes{i}", **options)(x).astype(jnp.float32)
             deltas.append(each.reshape(len(x), -1, 4))
         outputs = SSDOutputs(jnp.concatenate(logits, 1), jnp.concatenate(deltas, 1))

@@ -8,7 +8,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 
-from g_rmi.detector.detector import Candidates, Places, backbone_of, look_and_select, with_backbone
+from g_rmi.detector.detector import (
+    Candidates,
+    Places,
+    backbone_of,
+    each_class,
+    look_and_select,
+    with_backbone,
+)
 from g_rmi.detector.losses import localisation_losses
 from g_rmi.detector.ssd.anchors import picture_anchors
 from g_rmi.detector.ssd.config import SSDConfig
@@ -29,12 +36,13 @@ class SSD:
     """Trains and runs the SSD of a config; see `g_rmi.detector.detector.Detector`."""
 
     config: SSDConfig
+    classes: tuple[str, ...] = ()
     stage: ClassVar[str] = "detector"
 
     @property
     def network(self) -> SSDNetwork:
         """The linen module."""
-        return SSDNetwork(self.config)
+        return SSDNetwork(self.config, len(self.classes))
 
     def init(self, key: PRNGKeyArray) -> dict:
         """Fresh variables: {"params": ..., "batch_stats": ...}."""
@@ -105,11 +113,12 @@ class SSD:
         """Every anchor."""
         outputs, grids = self.network.apply(variables, image, size)  # type: ignore[not-iterable]
         anchors, usable = picture_anchors(self.config, grids, size)  # type: ignore[bad-argument-type]
-        return Candidates(jax.nn.sigmoid(outputs.logits), outputs.deltas, anchors, usable)
+        make = each_class if self.classes else Candidates
+        return make(jax.nn.sigmoid(outputs.logits), outputs.deltas, anchors, usable)
 
 
 def picture_loss(
-    logits: Float[Array, " A"],
+    logits: Float[Array, " A *C"],
     deltas: Float[Array, "A 4"],
     anchors: Float[Array, "A 4"],
     usable: Bool[Array, " A"],
@@ -119,8 +128,8 @@ def picture_loss(
 ) -> dict[str, Float[Array, ""]]:
     """Sums over a picture's anchors.
 
-    Logistic loss of the positive ones and of the hardest negatives, Huber loss of the positive; how
-    many there are of both, and how many people no anchor learns from.
+    Logistic loss of the positive ones and of the hardest negatives (its sum over classes), Huber
+    loss of the positive; how many there are of both, and how many people no anchor learns from.
     """
     c = config
     large = (truth.boxes[:, 2:] - truth.boxes[:, :2] >= _MIN_SIDE).all(-1)
@@ -128,7 +137,12 @@ def picture_loss(
     options = {"positive": c.positive, "negative": c.positive, "claim": True}
     labels = label(anchors, usable, truth, window=truth.size, **options)
     targets = all_targets(labels, anchors, truth)
-    losses = logistic(logits, targets.person.astype(jnp.float32))
+    right = targets.person.astype(jnp.float32)
+    if targets.classes is None:
+        losses = logistic(logits, right)
+    else:
+        own = jax.nn.one_hot(targets.classes, logits.shape[1])
+        losses = logistic(logits, own * right[:, None]).sum(1)
     positives = targets.person.sum().astype(jnp.float32)
     wanted = jnp.maximum(c.negatives_per_positive * positives, float(c.min_negatives))
     mined = hard_negatives(jax.lax.stop_gradient(losses), labels.negative, wanted)

@@ -16,6 +16,7 @@ class TwoStageNetwork(nn.Module):
     """
 
     config: Any  # a TwoStageConfig
+    classes: int = 1
 
     def setup(self):
         """Makes the three parts."""

@@ -9,7 +9,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
-from g_rmi.detector.detector import Candidates, Places, backbone_of, look_and_select, with_backbone
+from g_rmi.detector.detector import (
+    Candidates,
+    Places,
+    backbone_of,
+    each_class,
+    look_and_select,
+    with_backbone,
+)
 from g_rmi.detector.losses import (
     class_loss,
     class_losses,
@@ -40,6 +47,7 @@ class TwoStage:
     """All but the network of a `g_rmi.detector.detector.Detector` that proposes regions."""
 
     config: TwoStageConfig
+    classes: tuple[str, ...] = ()
     stage: ClassVar[str] = "detector"
 
     @property
@@ -132,6 +140,9 @@ class TwoStage:
         anchors, usable = canvas_anchors(self.config, image, size)
         proposals = self._proposals(rpn, anchors, usable, size)  # type: ignore[bad-argument-type]
         outputs: Any = run(features, proposals.boxes, method="classify")
+        if self.classes:
+            scores = jax.nn.softmax(outputs.logits)[..., 1:]
+            return each_class(scores, outputs.deltas, *proposals)
         return Candidates(person_scores(outputs.logits), outputs.deltas, *proposals)
 
     def _proposals(self, rpn: RPNOutputs, anchors: Array, usable: Array, size: Array) -> Proposals:
@@ -172,7 +183,7 @@ class TwoStage:
 
     def _hardest(self, outputs: BoxOutputs, targets: Targets) -> tuple[BoxOutputs, Targets]:
         """Online hard example mining on one picture; which rows are hard has no gradient."""
-        losses = class_losses(outputs.logits, targets.person)
+        losses = class_losses(outputs.logits, targets.person, targets.classes)
         losses += localisation_losses(outputs.deltas, targets, delta=self.config.huber_delta)
         index, valid = hardest(
             jax.lax.stop_gradient(losses), targets.valid, self.config.hard_examples

@@ -124,6 +124,8 @@ def _check(pipeline: PosePipeline) -> tuple[FasterRCNN, PoseTask]:
     for name in ("flip_test", "rotation_test"):
         if getattr(settings, name):
             raise ValueError(f"{name} = True: not in ONNX, which looks at each picture once")
+    if names := ", ".join(pose.skeleton.blocks):
+        raise ValueError(f"several classes, {names}: only one goes to ONNX as a whole")
     for config in (detector.config, pose.config):
         networks.check_backbone(config)
     return detector, pose

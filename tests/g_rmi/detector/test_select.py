@@ -1,10 +1,11 @@
 """From candidates to people: limits, ties, boxes without area, scores that are no numbers."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from g_rmi.detector.detector import Candidates, select
+from g_rmi.detector.detector import Candidates, each_class, select
 from tests.oracles import nms as oracle
 from tests.oracles.boxes import decode_boxes, iou
 
@@ -39,7 +40,7 @@ def apart(scores, usable=True, deltas=0.0):
 )
 def test_the_best_are_found(scores, usable, candidates, count, found):
     seen = apart(scores, np.array(usable, bool))
-    boxes, best, valid = run(seen, SIZE, count=count, iou=0.5, candidates=candidates)
+    boxes, best, valid, _ = run(seen, SIZE, count=count, iou=0.5, candidates=candidates)
     assert len(valid) == count
     np.testing.assert_array_equal(valid, np.arange(count) < len(found))
     np.testing.assert_allclose(boxes[: len(found)], seen.regions[found], atol=1e-4)
@@ -51,7 +52,7 @@ def test_the_best_are_found(scores, usable, candidates, count, found):
 def test_equal_boxes_of_equal_scores_leave_the_first():
     seen = apart([0.5] * 6)
     seen = seen._replace(regions=seen.regions[[0, 0, 3, 3, 3, 1]])
-    boxes, _, valid = run(seen, SIZE, count=5, iou=0.5)
+    boxes, _, valid, _ = run(seen, SIZE, count=5, iou=0.5)
     np.testing.assert_array_equal(valid, np.arange(5) < 3)
     np.testing.assert_allclose(boxes[:3], seen.regions[[0, 2, 5]], atol=1e-4)
 
@@ -70,7 +71,7 @@ def test_equal_boxes_of_equal_scores_leave_the_first():
 def test_a_region_without_area_in_the_picture_is_nobody(region):
     seen = apart([0.9, 0.8])
     seen.regions[0] = region
-    boxes, scores, valid = run(seen, SIZE, count=2, iou=0.5)
+    boxes, scores, valid, _ = run(seen, SIZE, count=2, iou=0.5)
     np.testing.assert_array_equal(valid, [True, False])
     np.testing.assert_allclose(boxes[0], seen.regions[1], atol=1e-4)
     assert np.isfinite(boxes).all()
@@ -79,7 +80,7 @@ def test_a_region_without_area_in_the_picture_is_nobody(region):
 
 @pytest.mark.parametrize("delta", [1e30, -1e30, np.inf, np.nan])
 def test_impossible_deltas_leave_finite_boxes_in_the_picture(delta):
-    boxes, scores, _ = run(apart([0.9, 0.8], deltas=delta), SIZE, count=2, iou=0.5)
+    boxes, scores, *_ = run(apart([0.9, 0.8], deltas=delta), SIZE, count=2, iou=0.5)
     assert np.isfinite(boxes).all()
     assert np.isfinite(scores).all()
     assert (np.asarray(boxes) <= [100, 40, 100, 40]).all()
@@ -95,7 +96,7 @@ def test_crowded_candidates_equal_the_loop(seed):
     deltas = rng.normal(size=(60, 4)).astype(np.float32)
     usable = rng.uniform(size=60) < 0.8
     seen = Candidates(scores, deltas, regions, usable)
-    boxes, best, valid = run(seen, SIZE, count=10, iou=0.4, candidates=40)
+    boxes, best, valid, _ = run(seen, SIZE, count=10, iou=0.4, candidates=40)
     order = [i for i in np.argsort(-scores, kind="stable") if usable[i]][:40]
     theirs = np.clip(decode_boxes(deltas, regions), 0, [100, 40, 100, 40])
     part = np.isin(np.arange(60), order) & (theirs[:, 2:] > theirs[:, :2]).all(1)
@@ -104,3 +105,25 @@ def test_crowded_candidates_equal_the_loop(seed):
     np.testing.assert_array_equal(valid, np.arange(10) < len(keep))
     np.testing.assert_allclose(boxes[: len(keep)], theirs[keep], atol=1e-3)
     np.testing.assert_allclose(best[: len(keep)], scores[keep])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_class_is_selected_as_if_alone(seed):
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(0, [60, 20], (12, 2))
+    regions = np.concatenate([corner, corner + rng.uniform(8, 40, (12, 2))], -1).astype(np.float32)
+    deltas = rng.normal(size=(12, 4)).astype(np.float32)
+    usable, scores = rng.uniform(size=12) < 0.8, rng.uniform(size=(12, 3)).astype(np.float32)
+    batch = (jnp.asarray(x)[None] for x in (scores, deltas, regions, usable))
+    seen = jax.tree.map(lambda x: x[0], each_class(*batch))
+    boxes, best, valid, classes = map(np.asarray, run(seen, SIZE, count=36, iou=0.4))
+    assert (np.diff(best[valid]) <= 0).all()
+    for number in range(3):
+        alone = Candidates(scores[:, number], deltas, regions, usable)
+        their_boxes, their_scores, theirs, none = run(alone, SIZE, count=36, iou=0.4)
+        own = valid & (classes == number)
+        assert none is None
+        assert own.sum() > 1
+        np.testing.assert_array_equal(best[own], their_scores[theirs])
+        np.testing.assert_array_equal(boxes[own], their_boxes[theirs])
+    assert not classes[~valid].any()

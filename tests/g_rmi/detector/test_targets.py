@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from g_rmi.detector.losses import class_losses
 from g_rmi.detector.targets import sample_targets
 from g_rmi.types import DetectionBatch
 
@@ -47,3 +48,11 @@ def test_each_person_or_each_anchor_has_the_same_chance(even, small_share):
     small = np.sum(np.asarray(targets.index)[:, 0] >= 20)
     spread = np.sqrt(draws * small_share * (1 - small_share))
     assert abs(small - draws * small_share) < 4.5 * spread
+
+
+def test_the_loss_of_classes_by_hand():
+    logits = np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [4.0, 1.0, 0.0]], np.float32)
+    person, classes = np.array([True, True, False]), np.array([1, 0, 1], np.int32)
+    found = class_losses(jnp.asarray(logits), jnp.asarray(person), jnp.asarray(classes))
+    right = logits[[0, 1, 2], [2, 1, 0]]
+    np.testing.assert_allclose(found, np.log(np.exp(logits).sum(1)) - right, rtol=1e-5)

@@ -1,6 +1,7 @@
 """The pose task: what its loss counts, that it learns, and that the flip test is exact."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 
 from g_rmi.pose.heads.disks import Disks
 from g_rmi.pose.task import PoseTask
+from g_rmi.skeleton import Skeleton
 from g_rmi.types import PoseBatch
 from tests.networks import FACE, POSE
 
@@ -151,3 +153,20 @@ def test_float_and_byte_pictures_mean_the_same(variables):
         predict(variables, jnp.asarray(image, jnp.float32))["heatmap"],
         atol=1e-5,
     )
+
+
+def test_one_of_several_classes_is_its_block_in_every_view():
+    skeleton = Skeleton.join({"face": FACE, "other": FACE})
+    task = PoseTask(CONFIG, skeleton)
+    image = np.random.default_rng(0).integers(0, 256, (2, 33, 33, 3), np.uint8)
+    shapes = jax.eval_shape(task.init, jax.random.key(0))
+    random = np.random.default_rng(1)
+    variables = jax.tree.map(
+        lambda x: jnp.asarray(0.3 * random.normal(size=x.shape), x.dtype), shapes
+    )
+    maps = jax.jit(partial(task.predict, flip_test=True))(variables, image)
+    other = task.of_class("other")
+    assert other.skeleton == FACE
+    found = jax.jit(partial(other.predict, flip_test=True))(variables, image)
+    for name, block in found.items():
+        np.testing.assert_array_equal(block, maps[name][:, :, :, 3:])

@@ -54,6 +54,16 @@ def test_joints_are_taken_by_name(disks):
     np.testing.assert_array_equal(new["offset"]["bias"][2:4], start["offset"]["bias"][2:4])
 
 
+def test_classes_take_the_joints_of_a_network_without(disks):
+    task, given = disks
+    skeleton = Skeleton.join({"cat": body("nose", "paw"), "fish": body("tail", "nose")})
+    new, fresh = network(Disks(), skeleton, 1)
+    variables, joints = transfer(given, task, new, fresh)
+    assert joints == ("cat_nose", "fish_tail", "fish_nose")
+    old, now, start = (v["params"]["heatmap"]["bias"] for v in (given, variables, fresh))
+    np.testing.assert_array_equal(now, [old[0], start[1], old[1], old[0]])
+
+
 def test_joints_that_only_change_places_are_all_taken(disks):
     task, given = disks
     new, fresh = network(Disks(), body(*OLD.names[::-1]), 1)

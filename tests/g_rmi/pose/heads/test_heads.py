@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import typing
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -330,6 +331,53 @@ def test_a_few_crops_are_learned_by_heart(head):
     poses = jax.jit(lambda v: network.decode(network.predict(v, batch.image)))(state.variables)
     error = np.linalg.norm(np.asarray(poses.keypoints) - points, axis=-1)
     assert (error < 3).mean() > 0.9, np.sort(error.ravel())
+
+
+@ALL_IN_TIME
+def test_the_joints_of_a_class_are_all_that_is_taught_and_read(kind):
+    other = Skeleton.create(["nose", "left_tip", "right_tip", "end"], limbs=[], sigmas=[0.1] * 4)
+    skeleton = Skeleton.join({"face": FACE, "other": other})
+    both, (head, blocks) = task(kind, skeleton), (HEADS[kind], skeleton.blocks)
+    shape = partial(both.network.init_with_output, jax.random.key(0), train=True)
+    image = jnp.zeros((1, *GRID, 3), jnp.uint8)
+    shapes, _ = jax.eval_shape(shape, image)
+    random = np.random.default_rng(1)
+    maps = {
+        name: jnp.asarray(0.1 + random.uniform(size=x.shape[1:]), jnp.float32)
+        for name, x in shapes.items()
+    }
+    crop = joints_of(labels(), 7, blocks["face"])
+    targets = head.targets(crop, GRID, skeleton)
+    total = lambda maps: sum(head.losses(maps, targets, GRID).values())  # noqa: E731
+    slopes = jax.grad(total)(maps)
+    names = [f.name for f in head.fields if f.name in slopes]
+    slopes = {f.name: slopes.get(f.name, maps[f.name])[None] for f in head.fields}
+    # A probability is not what its loss sees.
+    seen = [name for name in names if name != "probability"]
+    face, rest = (both.of_class(name).block(slopes) for name in ("face", "other"))
+    assert all(np.abs(face[name]).sum() > 0 for name in seen)
+    assert all(np.abs(rest[name]).sum() == 0 for name in seen)
+    whole = both.decode({name: x[None] for name, x in maps.items()})
+    for name, block in blocks.items():
+        one = both.of_class(name)
+        poses = one.decode(one.block({name: x[None] for name, x in maps.items()}))
+        np.testing.assert_array_equal(poses.keypoints, whole.keypoints[:, block])
+        np.testing.assert_array_equal(poses.keypoint_scores, whole.keypoint_scores[:, block])
+        assert poses.scores.shape == (1,)
+
+
+def joints_of(crop, count, block):
+    """A crop with the joints of one block among so many."""
+    keypoints, flags = jnp.zeros((count, 2)), jnp.zeros(count, bool)
+    flags = flags.at[block].set(True)
+    return crop._replace(
+        keypoints=keypoints.at[block].set(crop.keypoints),
+        visible=flags,
+        occluded=jnp.zeros(count, bool),
+        labelled=flags,
+        other_keypoints=jnp.zeros((1, count, 2)),
+        other_visible=jnp.zeros((1, count), bool),
+    )
 
 
 def test_heads_are_told_apart():
