@@ -74,7 +74,9 @@ def main(argv: Sequence[str]) -> None:
     }
     compared = (arguments.compare(case) for case in cases(pipelines, dataset, arguments))
     table = [row for _, rows in compared for row in rows]
-    arguments.save("bottom_up", table, note=f"{dataset.directory}, {dataset.split}, pictures in landscape.")
+    arguments.save(
+        "bottom_up", table, note=f"{dataset.directory}, {dataset.split}, pictures in landscape."
+    )
 
 
 if __name__ == "__main__":
