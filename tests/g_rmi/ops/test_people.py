@@ -84,7 +84,7 @@ def test_assembly_equals_the_oracle():
             np.testing.assert_allclose(poses.keypoint_scores[i], scores, rtol=1e-5)
             np.testing.assert_allclose(poses.keypoints[i], keypoints, rtol=1e-4, atol=1e-3)
             np.testing.assert_array_equal(found[i], there)
-        for column in poses:
+        for column in jax.tree.leaves(poses):
             assert (np.asarray(column[len(people) :]) == 0).all()
 
 
@@ -102,7 +102,7 @@ def test_nobody():
     points, logits, expected, _ = case(np.random.default_rng(2))
     poses, found = assemble(np.full((5, 5), -1, np.int32), points, logits, expected, count=3)
     assert not found.any()
-    assert all((np.asarray(column) == 0).all() for column in poses)
+    assert all((np.asarray(column) == 0).all() for column in jax.tree.leaves(poses))
     empty = np.zeros((5, 0), np.int32), points[:, :0], logits[:, :0], expected[:, :0]
     poses, found = assemble(*empty, count=3)
     assert poses.keypoints.shape == (3, 5, 2)

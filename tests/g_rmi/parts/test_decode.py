@@ -85,7 +85,7 @@ def test_nobody_one_candidate_and_equal_scores(solver):
     nothing = draw(crowd(1), np.zeros((1, 5), bool))
     poses, found = by(solver, nothing)
     assert not found.any()
-    assert all((np.asarray(column) == 0).all() for column in poses)
+    assert all((np.asarray(column) == 0).all() for column in jax.tree.leaves(poses))
     visible = np.zeros((1, 5), bool)
     visible[0, 2] = True
     poses, found = by(solver, draw(crowd(1), visible))
@@ -95,7 +95,7 @@ def test_nobody_one_candidate_and_equal_scores(solver):
     assert np.count_nonzero(poses.keypoint_scores) == 1
     # A map of equal scores has as many candidates as there is room for, and finite people.
     poses, _ = by(solver, nothing._replace(score=np.full((*GRID, 5), 1, np.float32)))
-    assert all(np.isfinite(column).all() for column in poses)
+    assert all(np.isfinite(column).all() for column in jax.tree.leaves(poses))
     # p = 1 and p = 0.
     keypoints = crowd(2)
     maps = draw(keypoints, np.ones((2, 5), bool))
@@ -112,10 +112,10 @@ def test_nan_maps_and_more_people_than_room(solver):
     poses, found = by(solver, maps._replace(score=broken))
     assert found.any(axis=1).sum() == 4
     assert not found[:, 1].any()
-    assert all(np.isfinite(column).all() for column in poses)
+    assert all(np.isfinite(column).all() for column in jax.tree.leaves(poses))
     silent = maps._replace(pairwise=np.full_like(maps.pairwise, np.nan))
     poses, found = by(solver, silent)
-    assert all(np.isfinite(column).all() for column in poses)
+    assert all(np.isfinite(column).all() for column in jax.tree.leaves(poses))
     poses, found = by(solver, maps, max_people=2)
     assert found.shape == (2, 5)
     assert found.all()

@@ -245,7 +245,7 @@ def test_a_batch_is_decoded_crop_by_crop():
         poses = jax.jit(jax.vmap(partial(decode, **options)))(logits, offset)
         for row, maps in enumerate(batch):
             single = run(*maps, **options)
-            for a, b in zip(poses, single):
+            for a, b in zip(*map(jax.tree.leaves, (poses, single)), strict=True):
                 np.testing.assert_allclose(a[row], b, atol=1e-4)
     empty = jax.vmap(partial(decode, **OPTIONS))(logits[:0], offset[:0])
     assert empty.keypoints.shape == (0, JOINTS, 2)

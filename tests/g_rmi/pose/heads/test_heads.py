@@ -374,6 +374,7 @@ def joints_of(crop, count, block):
         keypoints=keypoints.at[block].set(crop.keypoints),
         visible=flags,
         occluded=jnp.zeros(count, bool),
+        visibility_known=flags,
         labelled=flags,
         other_keypoints=jnp.zeros((1, count, 2)),
         other_visible=jnp.zeros((1, count), bool),
